@@ -1,0 +1,71 @@
+# Everything a fresh Debian 12 with root, git, make and python3-venv needs: each target installs what it misses.
+# One virtual environment, .venv, made and kept current here.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+LAB ?= /tmp/slurm-power-demo
+REPORT ?= demo-report.html
+
+.PHONY: help venv packages demo demo-containers test check check-all lint bench cluster-up cluster-down clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
+
+venv: $(STAMP) ## Make or refresh .venv
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+packages: ## Install the Debian packages of the test bed
+	containers/install-packages.sh build cluster accounting snmp
+
+demo: $(STAMP) ## A peak shaved on a real cluster with a simulated plant (writes demo-report.html)
+	containers/install-packages.sh build cluster
+	$(BIN)/python -m containers.demo --report $(REPORT) $(DEMO_OPTIONS)
+
+demo-containers: $(STAMP) ## The same scenario in containers
+	containers/install-packages.sh build engine
+	containers/run-demo.sh $(DEMO_OPTIONS)
+
+lint: $(STAMP) ## Formatters, linters, types, layers, shell and C
+	containers/install-packages.sh build
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	PATH=$(BIN):$$PATH .ci/lint-sources
+
+test: $(STAMP) packages ## All tests that belong to every change
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -m "not containers and not hardware" $(PYTEST_OPTIONS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --fail-under=80 --skip-covered --format=total
+	$(BIN)/python -m coverage report --fail-under=95 \
+		--include='slurm_power/model/lease.py,slurm_power/node/leases.py,slurm_power/node/saved_settings.py,slurm_power/node/watchdog.py,slurm_power/node/leftovers.py'
+
+check: lint test ## What CI runs
+
+check-all: check ## And what takes longer: the container images
+	containers/install-packages.sh engine
+	$(BIN)/python -m pytest -m containers tests
+
+bench: $(STAMP) ## Figures for docs/benchmarks.md
+	containers/install-packages.sh build cluster snmp
+	$(BIN)/python -m containers.bench $(if $(DATA),--data $(DATA))
+
+cluster-up: $(STAMP) ## Leave the demo cluster running, for trying things by hand
+	containers/install-packages.sh build cluster
+	$(BIN)/python -m containers.cluster up --dir $(LAB) --power
+
+cluster-down: $(STAMP) ## Stop it
+	$(BIN)/python -m containers.cluster down --dir $(LAB)
+
+clean: ## Remove what these targets made here
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
