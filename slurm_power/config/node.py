@@ -1,0 +1,63 @@
+"""node.toml: what the node daemon needs to know. One file serves all nodes: ``%n`` is the node's name."""
+
+import socket
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from slurm_power.config.problems import ConfigError, read_record, read_toml
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """The ``node.toml`` of powerd.
+
+    ``controller`` is HOST:PORT of powerctld, None for a node that only answers its hooks.
+    ``controller_uid`` is who powerctld runs as: a welcome from anybody else is refused.
+    ``safe_cap_watts`` is the static cap per GPU that *safety* leases fall to when the controller is lost.
+    """
+
+    node: str
+    socket: Path = Path("/run/slurm-power/powerd.sock")
+    state_directory: Path = Path("/var/lib/slurm-power/powerd")
+    controller: str | None = None
+    controller_uid: int = 0
+    munge_socket: str | None = None
+    sample_seconds: float = 1.0
+    safe_cap_watts: float | None = None
+    log_level: str = "INFO"
+
+
+def load_node(file: Path, node: str | None = None) -> NodeConfig:
+    """Read node.toml; the node's name is ``node``, the file's, or the short host name. Raises ConfigError."""
+    document = read_toml(file)
+    problems: list[str] = []
+    name = node or document.pop("node", None) or socket.gethostname().split(".")[0]
+    document.pop("node", None)
+    config = read_record(NodeConfig, document, "", problems, node=name)
+    if config is not None:
+        if not 0.1 <= config.sample_seconds <= 60.0:
+            problems.append(f"sample_seconds: {config.sample_seconds:g} is not between 0.1 and 60")
+        if config.controller is not None:
+            split_address(config.controller, "controller", problems)
+        if config.safe_cap_watts is not None and not 50.0 <= config.safe_cap_watts <= 5000.0:
+            problems.append(f"safe_cap_watts: {config.safe_cap_watts:g} is no cap for a GPU (50 to 5000 W)")
+        if config.log_level not in LOG_LEVELS:
+            problems.append(f"log_level: {config.log_level!r} is not one of {', '.join(LOG_LEVELS)}")
+    if config is None or problems:
+        raise ConfigError(file, problems)
+    return replace(
+        config,
+        socket=Path(str(config.socket).replace("%n", name)),
+        state_directory=Path(str(config.state_directory).replace("%n", name)),
+    )
+
+
+def split_address(address: str, path: str, problems: list[str]) -> tuple[str, int]:
+    """Split HOST:PORT; reports a problem and returns port 0 when it is none."""
+    host, separator, port_text = address.rpartition(":")
+    if separator and host and port_text.isdigit() and 0 < int(port_text) < 65536:
+        return host, int(port_text)
+    problems.append(f"{path}: {address!r} is not HOST:PORT")
+    return address, 0

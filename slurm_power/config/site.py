@@ -1,0 +1,248 @@
+"""site.toml: the circuits, their meters, the storage, and how powerctld runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from slurm_power.config.checks import check_tree, check_watts
+from slurm_power.config.node import LOG_LEVELS, split_address
+from slurm_power.config.problems import ConfigError, check_keys, read_record, read_toml, subtables
+from slurm_power.model.site import Circuit, Ess, LimitKind, Site
+from slurm_power.plan.policy import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SunspecMeter:
+    """A grid meter that speaks SunSpec (models 201 to 204 or 701) over Modbus/TCP."""
+
+    name: str
+    address: str
+    unit_id: int = 1
+    base_address: int = 40000
+    timeout_seconds: float = 0.5
+    max_age_seconds: float = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SunspecPcs:
+    """A battery inverter that speaks SunSpec (models 701, 702, 704, 713, 715) over Modbus/TCP."""
+
+    name: str
+    address: str
+    unit_id: int = 1
+    base_address: int = 40000
+    timeout_seconds: float = 0.5
+    max_age_seconds: float = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApcPdu:
+    """A rack PDU with APC's rPDU2 MIB. SNMP v3 authPriv if ``user`` is given, else v2c with ``community``.
+
+    The two keys stand in files, one line each, so that site.toml itself may be readable.
+    """
+
+    name: str
+    address: str
+    unit: int = 1
+    community: str | None = None
+    user: str | None = None
+    auth_key_file: Path | None = None
+    privacy_key_file: Path | None = None
+    timeout_seconds: float = 1.0
+    max_age_seconds: float = 6.0
+
+
+DeviceConfig: TypeAlias = SunspecMeter | SunspecPcs | ApcPdu
+
+DRIVERS: Mapping[str, type[SunspecMeter] | type[SunspecPcs] | type[ApcPdu]] = {
+    "sunspec_meter": SunspecMeter,
+    "sunspec_pcs": SunspecPcs,
+    "apc_rpdu2": ApcPdu,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerConfig:
+    """The ``[controller]`` table: where powerctld listens, what it keeps, how often it looks."""
+
+    listen: str = "127.0.0.1:6820"
+    socket: Path = Path("/run/slurm-power/powerctld.sock")
+    state_directory: Path = Path("/var/lib/slurm-power/powerctld")
+    munge_socket: str | None = None
+    node_uid: int = 0
+    slurm_conf: Path | None = None
+    slurm_poll_seconds: float = 5.0
+    cap_lease_seconds: float = 10.0
+    hold_lease_seconds: float = 60.0
+    log_level: str = "INFO"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteConfig:
+    """A whole, checked site.toml."""
+
+    file: Path
+    controller: ControllerConfig
+    site: Site
+    devices: Mapping[str, DeviceConfig]
+    ess_devices: Mapping[str, str]
+    policy: Policy
+
+
+def load_site(file: Path) -> SiteConfig:
+    """Read and check site.toml without touching any device; raises ConfigError with all problems."""
+    document = read_toml(file)
+    problems: list[str] = []
+    check_keys(document, {"site", "controller", "policy", "circuit", "device", "ess"}, "", problems)
+    name = _site_name(document, problems)
+    controller = read_record(
+        ControllerConfig, _table(document, "controller", problems), "controller.", problems
+    )
+    policy = read_record(Policy, _table(document, "policy", problems), "policy.", problems)
+    devices = _read_devices(document, problems)
+    circuits = _read_circuits(document, problems)
+    ess, ess_devices = _read_ess(document, problems)
+    site = Site(name=name, circuits=circuits, ess=ess)
+    check_tree(site, problems)
+    _check_references(site, devices, ess_devices, problems)
+    if controller is not None:
+        _check_controller(controller, problems)
+    if policy is not None:
+        problems += [f"policy.{problem}" for problem in policy.problems()]
+    if problems or controller is None or policy is None:
+        raise ConfigError(file, problems)
+    return SiteConfig(
+        file=file,
+        controller=controller,
+        site=site,
+        devices=devices,
+        ess_devices=ess_devices,
+        policy=policy,
+    )
+
+
+def _table(document: dict[str, Any], key: str, problems: list[str]) -> dict[str, Any]:
+    table = document.get(key, {})
+    if isinstance(table, dict):
+        return table
+    problems.append(f"{key}: must be a table, write [{key}]")
+    return {}
+
+
+def _site_name(document: dict[str, Any], problems: list[str]) -> str:
+    table = _table(document, "site", problems)
+    check_keys(table, {"name"}, "site.", problems)
+    name = table.get("name")
+    if not isinstance(name, str) or not name:
+        problems.append("site.name: missing; give the site a name")
+        return ""
+    return name
+
+
+def _read_devices(document: dict[str, Any], problems: list[str]) -> dict[str, DeviceConfig]:
+    devices: dict[str, DeviceConfig] = {}
+    for name, table in subtables(document, "device", problems).items():
+        path = f"device.{name}."
+        driver = table.get("driver")
+        record = DRIVERS.get(driver) if isinstance(driver, str) else None
+        if record is None:
+            problems.append(f"{path}driver: {driver!r} is not one of {', '.join(DRIVERS)}")
+            continue
+        rest = {key: value for key, value in table.items() if key != "driver"}
+        device = read_record(record, rest, path, problems, name=name)
+        if device is None:
+            continue
+        split_address(device.address, f"{path}address", problems)
+        for key, low, high in (("timeout_seconds", 0.05, 10.0), ("max_age_seconds", 0.5, 300.0)):
+            value = getattr(device, key)
+            if not low <= value <= high:
+                problems.append(f"{path}{key}: {value:g} is not between {low:g} and {high:g}")
+        if isinstance(device, ApcPdu):
+            _check_credentials(device, path, problems)
+        devices[name] = device
+    return devices
+
+
+def _check_credentials(device: ApcPdu, path: str, problems: list[str]) -> None:
+    if (device.user is None) == (device.community is None):
+        problems.append(f"{path}user: give either user (SNMP v3) or community (v2c)")
+    for key in ("auth_key_file", "privacy_key_file"):
+        file = getattr(device, key)
+        if device.user is not None and (file is None or not file.is_file()):
+            problems.append(f"{path}{key}: SNMP v3 needs a readable file with the key")
+
+
+def _read_circuits(document: dict[str, Any], problems: list[str]) -> dict[str, Circuit]:
+    circuits = {}
+    for name, table in subtables(document, "circuit", problems).items():
+        circuit = read_record(Circuit, table, f"circuit.{name}.", problems, name=name)
+        if circuit is not None:
+            circuits[name] = circuit
+        else:
+            _check_rest(name, table, problems)
+    if not document.get("circuit"):
+        problems.append("circuit: missing; describe at least the grid connection as [circuit.grid]")
+    return circuits
+
+
+def _check_rest(name: str, table: dict[str, Any], problems: list[str]) -> None:
+    """Check the watts of a circuit that has other problems, so that all are said at once."""
+    watts = {key: table.get(key) for key in ("rating_watts", "limit_watts")}
+    numbers = {
+        key: float(value)
+        for key, value in watts.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    nodes = table.get("nodes")
+    if "rating_watts" in numbers:
+        rough = Circuit(
+            name=name,
+            rating_watts=numbers["rating_watts"],
+            limit_kind=LimitKind.ECONOMIC,
+            limit_watts=numbers.get("limit_watts"),
+            nodes=tuple(map(str, nodes)) if isinstance(nodes, list) else (),
+        )
+        check_watts(rough, problems)
+
+
+def _read_ess(document: dict[str, Any], problems: list[str]) -> tuple[dict[str, Ess], dict[str, str]]:
+    found, devices = {}, {}
+    for name, table in subtables(document, "ess", problems).items():
+        rest = {key: value for key, value in table.items() if key != "device"}
+        ess = read_record(Ess, rest, f"ess.{name}.", problems, name=name)
+        if not isinstance(table.get("device"), str):
+            problems.append(f"ess.{name}.device: missing; name its [device.*] table")
+        elif ess is not None:
+            found[name], devices[name] = ess, table["device"]
+    return found, devices
+
+
+def _check_references(
+    site: Site, devices: Mapping[str, DeviceConfig], ess_devices: Mapping[str, str], problems: list[str]
+) -> None:
+    for circuit in site.circuits.values():
+        if circuit.meter is not None and circuit.meter not in devices:
+            problems.append(f"circuit.{circuit.name}.meter: there is no [device.{circuit.meter}]")
+        elif circuit.meter is not None and isinstance(devices[circuit.meter], SunspecPcs):
+            problems.append(f"circuit.{circuit.name}.meter: {circuit.meter} is a PCS, no meter")
+    for name, device in ess_devices.items():
+        if not isinstance(devices.get(device), SunspecPcs):
+            problems.append(f"ess.{name}.device: {device} is no PCS (driver sunspec_pcs)")
+
+
+def _check_controller(controller: ControllerConfig, problems: list[str]) -> None:
+    split_address(controller.listen, "controller.listen", problems)
+    if controller.log_level not in LOG_LEVELS:
+        problems.append(
+            f"controller.log_level: {controller.log_level!r} is not one of {', '.join(LOG_LEVELS)}"
+        )
+    for key, low, high in (
+        ("slurm_poll_seconds", 1.0, 60.0),
+        ("cap_lease_seconds", 3.0, 120.0),
+        ("hold_lease_seconds", 10.0, 3600.0),
+    ):
+        value = getattr(controller, key)
+        if not low <= value <= high:
+            problems.append(f"controller.{key}: {value:g} is not between {low:g} and {high:g}")

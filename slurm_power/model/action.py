@@ -1,0 +1,66 @@
+"""What the planner can say: a closed set of actions, each with a reason a user can read."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from slurm_power.model.site import LimitKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetDischarge:
+    """Ask an ESS for ``discharge_watts`` (negative charges); 0.0 gives the device back to itself."""
+
+    ess: str
+    discharge_watts: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetCap:
+    """Cap every GPU of a job at ``cap_watts``, leased; ``None`` ends the lease and restores the past."""
+
+    job_id: str
+    cap_watts: float | None
+    kind: LimitKind
+    reason: str
+    saved_watts: float = 0.0
+    slowdown_ratio: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldJob:
+    """Keep a pending job from starting for ``seconds``; the hold ends by itself unless renewed."""
+
+    job_id: str
+    seconds: float
+    reason: str
+    saved_watts: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseJob:
+    """Let a job that we hold start."""
+
+    job_id: str
+    reason: str
+
+
+Action: TypeAlias = SetDischarge | SetCap | HoldJob | ReleaseJob
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortfall:
+    """A limit that cannot be met with the levers left, and by how much."""
+
+    circuit: str
+    watts: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything the planner says in one cycle."""
+
+    actions: tuple[Action, ...] = ()
+    shortfalls: tuple[Shortfall, ...] = ()
+    notes: tuple[str, ...] = ()

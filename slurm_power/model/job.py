@@ -1,0 +1,74 @@
+"""Jobs as the planner sees them, and the promises made to their users."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class Workload(StrEnum):
+    """Workload class: each has its own power shape, metrics and default levers."""
+
+    TRAINING = "training"
+    INFERENCE = "inference"
+    GENERATION = "generation"
+
+
+class Flex(StrEnum):
+    """The user's promise: the largest slowdown, or hold of equal length, an economic limit may cause."""
+
+    FLEX0 = "flex0"
+    FLEX1 = "flex1"
+    FLEX2 = "flex2"
+    FLEX3 = "flex3"
+
+    @property
+    def max_slowdown_ratio(self) -> float:
+        """Largest share of performance that may be taken (0 = none, 0.5 = half)."""
+        return _MAX_SLOWDOWN_RATIO[self]
+
+
+_MAX_SLOWDOWN_RATIO = {Flex.FLEX0: 0.0, Flex.FLEX1: 0.10, Flex.FLEX2: 0.25, Flex.FLEX3: 0.50}
+
+
+class JobState(StrEnum):
+    """Where a job stands, in words that fit any scheduler."""
+
+    PENDING = "pending"
+    STARTING = "starting"
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    ENDING = "ending"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One job. ``nodes`` is empty until it has been placed; ``gpu_count`` counts all its GPUs.
+
+    ``begin`` is the earliest start the job record carries now, whoever wrote it;
+    ``held_by_user`` is True for holds that are not ours: those are never touched. The tasks of a job array
+    that have not started are one job: ``task_count`` of them wait, each with ``gpu_count`` GPUs.
+    """
+
+    job_id: str
+    user: str
+    account: str
+    name: str
+    state: JobState
+    gpu_count: int
+    workload: Workload = Workload.TRAINING
+    flex: Flex = Flex.FLEX0
+    nodes: tuple[str, ...] = ()
+    submitted: datetime | None = None
+    started: datetime | None = None
+    begin: datetime | None = None
+    time_limit_seconds: float | None = None
+    held_by_user: bool = False
+    pending_reason: str = ""
+    task_count: int = 1
+    gpus_by_node: tuple[tuple[str, tuple[str, ...]], ...] = field(default=())
+
+    @property
+    def gpu_uuids(self) -> tuple[str, ...]:
+        """UUIDs of the job's GPUs on all its nodes, as far as the nodes have reported them."""
+        return tuple(uuid for _, uuids in self.gpus_by_node for uuid in uuids)

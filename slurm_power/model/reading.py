@@ -1,0 +1,103 @@
+"""Readings and how far they can be trusted."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Quality(StrEnum):
+    """How far a reading can be trusted; only GOOD and QUESTIONABLE readings carry a usable value."""
+
+    GOOD = "good"
+    QUESTIONABLE = "questionable"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerReading:
+    """One circuit's power as seen by one source.
+
+    ``watts`` is positive towards the loads (import). ``None`` means that the source said nothing usable;
+    ``quality`` is then INVALID and ``reason`` says why.
+    """
+
+    source: str
+    watts: float | None
+    age_seconds: float
+    quality: Quality
+    reason: str = ""
+
+    def known_watts(self) -> float | None:
+        """Return the watts if they may be used for control, else None."""
+        return None if self.quality is Quality.INVALID else self.watts
+
+
+def judged(source: str, watts: float | None, age_seconds: float, max_age_seconds: float) -> PowerReading:
+    """Grade a reading by its age: a late one is questionable, one older than twice the bound is invalid."""
+    if watts is None:
+        return PowerReading(
+            source=source, watts=None, age_seconds=age_seconds, quality=Quality.INVALID, reason="no reading"
+        )
+    if age_seconds > 2 * max_age_seconds:
+        quality, reason = Quality.INVALID, f"stale for {age_seconds:.1f} s"
+    elif age_seconds > max_age_seconds:
+        quality, reason = Quality.QUESTIONABLE, f"late by {age_seconds - max_age_seconds:.1f} s"
+    else:
+        quality, reason = Quality.GOOD, ""
+    return PowerReading(source=source, watts=watts, age_seconds=age_seconds, quality=quality, reason=reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EssReading:
+    """State of one energy storage system behind its PCS.
+
+    ``discharge_watts`` is positive when the battery feeds the site, negative when it charges.
+    ``max_charge_watts`` and ``max_discharge_watts`` are what the device can do now, both >= 0.
+    ``remote`` is False while somebody operates the device locally: then nobody else may command it.
+    """
+
+    name: str
+    discharge_watts: float
+    soc_ratio: float
+    soh_ratio: float
+    energy_rating_kwh: float
+    max_charge_watts: float
+    max_discharge_watts: float
+    remote: bool
+    alarms: tuple[str, ...]
+    age_seconds: float
+    quality: Quality
+
+    def usable(self) -> bool:
+        """Whether the planner may command this device now."""
+        return self.quality is not Quality.INVALID and self.remote and not self.alarms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapReading:
+    """A GPU's power limit: as last written by anybody, and as in force (lower where a BMC clamps it)."""
+
+    requested_watts: float
+    enforced_watts: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuReading:
+    """One GPU as its node daemon read it; limits are ``None`` where the driver does not say.
+
+    ``energy_joules`` is the driver's counter: it restarts at 0 when the driver reloads.
+    """
+
+    uuid: str
+    slot: int
+    name: str
+    power_watts: float
+    energy_joules: float | None
+    utilization_ratio: float
+    sm_clock_hertz: float
+    temperature_celsius: float
+    requested_cap_watts: float
+    enforced_cap_watts: float
+    default_cap_watts: float
+    min_cap_watts: float
+    max_cap_watts: float
+    error: str = ""

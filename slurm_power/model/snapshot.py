@@ -1,0 +1,99 @@
+"""Everything known at one moment: what the planner decides on, and nothing else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from slurm_power.model.job import Job
+from slurm_power.model.reading import EssReading, GpuReading, PowerReading
+from slurm_power.model.site import LimitKind, Site
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeState:
+    """One node's latest report. A node that has gone silent keeps its last GPUs with a growing age."""
+
+    name: str
+    age_seconds: float
+    gpus: Mapping[str, GpuReading]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapLease:
+    """A cap on all GPUs of one job that we have granted and still renew.
+
+    ``uncapped_watts`` is the job's mean draw per GPU just before its first cap; ``changed_seconds_ago``
+    counts from the last change of the cap's value, not from its renewal; ``lowered_watts`` is what that
+    change was to take from each GPU's draw (0.0 when it gave back).
+    """
+
+    job_id: str
+    cap_watts: float
+    kind: LimitKind
+    uncapped_watts: float
+    changed_seconds_ago: float
+    lowered_watts: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldLease:
+    """A hold of ours on a pending job. ``held_seconds`` sums all our holds on it so far."""
+
+    job_id: str
+    held_seconds: float
+    ends_in_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitEvent:
+    """A temporary lower limit on a circuit (a grid event). It always has an end."""
+
+    event_id: str
+    circuit: str
+    limit_watts: float
+    starts_in_seconds: float
+    ends_in_seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The site at one moment.
+
+    ``circuits`` holds one reading per metered circuit; ``recent_load_watts`` the last few loads of the grid
+    connection (import plus what batteries fed in during the meter's interval, oldest first); ``setpoints``
+    what each ESS has been asked for. ``lasting_watts`` is the lower of each circuit's last two readings.
+    ``held_before_seconds`` is how long our holds that are over have kept a job waiting.
+    ``jobs_age_seconds`` is None while the workload manager has never answered.
+    """
+
+    at: datetime
+    site: Site
+    circuits: Mapping[str, PowerReading]
+    ess: Mapping[str, EssReading]
+    nodes: Mapping[str, NodeState]
+    jobs: tuple[Job, ...]
+    caps: Mapping[str, CapLease] = field(default_factory=dict)
+    holds: Mapping[str, HoldLease] = field(default_factory=dict)
+    held_before_seconds: Mapping[str, float] = field(default_factory=dict)
+    setpoints: Mapping[str, float] = field(default_factory=dict)
+    recent_load_watts: tuple[float, ...] = ()
+    lasting_watts: Mapping[str, float] = field(default_factory=dict)
+    events: tuple[LimitEvent, ...] = ()
+    jobs_age_seconds: float | None = 0.0
+
+    def limit_watts(self, circuit: str, lead_seconds: float = 0.0) -> float:
+        """The most ``circuit`` may draw: rating, standing limit and events, the tightest.
+
+        Events that start within ``lead_seconds`` count already, so that slow levers arrive in time.
+        """
+        ceiling = self.site.circuits[circuit].ceiling_watts
+        return min(
+            [ceiling]
+            + [
+                event.limit_watts
+                for event in self.events
+                if event.circuit == circuit and event.starts_in_seconds <= lead_seconds
+                if event.ends_in_seconds > 0.0
+            ]
+        )

@@ -1,0 +1,220 @@
+"""One cycle: from a snapshot to a plan. Battery first, then caps within the promises, then holds."""
+
+from slurm_power.model.action import Action, Plan, SetDischarge, Shortfall
+from slurm_power.model.reading import EssReading
+from slurm_power.model.site import Circuit, Ess
+from slurm_power.model.snapshot import Snapshot
+from slurm_power.plan.caps import CapResult, Demand, plan_caps
+from slurm_power.plan.ess import burst_watts, dispatch, sustainable_watts
+from slurm_power.plan.holds import plan_holds
+from slurm_power.plan.loads import JobLoad, behind_discharge_watts, circuit_watts, job_loads
+from slurm_power.plan.policy import Policy
+
+
+def plan_cycle(snapshot: Snapshot, policy: Policy, *, hold_seconds: float) -> Plan:
+    """Decide everything for this second; the same snapshot always gives the same plan."""
+    loads = job_loads(snapshot, policy)
+    notes = tuple(
+        f"{circuit.name}: no usable reading; treated as full"
+        for circuit in snapshot.site.circuits.values()
+        if circuit.meter is not None and circuit_watts(snapshot, circuit.name) is None
+    )
+    demands = [_demand(snapshot, circuit, loads, policy) for circuit in _leaves_first(snapshot)]
+    caps = plan_caps(snapshot, loads, demands, policy)
+    actions: list[Action] = [
+        *_discharges(snapshot, loads, caps, policy),
+        *caps.actions,
+        *plan_holds(
+            snapshot,
+            room_watts=_start_room_watts(snapshot, loads, policy),
+            hold_seconds=hold_seconds,
+            policy=policy,
+        ),
+    ]
+    shortfalls = _shortfalls(snapshot, caps, policy)
+    return Plan(actions=tuple(actions), shortfalls=shortfalls, notes=notes)
+
+
+def _shortfalls(snapshot: Snapshot, caps: CapResult, policy: Policy) -> tuple[Shortfall, ...]:
+    """Limits that will be passed: what neither caps nor all that the batteries can give now makes up for.
+
+    Up to half the margin the limit itself is not in danger, so nothing is said.
+    """
+    found = []
+    for name, unmet_watts in caps.unmet_watts.items():
+        batteries = _batteries(snapshot, name)
+        bridged_watts = sum(burst_watts(*battery) - sustainable_watts(*battery) for battery in batteries)
+        watts = unmet_watts - bridged_watts
+        if watts > 0.5 * policy.margin_ratio * snapshot.limit_watts(name):
+            reason = "every cap is at its floor and the battery at its most"
+            found.append(Shortfall(circuit=name, watts=watts, reason=reason))
+    return tuple(found)
+
+
+def _leaves_first(snapshot: Snapshot) -> list[Circuit]:
+    circuits = snapshot.site.circuits
+    return sorted(circuits.values(), key=lambda circuit: -len(snapshot.site.path(circuit.name)))
+
+
+def target_watts(snapshot: Snapshot, circuit: str, policy: Policy) -> float:
+    """What a circuit is steered to: its limit less the margin kept for noise."""
+    return snapshot.limit_watts(circuit, policy.event_lead_seconds) * (1.0 - policy.margin_ratio)
+
+
+def _load_watts(snapshot: Snapshot, circuit: str) -> float | None:
+    """What the consumers behind a circuit draw: its net draw plus what batteries feed in behind it.
+
+    At the grid connection a meter shows the mean of a second that is over, while the battery may be ramping
+    now: there the loads that telemetry has put together for the same second count, and of these the highest
+    of the last few, so that a load that swings does not pull the battery along.
+    """
+    net_watts = circuit_watts(snapshot, circuit)
+    if net_watts is None:
+        return None
+    if circuit == snapshot.site.root.name and snapshot.recent_load_watts:
+        return max(snapshot.recent_load_watts)
+    return net_watts + behind_discharge_watts(snapshot, circuit)
+
+
+def _meter_lost(snapshot: Snapshot, circuit: str) -> bool:
+    """Whether a circuit's own meter says nothing usable.
+
+    The sum of its children still tells when it is too much; that there is room for more it cannot prove,
+    since whatever hangs on the circuit beside them is in nobody's reading.
+    """
+    reading = snapshot.circuits.get(circuit)
+    return reading is not None and reading.known_watts() is None
+
+
+def _expected_watts(snapshot: Snapshot, circuit: str, loads: tuple[JobLoad, ...]) -> float | None:
+    """What a circuit will draw once its starting jobs have come up, at least what it draws now.
+
+    A start that the meter shows already may not have reached the nodes' own reports: what is still to come
+    is therefore added to the lower of the last two readings, or it would be counted twice.
+    """
+    load_watts = _load_watts(snapshot, circuit)
+    if load_watts is None:
+        return None
+    if circuit == snapshot.site.root.name and snapshot.recent_load_watts:
+        before_watts = min(snapshot.recent_load_watts[-2:])
+    else:
+        lasting_watts = snapshot.lasting_watts.get(circuit)
+        fed_watts = behind_discharge_watts(snapshot, circuit)
+        before_watts = load_watts if lasting_watts is None else min(load_watts, lasting_watts + fed_watts)
+    return max(load_watts, before_watts + _coming_watts(loads, circuit))
+
+
+def _coming_watts(loads: tuple[JobLoad, ...], circuit: str) -> float:
+    return sum(load.coming_watts * load.circuit_weights.get(circuit, 0.0) for load in loads)
+
+
+def _demand(snapshot: Snapshot, circuit: Circuit, loads: tuple[JobLoad, ...], policy: Policy) -> Demand:
+    """What caps must shed on a circuit (> 0), or may give back (< 0), beyond what its batteries carry.
+
+    What is measured counts against what the batteries can sustain; what is only expected, of jobs that are
+    starting, against what they can give at once: caps are quick enough to follow when it has come.
+    """
+    load_watts = _load_watts(snapshot, circuit.name)
+    full_watts = _expected_watts(snapshot, circuit.name, loads)
+    if load_watts is None or full_watts is None:
+        # Full, as far as anybody knows: nothing is given back, and nothing more can be asked on a guess.
+        return Demand(circuit=circuit.name, watts=0.0, kind=circuit.limit_kind)
+    batteries = _batteries(snapshot, circuit.name)
+    target = target_watts(snapshot, circuit.name, policy)
+    excess_watts = load_watts - target
+    expected_watts = full_watts - target
+    if expected_watts > 0.0:
+        shed_watts = max(
+            0.0,
+            excess_watts - sum(sustainable_watts(*battery) for battery in batteries),
+            expected_watts - sum(burst_watts(*battery) for battery in batteries),
+        )
+    else:
+        spare_watts = policy.release_margin_ratio * snapshot.limit_watts(circuit.name)
+        shed_watts = 0.0 if _meter_lost(snapshot, circuit.name) else min(0.0, expected_watts + spare_watts)
+    return Demand(
+        circuit=circuit.name,
+        watts=shed_watts,
+        kind=circuit.limit_kind,
+        overload_watts=_overload_watts(snapshot, circuit),
+    )
+
+
+def _batteries(snapshot: Snapshot, circuit: str) -> list[tuple[Ess, EssReading | None]]:
+    """The batteries whose power passes through a circuit."""
+    return [
+        (ess, snapshot.ess.get(name))
+        for name, ess in snapshot.site.ess.items()
+        if circuit in snapshot.site.path(ess.circuit)
+    ]
+
+
+def _overload_watts(snapshot: Snapshot, circuit: Circuit) -> float:
+    """By how much a circuit's last readings have all been above its limit; one spike is no overload."""
+    lasting_watts = snapshot.lasting_watts.get(circuit.name)
+    if lasting_watts is None:
+        return 0.0
+    return max(0.0, lasting_watts - snapshot.limit_watts(circuit.name))
+
+
+def _discharges(
+    snapshot: Snapshot, loads: tuple[JobLoad, ...], caps: CapResult, policy: Policy
+) -> list[SetDischarge]:
+    """One setpoint per battery; a battery that is idle and stays idle is left alone."""
+    # What the batteries before one take over (> 0) or take up (< 0), by circuit: none is to do it twice.
+    shared_watts = dict.fromkeys(snapshot.site.circuits, 0.0)
+    capping = bool(snapshot.caps) or any(action.cap_watts is not None for action in caps.actions)
+    actions = []
+    for name, ess in snapshot.site.ess.items():
+        reading = snapshot.ess.get(name)
+        setpoint_watts = snapshot.setpoints.get(name, 0.0)
+        if reading is None or not reading.usable():
+            continue
+        excess_watts = 0.0
+        room_watts = float("inf")
+        known = True
+        metered = not any(_meter_lost(snapshot, circuit) for circuit in snapshot.site.path(ess.circuit))
+        for circuit in snapshot.site.path(ess.circuit):
+            full_watts = _expected_watts(snapshot, circuit, loads)
+            if full_watts is None:
+                known = False
+                continue
+            gap = full_watts - target_watts(snapshot, circuit, policy) - shared_watts[circuit]
+            excess_watts = max(excess_watts, gap)
+            room_watts = min(room_watts, max(0.0, -gap))
+        if not known:
+            # Blind: keep what was decided with eyes open, as long as it feeds the site.
+            excess_watts = max(excess_watts, setpoint_watts)
+        chosen = dispatch(
+            ess,
+            reading,
+            excess_watts=excess_watts,
+            room_watts=room_watts,
+            may_charge=known and metered and not capping and not snapshot.holds,
+            policy=policy,
+        )
+        for circuit in snapshot.site.path(ess.circuit):
+            shared_watts[circuit] += chosen.discharge_watts
+        if chosen.discharge_watts != 0.0 or setpoint_watts != 0.0:
+            actions.append(
+                SetDischarge(ess=name, discharge_watts=chosen.discharge_watts, reason=chosen.reason)
+            )
+    return actions
+
+
+def _start_room_watts(snapshot: Snapshot, loads: tuple[JobLoad, ...], policy: Policy) -> float:
+    """Room for new starts at the grid connection, with every running job at its uncapped draw.
+
+    The battery is not counted: it is there for the jobs that already run. A stale meter leaves no room.
+    """
+    root = snapshot.site.root.name
+    full_watts = _expected_watts(snapshot, root, loads)
+    if full_watts is None or _meter_lost(snapshot, root):
+        return 0.0
+    withheld_watts = sum(
+        max(0.0, load.uncapped_watts - load.gpu_watts - load.coming_watts)
+        * load.circuit_weights.get(root, 0.0)
+        for load in loads
+        if load.cap_watts is not None
+    )
+    return target_watts(snapshot, root, policy) - full_watts - withheld_watts

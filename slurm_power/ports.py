@@ -1,0 +1,116 @@
+"""The smallest interfaces that are true of hardware and services: edges implement them, core sees none."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from slurm_power.model.job import Job
+from slurm_power.model.ledger import LedgerEntry
+from slurm_power.model.reading import CapReading, EssReading, GpuReading
+
+
+class DeviceError(Exception):
+    """A device did not answer, answered nonsense or refused. The text names the device and the reason."""
+
+
+class SchedulerError(Exception):
+    """The workload manager did not answer or refused. The text is what it said."""
+
+
+class PowerMeter(Protocol):
+    """Something that measures a circuit."""
+
+    async def open(self) -> None:
+        """Connect and check that it is what it should be; raises DeviceError."""
+        ...
+
+    async def read_watts(self) -> float:
+        """Active power in watts, positive towards the loads; raises DeviceError."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        ...
+
+
+class Storage(Protocol):
+    """A battery behind its power conversion system."""
+
+    async def open(self) -> None:
+        """Connect and check that it is what it should be; raises DeviceError."""
+        ...
+
+    async def read(self) -> EssReading:
+        """Read state; raises DeviceError."""
+        ...
+
+    async def set_discharge(self, discharge_watts: float, lease_seconds: float) -> None:
+        """Ask for ``discharge_watts`` (negative charges); the device gives it up after ``lease_seconds``.
+
+        Written so that the fallback is armed before the setpoint counts, and read back; raises DeviceError.
+        """
+        ...
+
+    async def release(self) -> None:
+        """End our setpoint now; raises DeviceError."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the connection without touching the setpoint."""
+        ...
+
+
+class Gpus(Protocol):
+    """The GPUs of this node, addressed by UUID. All calls raise DeviceError."""
+
+    def open(self) -> None:
+        """Load the driver library and list the GPUs."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the driver, so that a GPU can be reset."""
+        ...
+
+    def uuids(self) -> Sequence[str]:
+        """UUIDs of the GPUs that answer now, in slot order."""
+        ...
+
+    def read(self, uuid: str) -> GpuReading:
+        """Read one GPU."""
+        ...
+
+    def read_cap(self, uuid: str) -> CapReading:
+        """The power limit as last written by anybody, and as enforced."""
+        ...
+
+    def set_cap_watts(self, uuid: str, cap_watts: float) -> None:
+        """Write the power limit. Success of the call proves nothing: read it back."""
+        ...
+
+
+class Scheduler(Protocol):
+    """The workload manager. All calls raise SchedulerError."""
+
+    async def jobs(self) -> tuple[Job, ...]:
+        """All jobs that pend, run or have just ended."""
+        ...
+
+    async def hold(self, job_id: str, seconds: float, reason: str) -> None:
+        """Keep a pending job from starting for ``seconds``; ends by itself."""
+        ...
+
+    async def release(self, job_id: str) -> None:
+        """End our hold on a job now."""
+        ...
+
+
+class Ledger(Protocol):
+    """The append-only record of decisions."""
+
+    def append(self, entry: LedgerEntry) -> None:
+        """Write one entry durably."""
+        ...
+
+    def entries(self, since: datetime | None = None, job_id: str | None = None) -> Iterable[LedgerEntry]:
+        """Entries in order, oldest first."""
+        ...

@@ -1,0 +1,148 @@
+from pathlib import Path
+
+import pytest
+
+from slurm_power.config import ApcPdu, ConfigError, SunspecMeter, SunspecPcs, load_site
+from slurm_power.model.site import LimitKind
+
+GOOD = """
+[site]
+name = "lab"
+
+[circuit.grid]
+rating_watts = 60_000
+limit_watts = 30_000
+limit_kind = "economic"
+meter = "meter"
+overhead_ratio = 1.1
+
+[circuit.rack1]
+parent = "grid"
+rating_watts = 20_000
+limit_watts = 18_000
+limit_kind = "safety"
+meter = "pdu1"
+nodes = ["c1", "c2"]
+
+[device.meter]
+driver = "sunspec_meter"
+address = "127.0.0.1:5020"
+
+[device.pcs]
+driver = "sunspec_pcs"
+address = "127.0.0.1:5021"
+
+[device.pdu1]
+driver = "apc_rpdu2"
+address = "127.0.0.1:1161"
+community = "lab"
+
+[ess.battery]
+circuit = "grid"
+device = "pcs"
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "site.toml"
+    file.write_text(text)
+    return file
+
+
+def problems(folder: Path, text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_site(write(folder, text))
+    return caught.value.problems
+
+
+def test_a_good_file_becomes_a_site(tmp_path: Path) -> None:
+    config = load_site(write(tmp_path, GOOD))
+    assert config.site.root.name == "grid"
+    assert config.site.circuits_of_node("c2") == ("rack1", "grid")
+    assert config.site.circuits["rack1"].limit_kind is LimitKind.SAFETY
+    assert config.ess_devices == {"battery": "pcs"}
+    assert isinstance(config.devices["meter"], SunspecMeter)
+    assert isinstance(config.devices["pcs"], SunspecPcs)
+    assert isinstance(config.devices["pdu1"], ApcPdu)
+    assert config.controller.cap_lease_seconds == 10.0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "words"),
+    [
+        ('name = "lab"', 'nam = "lab"', "site.nam", "did you mean name?"),
+        ("limit_watts = 18_000", "limit_watts = 3", "circuit.rack1.limit_watts", "is it in kW or MW?"),
+        ("limit_watts = 18_000", "limit_watts = 19_000", "", ""),
+        ("limit_watts = 18_000", "limit_watts = 40_000", "circuit.rack1.limit_watts", "above its own rating"),
+        ("limit_watts = 30_000", "limit_watts = 17_000", "circuit.rack1.limit_watts", "above its parent"),
+        ("rating_watts = 20_000", "rating_watts = 70_000", "circuit.rack1.rating_watts", "above its parent"),
+        ('limit_kind = "safety"', 'limit_kind = "safty"', "circuit.rack1.limit_kind", "safety, economic"),
+        ('parent = "grid"', 'parent = "gird"', "circuit.rack1.parent", "there is no [circuit.gird]"),
+        ('parent = "grid"\n', "", "circuit", "exactly one circuit has no parent"),
+        ('meter = "pdu1"', 'meter = "pdu9"', "circuit.rack1.meter", "there is no [device.pdu9]"),
+        ('meter = "pdu1"', 'meter = "pcs"', "circuit.rack1.meter", "is a PCS, no meter"),
+        ('community = "lab"', "", "device.pdu1.user", "either user (SNMP v3) or community"),
+        ('community = "lab"', 'user = "m"', "device.pdu1.auth_key_file", "SNMP v3 needs"),
+        ('"127.0.0.1:1161"', '"127.0.0.1"', "device.pdu1.address", "is not HOST:PORT"),
+        ('driver = "apc_rpdu2"', 'driver = "apc"', "device.pdu1.driver", "is not one of"),
+        ('device = "pcs"', 'device = "meter"', "ess.battery.device", "is no PCS"),
+        ('circuit = "grid"', 'circuit = "g"', "ess.battery.circuit", "there is no [circuit.g]"),
+        ("overhead_ratio = 1.1", "overhead_ratio = 110", "circuit.grid.overhead_ratio", "between 1 and 3"),
+        ("rating_watts = 60_000", 'rating_watts = "60 kW"', "circuit.grid.rating_watts", "must be a number"),
+        ("rating_watts = 60_000", "rating_watts = true", "circuit.grid.rating_watts", "must be a number"),
+        ("rating_watts = 60_000", "rating_watts = nan", "circuit.grid.rating_watts", "no amount of power"),
+        ('["c1", "c2"]', '["c1", "c1"]', "circuit.rack1.nodes", "already hangs on"),
+    ],
+)
+def test_each_mistake_is_named_with_its_path(
+    tmp_path: Path, old: str, new: str, path: str, words: str
+) -> None:
+    assert old in GOOD
+    text = GOOD.replace(old, new, 1)
+    if not path:
+        load_site(write(tmp_path, text))
+        return
+    found = problems(tmp_path, text)
+    assert any(p.startswith(f"{path}:") and words in p for p in found), found
+
+
+def test_all_problems_come_at_once(tmp_path: Path) -> None:
+    text = (
+        GOOD.replace('"lab"', '""', 1)
+        .replace("limit_watts = 18_000", "limit_watts = 3")
+        .replace('limit_kind = "safety"', 'limit_kind = "x"')
+        .replace('device = "pcs"', 'device = "nothing"')
+        + "\n[controller]\nslurm_pol_seconds = 3\n[policy]\nmargin_ratio = 7\n"
+    )
+    paths = {problem.split(":")[0] for problem in problems(tmp_path, text)}
+    assert {
+        "site.name",
+        "circuit.rack1.limit_kind",
+        "circuit.rack1.limit_watts",
+        "ess.battery.device",
+        "controller.slurm_pol_seconds",
+        "policy.margin_ratio",
+    } <= paths
+
+
+def test_circles_are_found(tmp_path: Path) -> None:
+    text = GOOD.replace('parent = "grid"', 'parent = "rack1"')
+    assert any("goes round in a circle" in problem for problem in problems(tmp_path, text))
+
+
+def test_unreadable_and_broken_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_site(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="is not TOML"):
+        load_site(write(tmp_path, "[site"))
+
+
+def test_times_and_log_level_outside_their_bounds_are_named(tmp_path: Path) -> None:
+    text = GOOD.replace('driver = "sunspec_meter"', 'driver = "sunspec_meter"\nmax_age_seconds = 0')
+    text = text.replace('community = "lab"', 'community = "lab"\ntimeout_seconds = nan')
+    found = problems(tmp_path, text + '\n[controller]\nlog_level = "LOUD"\n')
+    assert [problem.split(":")[0] for problem in found] == [
+        "device.meter.max_age_seconds",
+        "device.pdu1.timeout_seconds",
+        "controller.log_level",
+    ]
