@@ -1,0 +1,72 @@
+"""Mounts inside a lab's namespace: its own /etc with its users, and a way for users to the checkout."""
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from containers.cluster.layout import CHECKOUT
+
+MS_BIND, MS_MOVE, MS_REC = 4096, 8192, 16384
+
+
+def give_own_etc(files: Path) -> None:
+    """Mount a copy of /etc, with the lab's passwd, group and hosts from the folder ``files``, over /etc.
+
+    Mounts over the single files would not last: Linux drops a mount whose file is replaced by rename(2), as
+    useradd and every package with a user of its own do on the host. The copy lies in memory, seen by nobody
+    outside, for it holds /etc/shadow. Raises OSError.
+    """
+    mount_point = files.parent / "run"
+    _mount(b"tmpfs", mount_point, b"tmpfs", 0, b"mode=0755,size=256m")
+    # A file that vanishes under cp is no reason to stop; the three that matter are written next.
+    subprocess.run(["cp", "-a", "/etc/.", str(mount_point)], check=False, capture_output=True)
+    for name in ("passwd", "group", "hosts"):
+        target = mount_point / name
+        target.unlink(missing_ok=True)
+        shutil.copyfile(files / name, target)
+        target.chmod(0o644)
+    _mount(os.fsencode(mount_point), Path("/etc"), None, MS_MOVE, None)
+
+
+def make_visible() -> None:
+    """Make the interpreter and the checkout reachable for all users, in our mount namespace only.
+
+    A clone in /root lies behind a door that users cannot pass. That door is covered by an empty file system
+    that holds nothing but the way to the folders in question. Raises OSError.
+    """
+    wanted = {
+        CHECKOUT,
+        Path(sys.prefix),
+        Path(sys.base_prefix),
+        Path(os.path.realpath(sys.executable)).parent,
+    }
+    doors: dict[Path, list[tuple[Path, int]]] = {}
+    for folder in sorted(wanted):
+        door = closed_door(folder)
+        if door is not None:
+            doors.setdefault(door, []).append((folder, os.open(folder, os.O_PATH)))
+    for door, folders in doors.items():
+        _mount(b"tmpfs", door, b"tmpfs", 0, b"mode=0755,size=1m")
+        for folder, handle in folders:
+            if not folder.exists():  # a folder inside one that is mounted already needs no mount of its own
+                folder.mkdir(parents=True)
+                _mount(f"/proc/self/fd/{handle}".encode(), folder, None, MS_BIND | MS_REC, None)
+            os.close(handle)
+
+
+def closed_door(folder: Path) -> Path | None:
+    """Return the outermost folder above ``folder`` that others may not enter, or None."""
+    for parent in reversed(folder.parents):
+        if not parent.stat().st_mode & 0o001:
+            return parent
+    return None
+
+
+def _mount(source: bytes, target: Path, kind: bytes | None, flags: int, data: bytes | None) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(source, os.fsencode(target), kind, ctypes.c_ulong(flags), data) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(target))
