@@ -1,0 +1,1 @@
+"""The simulated plant: physics behind the protocols that real devices speak."""
