@@ -1,0 +1,27 @@
+"""Drivers, one file each, loaded only when a configuration names them."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the node daemon comes by here too and needs none of it
+    from slurm_power.config.site import DeviceConfig
+    from slurm_power.ports import PowerMeter, Storage
+
+DRIVERS = {
+    "nvml": "slurm_power.devices.nvml:NvmlGpus",
+    "SunspecMeter": "slurm_power.devices.meter_sunspec:SunspecMeterDriver",
+    "SunspecPcs": "slurm_power.devices.pcs_sunspec:SunspecPcsDriver",
+    "ApcPdu": "slurm_power.devices.pdu_apc:ApcPduDriver",
+}
+
+
+def driver(name: str) -> Any:
+    """Return the class of a driver; raises KeyError for an unknown name, ImportError without its library."""
+    module, _, attribute = DRIVERS[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def build_driver(config: "DeviceConfig") -> "PowerMeter | Storage":
+    """Return the driver for a device of site.toml, not yet connected."""
+    built: PowerMeter | Storage = driver(type(config).__name__)(config)
+    return built

@@ -1,0 +1,1 @@
+"""Slurm: the scheduler port's adapters and the readers of what Slurm prints."""

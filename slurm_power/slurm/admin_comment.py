@@ -1,0 +1,100 @@
+"""What we keep in a job's AdminComment, beside what others keep there: our tags and our hold.
+
+    {"power": {"workload": "training", "flex": "flex2",
+               "hold": {"by": "slurm-power", "reason": "...", "until": "...Z", "begin": "...Z" or null}}}
+
+``begin`` is the start time the user had asked for before our hold, ``until`` the one we wrote. Text
+that is no JSON object belongs to somebody else and is never changed.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from slurm_power.model.job import Flex, Workload
+
+OWNER = "slurm-power"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldNote:
+    """Our hold on one job: until when, why, and the user's own begin time (None: none)."""
+
+    until: datetime
+    reason: str
+    begin: datetime | None
+
+
+def read_object(text: str) -> dict[str, Any] | None:
+    """Return the JSON object in an AdminComment, an empty one for no text, None for foreign text."""
+    if not text or text == "(null)":
+        return {}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict) or not isinstance(value.get("power", {}), dict):
+        return None
+    return value
+
+
+def tags(text: str) -> tuple[Workload | None, Flex | None]:
+    """Return workload and flex class as tagged at submission, None where missing or unknown."""
+    power = (read_object(text) or {}).get("power", {})
+    workload, flex = power.get("workload"), power.get("flex")
+    return (
+        next((known for known in Workload if known == workload), None),
+        next((known for known in Flex if known == flex), None),
+    )
+
+
+def hold_note(text: str) -> HoldNote | None:
+    """Return our hold as noted in an AdminComment, None if there is none."""
+    hold = (read_object(text) or {}).get("power", {}).get("hold")
+    return note_from_json(hold) if isinstance(hold, dict) and hold.get("by") == OWNER else None
+
+
+def note_from_json(hold: dict[str, Any]) -> HoldNote | None:
+    """Read a note back; None if it does not say until when."""
+    until = _time(hold.get("until"))
+    if until is None:
+        return None
+    return HoldNote(until=until, reason=str(hold.get("reason", "")), begin=_time(hold.get("begin")))
+
+
+def note_to_json(note: HoldNote) -> dict[str, Any]:
+    """Write a note as it stands in AdminComment and in our own file."""
+    return {
+        "by": OWNER,
+        "reason": note.reason,
+        "until": _text(note.until),
+        "begin": None if note.begin is None else _text(note.begin),
+    }
+
+
+def with_hold(text: str, note: HoldNote | None) -> str | None:
+    """Return the AdminComment with our hold set, or without it for None; None if the text is foreign."""
+    value = read_object(text)
+    if value is None:
+        return None
+    power = {key: entry for key, entry in value.get("power", {}).items() if key != "hold"}
+    if note is not None:
+        power["hold"] = note_to_json(note)
+    rest = {key: entry for key, entry in value.items() if key != "power"}
+    if power:
+        rest["power"] = power
+    return json.dumps(rest, separators=(",", ":")) if rest else ""
+
+
+def _text(time: datetime) -> str:
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _time(value: object) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        return datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None

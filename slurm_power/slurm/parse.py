@@ -1,0 +1,221 @@
+"""Turns what ``squeue`` prints into jobs. Pure text work, safe against what users write into job names.
+
+Job names and comments may hold anything, line ends and ``JobState=RUNNING`` included, so the one-line form
+of scontrol can be forged by its users. squeue ends each field with a text we choose: a mark that is random
+for each call cannot be forged, and a field that a version does not know is simply missing.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from slurm_power.model.job import Flex, Job, JobState, Workload
+from slurm_power.slurm import admin_comment
+from slurm_power.slurm.hostlist import expand
+
+FIELDS = (
+    "JobID", "ArrayJobID", "ArrayTaskID", "HetJobID", "UserName", "Account", "Name", "State", "Reason",
+    "NodeList", "NumNodes", "NumTasks", "tres-alloc", "tres-per-job", "tres-per-node", "tres-per-socket",
+    "tres-per-task", "SubmitTime", "StartTime", "EligibleTime", "TimeLimit", "PriorityLong", "admin_comment",
+)  # fmt: skip
+
+_STATES = {
+    "PENDING": JobState.PENDING,
+    "REQUEUED": JobState.PENDING,
+    "REQUEUE_FED": JobState.PENDING,
+    "REQUEUE_HOLD": JobState.PENDING,
+    "SPECIAL_EXIT": JobState.PENDING,
+    "CONFIGURING": JobState.STARTING,
+    "POWER_UP_NODE": JobState.STARTING,
+    "RUNNING": JobState.RUNNING,
+    "RESIZING": JobState.RUNNING,
+    "SIGNALING": JobState.RUNNING,
+    "SUSPENDED": JobState.SUSPENDED,
+    "STOPPED": JobState.SUSPENDED,
+    "COMPLETING": JobState.ENDING,
+    "STAGE_OUT": JobState.ENDING,
+    "BOOT_FAIL": JobState.ENDED,
+    "CANCELLED": JobState.ENDED,
+    "COMPLETED": JobState.ENDED,
+    "DEADLINE": JobState.ENDED,
+    "FAILED": JobState.ENDED,
+    "LAUNCH_FAILED": JobState.ENDED,
+    "NODE_FAIL": JobState.ENDED,
+    "OUT_OF_MEMORY": JobState.ENDED,
+    "PREEMPTED": JobState.ENDED,
+    "RECONFIG_FAIL": JobState.ENDED,
+    "REVOKED": JobState.ENDED,
+    "TIMEOUT": JobState.ENDED,
+}
+_NOTHING = {"", "N/A", "(null)", "None", "Unknown", "NONE"}
+_GPUS = re.compile(r"(?:gres[:/])?gpu(?::(?P<type>[^:=,()]+?))?(?:[:=](?P<count>\d+))?(?:\(.*\))?")
+_LIMIT = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """A job as Slurm tells it, with what holding and releasing need beside the port's ``Job``."""
+
+    job: Job
+    admin_comment: str
+    eligible: datetime | None
+    update_id: str
+
+
+def squeue_format(mark: str) -> str:
+    """Return the ``--Format`` argument whose output :func:`parse_squeue` reads with the same mark.
+
+    squeue takes leading digits for a field width and commas for the end of a field.
+    """
+    if mark[:1].isdigit() or mark[-1:].isdigit() or "," in mark:
+        raise ValueError(f"{mark!r} cannot mark the end of a field")
+    return ",".join(f"{name}:{mark}{index};" for index, name in enumerate(FIELDS))
+
+
+def parse_squeue(text: str, mark: str) -> tuple[JobRecord, ...]:
+    """Parse all jobs; raises ValueError if the text is cut short or is no such output."""
+    pieces = re.split(rf"{re.escape(mark)}(\d+);", text)
+    if pieces[-1].strip():
+        raise ValueError(f"ends in the middle of a job: {pieces[-1][-60:]!r}")
+    records: list[dict[str, str]] = []
+    for value, index in zip(pieces[0::2], pieces[1::2], strict=False):
+        if int(index) == 0:
+            records.append({})
+        if not records or int(index) >= len(FIELDS):
+            raise ValueError(f"unexpected field {index}")
+        records[-1][FIELDS[int(index)]] = value.strip() if int(index) == 0 else value
+    if records and FIELDS[-1] not in records[-1]:
+        raise ValueError("ends in the middle of a job")
+    return tuple(_record(fields) for fields in records)
+
+
+def _record(fields: Mapping[str, str]) -> JobRecord:
+    job_id = fields["JobID"]
+    if not job_id.isdigit():
+        raise ValueError(f"{job_id!r} is no job id")
+    comment = fields.get("admin_comment", "")
+    state = _state(fields)
+    submitted, eligible = _time(fields, "SubmitTime"), _time(fields, "EligibleTime")
+    workload, flex = admin_comment.tags(comment)
+    own_begin = eligible is not None and (submitted is None or eligible > submitted)
+    reason = fields.get("Reason", "")
+    job = Job(
+        job_id=job_id,
+        user=fields.get("UserName", ""),
+        account=_text(fields, "Account"),
+        name=fields.get("Name", ""),
+        state=state,
+        gpu_count=_gpu_count(fields),
+        workload=workload or Workload.TRAINING,
+        flex=flex or Flex.FLEX0,
+        nodes=expand(_text(fields, "NodeList")),
+        submitted=submitted,
+        started=None if state is JobState.PENDING else _time(fields, "StartTime"),
+        begin=eligible if state is JobState.PENDING and own_begin else None,
+        time_limit_seconds=time_limit_seconds(fields.get("TimeLimit", "")),
+        held_by_user=state is JobState.PENDING
+        and (fields.get("PriorityLong") == "0" or reason.startswith(("JobHeldUser", "JobHeldAdmin"))),
+        pending_reason=reason if state is JobState.PENDING and reason not in _NOTHING else "",
+        task_count=task_count(_text(fields, "ArrayTaskID")),
+    )
+    return JobRecord(
+        job=job, admin_comment=comment, eligible=eligible, update_id=_update_id(fields, job.task_count)
+    )
+
+
+def _state(fields: Mapping[str, str]) -> JobState:
+    """Map Slurm's state; one it may learn later means hands off: neither to be held nor to be capped."""
+    state = _STATES.get(fields.get("State", "").split("+")[0].split(" ")[0], JobState.ENDING)
+    if state is JobState.RUNNING and fields.get("Reason") == "Prolog":
+        return JobState.STARTING
+    return state
+
+
+def _update_id(fields: Mapping[str, str], tasks: int) -> str:
+    """How scontrol is to be told of this job: all pending tasks of an array, a het job by its leader."""
+    leader = _text(fields, "HetJobID")
+    if leader not in ("", "0"):
+        return leader
+    if tasks > 1:
+        # scontrol reads no steps such as 1-19:2 here, although it prints them.
+        return f"{fields['ArrayJobID']}_[{','.join(map(str, _task_ids(fields['ArrayTaskID'])))}]"
+    return fields["JobID"]
+
+
+def task_count(task_ids: str) -> int:
+    """Count the tasks in an array's ``1-19:2,30%4``; 1 for anything that is no array."""
+    return max(len(_task_ids(task_ids)), 1)
+
+
+def _task_ids(text: str) -> list[int]:
+    found: list[int] = []
+    for part in text.partition("%")[0].split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+)(?::([1-9]\d*))?)?", part)
+        if match is not None:
+            first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
+            found.extend(range(first, last + 1, step))
+    return found
+
+
+def time_limit_seconds(text: str) -> float | None:
+    """Read ``2-00:00:00``, ``10:00`` (minutes:seconds); None for UNLIMITED, NOT_SET and the like."""
+    match = _LIMIT.fullmatch(text)
+    if match is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+
+
+def _gpu_count(fields: Mapping[str, str]) -> int:
+    """GPUs of the whole job (of one task, for an array): what is allocated, else what is asked for.
+
+    A cluster without accounting keeps no gres/gpu in its TRES, so the request has to do there. GPUs asked
+    for by socket count as if each node had one socket, the least it can be.
+    """
+    for key in ("tres-alloc", "tres-per-job"):
+        if (count := _gpus(fields.get(key, ""))) is not None:
+            return count
+    nodes, tasks = _number(fields, "NumNodes"), _number(fields, "NumTasks")
+    for key, times in (("tres-per-node", nodes), ("tres-per-socket", nodes), ("tres-per-task", tasks)):
+        if (count := _gpus(fields.get(key, ""))) is not None:
+            return count * times
+    return 0
+
+
+def _gpus(tres: str) -> int | None:
+    """Sum the GPUs in ``gres:gpu:h100:2,gres/gpu=4``; an untyped TRES total counts alone."""
+    typed, total = None, None
+    for part in tres.split(","):
+        match = _GPUS.fullmatch(part)
+        if match is None:
+            continue
+        kind, number = match["type"], match["count"]
+        if kind is not None and number is None and kind.isdigit():
+            kind, number = None, kind
+        count = int(number or 1)
+        if kind is None:
+            total = (total or 0) + count
+        else:
+            typed = (typed or 0) + count
+    if total is not None and typed is not None and "=" not in tres:
+        return total + typed
+    return total if total is not None else typed
+
+
+def _number(fields: Mapping[str, str], key: str) -> int:
+    match = re.match(r"\d+", fields.get(key, ""))
+    return int(match[0]) if match else 1
+
+
+def _text(fields: Mapping[str, str], key: str) -> str:
+    value = fields.get(key, "")
+    return "" if value in _NOTHING else value
+
+
+def _time(fields: Mapping[str, str], key: str) -> datetime | None:
+    """Read a time; the commands run with TZ=UTC, so what they call local is UTC."""
+    try:
+        return datetime.strptime(fields.get(key, ""), "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None

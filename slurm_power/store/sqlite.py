@@ -1,0 +1,256 @@
+"""The embedded store: one SQLite file with the hash-chained ledger, 1-s series, jobs and small state."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from slurm_power.model.ledger import GENESIS_HASH, LedgerEntry, chained_hash
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS ledger (
+    seq INTEGER PRIMARY KEY,
+    at TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    job_id TEXT,
+    user TEXT,
+    saved_watts REAL,
+    details TEXT NOT NULL,
+    hash TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS ledger_job ON ledger (job_id);
+CREATE INDEX IF NOT EXISTS ledger_user ON ledger (user);
+CREATE INDEX IF NOT EXISTS ledger_at ON ledger (at);
+CREATE TABLE IF NOT EXISTS sample (
+    at REAL NOT NULL,
+    name TEXT NOT NULL,
+    value REAL,
+    PRIMARY KEY (at, name)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS job (
+    job_id TEXT PRIMARY KEY,
+    record TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS state (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+);
+"""
+# Both halves are ranges of an index, cut before they are put together.
+_VISIBLE = """
+SELECT seq FROM (
+    SELECT seq FROM ledger WHERE user = :user AND job_id IS NOT NULL AND seq > :after ORDER BY seq LIMIT :most
+) UNION SELECT seq FROM (
+    SELECT seq FROM ledger WHERE job_id IS NULL AND seq > :after ORDER BY seq LIMIT :most
+)"""
+KEEP_SAMPLES_SECONDS = 7 * 86_400.0
+# After a long pause much is too old at once; this much of it goes with each tick, so that no tick is slow.
+_DROP_SECONDS = 60.0
+_LEDGER_COLUMNS = "at, actor, kind, subject, reason, job_id, user, saved_watts, details, hash"
+
+
+class SqliteStore:
+    """One open store. Only one process may write; readers may come and go.
+
+    Ledger rows are on disk when ``append`` returns; series are written in the background of the same file
+    and may lose their last seconds in a power cut. Samples are kept for ``keep_samples_seconds`` (7 days)
+    and dropped little by little as new ones come in; ledger and job records are kept for ever.
+    """
+
+    def __init__(
+        self, file: Path, *, read_only: bool = False, keep_samples_seconds: float = KEEP_SAMPLES_SECONDS
+    ) -> None:
+        self.file = file
+        self._keep_samples_seconds = keep_samples_seconds
+        if read_only:
+            self._connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=5.0)
+        else:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(file, timeout=5.0)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._connection.executescript(_SCHEMA)
+        self._last_hash = self._stored_last_hash()
+        self._checked = (0, GENESIS_HASH)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def _stored_last_hash(self) -> str:
+        row = self._connection.execute("SELECT hash FROM ledger ORDER BY seq DESC LIMIT 1").fetchone()
+        return row[0] if row else GENESIS_HASH
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._connection:
+            yield self._connection
+
+    def append(self, entry: LedgerEntry) -> None:
+        """Write one ledger entry durably, chained to the one before."""
+        chained = chained_hash(self._last_hash, entry)
+        # The ledger must survive a power cut; series may lose their last seconds for a quieter disk.
+        self._connection.execute("PRAGMA synchronous=FULL")
+        with self._transaction() as connection:
+            connection.execute(
+                f"INSERT INTO ledger ({_LEDGER_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)",  # noqa: S608  # constant
+                (
+                    entry.at.isoformat(),
+                    entry.actor,
+                    entry.kind,
+                    entry.subject,
+                    entry.reason,
+                    entry.job_id,
+                    entry.user,
+                    entry.saved_watts,
+                    json.dumps(dict(entry.details)),
+                    chained,
+                ),
+            )
+        self._connection.execute("PRAGMA synchronous=NORMAL")
+        self._last_hash = chained
+
+    def entries(self, since: datetime | None = None, job_id: str | None = None) -> list[LedgerEntry]:
+        """Ledger entries, oldest first, optionally from ``since`` on and of one job."""
+        return [entry for _, entry, _ in self.rows(since=since, job_id=job_id)]
+
+    def rows(
+        self,
+        after_sequence: int = 0,
+        *,
+        since: datetime | None = None,
+        job_id: str | None = None,
+        visible_to: str | None = None,
+        most: int | None = None,
+    ) -> Iterator[tuple[int, LedgerEntry, str]]:
+        """Ledger rows as (sequence, entry, stored hash), oldest first, those after ``after_sequence``.
+
+        ``visible_to`` leaves entries about that user's jobs and about no job. With ``most`` the work is
+        bounded by the number of rows wanted and those of the job, not by the length of the ledger.
+        """
+        wanted = {
+            "after": after_sequence,
+            "since": since.astimezone(UTC).isoformat() if since else None,
+            "job": job_id,
+            "user": visible_to,
+            "most": -1 if most is None else most,
+        }
+        if since is not None:
+            first = self._connection.execute(
+                "SELECT seq FROM ledger WHERE at >= :since ORDER BY at LIMIT 1", wanted
+            ).fetchone()
+            if first is None:
+                return
+            wanted["after"] = max(after_sequence, first[0] - 1)
+        condition = "seq > :after AND (:since IS NULL OR at >= :since)"
+        if job_id is not None:
+            condition += " AND job_id = :job AND (:user IS NULL OR user = :user)"
+        elif visible_to is not None:
+            condition += f" AND seq IN ({_VISIBLE})"
+        rows = self._connection.execute(
+            f"SELECT seq, {_LEDGER_COLUMNS} FROM ledger WHERE {condition} ORDER BY seq LIMIT :most",  # noqa: S608  # constant text
+            wanted,
+        )
+        for sequence, *columns in rows:
+            yield (sequence, *_entry(columns))
+
+    @property
+    def checked_sequence(self) -> int:
+        """The last ledger entry that ``broken_at_sequence`` has found in order; 0 before the first."""
+        return self._checked[0]
+
+    def broken_at_sequence(self, most: int | None = None) -> int | None:
+        """Sequence of the first ledger entry that was altered, removed or inserted; None for a whole chain.
+
+        Entries checked once are not read again while this store stays open. With ``most``, no more than
+        that many are looked at in one call: None then speaks for those up to ``checked_sequence``. Entries
+        cut off at the end are missed, unless this store has written them.
+        """
+        sequence, stored = self._checked
+        for current, entry, stored_hash in self.rows(sequence, most=most):
+            if current != sequence + 1 or chained_hash(stored, entry) != stored_hash:
+                return sequence + 1
+            sequence, stored = current, stored_hash
+            self._checked = (sequence, stored)
+        return None
+
+    def add_samples(self, at: datetime, values: Mapping[str, float | None]) -> None:
+        """Add one tick of named values, and drop some of what has become too old."""
+        stamp = at.timestamp()
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO sample (at, name, value) VALUES (?,?,?)",
+                [(stamp, name, value) for name, value in values.items()],
+            )
+            connection.execute(
+                "DELETE FROM sample WHERE at < MIN(?, (SELECT MIN(at) FROM sample) + ?)",
+                (stamp - self._keep_samples_seconds, _DROP_SECONDS),
+            )
+
+    def series_names(self) -> list[str]:
+        """Names of all series."""
+        rows = self._connection.execute("SELECT DISTINCT name FROM sample ORDER BY name")
+        return [name for (name,) in rows]
+
+    def samples(self, name: str, since: datetime | None = None) -> list[tuple[datetime, float | None]]:
+        """One series, oldest first."""
+        rows = self._connection.execute(
+            "SELECT at, value FROM sample WHERE name = ? AND at >= ? ORDER BY at",
+            (name, since.timestamp() if since else 0.0),
+        )
+        return [(datetime.fromtimestamp(stamp, UTC), value) for stamp, value in rows]
+
+    def put_job(self, job_id: str, record: Mapping[str, object]) -> None:
+        """Store what is known of a job, replacing what was."""
+        self.put_jobs({job_id: record})
+
+    def put_jobs(self, records: Mapping[str, Mapping[str, object]]) -> None:
+        """Store what is known of several jobs at once."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO job (job_id, record) VALUES (?,?)",
+                [(job_id, json.dumps(dict(record))) for job_id, record in records.items()],
+            )
+
+    def job(self, job_id: str) -> dict[str, object]:
+        """What is known of one job; {} for an unknown one."""
+        row = self._connection.execute("SELECT record FROM job WHERE job_id = ?", (job_id,)).fetchone()
+        return json.loads(row[0]) if row else {}
+
+    def jobs(self) -> dict[str, dict[str, object]]:
+        """All job records by job id."""
+        rows = self._connection.execute("SELECT job_id, record FROM job")
+        return {job_id: json.loads(record) for job_id, record in rows}
+
+    def put_state(self, key: str, value: object) -> None:
+        """Remember a small JSON value across restarts."""
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO state (key, value) VALUES (?,?)", (key, json.dumps(value))
+            )
+
+    def state(self, key: str, default: object = None) -> object:
+        """Read back a remembered value."""
+        row = self._connection.execute("SELECT value FROM state WHERE key = ?", (key,)).fetchone()
+        return json.loads(row[0]) if row else default
+
+
+def _entry(row: Iterable[object]) -> tuple[LedgerEntry, str]:
+    at, actor, kind, subject, reason, job_id, user, saved_watts, details, stored_hash = row
+    entry = LedgerEntry(
+        at=datetime.fromisoformat(str(at)),
+        actor=str(actor),
+        kind=str(kind),
+        subject=str(subject),
+        reason=str(reason),
+        job_id=None if job_id is None else str(job_id),
+        user=None if user is None else str(user),
+        saved_watts=saved_watts if isinstance(saved_watts, float) else None,
+        details=json.loads(str(details)),
+    )
+    return entry, str(stored_hash)

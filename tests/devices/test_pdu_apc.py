@@ -1,0 +1,245 @@
+"""The PDU driver against the plant's agent, Debian's snmpget and snmpsim with a walk of an older model."""
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from slurm_power.devices import build_driver
+from slurm_power.devices.pdu_apc import SOURCES, ApcPduDriver
+from slurm_power.ports import DeviceError
+from tests.devices import benches
+from tests.devices.contract import check_meter, check_unreachable
+
+UDP = socket.SOCK_DGRAM
+
+# Sorted by OID, as snmpsim wants it; made up in the form of a recorded walk. An older PDU: it has the rPDU2
+# objects, but no power in them.
+OLD_PDU = """\
+1.3.6.1.2.1.1.1.0|4|Made-up PDU without rPDU2 power
+1.3.6.1.2.1.1.5.0|4|old-pdu
+1.3.6.1.4.1.318.1.1.12.1.16.0|2|192
+1.3.6.1.4.1.318.1.1.26.2.1.1.1|2|1
+1.3.6.1.4.1.318.1.1.26.4.3.1.5.1|2|-1
+"""
+NO_POWER = """\
+1.3.6.1.2.1.1.1.0|4|Something else with SNMP
+1.3.6.1.4.1.318.1.1.26.4.3.1.5.1|4|a text
+"""
+
+
+@pytest.mark.parametrize("version", ["v2c", "v3"])
+def test_contract(version: str, tmp_path: Path) -> None:
+    async def run() -> None:
+        port = benches.free_port(UDP)
+        agent = benches.pdu(port)
+        agent.take(12_340.0, 0.0)
+        config = benches.pdu_v2c(port) if version == "v2c" else benches.pdu_v3(port, tmp_path)
+        driver = build_driver(config)
+        assert isinstance(driver, ApcPduDriver)
+        async with benches.serving(agent):
+            await check_meter(driver, lambda: 12_340.0, 5)
+            agent.take(0.0, 0.0)
+            assert await driver.read_watts() == 0.0
+            await driver.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.skipif(shutil.which("snmpget") is None, reason="snmpget (package snmp) is not installed")
+def test_agrees_with_snmpget(tmp_path: Path) -> None:
+    async def run() -> None:
+        port = benches.free_port(UDP)
+        agent = benches.pdu(port)
+        agent.take(4_560.0, 0.0)
+        async with benches.serving(agent):
+            client = await asyncio.create_subprocess_exec(
+                *("snmpget", "-v3", "-u", benches.ACCESS.user, "-l", "authPriv", "-a", "SHA-256"),
+                *("-A", benches.ACCESS.auth_key, "-x", "AES", "-X", benches.ACCESS.priv_key, "-Oqv"),
+                *(f"127.0.0.1:{port}", SOURCES[0].oid.format(unit=1)),
+                stdout=subprocess.PIPE,
+            )
+            printed, _ = await client.communicate()
+            driver = ApcPduDriver(benches.pdu_v3(port, tmp_path))
+            assert int(printed) * 10.0 == await driver.read_watts() == 4_560.0
+            await driver.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"auth_key": "WRONG-key-123"}, "authentication key not accepted"),
+        ({"priv_key": "WRONG-key-123"}, "pdu-1"),
+    ],
+)
+def test_a_wrong_key_is_named(keys: dict[str, str], words: str, tmp_path: Path) -> None:
+    async def run() -> None:
+        port = benches.free_port(UDP)
+        async with benches.serving(benches.pdu(port)):
+            driver = ApcPduDriver(benches.pdu_v3(port, tmp_path, **keys))
+            with pytest.raises(DeviceError, match=words):
+                await driver.open()
+            await driver.close()
+
+    asyncio.run(run())
+
+
+def test_a_wrong_community_gets_no_answer() -> None:
+    async def run() -> None:
+        port = benches.free_port(UDP)
+        async with benches.serving(benches.pdu(port)):
+            driver = ApcPduDriver(benches.pdu_v2c(port, 0.3, community="not-this"))
+            await check_unreachable(driver.open, "pdu-1", 2.5)  # loading the library included
+            await driver.close()
+
+    asyncio.run(run())
+
+
+def test_the_sentinel_is_no_minus_ten_watts() -> None:
+    async def run() -> None:
+        port = benches.free_port(UDP)
+        agent = benches.pdu(port)
+        agent.take(5_000.0, 0.0)
+        async with benches.serving(agent):
+            driver = ApcPduDriver(benches.pdu_v2c(port))
+            await driver.open()
+            agent.set_fault("minus_one", 1.0, None)
+            agent.take(5_000.0, 0.0)
+            with pytest.raises(DeviceError, match="pdu-1: rPDU2DeviceStatusPower: not supported"):
+                await driver.read_watts()
+            with pytest.raises(DeviceError, match="pdu-1: no power of unit 1"):
+                await driver.open()
+            await driver.close()
+
+    asyncio.run(run())
+
+
+def test_silence_ends_within_the_time_out_and_heals() -> None:
+    async def run() -> None:
+        port = benches.free_port(UDP)
+        agent = benches.pdu(port)
+        agent.take(5_000.0, 0.0)
+        async with benches.serving(agent):
+            driver = ApcPduDriver(benches.pdu_v2c(port, 0.4))
+            await driver.open()
+            agent.set_fault("silence", 1.0, None)
+            await check_unreachable(driver.read_watts, "pdu-1", 1.0)
+            agent.clear_faults()
+            assert await driver.read_watts() == 5_000.0
+            await driver.close()
+
+    asyncio.run(run())
+
+
+def test_nobody_there() -> None:
+    async def run() -> None:
+        driver = ApcPduDriver(benches.pdu_v2c(benches.free_port(UDP), 0.3))
+        await check_unreachable(driver.open, "pdu-1", 2.5)  # loading the library included
+        await driver.close()
+
+    asyncio.run(run())
+
+
+def test_v3_goes_on_after_the_agent_has_restarted(tmp_path: Path) -> None:
+    async def run() -> None:
+        port = benches.free_port(UDP)
+        driver = ApcPduDriver(benches.pdu_v3(port, tmp_path))
+        first = benches.pdu(port)
+        first.take(1_000.0, 0.0)
+        async with benches.serving(first):
+            assert await driver.read_watts() == 1_000.0
+        again = benches.pdu(port)
+        again.take(2_000.0, 0.0)
+        async with benches.serving(again):
+            deadline = time.monotonic() + 5
+            while True:
+                try:
+                    assert await driver.read_watts() == 2_000.0
+                    break
+                except DeviceError:
+                    assert time.monotonic() < deadline
+            await driver.close()
+
+    asyncio.run(run())
+
+
+@pytest.fixture(scope="module")
+def snmpsim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """snmpsim with our two walks; the community picks the file. Yields its port."""
+    directory = tmp_path_factory.mktemp("snmpsim")
+    data = directory / "data"
+    data.mkdir()
+    (data / "old.snmprec").write_text(OLD_PDU)
+    (data / "none.snmprec").write_text(NO_POWER)
+    port = benches.free_port(UDP)
+    with (directory / "log").open("w") as log:
+        process = subprocess.Popen(
+            [
+                *(str(Path(sys.executable).parent / "snmpsim-command-responder"), f"--data-dir={data}"),
+                *(f"--cache-dir={directory / 'cache'}", f"--agent-udpv4-endpoint=127.0.0.1:{port}"),
+                *("--process-user=root", "--process-group=root"),
+            ],
+            stdout=log,
+            stderr=log,
+            env={"PATH": "/usr/bin:/bin", "PYTHONWARNINGS": "ignore", "HOME": str(directory)},
+        )
+    try:
+        _wait_for_answer(port, process, directory / "log")
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_for_answer(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    async def answers() -> bool:
+        driver = ApcPduDriver(benches.pdu_v2c(port, 0.5, community="old"))
+        try:
+            await driver.open()
+        except DeviceError:
+            return False
+        finally:
+            await driver.close()
+        return True
+
+    deadline = time.monotonic() + 30
+    while not asyncio.run(answers()):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+
+
+def test_an_older_pdu_is_read_by_the_legacy_object(snmpsim: int) -> None:
+    async def run() -> None:
+        driver = ApcPduDriver(benches.pdu_v2c(snmpsim, 2.0, community="old"))
+        await check_meter(driver, lambda: 192.0, 0.1)
+
+    asyncio.run(run())
+
+
+def test_what_is_no_number_is_refused(snmpsim: int) -> None:
+    async def run() -> None:
+        driver = ApcPduDriver(benches.pdu_v2c(snmpsim, 2.0, community="none"))
+        with pytest.raises(DeviceError, match="pdu-1: rPDU2DeviceStatusPower: OctetString is no number"):
+            await driver.open()
+        await driver.close()
+
+    asyncio.run(run())
+
+
+def test_a_key_file_that_is_gone(tmp_path: Path) -> None:
+    async def run() -> None:
+        config = benches.pdu_v3(benches.free_port(UDP), tmp_path)
+        (tmp_path / "auth").unlink()
+        driver = ApcPduDriver(config)
+        with pytest.raises(DeviceError, match=r"pdu-1: .*auth: No such file"):
+            await driver.open()
+
+    asyncio.run(run())

@@ -1,0 +1,81 @@
+"""What we write into AdminComment leaves everything else there as it was."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slurm_power.model.job import Flex, Workload
+from slurm_power.slurm.admin_comment import HoldNote, hold_note, tags, with_hold
+from slurm_power.slurm.hold_book import HoldBook
+
+NOTE = HoldNote(
+    until=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+    reason='peak: "grid" is full',
+    begin=datetime(2026, 1, 2, 3, 0, 0, tzinfo=UTC),
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text().filter(lambda key: key != "power"), JSON, max_size=4), st.booleans())
+def test_a_hold_comes_and_goes_without_a_trace(others: dict[str, object], tagged: bool) -> None:
+    before = {**others, **({"power": {"workload": "training", "flex": "flex2"}} if tagged else {})}
+    held = with_hold(json.dumps(before), NOTE)
+    assert held is not None
+    assert hold_note(held) == NOTE
+    assert {key: value for key, value in json.loads(held).items() if key != "power"} == others
+    freed = with_hold(held, None)
+    assert freed is not None
+    assert (json.loads(freed) if freed else {}) == before
+    assert hold_note(freed) is None
+
+
+@pytest.mark.parametrize("foreign", ["ticket 4711", "[1,2]", '"text"', '{"power": 3}', "{broken"])
+def test_foreign_text_is_never_changed(foreign: str) -> None:
+    assert with_hold(foreign, NOTE) is None
+    assert hold_note(foreign) is None
+    assert tags(foreign) == (None, None)
+
+
+def test_no_comment_is_room_for_ours() -> None:
+    for empty in ("", "(null)"):
+        assert hold_note(with_hold(empty, NOTE) or "") == NOTE
+
+
+def test_somebody_elses_hold_note_is_not_ours() -> None:
+    assert hold_note('{"power":{"hold":{"by":"other","until":"2026-01-02T03:04:05Z"}}}') is None
+
+
+def test_tags() -> None:
+    text = '{"power":{"workload":"generation","flex":"flex9"}}'
+    assert tags(text) == (Workload.GENERATION, None)
+    assert tags('{"power":{"flex":"flex1","workload":["x"]}}') == (None, Flex.FLEX1)
+
+
+def test_the_book_survives_a_restart(tmp_path: Path) -> None:
+    file = tmp_path / "state" / "holds.json"
+    book = HoldBook(file)
+    book.put("17", NOTE)
+    book.put("18", NOTE)
+    assert HoldBook(file).get("17") == NOTE
+    book.put("17", None)
+    again = HoldBook(file)
+    assert again.get("17") is None
+    again.keep_only({"99"})
+    assert HoldBook(file).get("18") is None
+
+
+def test_a_broken_book_is_empty_and_can_be_written(tmp_path: Path) -> None:
+    file = tmp_path / "holds.json"
+    file.write_text("{")
+    book = HoldBook(file)
+    assert book.get("17") is None
+    book.put("17", NOTE)
+    assert HoldBook(file).get("17") == NOTE
