@@ -1,0 +1,1 @@
+"""Commands that users, operators and service managers start."""

@@ -1,0 +1,1 @@
+"""The subcommands of ``slurm-power``, one file each, and what they share."""

@@ -1,0 +1,147 @@
+"""``slurm-power check`` and ``show-config``: is site.toml right, do its devices answer, what is in force."""
+
+import asyncio
+import math
+import sys
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from slurm_power.cli.commands.connection import json_option, print_json
+from slurm_power.cli.commands.quantities import percent_text, watts_text
+from slurm_power.config import ConfigError, DeviceConfig, SiteConfig, SunspecPcs, load_site
+from slurm_power.devices import build_driver
+from slurm_power.ports import DeviceError, Storage
+
+EXIT_PROBLEMS = 2
+PROBE_SECONDS = 10.0
+
+config_option = click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    default=Path("/etc/slurm-power/site.toml"),
+    show_default=True,
+    help="The site's configuration.",
+)
+
+
+@click.command()
+@config_option
+@click.option("--no-devices", is_flag=True, help="Only read the file, touch no device.")
+@json_option
+def check(file: Path, no_devices: bool, as_json: bool) -> None:
+    """Check site.toml, then read each of its devices once; nothing is changed. Exit status 2 for problems."""
+    config, problems = _load(file)
+    readings: dict[str, str] = {}
+    if config is not None and not no_devices:
+        readings, problems = asyncio.run(_probe_all(config))
+    if as_json:
+        print_json({"ok": not problems, "problems": problems, "devices": readings})
+    else:
+        for name, reading in readings.items():
+            click.echo(f"device.{name}: {reading}")
+        for problem in problems:
+            click.echo(f"{file}: {problem}", err=True)
+        if not problems:
+            click.echo(f"{file}: no problems")
+    sys.exit(EXIT_PROBLEMS if problems else 0)
+
+
+def _load(file: Path) -> tuple[SiteConfig | None, list[str]]:
+    try:
+        return load_site(file), []
+    except ConfigError as error:
+        return None, error.problems
+
+
+async def _probe_all(config: SiteConfig) -> tuple[dict[str, str], list[str]]:
+    """Read every device once, all at the same time; returns readings and problems, both by path."""
+    names = list(config.devices)
+    found = await asyncio.gather(*(_probe(config.devices[name]) for name in names))
+    readings = {name: reading for name, (reading, problem) in zip(names, found, strict=True) if not problem}
+    problems = [
+        f"device.{name}: {problem}" for name, (_, problem) in zip(names, found, strict=True) if problem
+    ]
+    return readings, problems
+
+
+async def _probe(device: DeviceConfig) -> tuple[str, str]:
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            try:
+                return await _open_and_read(device)
+            except DeviceError:
+                # Drivers load their libraries when they are opened, which may have made an answer seem late.
+                return await _open_and_read(device)
+    except TimeoutError:
+        return "", f"no answer in {PROBE_SECONDS:g} s from {device.address}"
+    except DeviceError as error:
+        return "", str(error)
+
+
+async def _open_and_read(device: DeviceConfig) -> tuple[str, str]:
+    driver = build_driver(device)
+    try:
+        await driver.open()
+        return await _read(device, driver)
+    finally:
+        await driver.close()
+
+
+async def _read(device: DeviceConfig, driver: Any) -> tuple[str, str]:
+    if isinstance(device, SunspecPcs):
+        storage: Storage = driver
+        reading = await storage.read()
+        power = watts_text(reading.discharge_watts)
+        return f"answers: discharges {power}, charged to {percent_text(reading.soc_ratio)}", ""
+    watts = await driver.read_watts()
+    if not math.isfinite(watts):
+        return "", f"reads {watts}, which is no power"
+    return f"answers: {watts_text(watts)}", ""
+
+
+@click.command("show-config")
+@config_option
+@json_option
+def show_config(file: Path, as_json: bool) -> None:
+    """Print every value in force, and whether it stands in the file or is the default."""
+    config, problems = _load(file)
+    if config is None:
+        for problem in problems:
+            click.echo(f"{file}: {problem}", err=True)
+        sys.exit(EXIT_PROBLEMS)
+    document = tomllib.loads(file.read_text())
+    rows = _rows(config, document)
+    if as_json:
+        print_json({path: {"value": value, "from": origin} for path, value, origin in rows})
+        return
+    for path, value, origin in rows:
+        click.echo(f"{path} = {value!r}".ljust(64) + f"  # {origin}")
+
+
+def _rows(config: SiteConfig, document: dict[str, Any]) -> list[tuple[str, Any, str]]:
+    tables: list[tuple[str, Any]] = [("controller", config.controller), ("policy", config.policy)]
+    tables += [(f"circuit.{name}", circuit) for name, circuit in config.site.circuits.items()]
+    tables += [(f"device.{name}", device) for name, device in config.devices.items()]
+    tables += [(f"ess.{name}", ess) for name, ess in config.site.ess.items()]
+    rows: list[tuple[str, Any, str]] = [("site.name", config.site.name, config.file.name)]
+    for path, record in tables:
+        given = document
+        for key in path.split("."):
+            given = given.get(key, {})
+        for field in fields(record):
+            if field.name == "name":
+                continue
+            origin = config.file.name if field.name in given else "default"
+            rows.append((f"{path}.{field.name}", _plain(getattr(record, field.name)), origin))
+    return rows
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return value if isinstance(value, bool | int | float | type(None)) else str(value)

@@ -1,0 +1,97 @@
+"""``slurm-power ledger`` and ``slurm-power why``: what was decided, for whom, and why."""
+
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from slurm_power.cli.commands.connection import (
+    Answer,
+    ask,
+    json_option,
+    ledger_entries,
+    print_json,
+    socket_option,
+)
+from slurm_power.cli.commands.quantities import Duration, duration_text, energy_text, percent_text, watts_text
+
+
+@click.command()
+@click.option("--job", "job_id", help="Only entries of this job.")
+@click.option("--since", "since_seconds", type=Duration(), help="Only the last 10m, 2h, ...")
+@socket_option
+@json_option
+def ledger(job_id: str | None, since_seconds: float | None, socket_path: Path | None, as_json: bool) -> None:
+    """List decisions, oldest first."""
+    entries, broken = ledger_entries(socket_path, since_seconds=since_seconds, job_id=job_id)
+    if as_json:
+        print_json({"entries": entries, "broken_at_sequence": broken})
+    else:
+        console = Console(soft_wrap=True, highlight=False, markup=False)
+        for entry in entries:
+            console.print(_line(entry))
+        if not entries:
+            console.print("nothing was decided")
+    if broken is not None:
+        click.echo(f"The ledger was altered: entry {broken} does not follow from its past.", err=True)
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("job_id")
+@socket_option
+@json_option
+def why(job_id: str, socket_path: Path | None, as_json: bool) -> None:
+    """Explain what was done to a job and why."""
+    entries, _ = ledger_entries(socket_path, job_id=job_id)
+    jobs = ask({"op": "status"}, socket_path)["jobs"]
+    job = next((job for job in jobs if job["job_id"] == job_id), None)
+    if as_json:
+        print_json({"job": job, "entries": entries})
+        return
+    if job is None and not entries:
+        raise click.ClickException(f"nothing is known of a job {job_id} (or it is not yours)")
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    if job is not None:
+        for sentence in _sentences(job):
+            console.print(sentence)
+    else:
+        console.print(f"Job {job_id} is no longer in the queue.")
+    if not entries:
+        console.print("Nothing was done to it.")
+        return
+    console.print("What was decided, oldest first:")
+    for entry in entries:
+        console.print(_line(entry))
+
+
+def _sentences(job: Answer) -> list[str]:
+    who = f"Job {job['job_id']} ({job['name']}, {job['user']}) is {job['state']}"
+    found = [f"{who}: {job['workload']}, {job['flex']}, {job['gpu_count']} GPUs."]
+    if job["gpu_watts"] is not None:
+        used = f"; {energy_text(job['energy_joules'])} so far" if job["energy_joules"] is not None else ""
+        found.append(f"Its GPUs draw {watts_text(job['gpu_watts'])}{used}.")
+    if job["cap_watts"] is not None:
+        slower = percent_text(job["slowdown_ratio"])
+        found.append(
+            f"Capped at {watts_text(job['cap_watts'])} a GPU (about {slower} slower): {job['cap_reason']}"
+        )
+    if job["hold_ends_in_seconds"] is not None:
+        left = duration_text(job["hold_ends_in_seconds"])
+        found.append(f"Held by us, for another {left} unless renewed: {job['hold_reason']}")
+    elif job["pending_reason"]:
+        found.append(f"Not held by us; the scheduler says: {job['pending_reason']}.")
+    if job["held_seconds"]:
+        found.append(f"Held for {duration_text(job['held_seconds'])} in all.")
+    if job["state"] == "running" and job["cap_watts"] is None:
+        found.append("Not capped now.")
+    return found
+
+
+def _line(entry: Answer) -> str:
+    at = datetime.fromisoformat(entry["at"]).astimezone()
+    saved = entry["saved_watts"]
+    worth = f" ({watts_text(saved)})" if saved else ""
+    return f"{at:%Y-%m-%d %H:%M:%S}  {entry['kind']:<10} {entry['subject']:<16} {entry['reason']}{worth}"

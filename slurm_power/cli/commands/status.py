@@ -1,0 +1,103 @@
+"""``slurm-power status``: the site at a glance."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from slurm_power.cli.commands.connection import Answer, ask, json_option, print_json, socket_option
+from slurm_power.cli.commands.quantities import duration_text, percent_text, watts_text
+
+
+@click.command()
+@socket_option
+@json_option
+def status(socket_path: Path | None, as_json: bool) -> None:
+    """Show power against limits, storage, jobs and events."""
+    answer = ask({"op": "status"}, socket_path)
+    if as_json:
+        print_json(answer)
+        return
+    console = Console()
+    mode = "controls" if answer["mode"] == "control" else "only watches, touches nothing"
+    console.print(f"[bold]{escape(answer['site'])}[/bold]: powerctld {mode}, up", end=" ")
+    console.print(duration_text(answer["uptime_seconds"]), highlight=False)
+    console.print(_circuits(answer))
+    if answer["ess"]:
+        console.print(_storage(answer))
+    console.print(_jobs(answer) if answer["jobs"] else "no jobs that you may see")
+    for event in answer["events"]:
+        console.print(_event_text(event), style="yellow", highlight=False, markup=False)
+    for shortfall in answer["shortfalls"]:
+        text = f"{shortfall['circuit']} is {watts_text(shortfall['watts'])} above what the levers can hold: "
+        console.print(text + shortfall["reason"], style="bold red", highlight=False, markup=False)
+
+
+def _event_text(event: Answer) -> str:
+    limit = f"event {event['event_id']}: {event['circuit']} limited to {watts_text(event['limit_watts'])}"
+    starts = event["starts_in_seconds"]
+    when = f" from in {duration_text(starts)}" if starts > 0 else ""
+    return f"{limit}{when}, ends in {duration_text(event['ends_in_seconds'])}: {event['reason']}"
+
+
+def _circuits(answer: Answer) -> Table:
+    table = Table("circuit", box=None, header_style="dim")
+    for heading in ("power", "limit", "used"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for circuit in answer["circuits"]:
+        watts, limit_watts = circuit["watts"], circuit["limit_watts"]
+        used_ratio = watts / limit_watts if watts is not None and limit_watts else None
+        colour = "red" if used_ratio is not None and used_ratio > 1.0 else "green"
+        quality = circuit["quality"]
+        remark = "" if quality == "good" else f"{quality or 'not metered'}: {circuit['reason']}".rstrip(": ")
+        table.add_row(
+            escape(circuit["name"]),
+            watts_text(watts),
+            "none" if limit_watts is None else watts_text(limit_watts),
+            f"[{colour}]{percent_text(used_ratio)}[/{colour}]",
+            escape(remark if quality else "not metered"),
+        )
+    return table
+
+
+def _storage(answer: Answer) -> Table:
+    table = Table("storage", "state", box=None, header_style="dim")
+    for heading in ("charge", "health"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for ess in answer["ess"]:
+        watts = ess["discharge_watts"]
+        doing = "at rest" if watts == 0 else f"{'gives' if watts > 0 else 'takes'} {watts_text(abs(watts))}"
+        remarks = [*ess["alarms"], *([] if ess["remote"] else ["operated locally"])]
+        table.add_row(
+            escape(ess["name"]),
+            doing,
+            percent_text(ess["soc_ratio"]),
+            percent_text(ess["soh_ratio"]),
+            escape(", ".join(remarks) or ("" if ess["quality"] == "good" else ess["quality"])),
+        )
+    return table
+
+
+def _jobs(answer: Answer) -> Table:
+    table = Table("job", "user", "name", "state", "class", "flex", box=None, header_style="dim")
+    for heading in ("GPUs", "power", "cap per GPU"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for job in answer["jobs"]:
+        remarks = []
+        if job["cap_watts"] is not None and job["slowdown_ratio"]:
+            remarks.append(f"{percent_text(job['slowdown_ratio'])} slower")
+        if job["hold_ends_in_seconds"] is not None:
+            remarks.append(f"held for another {duration_text(job['hold_ends_in_seconds'])} at most")
+        table.add_row(
+            *(escape(str(job[key])) for key in ("job_id", "user", "name", "state", "workload", "flex")),
+            str(job["gpu_count"]),
+            watts_text(job["gpu_watts"]),
+            watts_text(job["cap_watts"]),
+            ", ".join(remarks),
+        )
+    return table

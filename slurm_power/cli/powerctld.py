@@ -1,0 +1,104 @@
+"""powerctld: the controller daemon."""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from slurm_power import __version__
+from slurm_power.config import ConfigError, SiteConfig, load_site
+from slurm_power.controller.daemon import Controller
+from slurm_power.controller.probe import build_drivers, close_drivers, fingerprint, probe
+from slurm_power.ports import PowerMeter, Storage
+from slurm_power.slurm.commands import CommandRunner
+from slurm_power.slurm.scheduler_cli import CliScheduler
+from slurm_power.store.sqlite import SqliteStore
+
+_EXIT_BAD_INPUT = 2
+_ACCEPTED = "accepted_configuration"
+
+log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Run powerctld; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="powerctld",
+        description="Keep a Slurm site inside its power limits: read meters, PDUs, batteries and nodes,"
+        " plan once a second, act through leases that expire by themselves, write down every decision.",
+        epilog="A site.toml is refused with all problems at once (exit 2), an unreachable device included."
+        " A configuration that has run before starts even if a device is away: it is then treated as full.",
+    )
+    parser.add_argument("--config", type=Path, default=Path("/etc/slurm-power/site.toml"), metavar="FILE")
+    parser.add_argument(
+        "--check", action="store_true", help="check the configuration and the devices, then exit"
+    )
+    parser.add_argument("--version", action="version", version=f"slurm-power {__version__}")
+    arguments = parser.parse_args()
+    try:
+        config = load_site(arguments.config)
+        return asyncio.run(_serve(config, check_only=arguments.check))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return _EXIT_BAD_INPUT
+
+
+async def _serve(config: SiteConfig, *, check_only: bool) -> int:
+    logging.basicConfig(
+        level=config.controller.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+    )
+    meters, storages = build_drivers(config)
+    problems = await probe(config, meters, storages)
+    if check_only:
+        await close_drivers(meters, storages)
+        if problems:
+            raise ConfigError(config.file, problems)
+        print(f"{config.file}: good, all devices answer")
+        return 0
+    store = SqliteStore(config.controller.state_directory / "powerctld.sqlite")
+    try:
+        return await _run(config, store, meters, storages, problems)
+    finally:
+        store.close()
+
+
+async def _run(
+    config: SiteConfig,
+    store: SqliteStore,
+    meters: Mapping[str, PowerMeter],
+    storages: Mapping[str, Storage],
+    problems: list[str],
+) -> int:
+    mark = fingerprint(config)
+    if problems and store.state(_ACCEPTED) != mark:
+        raise ConfigError(config.file, problems)
+    for problem in problems:
+        log.warning("%s: starting all the same, this configuration has run before", problem)
+    store.put_state(_ACCEPTED, mark)
+    slurm_conf = config.controller.slurm_conf or os.environ.get("SLURM_CONF")
+    controller = Controller(
+        config,
+        store,
+        meters=meters,
+        storages=storages,
+        scheduler=CliScheduler(
+            CommandRunner(None if slurm_conf is None else Path(slurm_conf)),
+            hold_file=config.controller.state_directory / "holds.json",
+        ),
+    )
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, controller.stop)
+    try:
+        await controller.run()
+    except OSError as error:
+        raise ConfigError(config.file, [f"controller.listen: {error}"]) from None
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""powerd: the node daemon. Reads the GPUs, keeps leased caps on them, answers the node's hooks."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from slurm_power.config.node import NodeConfig, load_node
+from slurm_power.config.problems import ConfigError
+from slurm_power.devices import driver
+from slurm_power.node.daemon import Daemon
+from slurm_power.node.guardian import LockedError, lock_node
+from slurm_power.node.leftovers import restore
+
+DEFAULT_CONFIG = Path("/etc/slurm-power/node.toml")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    command = argparse.ArgumentParser(
+        prog="powerd",
+        description="Node daemon of slurm-power: reads this node's GPUs, keeps leased power caps on them, and"
+        " answers the prolog and epilog. When it ends, however it ends, every GPU gets back the power limit"
+        " it had before (a safety cap falls to safe_cap_watts).",
+        epilog="Signals: SIGTERM restores and ends. Exit status: 0 ended cleanly, 1 cannot run, 2 bad"
+        " configuration.",
+    )
+    command.add_argument(
+        "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help="node.toml (default: %(default)s)"
+    )
+    command.add_argument(
+        "--node", metavar="NAME", help="this node's name in Slurm (default: short host name)"
+    )
+    action = command.add_mutually_exclusive_group()
+    action.add_argument(
+        "--check", action="store_true", help="check the configuration, touch nothing, and end"
+    )
+    action.add_argument(
+        "--restore",
+        action="store_true",
+        help="with no powerd running: give every GPU back the limit it had before, safety caps too, and end",
+    )
+    return command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run powerd; returns the exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        config = load_node(options.config, options.node)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if options.check:
+        print(f"{options.config}: fine for node {config.node}")
+        return 0
+    logging.basicConfig(
+        level=config.log_level, format="%(asctime)s powerd %(levelname)s %(message)s", stream=sys.stderr
+    )
+    try:
+        if options.restore:
+            return _restore(config)
+        return Daemon(config, driver("nvml")()).run()
+    except (LockedError, OSError) as error:
+        logging.getLogger("powerd").error("%s", error)
+        return 1
+
+
+def _restore(config: NodeConfig) -> int:
+    """Bring everything home, safety caps too; tries for half a minute."""
+    lock_node(config.state_directory)
+    rounds = iter(range(100))
+    done = restore(
+        str(config.state_directory),
+        config.safe_cap_watts,
+        entirely=True,
+        go_on=lambda: next(rounds, None) is not None,
+    )
+    print("every GPU has its own power limit" if done else "some GPUs are not restored", file=sys.stderr)
+    return 0 if done else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,24 @@
+"""slurm-power: the terminal of users and operators."""
+
+import click
+
+from slurm_power import __version__
+from slurm_power.cli.commands.check import check, show_config
+from slurm_power.cli.commands.event import cancel_event, control, event
+from slurm_power.cli.commands.ledger import ledger, why
+from slurm_power.cli.commands.report import report
+from slurm_power.cli.commands.status import status
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="slurm-power")
+def main() -> None:
+    """Power of a Slurm site: what it draws, what is done about it, and why."""
+
+
+for command in (status, why, ledger, event, cancel_event, control, check, show_config, report):
+    main.add_command(command)
+
+
+if __name__ == "__main__":
+    main()

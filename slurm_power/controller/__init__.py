@@ -1,0 +1,1 @@
+"""powerctld: sense, plan, act and record once a second, and answer nodes and users."""

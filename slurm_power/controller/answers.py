@@ -1,0 +1,245 @@
+"""Answers to users and operators, cut to what the caller may see."""
+
+import math
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from slurm_power.controller.user_socket import Caller, RefusedError
+from slurm_power.model.job import Job
+from slurm_power.model.ledger import LedgerEntry
+from slurm_power.model.snapshot import Snapshot
+from slurm_power.plan.loads import JobLoad, job_loads
+from slurm_power.wire import Message
+
+if TYPE_CHECKING:
+    from slurm_power.controller.daemon import Controller
+
+_MOST_ENTRIES = 1000
+_MOST_ANSWER_BYTES = 900_000
+# The guard waits while entries are checked; the rest of a long ledger is checked cycle by cycle.
+_MOST_CHECKED = 1000
+_MOST_NUMBER = 1e12
+_LONGEST_LOOK_SECONDS = 100 * 366 * 86_400.0
+_LONGEST_EVENT_SECONDS = 366 * 86_400.0
+
+
+def answer(controller: "Controller", request: Message, caller: Caller) -> Message:
+    """Answer one request of docs/protocol.md; raises RefusedError."""
+    match request.get("op"):
+        case "status":
+            return status(controller, caller)
+        case "ledger":
+            return ledger(controller, request, caller)
+        case "event":
+            return add_event(controller, request, caller)
+        case "cancel_event":
+            _need_operator(caller, "cancel an event")
+            event_id = str(request.get("event_id"))
+            if not controller.cancel_event(event_id, caller.user):
+                raise RefusedError(f"there is no event {event_id}")
+            return {}
+        case "control":
+            if caller.uid != 0:
+                raise RefusedError("only root may switch the control on or off")
+            if not isinstance(request.get("enabled"), bool):
+                raise RefusedError("enabled: must be true or false")
+            controller.switch_control(enabled=bool(request["enabled"]), who=caller.user)
+            return {"mode": controller.mode}
+        case other:
+            raise RefusedError(
+                f"unknown request {other!r}; known: status, ledger, event, cancel_event, control"
+            )
+
+
+def _need_operator(caller: Caller, deed: str) -> None:
+    if not caller.operator:
+        raise RefusedError(f"{caller.user} may not {deed}: only root and the controller's own user may")
+
+
+def status(controller: "Controller", caller: Caller) -> Message:
+    """The whole site at a glance; other users' jobs only for operators."""
+    snapshot = controller.snapshot()
+    seen = {job.job_id: job for job in snapshot.jobs if caller.operator or job.user == caller.user}
+    loads = {load.job.job_id: load for load in job_loads(snapshot, controller.config.policy)}
+    return {
+        "site": snapshot.site.name,
+        "at": snapshot.at.isoformat(),
+        "mode": controller.mode,
+        "uptime_seconds": round(controller.uptime_seconds(), 1),
+        "jobs_age_seconds": snapshot.jobs_age_seconds,
+        "circuits": [_circuit(snapshot, name) for name in snapshot.site.circuits],
+        "ess": [
+            {
+                **asdict(ess),
+                "circuit": snapshot.site.ess[name].circuit,
+                "setpoint_watts": snapshot.setpoints.get(name) or None,
+            }
+            for name, ess in snapshot.ess.items()
+        ],
+        "nodes": [
+            {
+                "name": node.name,
+                "age_seconds": round(node.age_seconds, 2),
+                "gpu_count": len(node.gpus),
+                "gpu_watts": sum(gpu.power_watts for gpu in node.gpus.values()),
+            }
+            for node in snapshot.nodes.values()
+        ],
+        "jobs": [_job(controller, snapshot, job, loads.get(job_id)) for job_id, job in seen.items()],
+        "leases": [
+            {"node": node, **{key: lease.get(key) for key in _LEASE_KEYS}}
+            for node, leases in controller.telemetry.node_leases().items()
+            for lease in leases
+            if caller.operator or lease.get("job_id") in seen
+        ],
+        "events": [asdict(event) for event in snapshot.events],
+        "shortfalls": [asdict(shortfall) for shortfall in controller.plan.shortfalls],
+    }
+
+
+_LEASE_KEYS = ("lease_id", "uuid", "job_id", "kind", "state", "cap_watts", "remaining_seconds")
+
+
+def _circuit(snapshot: Snapshot, name: str) -> dict[str, Any]:
+    circuit = snapshot.site.circuits[name]
+    reading = snapshot.circuits.get(name)
+    return {
+        "name": name,
+        "parent": circuit.parent,
+        "watts": reading.known_watts() if reading else None,
+        "quality": reading.quality.value if reading else None,
+        "age_seconds": round(reading.age_seconds, 2)
+        if reading and math.isfinite(reading.age_seconds)
+        else None,
+        "source": reading.source if reading else None,
+        "reason": reading.reason if reading else "not metered",
+        "limit_watts": snapshot.limit_watts(name),
+        "limit_kind": circuit.limit_kind.value,
+        "rating_watts": circuit.rating_watts,
+    }
+
+
+def _job(controller: "Controller", snapshot: Snapshot, job: Job, load: JobLoad | None) -> dict[str, Any]:
+    cap = controller.levers.caps.get(job.job_id)
+    hold = snapshot.holds.get(job.job_id)
+    record = controller.recorder.job_record(job.job_id)
+    held = controller.levers.holds.get(job.job_id)
+    return {
+        "job_id": job.job_id,
+        "user": job.user,
+        "account": job.account,
+        "name": job.name,
+        "state": job.state.value,
+        "workload": job.workload.value,
+        "flex": job.flex.value,
+        "gpu_count": job.gpu_count,
+        "nodes": list(job.nodes),
+        "gpu_watts": load.gpu_watts * job.gpu_count if load is not None and load.reachable else None,
+        "energy_joules": record.get("energy_joules"),
+        "cap_watts": cap.cap_watts if cap else None,
+        "cap_kind": cap.kind.value if cap else None,
+        "cap_reason": cap.reason if cap else "",
+        "slowdown_ratio": cap.slowdown_ratio if cap else 0.0,
+        "held_seconds": controller.levers.held_seconds(job.job_id, snapshot.at),
+        "hold_ends_in_seconds": hold.ends_in_seconds if hold else None,
+        "hold_reason": held.reason if held else "",
+        "pending_reason": job.pending_reason,
+    }
+
+
+def ledger(controller: "Controller", request: Message, caller: Caller) -> Message:
+    """Ledger entries the caller may see, oldest first, cut to what fits into a line."""
+    since_seconds = _number(request, "since_seconds")
+    after = int(_number(request, "after_sequence") or 0)
+    job_id = request.get("job_id")
+    since = None
+    if since_seconds is not None:
+        if since_seconds < 0.0:
+            raise RefusedError(f"since_seconds: {since_seconds:g} s ago is in the future")
+        since = controller.now() - timedelta(seconds=min(since_seconds, _LONGEST_LOOK_SECONDS))
+    rows = controller.store.rows(
+        after,
+        since=since,
+        job_id=None if job_id is None else str(job_id),
+        visible_to=None if caller.operator else caller.user,
+        most=_MOST_ENTRIES + 1,
+    )
+    entries: list[dict[str, Any]] = []
+    size = 0
+    more = False
+    for sequence, entry, stored_hash in rows:
+        size += len(entry.canonical()) + 120
+        if len(entries) >= _MOST_ENTRIES or size > _MOST_ANSWER_BYTES:
+            more = True
+            break
+        entries.append({**_entry(entry), "sequence": sequence, "hash": stored_hash})
+    return {
+        "entries": entries,
+        "more": more,
+        "broken_at_sequence": controller.store.broken_at_sequence(_MOST_CHECKED),
+        "checked_sequence": controller.store.checked_sequence,
+    }
+
+
+def _entry(entry: LedgerEntry) -> dict[str, Any]:
+    return {
+        "at": entry.at.isoformat(),
+        "actor": entry.actor,
+        "kind": entry.kind,
+        "subject": entry.subject,
+        "reason": entry.reason,
+        "job_id": entry.job_id,
+        "user": entry.user,
+        "saved_watts": entry.saved_watts,
+        "details": dict(entry.details),
+    }
+
+
+def add_event(controller: "Controller", request: Message, caller: Caller) -> Message:
+    """Lower a circuit's limit for a while; everything wrong with the request is said at once."""
+    _need_operator(caller, "announce an event")
+    problems = []
+    circuit = controller.config.site.circuits.get(str(request.get("circuit")))
+    if circuit is None:
+        known = ", ".join(controller.config.site.circuits)
+        problems.append(f"circuit: {request.get('circuit')!r} is not one of {known}")
+    limit_watts = _number(request, "limit_watts")
+    if limit_watts is None or limit_watts < 0.0:
+        problems.append("limit_watts: must be a number of watts, 0 or more")
+    elif circuit is not None and limit_watts > circuit.ceiling_watts:
+        problems.append(
+            f"limit_watts: {limit_watts:g} W is above the standing limit, {circuit.ceiling_watts:g} W"
+        )
+    duration_seconds = _number(request, "duration_seconds")
+    if duration_seconds is None or not 0.0 < duration_seconds <= _LONGEST_EVENT_SECONDS:
+        problems.append("duration_seconds: every event has an end; give seconds between 0 and a year")
+    start_seconds = _number(request, "start_in_seconds") or 0.0
+    if not 0.0 <= start_seconds <= _LONGEST_EVENT_SECONDS:
+        problems.append("start_in_seconds: must be between 0 and a year")
+    reason = str(request.get("reason") or "").strip()
+    if not reason:
+        problems.append("reason: missing; it is what users will read")
+    elif any("\ud800" <= letter <= "\udfff" for letter in reason):
+        problems.append("reason: holds half a character, which cannot be stored")
+    if problems or circuit is None or limit_watts is None or duration_seconds is None:
+        raise RefusedError("; ".join(problems))
+    event_id = controller.add_event(
+        circuit=circuit.name,
+        limit_watts=limit_watts,
+        start_seconds=start_seconds,
+        duration_seconds=duration_seconds,
+        reason=reason,
+        who=caller.user,
+    )
+    return {"event_id": event_id}
+
+
+def _number(request: Message, key: str) -> float | None:
+    """A finite number of the request, None where it is missing; raises RefusedError for anything else."""
+    value = request.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MOST_NUMBER:
+        raise RefusedError(f"{key}: {value!r} is no number")
+    return float(value)

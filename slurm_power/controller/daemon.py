@@ -1,0 +1,378 @@
+"""powerctld's cycle: compose a snapshot, plan, act, write it down; once a second and on every event."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from slurm_power import clock
+from slurm_power.act import Actor, Outcome
+from slurm_power.config import SiteConfig
+from slurm_power.config.node import split_address
+from slurm_power.controller.answers import answer
+from slurm_power.controller.levers import LeverState
+from slurm_power.controller.node_desk import NodeDesk
+from slurm_power.controller.nodes import NodeLinks
+from slurm_power.controller.pollers import poll_meter, poll_scheduler, poll_storage
+from slurm_power.controller.probe import close_drivers
+from slurm_power.controller.recorder import Recorder
+from slurm_power.controller.user_socket import UserSocket
+from slurm_power.model.action import Action, HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
+from slurm_power.model.job import Job
+from slurm_power.model.snapshot import Snapshot
+from slurm_power.plan.loads import job_loads
+from slurm_power.plan.planner import plan_cycle
+from slurm_power.ports import PowerMeter, Scheduler, Storage
+from slurm_power.store.sqlite import SqliteStore
+from slurm_power.telemetry import SiteTelemetry
+from slurm_power.wire import Message
+
+log = logging.getLogger(__name__)
+
+_CYCLE_SECONDS = 1.0
+# Events come in bursts; two cycles closer together than this would see the same world.
+_LEAST_CYCLE_SECONDS = 0.2
+_ROOT_METER_SECONDS = 0.25
+_METER_SECONDS = 1.0
+_STORAGE_SECONDS = 0.5
+# Ledger entries whose chain is checked in one cycle: some milliseconds, and all of a year's within hours.
+_CHECKED_A_CYCLE = 500
+
+
+class Controller:
+    """One powerctld. The drivers are opened by their pollers; ``run`` returns after ``stop``."""
+
+    def __init__(
+        self,
+        config: SiteConfig,
+        store: SqliteStore,
+        *,
+        meters: Mapping[str, PowerMeter],
+        storages: Mapping[str, Storage],
+        scheduler: Scheduler,
+    ) -> None:
+        """``meters`` by circuit, ``storages`` by ESS."""
+        self.config = config
+        self.store = store
+        self.recorder = Recorder(store, config.policy)
+        self.plan = Plan()
+        self.telemetry = SiteTelemetry(
+            config.site,
+            {
+                circuit.name: (circuit.meter, config.devices[circuit.meter].max_age_seconds)
+                for circuit in config.site.circuits.values()
+                if circuit.meter is not None
+            },
+        )
+        self._meters = meters
+        self._storages = storages
+        self._scheduler = scheduler
+        self._enabled = config.policy.control
+        self._started_seconds = clock.monotonic()
+        self._last_cycle_seconds = self._started_seconds
+        self._wake = asyncio.Event()
+        self._look = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._broken = ""
+        self._shadow_seen: set[tuple[str, str]] = set()
+        self.levers = LeverState.from_json(
+            store.state("levers"), clock.now(), config.controller.cap_lease_seconds
+        )
+        self._links = NodeLinks(
+            known_nodes=frozenset(config.site.nodes()),
+            node_uid=config.controller.node_uid,
+            munge_socket=config.controller.munge_socket,
+            on_message=self._take,
+            on_change=self._node_changed,
+            on_hint=self._look.set,
+        )
+        self._desk = NodeDesk(
+            self.telemetry,
+            self.recorder,
+            known_lease=lambda job_id: job_id in self.levers.caps or self._actor.granted(job_id),
+            release=self._release,
+            on_news=self._news,
+        )
+        self._actor = Actor(
+            nodes=self._links,
+            storages=storages,
+            ess_lease_seconds={name: ess.lease_seconds for name, ess in config.site.ess.items()},
+            scheduler=scheduler,
+            cap_lease_seconds=config.controller.cap_lease_seconds,
+        )
+        self._users = UserSocket(
+            config.controller.socket, lambda request, caller: answer(self, request, caller)
+        )
+
+    @property
+    def mode(self) -> str:
+        """``control`` when levers are moved, ``off`` when it only looks and writes down."""
+        return "control" if self._enabled else "off"
+
+    def now(self) -> datetime:
+        """Wall time, for answers."""
+        return clock.now()
+
+    def uptime_seconds(self) -> float:
+        """Seconds since this controller was made."""
+        return clock.monotonic() - self._started_seconds
+
+    def snapshot(self) -> Snapshot:
+        """The site now, for answers; the cycle takes its own."""
+        at = clock.now()
+        return self.telemetry.snapshot(at, clock.monotonic(), self.levers.view(at))
+
+    def stop(self) -> None:
+        """End ``run``: everything that is set is given back first."""
+        self._stopping.set()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Serve until stopped; raises OSError when an address cannot be listened on."""
+        host, port = split_address(self.config.controller.listen, "controller.listen", [])
+        await self._links.start(host, port)
+        await self._users.start()
+        version = "taking over" if self.levers.caps or self.levers.holds else "starting"
+        self._note("controller", "start", f"site:{self.config.site.name}", f"{version}, mode {self.mode}")
+        tasks = [asyncio.create_task(step) for step in self._pollers()]
+        tasks.append(asyncio.create_task(self._cycles()))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._wind_down()
+
+    def _pollers(self) -> list[Coroutine[Any, Any, None]]:
+        root = self.config.site.root.name
+        steps: list[Coroutine[Any, Any, None]] = [
+            poll_meter(
+                circuit,
+                meter,
+                self.telemetry,
+                seconds=_ROOT_METER_SECONDS if circuit == root else _METER_SECONDS,
+                on_fault=self._fault,
+                on_change=self._wake.set if circuit == root else None,
+            )
+            for circuit, meter in self._meters.items()
+        ]
+        steps += [
+            poll_storage(
+                name,
+                storage,
+                self.telemetry,
+                seconds=_STORAGE_SECONDS,
+                max_age_seconds=self.config.devices[self.config.ess_devices[name]].max_age_seconds,
+                on_fault=self._fault,
+            )
+            for name, storage in self._storages.items()
+        ]
+        steps.append(
+            poll_scheduler(
+                self._scheduler,
+                self.telemetry,
+                self._look,
+                seconds=self.config.controller.slurm_poll_seconds,
+                on_fault=self._fault,
+                on_read=self._wake.set,
+            )
+        )
+        return steps
+
+    async def _cycles(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                async with asyncio.timeout(_CYCLE_SECONDS):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass  # the beat of the cycle
+            self._wake.clear()
+            if self._stopping.is_set():
+                return
+            started_seconds = clock.monotonic()
+            try:
+                await self._cycle(started_seconds)
+                self._broken = ""
+            except Exception as error:  # noqa: BLE001  # a cycle that fails renews no lease, so all ends safely
+                self._cycle_broke(error)
+            spent_seconds = clock.monotonic() - started_seconds
+            if spent_seconds < _LEAST_CYCLE_SECONDS:
+                await asyncio.sleep(_LEAST_CYCLE_SECONDS - spent_seconds)
+
+    def _cycle_broke(self, error: Exception) -> None:
+        """Say once what broke the cycle; the daemon stays up to be asked, and tries again."""
+        text = f"{type(error).__name__}: {error}"
+        log.error("the cycle failed, no lease is renewed", exc_info=error)
+        if text != self._broken:
+            self._broken = text
+            self._note("controller", "failed", "cycle", text)
+
+    async def _cycle(self, now_seconds: float) -> None:
+        at = clock.now()
+        snapshot = self.telemetry.snapshot(at, now_seconds, self.levers.view(at))
+        jobs = {job.job_id: job for job in snapshot.jobs}
+        self._expire(at, jobs)
+        self.plan = plan_cycle(
+            snapshot, self.config.policy, hold_seconds=self.config.controller.hold_lease_seconds
+        )
+        if self._enabled:
+            outcomes = await self._actor.carry_out(self.plan, jobs, now_seconds)
+        else:
+            moved = self.levers.caps or self.levers.holds or any(self.levers.setpoints.values())
+            if moved or self._actor.busy:
+                await self._let_go()
+            outcomes = [Outcome(action=action) for action in self.plan.actions]
+        self._record(snapshot, jobs, outcomes, now_seconds)
+
+    def _expire(self, at: datetime, jobs: Mapping[str, Job]) -> None:
+        if self.telemetry.jobs_known:
+            self.levers.follow({job_id: job.state for job_id, job in jobs.items()}, at)
+        for event in self.levers.expire(at):
+            self._note("controller", "event over", f"circuit:{event.circuit}", event.reason)
+
+    def _record(
+        self, snapshot: Snapshot, jobs: Mapping[str, Job], outcomes: list[Outcome], now_seconds: float
+    ) -> None:
+        draws = {load.job.job_id: load.uncapped_watts for load in job_loads(snapshot, self.config.policy)}
+        for outcome in outcomes:
+            changed = outcome.took and self._took(outcome, draws, snapshot.at)
+            self.recorder.outcome(outcome, snapshot, jobs, changed=changed, shadow=not self._enabled)
+        self._shadow_seen = {(kind, job_id) for kind, job_id in self._shadow_seen if job_id in {"", *jobs}}
+        self.recorder.shortfalls(self.plan, snapshot.at)
+        self.recorder.series(snapshot)
+        self._desk.flush(jobs)
+        cycle_seconds = now_seconds - self._last_cycle_seconds
+        self._last_cycle_seconds = now_seconds
+        self.recorder.jobs(snapshot, self.levers, self.telemetry.energies_joules(), cycle_seconds)
+        self.store.put_state("levers", self.levers.to_json())
+        self.store.broken_at_sequence(_CHECKED_A_CYCLE)
+
+    def _took(self, outcome: Outcome, draws: Mapping[str, float], at: datetime) -> bool:
+        """Note a lever that was moved; in shadow mode nothing was, so every wish stays new only once."""
+        action = outcome.action
+        if not self._enabled:
+            return self._shadow_news(action)
+        match action:
+            case SetCap():
+                return self.levers.capped(action, draws.get(action.job_id, 0.0), at)
+            case HoldJob():
+                return self.levers.held(action, at)
+            case ReleaseJob():
+                self.levers.released(action, at)
+                return True
+            case SetDischarge():
+                self.levers.discharged(action)
+                return True
+
+    def _shadow_news(self, action: Action) -> bool:
+        key = (type(action).__name__, "" if isinstance(action, SetDischarge) else action.job_id)
+        news = key not in self._shadow_seen
+        self._shadow_seen.add(key)
+        return news
+
+    async def _wind_down(self) -> None:
+        """Give everything back, then hang up."""
+        if self._enabled:
+            await self._let_go()
+        self.store.put_state("levers", self.levers.to_json())
+        self._note("controller", "stop", f"site:{self.config.site.name}", "everything was given back")
+        await self._users.stop()
+        await self._links.stop()
+        await close_drivers(self._meters, self._storages)
+
+    async def _let_go(self) -> None:
+        """Give every lever back at once and forget it."""
+        jobs = {job.job_id: job for job in self.snapshot().jobs}
+        for problem in await self._actor.let_go(jobs, tuple(self.levers.holds)):
+            self._note("controller", "failed", "site", f"giving back: {problem}")
+        await self._links.drain()
+        self._desk.flush(jobs, everything=True)
+        self.levers.let_go(clock.now())
+
+    def _note(self, actor: str, kind: str, subject: str, reason: str, **more: Any) -> None:
+        log.info("%s %s %s: %s", actor, kind, subject, reason)
+        self.recorder.note(clock.now(), actor, kind, subject, reason, **more)
+
+    def _fault(self, subject: str, error: str) -> None:
+        if error:
+            self._note("controller", "fault", subject, error)
+        else:
+            self._note("controller", "fault over", subject, "it answers again")
+
+    def _take(self, node: str, message: Message) -> None:
+        self._desk.take(node, message)
+
+    def _release(self, node: str, lease_ids: list[str]) -> None:
+        self._links.send(node, {"type": "release", "lease_ids": lease_ids})
+
+    def _news(self) -> None:
+        self._look.set()
+        self._wake.set()
+
+    def _node_changed(self, node: str, connected: bool) -> None:
+        if connected:
+            self._note("controller", "node up", f"node:{node}", "its daemon has connected")
+        elif not self._stopping.is_set():
+            self._note(
+                "controller", "node lost", f"node:{node}", "its daemon has hung up; its leases run out"
+            )
+        self._wake.set()
+
+    def add_event(
+        self,
+        *,
+        circuit: str,
+        limit_watts: float,
+        start_seconds: float,
+        duration_seconds: float,
+        reason: str,
+        who: str,
+    ) -> str:
+        """Lower a circuit's limit from ``start_seconds`` from now on, for a while; returns the event's id."""
+        starts_at = clock.now() + timedelta(seconds=start_seconds)
+        event_id = self.levers.add_event(
+            circuit=circuit,
+            limit_watts=limit_watts,
+            starts_at=starts_at,
+            ends_at=starts_at + timedelta(seconds=duration_seconds),
+            reason=reason,
+        )
+        self._note(
+            f"operator:{who}",
+            "event",
+            f"circuit:{circuit}",
+            reason,
+            details={
+                "event_id": event_id,
+                "limit_watts": limit_watts,
+                "start_seconds": start_seconds,
+                "duration_seconds": duration_seconds,
+            },
+        )
+        self._wake.set()
+        return event_id
+
+    def cancel_event(self, event_id: str, who: str) -> bool:
+        """Drop an event; False if there is none of that id."""
+        event = self.levers.events.pop(event_id, None)
+        if event is None:
+            return False
+        self._note(
+            f"operator:{who}",
+            "event cancelled",
+            f"circuit:{event.circuit}",
+            event.reason,
+            details={"event_id": event_id},
+        )
+        self._wake.set()
+        return True
+
+    def switch_control(self, *, enabled: bool, who: str) -> None:
+        """Switch between moving levers and only looking; switching off gives every lever back."""
+        self._enabled = enabled
+        self._note(f"operator:{who}", "control on" if enabled else "control off", "site", "asked for")
+        self._wake.set()

@@ -1,0 +1,257 @@
+"""What the controller has set and still holds: caps, holds, setpoints, grid events. Survives a restart."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from slurm_power.model.action import HoldJob, ReleaseJob, SetCap, SetDischarge
+from slurm_power.model.job import JobState
+from slurm_power.model.site import LimitKind
+from slurm_power.model.snapshot import CapLease, HoldLease, LimitEvent
+from slurm_power.telemetry import Levers
+
+# A cap's dead time and time constant, the meter's averaging interval and its poll, with some to spare.
+_SHOWS_AFTER_SECONDS = 2.5
+# Jobs that are on their nodes, or may be for all we know.
+_CAPPED_STATES = (JobState.STARTING, JobState.RUNNING, JobState.SUSPENDED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapRecord:
+    """A cap on a job; ``changed_at`` is when its value last changed, ``renewed_at`` when it was last sent."""
+
+    cap_watts: float
+    kind: LimitKind
+    uncapped_watts: float
+    lowered_watts: float
+    slowdown_ratio: float
+    reason: str
+    changed_at: datetime
+    renewed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldRecord:
+    """A hold on a job. ``held_seconds`` counts earlier holds that have ended, without this one."""
+
+    since: datetime
+    ends_at: datetime
+    held_seconds: float
+    reason: str
+
+    def total_seconds(self, at: datetime) -> float:
+        """All our holds on the job so far."""
+        return self.held_seconds + (min(at, self.ends_at) - self.since).total_seconds()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRecord:
+    """A temporary limit somebody asked for."""
+
+    event_id: str
+    circuit: str
+    limit_watts: float
+    starts_at: datetime
+    ends_at: datetime
+    reason: str
+
+
+class LeverState:
+    """The controller's own leases. Every change goes through here; ``to_json`` is what is kept on disk."""
+
+    def __init__(self) -> None:
+        self.caps: dict[str, CapRecord] = {}
+        self.holds: dict[str, HoldRecord] = {}
+        self.held_before: dict[str, float] = {}
+        self.setpoints: dict[str, float] = {}
+        self.events: dict[str, EventRecord] = {}
+        self._event_count = 0
+
+    def view(self, at: datetime) -> Levers:
+        """The levers as the snapshot shows them."""
+        return Levers(
+            caps={
+                job_id: CapLease(
+                    job_id=job_id,
+                    cap_watts=cap.cap_watts,
+                    kind=cap.kind,
+                    uncapped_watts=cap.uncapped_watts,
+                    changed_seconds_ago=(at - cap.changed_at).total_seconds(),
+                    lowered_watts=cap.lowered_watts,
+                )
+                for job_id, cap in self.caps.items()
+            },
+            holds={
+                job_id: HoldLease(
+                    job_id=job_id,
+                    held_seconds=hold.total_seconds(at),
+                    ends_in_seconds=(hold.ends_at - at).total_seconds(),
+                )
+                for job_id, hold in self.holds.items()
+            },
+            held_before_seconds=dict(self.held_before),
+            setpoints=dict(self.setpoints),
+            events=tuple(
+                LimitEvent(
+                    event_id=event.event_id,
+                    circuit=event.circuit,
+                    limit_watts=event.limit_watts,
+                    starts_in_seconds=(event.starts_at - at).total_seconds(),
+                    ends_in_seconds=(event.ends_at - at).total_seconds(),
+                    reason=event.reason,
+                )
+                for event in self.events.values()
+            ),
+        )
+
+    def capped(self, action: SetCap, draw_watts: float, at: datetime) -> bool:
+        """Note a cap that was sent; True if it is new or has changed, False for a mere renewal."""
+        old = self.caps.get(action.job_id)
+        if action.cap_watts is None:
+            self.caps.pop(action.job_id, None)
+            return old is not None
+        if old is not None and old.cap_watts == action.cap_watts:
+            self.caps[action.job_id] = replace(old, renewed_at=at)
+            return False
+        before_watts = draw_watts if old is None else min(draw_watts, old.cap_watts)
+        lowered_watts = max(0.0, before_watts - action.cap_watts)
+        if old is not None and (at - old.changed_at).total_seconds() < _SHOWS_AFTER_SECONDS:
+            # Changes in quick succession are all still on their way to the meter.
+            lowered_watts += old.lowered_watts
+        self.caps[action.job_id] = CapRecord(
+            cap_watts=action.cap_watts,
+            kind=action.kind,
+            uncapped_watts=draw_watts if old is None else max(old.uncapped_watts, draw_watts),
+            lowered_watts=lowered_watts,
+            slowdown_ratio=action.slowdown_ratio,
+            reason=action.reason if old is None or action.cap_watts < old.cap_watts else old.reason,
+            changed_at=at,
+            renewed_at=at,
+        )
+        return True
+
+    def held(self, action: HoldJob, at: datetime) -> bool:
+        """Note a hold; True if it is new."""
+        old = self.holds.get(action.job_id)
+        ends_at = at + timedelta(seconds=action.seconds)
+        if old is None:
+            earlier = self.held_before.get(action.job_id, 0.0)
+            self.holds[action.job_id] = HoldRecord(
+                since=at, ends_at=ends_at, held_seconds=earlier, reason=action.reason
+            )
+            return True
+        self.holds[action.job_id] = replace(old, ends_at=ends_at, reason=action.reason)
+        return False
+
+    def released(self, action: ReleaseJob, at: datetime) -> None:
+        """Note a released hold, remembering how long the job has waited for us."""
+        self._end_hold(action.job_id, at)
+
+    def _end_hold(self, job_id: str, at: datetime) -> None:
+        hold = self.holds.pop(job_id, None)
+        if hold is not None:
+            self.held_before[job_id] = hold.total_seconds(at)
+
+    def held_seconds(self, job_id: str, at: datetime) -> float:
+        """How long we have kept a job waiting in all."""
+        hold = self.holds.get(job_id)
+        return self.held_before.get(job_id, 0.0) if hold is None else hold.total_seconds(at)
+
+    def discharged(self, action: SetDischarge) -> None:
+        """Note a setpoint; 0 means that the battery is left to itself."""
+        self.setpoints[action.ess] = action.discharge_watts
+
+    def add_event(
+        self, *, circuit: str, limit_watts: float, starts_at: datetime, ends_at: datetime, reason: str
+    ) -> str:
+        """Add a temporary limit; returns its id."""
+        self._event_count += 1
+        event_id = f"ev-{self._event_count}"
+        self.events[event_id] = EventRecord(
+            event_id=event_id,
+            circuit=circuit,
+            limit_watts=limit_watts,
+            starts_at=starts_at,
+            ends_at=ends_at,
+            reason=reason,
+        )
+        return event_id
+
+    def follow(self, states: Mapping[str, JobState], at: datetime) -> None:
+        """Drop what jobs need no more. ``states`` holds all known jobs; one that is missing has ended.
+
+        A cap ends with its run: a job that was requeued starts its next one uncapped.
+        """
+        for job_id in {*self.caps, *self.holds, *self.held_before}:
+            state = states.get(job_id, JobState.ENDED)
+            if state not in _CAPPED_STATES:
+                self.caps.pop(job_id, None)
+            if state in (JobState.STARTING, JobState.RUNNING, JobState.ENDED):
+                self._end_hold(job_id, at)
+            if state is JobState.ENDED:
+                self.held_before.pop(job_id, None)
+
+    def let_go(self, at: datetime) -> None:
+        """Forget every lever: all have been given back. Events stay."""
+        self.caps.clear()
+        self.setpoints.clear()
+        for job_id in list(self.holds):
+            self._end_hold(job_id, at)
+
+    def expire(self, at: datetime) -> list[EventRecord]:
+        """Drop what has ended by itself; return the events that are over."""
+        for job_id in [job_id for job_id, hold in self.holds.items() if hold.ends_at <= at]:
+            self._end_hold(job_id, at)
+        over = [event for event in self.events.values() if event.ends_at <= at]
+        for event in over:
+            del self.events[event.event_id]
+        return over
+
+    def to_json(self) -> dict[str, object]:
+        """Everything that must survive a restart, with wall times."""
+        return {
+            "caps": {job_id: _plain(asdict(cap)) for job_id, cap in self.caps.items()},
+            "holds": {job_id: _plain(asdict(hold)) for job_id, hold in self.holds.items()},
+            "held_before": self.held_before,
+            "setpoints": self.setpoints,
+            "events": {event_id: _plain(asdict(event)) for event_id, event in self.events.items()},
+            "event_count": self._event_count,
+        }
+
+    @classmethod
+    def from_json(cls, stored: Any, at: datetime, cap_lease_seconds: float) -> "LeverState":
+        """Take over from an earlier controller; caps whose leases have run out meanwhile are forgotten.
+
+        Setpoints are kept: the next cycle either renews or releases them.
+        """
+        state = cls()
+        if not isinstance(stored, dict):
+            return state
+        for job_id, cap in stored["caps"].items():
+            record = CapRecord(**{**_dated(cap), "kind": LimitKind(cap["kind"])})
+            if (at - record.renewed_at).total_seconds() < cap_lease_seconds:
+                state.caps[job_id] = record
+        for job_id, hold in stored["holds"].items():
+            record_of_hold = HoldRecord(**_dated(hold))
+            if record_of_hold.ends_at > at:
+                state.holds[job_id] = record_of_hold
+            else:
+                state.held_before[job_id] = record_of_hold.total_seconds(at)
+        state.held_before |= stored["held_before"]
+        state.setpoints = dict(stored["setpoints"])
+        state.events = {key: EventRecord(**_dated(event)) for key, event in stored["events"].items()}
+        state._event_count = stored["event_count"]
+        return state
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
+        for key, value in record.items()
+    }
+
+
+def _dated(record: dict[str, Any]) -> dict[str, Any]:
+    dates = ("changed_at", "renewed_at", "since", "ends_at", "starts_at")
+    return {key: datetime.fromisoformat(value) if key in dates else value for key, value in record.items()}

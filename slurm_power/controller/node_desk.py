@@ -1,0 +1,119 @@
+"""What node daemons say: telemetry, starts and ends of jobs, and the fate of each lease, gathered per job."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from slurm_power import clock
+from slurm_power.controller.recorder import Recorder
+from slurm_power.model.job import Job
+from slurm_power.telemetry import SiteTelemetry
+from slurm_power.wire import Message
+
+log = logging.getLogger(__name__)
+
+# Events that follow an order of ours on every GPU of a job: one ledger entry for all of them.
+_EXPECTED_EVENTS = {
+    "verified": "read back as set",
+    "restored": "restored and read back",
+    "expired": "the lease ran out",
+}
+# GPUs of one job, on several nodes, answer within a moment of each other.
+_GATHER_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class _Gathered:
+    first_seconds: float
+    uuids_by_node: dict[str, list[str]] = field(default_factory=dict)
+
+
+class NodeDesk:
+    """Takes the nodes' messages. ``on_news`` is called when something happened that deserves a look."""
+
+    def __init__(
+        self,
+        telemetry: SiteTelemetry,
+        recorder: Recorder,
+        *,
+        known_lease: Callable[[str], bool],
+        release: Callable[[str, list[str]], None],
+        on_news: Callable[[], None],
+    ) -> None:
+        """``known_lease`` tells by job id whether a cap is ours; ``release`` sends (node, lease ids)."""
+        self._telemetry = telemetry
+        self._recorder = recorder
+        self._known_lease = known_lease
+        self._release = release
+        self._on_news = on_news
+        self._gathered: dict[tuple[str, str, object], _Gathered] = {}
+
+    def take(self, node: str, message: Message) -> None:
+        """Take one message; raises WireError or KeyError for one that is not what the protocol says."""
+        match message.get("type"):
+            case "telemetry":
+                self._telemetry.node_reported(node, message, clock.monotonic())
+                self._release_strangers(node)
+            case "job_start":
+                self._telemetry.job_registered(node, message, clock.monotonic())
+                self._on_news()
+            case "job_end":
+                self._telemetry.job_left(node, message)
+                self._on_news()
+            case "lease_event":
+                self._lease_event(node, message)
+            case other:
+                log.warning("%s sent an unknown message %r", node, other)
+
+    def _release_strangers(self, node: str) -> None:
+        """End leases that no cap of ours stands behind, as an earlier controller may have left."""
+        strangers = [
+            str(lease["lease_id"])
+            for lease in self._telemetry.node_leases().get(node, [])
+            if lease.get("state") != "restoring" and not self._known_lease(str(lease.get("job_id")))
+        ]
+        if strangers:
+            self._release(node, strangers)
+
+    def _lease_event(self, node: str, message: Message) -> None:
+        event = str(message.get("event"))
+        job_id = str(message.get("job_id") or "")
+        if event in _EXPECTED_EVENTS:
+            gathered = self._gathered.setdefault(
+                (event, job_id, message.get("cap_watts")), _Gathered(clock.monotonic())
+            )
+            gathered.uuids_by_node.setdefault(node, []).append(str(message.get("uuid")))
+            return
+        self._recorder.note(
+            clock.now(),
+            f"powerd.{node}",
+            event,
+            f"gpu:{message.get('uuid')}",
+            str(message.get("detail") or event),
+            job_id=job_id or None,
+            details={key: message.get(key) for key in ("cap_watts", "requested_watts", "enforced_watts")},
+        )
+
+    def flush(self, jobs: Mapping[str, Job], *, everything: bool = False) -> None:
+        """Write what has been gathered long enough, or ``everything``."""
+        now_seconds = clock.monotonic()
+        for key, gathered in list(self._gathered.items()):
+            if everything or now_seconds - gathered.first_seconds >= _GATHER_SECONDS:
+                del self._gathered[key]
+                self._write(key, gathered, jobs)
+
+    def _write(self, key: tuple[str, str, object], gathered: _Gathered, jobs: Mapping[str, Job]) -> None:
+        event, job_id, cap_watts = key
+        count = sum(len(uuids) for uuids in gathered.uuids_by_node.values())
+        where = ", ".join(sorted(gathered.uuids_by_node))
+        watts = f" at {cap_watts:g} W" if isinstance(cap_watts, int | float) else ""
+        self._recorder.note(
+            clock.now(),
+            "powerd",
+            event,
+            f"job:{job_id}" if job_id else "gpus",
+            f"{count} GPUs on {where}{watts}: {_EXPECTED_EVENTS[event]}",
+            job_id=job_id or None,
+            user=jobs[job_id].user if job_id in jobs else None,
+            details={"cap_watts": cap_watts, "gpus": gathered.uuids_by_node},
+        )

@@ -1,0 +1,87 @@
+"""The lock that makes powerd the only one on its node, and the watchdog process it keeps running."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from slurm_power.node import watchdog
+
+# A watchdog that still restores offers the lock four times a second.
+LOCK_PATIENCE_SECONDS = 10.0
+LEAST_RESTART_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class LockedError(Exception):
+    """Another powerd runs on this node, or its watchdog does not let go."""
+
+
+def lock_node(state_directory: Path) -> int:
+    """Take the node's lock and return its descriptor; raises LockedError when it does not come free."""
+    lock = watchdog.open_lock(str(state_directory))
+    if not watchdog.take_lock(lock, 0.0):
+        log.warning("waiting for the lock: a watchdog still restores, or another powerd runs")
+        if not watchdog.take_lock(lock, LOCK_PATIENCE_SECONDS):
+            os.close(lock)
+            raise LockedError(
+                f"{state_directory}/{watchdog.LOCK_NAME}: held by another powerd or its watchdog"
+            )
+    return lock
+
+
+class Guardian:
+    """Starts the watchdog in a session of its own, and again when it dies."""
+
+    def __init__(self, state_directory: Path, safe_cap_watts: float | None) -> None:
+        safe_text = "" if safe_cap_watts is None else repr(safe_cap_watts)
+        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+        program = str(Path(watchdog.__file__).resolve())
+        self._command = [sys.executable, "-IS", program, str(state_directory), safe_text, path]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._restart_at_seconds = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """The watchdog's process id while it runs."""
+        return None if self._process is None else self._process.pid
+
+    def check(self, now_seconds: float) -> None:
+        """Start the watchdog if there is none, not more often than once a second."""
+        if self._process is not None:
+            status = self._process.poll()
+            if status is None:
+                return
+            log.warning("the watchdog ended with status %d; starting another", status)
+            self._close_pipe(self._process)
+            self._process = None
+        if now_seconds < self._restart_at_seconds:
+            return
+        self._restart_at_seconds = now_seconds + LEAST_RESTART_SECONDS
+        try:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as error:
+            log.error("the watchdog cannot be started: %s", error)
+
+    def dismiss(self, patience_seconds: float) -> None:
+        """Tell the watchdog that powerd is gone, and wait for it a while; the lock must be free by now."""
+        if self._process is None:
+            return
+        self._close_pipe(self._process)
+        try:
+            self._process.wait(patience_seconds)
+        except subprocess.TimeoutExpired:
+            log.warning("the watchdog goes on restoring")
+
+    @staticmethod
+    def _close_pipe(process: subprocess.Popen[bytes]) -> None:
+        if process.stdin is not None:
+            process.stdin.close()

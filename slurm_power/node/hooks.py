@@ -1,0 +1,169 @@
+"""Answers to the node's hooks and to its users."""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from slurm_power import clock
+from slurm_power.model.lease import Lease
+from slurm_power.node.jobs import NodeJob, NodeJobs
+from slurm_power.node.leases import CapLeases
+from slurm_power.node.requests import job_id_of, job_of_prolog
+from slurm_power.node.server import Client
+from slurm_power.node.visits import Node
+from slurm_power.wire import Message, WireError
+
+# An epilog waits for one last reading of its GPUs, but not for a GPU that hangs.
+LAST_READING_SECONDS = 0.4
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Epilog:
+    """A job that ends, and the GPUs whose last reading it waits for."""
+
+    client: Client
+    job: NodeJob
+    waiting: set[str]
+    deadline_seconds: float
+
+
+class HookDesk:
+    """Handles the requests of one node. ``visit`` has a GPU looked at, ``tell`` informs the controller."""
+
+    def __init__(
+        self,
+        node_name: str,
+        node: Node,
+        jobs: NodeJobs,
+        leases: CapLeases,
+        *,
+        visit: Callable[[str], None],
+        tell: Callable[[Message], None],
+    ) -> None:
+        self._node_name = node_name
+        self._node = node
+        self._jobs = jobs
+        self._leases = leases
+        self._visit = visit
+        self._tell = tell
+        self._epilogs: list[_Epilog] = []
+        self._privileged = {0, os.geteuid()}
+        self.answer: Callable[[Client, Message], None] = lambda _client, _message: None
+        self.controller_state: Callable[[], str] = lambda: "none configured"
+
+    def handle(self, client: Client, request: Message) -> None:
+        """Answer one request, now or when the readings it needs are there."""
+        operation = request.get("op")
+        try:
+            if operation == "status":
+                self.answer(client, self._status(client.uid))
+            elif operation not in ("prolog", "epilog"):
+                self.answer(client, {"ok": False, "error": f"unknown op {str(operation)[:40]!r}"})
+            elif client.uid not in self._privileged:
+                log.warning("refused: %s from uid %d", operation, client.uid)
+                self.answer(client, {"ok": False, "error": f"{operation} is for root alone"})
+            elif operation == "prolog":
+                self._prolog(job_of_prolog(request))
+                self.answer(client, {"ok": True})
+            else:
+                self._epilog(client, job_id_of(request))
+        except WireError as error:
+            self.answer(client, {"ok": False, "error": str(error)})
+
+    def _prolog(self, job: NodeJob) -> None:
+        """Note the job, and heal its GPUs: what an interrupted job left on them is released."""
+        for gone in self._jobs.start(job):
+            log.warning("job %s must have ended unseen: job %s has its GPUs", gone.job_id, job.job_id)
+            self._tell(gone.end_message())
+        self._jobs.resolve(self._node.uuid_of_slot())
+        registered = self._jobs.get(job.job_id) or job
+        log.info("job %s of %s starts on GPUs %s", job.job_id, job.user, list(job.gpu_slots))
+        for lease in self._leases.leases():
+            if lease.uuid in registered.energy and lease.job_id not in (None, job.job_id):
+                self._release(str(lease.job_id), f"left over when job {job.job_id} started")
+        for uuid in registered.gpus:
+            self._visit(uuid)
+        self._tell(registered.start_message())
+
+    def _epilog(self, client: Client, job_id: str) -> None:
+        self._release(job_id, f"job {job_id} has ended")
+        job = self._jobs.get(job_id)
+        if job is None:
+            self.answer(client, {"ok": True, "energy_joules": None})
+            return
+        deadline_seconds = clock.monotonic() + LAST_READING_SECONDS
+        epilog = _Epilog(client=client, job=job, waiting=set(job.gpus), deadline_seconds=deadline_seconds)
+        self._epilogs.append(epilog)
+        for uuid in job.gpus:
+            self._visit(uuid)
+        if not epilog.waiting:
+            self._finish(epilog)
+
+    def _release(self, job_id: str, reason: str) -> None:
+        for uuid in self._leases.release_job(job_id, reason):
+            self._visit(uuid)
+
+    def visited(self, uuid: str) -> None:
+        """A GPU has been read; whoever waited for that may go on."""
+        for epilog in list(self._epilogs):
+            epilog.waiting.discard(uuid)
+            if not epilog.waiting:
+                self._finish(epilog)
+
+    def expire(self, now_seconds: float) -> None:
+        """Answer those who have waited long enough with what is known."""
+        for epilog in list(self._epilogs):
+            if now_seconds >= epilog.deadline_seconds:
+                self._finish(epilog)
+
+    def next_deadline(self) -> float | None:
+        """When `expire` has something to do next."""
+        return min((epilog.deadline_seconds for epilog in self._epilogs), default=None)
+
+    def _finish(self, epilog: _Epilog) -> None:
+        self._epilogs.remove(epilog)
+        job = self._jobs.end(epilog.job.job_id)
+        energy_joules = epilog.job.message()["energy_joules"]
+        self.answer(epilog.client, {"ok": True, "energy_joules": energy_joules})
+        if job is not None:
+            log.info("job %s has ended after %.0f J", job.job_id, energy_joules)
+            self._tell(job.end_message())
+
+    def _status(self, uid: int) -> Message:
+        """Everything for root; others see the GPUs and their own jobs, with the leases on them."""
+        all_of_them = uid in self._privileged
+        jobs = [job for job in self._jobs.all() if all_of_them or job.uid == uid]
+        own = {job.job_id for job in jobs}
+        now_seconds = clock.monotonic()
+        leases = [
+            lease_row(lease, now_seconds)
+            for lease in self._leases.leases()
+            if all_of_them or lease.job_id in own
+        ]
+        return {
+            "ok": True,
+            "node": self._node_name,
+            "controller": self.controller_state(),
+            "error": self._node.error,
+            "gpus": [asdict(reading) for reading in self._node.readings.values()],
+            "leases": leases,
+            "jobs": [job.message() for job in jobs],
+            "drift_count": self._leases.drift_count,
+        }
+
+
+def lease_row(lease: Lease, now_seconds: float) -> Message:
+    """A lease as controller and users get it; ``remaining_seconds`` is null for one without an end."""
+    remaining_seconds = lease.expires_at_seconds - now_seconds
+    return {
+        "lease_id": lease.lease_id,
+        "uuid": lease.uuid,
+        "job_id": lease.job_id,
+        "state": str(lease.state),
+        "kind": str(lease.kind),
+        "cap_watts": lease.cap_watts,
+        "remaining_seconds": remaining_seconds if remaining_seconds < 1e9 else None,
+    }

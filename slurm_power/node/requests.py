@@ -1,0 +1,110 @@
+"""What hooks and the controller say, checked field by field before anything is done with it."""
+
+import math
+from collections.abc import Collection
+
+from slurm_power.model.site import LimitKind
+from slurm_power.node.jobs import NodeJob
+from slurm_power.node.orders import CapOrder
+from slurm_power.wire import Message, WireError
+
+MAX_TTL_SECONDS = 3600.0
+MAX_TEXT = 200
+MAX_SLOTS = 64
+
+
+def job_of_prolog(request: Message) -> NodeJob:
+    """The job a prolog announces; raises WireError with what is wrong."""
+    slots = request.get("gpu_slots") or []
+    if not isinstance(slots, list) or len(slots) > MAX_SLOTS or not all(_whole(slot) for slot in slots):
+        raise WireError("gpu_slots: not a list of slots")
+    return NodeJob(
+        job_id=job_id_of(request),
+        user=_text(request, "user") or "",
+        uid=_number(request, "uid"),
+        gpu_slots=tuple(dict.fromkeys(int(str(slot)) for slot in slots)),
+        workload=_text(request, "workload"),
+        flex=_text(request, "flex"),
+        restart_count=_number(request, "restart_count"),
+    )
+
+
+def job_id_of(request: Message) -> str:
+    """The job a request is about; raises WireError."""
+    job_id = _text(request, "job_id")
+    if not job_id:
+        raise WireError("job_id: missing")
+    return job_id
+
+
+def orders_of_grant(
+    message: Message, known: Collection[str], now_seconds: float
+) -> tuple[list[CapOrder], list[str]]:
+    """The usable orders of a grant, and what is wrong with the others."""
+    rows = message.get("leases")
+    if not isinstance(rows, list):
+        return [], ["leases: not a list"]
+    orders, problems = [], []
+    for row in rows:
+        try:
+            orders.append(_order(row, known, now_seconds))
+        except WireError as error:
+            problems.append(str(error))
+    return orders, problems
+
+
+def _order(row: object, known: Collection[str], now_seconds: float) -> CapOrder:
+    if not isinstance(row, dict):
+        raise WireError("a lease is no object")
+    lease_id, uuid = _text(row, "lease_id"), _text(row, "uuid")
+    if not lease_id or uuid not in known:
+        raise WireError(f"lease {lease_id}: this node has no GPU {uuid}")
+    cap_watts, ttl_seconds = _positive(row, "cap_watts"), _positive(row, "ttl_seconds")
+    if ttl_seconds > MAX_TTL_SECONDS:
+        raise WireError(f"lease {lease_id}: ttl_seconds above {MAX_TTL_SECONDS:g}")
+    try:
+        kind = LimitKind(str(row.get("kind")))
+    except ValueError:
+        raise WireError(f"lease {lease_id}: kind is neither economic nor safety") from None
+    return CapOrder(
+        lease_id=lease_id,
+        uuid=str(uuid),
+        cap_watts=cap_watts,
+        expires_at_seconds=now_seconds + ttl_seconds,
+        kind=kind,
+        job_id=_text(row, "job_id"),
+        reason=_text(row, "reason") or "no reason given",
+    )
+
+
+def lease_ids_of_release(message: Message) -> list[str]:
+    """The leases a release names."""
+    ids = message.get("lease_ids")
+    return [lease_id for lease_id in ids if isinstance(lease_id, str)] if isinstance(ids, list) else []
+
+
+def _text(row: Message, key: str) -> str | None:
+    value = row.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
+        raise WireError(f"{key}: not a short text")
+    return value
+
+
+def _whole(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 31
+
+
+def _number(row: Message, key: str) -> int:
+    value = row.get(key) or 0
+    if type(value) is not int or not 0 <= value < 1 << 32:
+        raise WireError(f"{key}: not a whole number")
+    return value
+
+
+def _positive(row: Message, key: str) -> float:
+    value = row.get(key)
+    if type(value) not in (int, float) or not math.isfinite(float(str(value))) or float(str(value)) <= 0.0:
+        raise WireError(f"{key}: {value!r} is not a number above 0")
+    return float(str(value))

@@ -1,0 +1,1 @@
+"""Reports: what was drawn, what was done about it, and what it cost whom."""

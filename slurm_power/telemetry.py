@@ -1,0 +1,328 @@
+"""Keep the latest word of every source and compose it into one immutable snapshot."""
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from slurm_power.model.job import Flex, Job, JobState, Workload
+from slurm_power.model.reading import EssReading, GpuReading, PowerReading, Quality, judged
+from slurm_power.model.site import Site
+from slurm_power.model.snapshot import CapLease, HoldLease, LimitEvent, NodeState, Snapshot
+from slurm_power.wire import Message, WireError
+
+# How many loads of the grid connection are kept, one for each interval of its meter.
+_RECENT_LOADS = 3
+# A meter shows the mean of the second before its register changed; what a battery did then is kept this long.
+_METER_INTERVAL_SECONDS = 1.0
+_DISCHARGE_MEMORY_SECONDS = 10.0
+_NODE_SILENT_SECONDS = 10.0
+# So long a node may know of a start before the list does; what is longer is an end the node has missed.
+_START_LISTED_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class _Meter:
+    source: str
+    max_age_seconds: float
+    watts: float | None = None
+    read_at_seconds: float = float("-inf")
+    error: str = "never read"
+    before_watts: float | None = None
+
+
+@dataclass(slots=True)
+class _NodeJob:
+    """A job as its nodes registered it in the prolog, the first of them at ``since_seconds``."""
+
+    since_seconds: float
+    user: str = ""
+    workload: Workload | None = None
+    flex: Flex | None = None
+    gpus: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Levers:
+    """What we have set and still hold, as the snapshot shows it to the planner."""
+
+    caps: Mapping[str, CapLease]
+    holds: Mapping[str, HoldLease]
+    setpoints: Mapping[str, float]
+    events: tuple[LimitEvent, ...]
+    held_before_seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+class SiteTelemetry:
+    """The controller's memory of the present; times are monotonic seconds given by the caller."""
+
+    def __init__(self, site: Site, meters: Mapping[str, tuple[str, float]]) -> None:
+        """``meters``: by circuit, the name of its meter and the age at which a reading is late."""
+        self._site = site
+        self._meters = {c: _Meter(source=name, max_age_seconds=age) for c, (name, age) in meters.items()}
+        self._ess: dict[str, tuple[EssReading, float, float]] = {}
+        self._nodes: dict[str, tuple[dict[str, GpuReading], float]] = {}
+        self._node_leases: dict[str, list[Message]] = {}
+        self._listed_jobs: tuple[Job, ...] = ()
+        self._jobs_at_seconds: float | None = None
+        self._node_jobs: dict[str, _NodeJob] = {}
+        self._energy_joules: dict[str, dict[str, float]] = {}
+        self._recent_loads: deque[float] = deque(maxlen=_RECENT_LOADS)
+        self._load_at_seconds = float("-inf")
+        self._discharges: dict[str, deque[tuple[float, float]]] = {}
+
+    def meter_read(self, circuit: str, watts: float, now_seconds: float) -> None:
+        """Take a circuit's reading."""
+        meter = self._meters[circuit]
+        due = now_seconds - self._load_at_seconds > 1.2 * _METER_INTERVAL_SECONDS
+        # Before every battery has been heard, what it feeds in would be missing from the load.
+        heard = all(name in self._discharges for name in self._site.ess)
+        if circuit == self._site.root.name and heard and (watts != meter.watts or due):
+            self._recent_loads.append(watts + self._mean_discharge_watts(now_seconds))
+            self._load_at_seconds = now_seconds
+        if watts != meter.watts:
+            meter.before_watts = meter.watts
+        meter.watts, meter.read_at_seconds, meter.error = watts, now_seconds, ""
+
+    def meter_failed(self, circuit: str, error: str) -> None:
+        """Note why a circuit could not be read; its last value ages on."""
+        self._meters[circuit].error = error
+
+    def ess_read(self, name: str, reading: EssReading, now_seconds: float, max_age_seconds: float) -> None:
+        """Take the state of the site's ESS ``name``; its device may call itself something else."""
+        self._ess[name] = (replace(reading, name=name), now_seconds, max_age_seconds)
+        if reading.quality is not Quality.INVALID:
+            history = self._discharges.setdefault(name, deque())
+            history.append((now_seconds, reading.discharge_watts))
+            while history[0][0] < now_seconds - _DISCHARGE_MEMORY_SECONDS:
+                history.popleft()
+
+    def _mean_discharge_watts(self, end_seconds: float) -> float:
+        """What all batteries that still answer fed in over the meter interval that ends now, as a mean."""
+        return sum(
+            _mean_over(history, end_seconds - _METER_INTERVAL_SECONDS, end_seconds)
+            for name, history in self._discharges.items()
+            if self._storage(name, end_seconds).quality is not Quality.INVALID
+        )
+
+    def jobs_listed(self, jobs: tuple[Job, ...], now_seconds: float) -> None:
+        """Take the workload manager's list; forget registrations of jobs that it has ended, or that neither
+        it nor a living node knows.
+        """
+        self._listed_jobs, self._jobs_at_seconds = jobs, now_seconds
+        listed = {job.job_id for job in jobs}
+        over = {job.job_id for job in jobs if job.state is JobState.ENDED}
+        over |= {
+            job_id
+            for job_id, known in self._node_jobs.items()
+            if job_id not in listed and not any(self._alive(node, now_seconds) for node in known.gpus)
+        }
+        for job_id in over & set(self._node_jobs):
+            del self._node_jobs[job_id]
+        known = {job.job_id for job in jobs} | set(self._node_jobs)
+        for job_id in set(self._energy_joules) - known:
+            del self._energy_joules[job_id]
+
+    def _alive(self, node: str, now_seconds: float) -> bool:
+        _, seen_seconds = self._nodes.get(node, ({}, float("-inf")))
+        return now_seconds - seen_seconds < _NODE_SILENT_SECONDS
+
+    def node_reported(self, node: str, message: Message, now_seconds: float) -> None:
+        """Take a node's telemetry; raises WireError when it is not what the protocol says."""
+        try:
+            gpus = [_gpu(gpu) for gpu in _objects(message, "gpus")]
+            jobs = [(str(job["job_id"]), job) for job in _objects(message, "jobs")]
+            leases = _objects(message, "leases")
+        except (TypeError, KeyError, ValueError) as error:
+            raise WireError(f"telemetry: {error}") from None
+        self._nodes[node] = ({gpu.uuid: gpu for gpu in gpus}, now_seconds)
+        self._node_leases[node] = leases
+        here = {job_id for job_id, _ in jobs}
+        for job_id, job in jobs:
+            self.job_registered(node, job, now_seconds)
+            energy = job.get("energy_joules")
+            if isinstance(energy, int | float) and math.isfinite(energy):
+                self._energy_joules.setdefault(job_id, {})[node] = float(energy)
+        for job_id, known in list(self._node_jobs.items()):
+            if job_id not in here:
+                self._leave(job_id, known, node)
+
+    def job_registered(self, node: str, message: Message, now_seconds: float) -> None:
+        """A job has come to a node: its prolog runs or has run."""
+        known = self._node_jobs.setdefault(str(message["job_id"]), _NodeJob(since_seconds=now_seconds))
+        known.user = str(message.get("user") or known.user)
+        known.workload = _workload(message.get("workload")) or known.workload
+        known.flex = _flex(message.get("flex")) or known.flex
+        uuids = message.get("gpus")
+        known.gpus[node] = tuple(str(uuid) for uuid in uuids) if isinstance(uuids, list) else ()
+
+    def job_left(self, node: str, message: Message) -> None:
+        """A job has left a node: its epilog has run."""
+        job_id = str(message.get("job_id"))
+        energy = message.get("energy_joules")
+        if isinstance(energy, dict):
+            joules = [value for value in energy.values() if isinstance(value, int | float)]
+            self._energy_joules.setdefault(job_id, {})[node] = float(sum(joules))
+        known = self._node_jobs.get(job_id)
+        if known is not None:
+            self._leave(job_id, known, node)
+
+    def _leave(self, job_id: str, known: _NodeJob, node: str) -> None:
+        known.gpus.pop(node, None)
+        if not known.gpus:
+            del self._node_jobs[job_id]
+
+    def energies_joules(self) -> dict[str, float]:
+        """GPU energy of every job over all its nodes, as far as they have reported it."""
+        return {job_id: sum(by_node.values()) for job_id, by_node in self._energy_joules.items()}
+
+    @property
+    def jobs_known(self) -> bool:
+        """Whether the workload manager has ever answered."""
+        return self._jobs_at_seconds is not None
+
+    def node_leases(self) -> dict[str, list[Message]]:
+        """The leases each node holds, as it reported them."""
+        return dict(self._node_leases)
+
+    def snapshot(self, at: datetime, now_seconds: float, levers: Levers) -> Snapshot:
+        """Compose everything known into one snapshot."""
+        fresh = now_seconds - self._load_at_seconds < _RECENT_LOADS * _METER_INTERVAL_SECONDS
+        return Snapshot(
+            at=at,
+            site=self._site,
+            circuits={name: self._circuit(meter, now_seconds) for name, meter in self._meters.items()},
+            ess={name: self._storage(name, now_seconds) for name in self._ess},
+            nodes={
+                name: NodeState(name=name, age_seconds=now_seconds - seen, gpus=gpus)
+                for name, (gpus, seen) in self._nodes.items()
+                if self._alive(name, now_seconds)
+            },
+            jobs=self._jobs(),
+            caps=levers.caps,
+            holds=levers.holds,
+            held_before_seconds=levers.held_before_seconds,
+            setpoints=levers.setpoints,
+            events=levers.events,
+            lasting_watts={
+                name: min(meter.watts, meter.before_watts)
+                for name, meter in self._meters.items()
+                if meter.watts is not None and meter.before_watts is not None
+            },
+            recent_load_watts=tuple(self._recent_loads) if fresh else (),
+            jobs_age_seconds=None if self._jobs_at_seconds is None else now_seconds - self._jobs_at_seconds,
+        )
+
+    def _circuit(self, meter: _Meter, now_seconds: float) -> PowerReading:
+        age_seconds = now_seconds - meter.read_at_seconds
+        reading = judged(meter.source, meter.watts, age_seconds, meter.max_age_seconds)
+        if meter.error and reading.quality is not Quality.GOOD:
+            return replace(
+                reading, reason=f"{reading.reason}; {meter.error}" if reading.reason else meter.error
+            )
+        return reading
+
+    def _storage(self, name: str, now_seconds: float) -> EssReading:
+        reading, read_at_seconds, max_age_seconds = self._ess[name]
+        age_seconds = now_seconds - read_at_seconds
+        fresh = judged(name, reading.discharge_watts, age_seconds, max_age_seconds)
+        quality = reading.quality if fresh.quality is Quality.GOOD else fresh.quality
+        return replace(reading, age_seconds=age_seconds, quality=quality)
+
+    def _jobs(self) -> tuple[Job, ...]:
+        """The listed jobs, completed with what nodes know; nodes see a start before the list does."""
+        jobs = []
+        listed = set()
+        for job in self._listed_jobs:
+            listed.add(job.job_id)
+            known = self._node_jobs.get(job.job_id)
+            jobs.append(job if known is None else _merged(job, known, self._starting(known)))
+        jobs += [
+            _merged(_unlisted(job_id, known, self._starting(known)), known, self._starting(known))
+            for job_id, known in self._node_jobs.items()
+            if job_id not in listed
+        ]
+        return tuple(jobs)
+
+    def _starting(self, known: _NodeJob) -> bool:
+        """Whether a job that a node has, and the list has not as started, may still be on its way there."""
+        listed_seconds = float("-inf") if self._jobs_at_seconds is None else self._jobs_at_seconds
+        return listed_seconds - known.since_seconds < _START_LISTED_SECONDS
+
+
+def _mean_over(history: deque[tuple[float, float]], begin_seconds: float, end_seconds: float) -> float:
+    """Mean of a step function, each value holding until the next, over an interval; 0.0 if it is empty."""
+    total = covered = 0.0
+    ends = [*(at for at, _ in list(history)[1:]), end_seconds]
+    for (at, watts), until in zip(history, ends, strict=True):
+        seconds = min(until, end_seconds) - max(at, begin_seconds)
+        if seconds > 0.0:
+            total += watts * seconds
+            covered += seconds
+    return total / covered if covered > 0.0 else 0.0
+
+
+def _unlisted(job_id: str, known: _NodeJob, starting: bool) -> Job:
+    return Job(
+        job_id=job_id,
+        user=known.user,
+        account="",
+        name="",
+        state=JobState.STARTING if starting else JobState.RUNNING,
+        gpu_count=sum(len(uuids) for uuids in known.gpus.values()),
+    )
+
+
+def _merged(job: Job, known: _NodeJob, starting: bool) -> Job:
+    state = JobState.STARTING if job.state is JobState.PENDING and starting else job.state
+    return replace(
+        job,
+        state=state,
+        workload=known.workload or job.workload,
+        flex=known.flex or job.flex,
+        nodes=job.nodes or tuple(known.gpus),
+        gpus_by_node=tuple(known.gpus.items()),
+    )
+
+
+def _objects(message: Message, key: str) -> list[dict[str, object]]:
+    found = message.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise WireError(f"telemetry: {key} must be a list of objects")
+    return found
+
+
+def _gpu(message: dict[str, object]) -> GpuReading:
+    """One GPU of a telemetry message; raises KeyError, TypeError or ValueError for a wrong field."""
+
+    def number(key: str) -> float:
+        value = message[key]
+        if type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]  # checked first
+            raise ValueError(f"{key} is no number: {value!r}")
+        return float(value)  # type: ignore[arg-type]  # the line above proves it a number
+
+    return GpuReading(
+        uuid=str(message["uuid"]),
+        slot=int(number("slot")),
+        name=str(message["name"]),
+        power_watts=number("power_watts"),
+        energy_joules=None if message["energy_joules"] is None else number("energy_joules"),
+        utilization_ratio=number("utilization_ratio"),
+        sm_clock_hertz=number("sm_clock_hertz"),
+        temperature_celsius=number("temperature_celsius"),
+        requested_cap_watts=number("requested_cap_watts"),
+        enforced_cap_watts=number("enforced_cap_watts"),
+        default_cap_watts=number("default_cap_watts"),
+        min_cap_watts=number("min_cap_watts"),
+        max_cap_watts=number("max_cap_watts"),
+        error=str(message.get("error", "")),
+    )
+
+
+def _workload(value: object) -> Workload | None:
+    return next((word for word in Workload if word.value == value), None)
+
+
+def _flex(value: object) -> Flex | None:
+    return next((word for word in Flex if word.value == value), None)

@@ -1,0 +1,308 @@
+"""slurm-power against a thread that speaks powerctld's protocol."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from slurm_power.cli.commands.quantities import Duration, Watts
+from slurm_power.cli.slurm_power import main
+from slurm_power.model.ledger import LedgerEntry
+from slurm_power.store.sqlite import SqliteStore
+from tests.cli.fake_powerctld import STATUS, Answer, entry, fake_powerctld
+from tests.devices import benches
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+
+
+def answer(request: dict[str, Any]) -> Answer:
+    match request["op"]:
+        case "status":
+            return STATUS
+        case "ledger":
+            return {"ok": True, "entries": [entry(1), entry(2)], "more": False, "broken_at_sequence": None}
+        case "event":
+            return {"ok": True, "event_id": "ev-4"}
+        case "cancel_event":
+            return {"ok": False, "error": "there is no event ev-9"}
+        case _:
+            return {"ok": True, "mode": "off"}
+
+
+def test_status_shows_the_site() -> None:
+    with fake_powerctld(answer) as fake:
+        result = run("status", "--socket", fake.path)
+    assert result.exit_code == 0
+    for words in (
+        "lab [north]: powerctld controls, up 61 s",
+        "21.3 kW",
+        "106 %",
+        "invalid: stale for 9.0 s",
+        "takes 1.5 kW",
+        "hot, operated locally",
+        "[red]train",
+        "520 W",
+        "6 % slower",
+        "event ev-3: grid limited to 9.0 kW from in 5 min, ends in 15 min: utility call",
+        "grid is 300 W above what the levers can hold: nothing is left to cap",
+    ):
+        assert words in result.output, words
+
+
+def test_json_is_the_answer_itself() -> None:
+    with fake_powerctld(answer) as fake:
+        assert json.loads(run("status", "--json", "--socket", fake.path).output) == STATUS
+        why = json.loads(run("why", "17", "--json", "--socket", fake.path).output)
+        event = run(
+            "event",
+            "grid",
+            "--limit-watts",
+            "9kW",
+            "--for",
+            "10m",
+            "--reason",
+            "x",
+            "--json",
+            "--socket",
+            fake.path,
+        )
+    assert why == {"job": STATUS["jobs"][0], "entries": [entry(1), entry(2)]}
+    assert json.loads(event.output) == {"ok": True, "event_id": "ev-4"}
+
+
+def test_ledger_asks_for_all_pages() -> None:
+    def pages(request: dict[str, Any]) -> Answer:
+        after = request.get("after_sequence", 0)
+        found = [entry(after + 1), entry(after + 2)]
+        return {"ok": True, "entries": found, "more": after < 4, "broken_at_sequence": None}
+
+    with fake_powerctld(pages) as fake:
+        result = run("ledger", "--job", "17", "--since", "10m", "--socket", fake.path)
+    assert [line.split("reason ")[1] for line in result.output.splitlines()] == [
+        f"{n} (1.2 kW)" for n in range(1, 7)
+    ]
+    assert [request.get("after_sequence") for request in fake.requests] == [None, 2, 4]
+    assert all(request["job_id"] == "17" and request["since_seconds"] == 600 for request in fake.requests)
+
+
+def test_altered_ledger_is_told() -> None:
+    with fake_powerctld(
+        lambda _: {"ok": True, "entries": [], "more": False, "broken_at_sequence": 7}
+    ) as fake:
+        result = run("ledger", "--socket", fake.path)
+    assert result.exit_code == 1
+    assert "entry 7 does not follow from its past" in result.output
+
+
+def test_why_explains() -> None:
+    with fake_powerctld(answer) as fake:
+        result = run("why", "17", "--socket", fake.path)
+    for words in (
+        "is running: training, flex2, 8 GPUs.",
+        "Its GPUs draw 4.1 kW; 1.000 kWh so far.",
+        "Capped at 520 W a GPU (about 6 % slower): grid is over its limit",
+        "Held for 42 s in all.",
+        "reason 2",
+    ):
+        assert words in result.output, words
+
+
+def test_why_of_an_unknown_job() -> None:
+    def nothing(request: dict[str, Any]) -> Answer:
+        if request["op"] == "status":
+            return {**STATUS, "jobs": []}
+        return {"ok": True, "entries": [], "more": False, "broken_at_sequence": None}
+
+    with fake_powerctld(nothing) as fake:
+        result = run("why", "99", "--socket", fake.path)
+    assert result.exit_code == 1
+    assert "nothing is known of a job 99" in result.output
+
+
+def test_event_and_control_say_what_they_did() -> None:
+    with fake_powerctld(answer) as fake:
+        line = ["--limit-watts", "9kW", "--for", "1h30m", "--in", "5m", "--reason", "utility call"]
+        event = run("event", "grid", *line, "--socket", fake.path)
+        cancelled = run("cancel-event", "ev-9", "--socket", fake.path)
+        control = run("control", "off", "--socket", fake.path)
+    assert event.output == "event ev-4: grid: at most 9.0 kW from in 5 min for 90 min\n"
+    assert fake.requests[0] == {
+        "op": "event",
+        "circuit": "grid",
+        "limit_watts": 9000.0,
+        "start_in_seconds": 300.0,
+        "duration_seconds": 5400.0,
+        "reason": "utility call",
+    }
+    assert (cancelled.exit_code, cancelled.output) == (1, "Error: there is no event ev-9\n")
+    assert control.output == "control is off\n"
+    assert fake.requests[2] == {"op": "control", "enabled": False}
+
+
+@pytest.mark.parametrize("reply", [b"", b"no json\n", b"[]\n", b'{"ok":true', b"{}\n", b"\xff\n"])
+def test_nonsense_from_the_socket_is_one_sentence(reply: bytes) -> None:
+    with fake_powerctld(lambda _: reply) as fake:
+        result = run("status", "--socket", fake.path)
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: powerctld")
+    assert result.output.count("\n") == 1
+
+
+def test_nobody_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conf = tmp_path / "slurm-power.conf"
+    conf.write_text(f"controller_socket={tmp_path}/none.sock\n")
+    monkeypatch.setenv("SLURM_POWER_CONF", str(conf))
+    result = run("status")
+    assert result.exit_code == 1
+    assert f"does not answer at {tmp_path}/none.sock" in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90.0), ("90s", 90.0), ("10m", 600.0), ("1h30m", 5400.0), ("2d", 172_800.0), ("0.5h", 1800.0)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert Duration().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("arguments", [["--for", "soon"], ["--for", "10 x"], ["--for", ""], ["--for", "-5m"]])
+def test_wrong_quantities_are_refused(arguments: list[str]) -> None:
+    result = run("event", "grid", "--limit-watts", "9kW", "--reason", "x", *arguments)
+    assert result.exit_code == 2
+    assert run("event", "grid", "--limit-watts", "9 apples", "--reason", "x", "--for", "1m").exit_code == 2
+
+
+def test_watts() -> None:
+    found = [Watts().convert(text, None, None) for text in ("9000", "9000W", "9kW", "1.2 MW", "0")]
+    assert found == [9000.0, 9000.0, 9000.0, 1.2e6, 0.0]
+
+
+def test_check_lists_every_problem_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "site.toml"
+    file.write_text(
+        '[site]\nname = "x"\n[circuit.grid]\nrating_watts = 3\nlimit_kind = "economic"\nmetre = "m"\n'
+    )
+    result = run("check", "--config", file)
+    assert result.exit_code == 2
+    assert "circuit.grid.metre: unknown key; did you mean meter?" in result.output
+    told = json.loads(run("check", "--json", "--config", file).output)
+    assert told["ok"] is False
+    assert told["problems"]
+
+
+def test_check_reads_the_devices_after_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "site.toml"
+    file.write_text(
+        '[site]\nname = "x"\n'
+        '[circuit.grid]\nrating_watts = 40000.0\nlimit_kind = "economic"\nmeter = "m"\n'
+        '[device.m]\ndriver = "sunspec_meter"\naddress = "127.0.0.1:1"\n'
+        '[device.b]\ndriver = "sunspec_pcs"\naddress = "127.0.0.1:1"\n'
+    )
+    result = run("check", "--config", file)
+    assert result.exit_code == 2
+    assert [line.partition(": ")[2].partition(":")[0] for line in result.output.splitlines()] == [
+        "device.m",
+        "device.b",
+    ]
+    assert run("check", "--no-devices", "--config", file).exit_code == 0
+
+
+def test_check_reads_each_device_once(tmp_path: Path) -> None:
+    async def check() -> Result:
+        ports = [benches.free_port() for _ in range(2)]
+        meter, pcs = benches.meter_front(ports[0]), benches.pcs_front(ports[1])
+        file = tmp_path / "site.toml"
+        file.write_text(
+            '[site]\nname = "x"\n'
+            '[circuit.grid]\nrating_watts = 40000.0\nlimit_kind = "economic"\nmeter = "m"\n'
+            f'[device.m]\ndriver = "sunspec_meter"\naddress = "127.0.0.1:{ports[0]}"\n'
+            f'[device.b]\ndriver = "sunspec_pcs"\naddress = "127.0.0.1:{ports[1]}"\n'
+        )
+        async with benches.serving(meter), benches.serving(pcs):
+            benches.take(meter, 23_400.0)
+            return await asyncio.to_thread(run, "check", "--config", file)
+
+    result = asyncio.run(check())
+    assert result.exit_code == 0, result.output
+    assert "device.m: answers: 23.4 kW" in result.output
+    assert "device.b: answers: discharges 0 W, charged to " in result.output
+    assert result.output.endswith("site.toml: no problems\n")
+
+
+def test_show_config_says_where_values_come_from(tmp_path: Path) -> None:
+    file = tmp_path / "site.toml"
+    file.write_text(
+        '[site]\nname = "x"\n[policy]\nmargin_ratio = 0.03\n'
+        '[circuit.grid]\nrating_watts = 40000.0\nlimit_kind = "economic"\n'
+    )
+    told = json.loads(run("show-config", "--json", "--config", file).output)
+    assert told["policy.margin_ratio"] == {"value": 0.03, "from": "site.toml"}
+    assert told["policy.control"] == {"value": True, "from": "default"}
+    assert told["circuit.grid.rating_watts"] == {"value": 40000.0, "from": "site.toml"}
+    assert told["circuit.grid.limit_watts"]["value"] is None
+    assert "policy.margin_ratio = 0.03" in run("show-config", "--config", file).output
+
+
+def fill(store: SqliteStore, *, restored: bool) -> None:
+    start = datetime(2026, 1, 2, 3, 0, tzinfo=UTC)
+    for second in range(30):
+        store.add_samples(
+            start + timedelta(seconds=second),
+            {
+                "circuit.grid.watts": 900.0,
+                "circuit.grid.limit_watts": 1000.0,
+                "circuit.rack1.watts": 400.0,
+                "circuit.rack1.limit_watts": 500.0,
+                "ess.a.discharge_watts": 100.0,
+                "ess.b.discharge_watts": 50.0,
+                "ess.a.soc_ratio": 0.5,
+                "ess.b.soc_ratio": 0.7,
+                "caps.withheld_watts": 200.0,
+            },
+        )
+    store.put_job(
+        "17", {"user": "alice", "name": "train", "state": "ended", "seconds": 20, "slowdown_seconds": 2}
+    )
+    kinds = ["cap", "event", "event cancelled", "discharge", *(["uncap", "rest"] if restored else [])]
+    for second, kind in enumerate(kinds):
+        subject = {"discharge": "ess:a", "rest": "ess:a"}.get(
+            kind, "circuit:grid" if "event" in kind else "job:18"
+        )
+        details = {"event_id": "e", "limit_watts": 950.0, "start_seconds": 0.0, "duration_seconds": 600.0}
+        at = start + timedelta(seconds=second)
+        store.append(
+            LedgerEntry(at=at, actor="guard", kind=kind, subject=subject, reason="because", details=details)
+        )
+
+
+@pytest.mark.parametrize("restored", [True, False])
+def test_report_from_the_controllers_state(tmp_path: Path, restored: bool) -> None:
+    store = SqliteStore(tmp_path / "powerctld.sqlite")
+    fill(store, restored=restored)
+    store.close()
+    out = tmp_path / "out.html"
+    result = run("report", "--state", tmp_path, "--out", out, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output) == {"file": str(out), "held": True, "jobs": 1}
+    text = out.read_text()
+    assert "Power at grid" in text
+    assert "1.2 kW" in text  # 900 W drawn, 150 W from two batteries, 200 W withheld
+    assert ("every cap, hold and setpoint is back" in text) is restored
+    assert ("cap on job:18, setpoint on ess:a" in text) is not restored
+    assert "10.0 %" in text
+
+
+def test_report_of_a_circuit_that_is_not_there(tmp_path: Path) -> None:
+    assert "no store in this directory" in run("report", "--state", tmp_path, "--out", tmp_path / "x").output
+    store = SqliteStore(tmp_path / "powerctld.sqlite")
+    fill(store, restored=True)
+    store.close()
+    result = run("report", "--state", tmp_path, "--out", tmp_path / "x", "--circuit", "moon")
+    assert result.exit_code == 1
+    assert "no series of circuit 'moon'; there are: grid, rack1" in result.output

@@ -1,0 +1,219 @@
+"""Users and operators at the controller's socket: a whole controller, real callers, the kernel's word."""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm_power.config import load_site
+from slurm_power.controller.daemon import Controller
+from slurm_power.model.job import Job
+from slurm_power.model.ledger import LedgerEntry
+from slurm_power.store.sqlite import SqliteStore
+from tests.plan.situations import AT, pending, running
+
+STRANGER = 12345  # a uid without a name: its user is "12345"
+SITE = """
+[site]
+name = "small"
+[controller]
+listen = "127.0.0.1:{port}"
+socket = "{folder}/ctl.sock"
+state_directory = "{folder}"
+[policy]
+control = false
+[circuit.grid]
+rating_watts = 60_000
+limit_watts = 30_000
+limit_kind = "economic"
+nodes = ["c1", "c2"]
+"""
+ASK = "import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])"
+ASK += "; s.sendall(sys.stdin.buffer.read()); print(s.makefile().readline())"
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+
+
+class Queue:
+    async def jobs(self) -> tuple[Job, ...]:
+        mine = replace(running("1", ("c1",)), user=str(STRANGER))
+        return mine, running("2", ("c2",)), pending("3", 8)
+
+    async def hold(self, job_id: str, seconds: float, reason: str) -> None: ...
+
+    async def release(self, job_id: str) -> None: ...
+
+
+@pytest.fixture
+def folder(open_folder: Path) -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(dir=open_folder))
+    made.chmod(0o755)
+    yield made
+
+
+class Site:
+    def __init__(self, controller: Controller, socket_path: Path) -> None:
+        self.controller, self.path = controller, socket_path
+
+    async def ask(self, request: dict[str, Any] | bytes, uid: int | None = None) -> dict[str, Any]:
+        """Ask as ``uid``, or as whoever runs the tests."""
+        data = request if isinstance(request, bytes) else json.dumps(request).encode() + b"\n"
+        become = (
+            [] if uid is None else ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
+        )
+        process = await asyncio.create_subprocess_exec(
+            *become,
+            *("/usr/bin/env", "python3", "-I", "-c", ASK, str(self.path)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd="/",
+            env={"PATH": "/usr/bin:/bin"},
+        )
+        printed, _ = await process.communicate(data)
+        found: dict[str, Any] = json.loads(printed) if printed.strip() else {}
+        return found
+
+
+def tried(folder: Path, check: Callable[[Site], Awaitable[None]]) -> None:
+    async def run() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        file = folder / "site.toml"
+        file.write_text(SITE.format(port=port, folder=folder))
+        store = SqliteStore(folder / "powerctld.sqlite")
+        controller = Controller(load_site(file), store, meters={}, storages={}, scheduler=Queue())
+        task = asyncio.create_task(controller.run())
+        try:
+            async with asyncio.timeout(20.0):
+                while not controller.telemetry.jobs_known:  # noqa: ASYNC110  # polls what has no event
+                    await asyncio.sleep(0.01)
+                await check(Site(controller, folder / "ctl.sock"))
+        finally:
+            controller.stop()
+            await task
+            store.close()
+        assert not (folder / "ctl.sock").exists()
+
+    asyncio.run(run())
+
+
+def entry(job_id: str | None, user: str | None) -> LedgerEntry:
+    return LedgerEntry(
+        at=AT, actor="guard", kind="cap", subject=f"job:{job_id}", reason="r", job_id=job_id, user=user
+    )
+
+
+@needs_root
+def test_users_see_the_site_and_their_own_jobs_only(folder: Path) -> None:
+    async def check(site: Site) -> None:
+        for job_id, user in (("1", str(STRANGER)), ("2", "alice"), (None, None)):
+            site.controller.store.append(entry(job_id, user))
+        lease = {"lease_id": "x", "uuid": "u", "state": "verified", "kind": "economic"}
+        leases = [{**lease, "job_id": job_id} for job_id in ("1", "2")]
+        site.controller.telemetry.node_reported("c1", {"gpus": [], "jobs": [], "leases": leases}, 1e12)
+
+        all_of_it, part = await site.ask({"op": "status"}), await site.ask({"op": "status"}, STRANGER)
+        assert [job["job_id"] for job in all_of_it["jobs"]] == ["1", "2", "3"]
+        assert [job["job_id"] for job in part["jobs"]] == ["1"]
+        assert [lease["job_id"] for lease in part["leases"]] == ["1"]
+        assert [circuit["name"] for circuit in part["circuits"]] == ["grid"]
+        assert "alice" not in json.dumps(part)
+
+        for request, subjects in (
+            ({"op": "ledger"}, {"job:1", "job:None", "site:small", "scheduler"}),
+            ({"op": "ledger", "job_id": "1"}, {"job:1"}),
+            ({"op": "ledger", "job_id": "2"}, set()),
+        ):
+            answer = await site.ask(request, STRANGER)
+            assert answer["ok"] and not answer["more"]
+            found = {one["subject"] for one in answer["entries"]}
+            assert found <= subjects and ("job:1" in found) == ("job:1" in subjects)
+        everything = await site.ask({"op": "ledger"})
+        assert "job:2" in {one["subject"] for one in everything["entries"]}
+        assert everything["checked_sequence"] == len(everything["entries"])
+
+    tried(folder, check)
+
+
+EVENT = {"op": "event", "circuit": "grid", "limit_watts": 9000, "duration_seconds": 60, "reason": "utility"}
+
+
+@needs_root
+def test_only_operators_announce_events_and_only_root_switches_the_control(folder: Path) -> None:
+    async def check(site: Site) -> None:
+        for request in (
+            EVENT,
+            {"op": "cancel_event", "event_id": "ev-1"},
+            {"op": "control", "enabled": True},
+        ):
+            refused = await site.ask(request, STRANGER)
+            assert not refused["ok"] and "only root" in refused["error"]
+        assert site.controller.mode == "off"
+        assert site.controller.levers.events == {}
+        assert (await site.ask(EVENT))["event_id"] == "ev-1"
+        (event,) = (await site.ask({"op": "status"}, STRANGER))["events"]
+        assert event["reason"] == "utility"
+        assert (await site.ask({"op": "cancel_event", "event_id": "ev-1"}))["ok"]
+        assert not (await site.ask({"op": "cancel_event", "event_id": "ev-1"}))["ok"]
+        assert (await site.ask({"op": "control", "enabled": True}))["mode"] == "control"
+
+    tried(folder, check)
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"\n",
+        b"[]\n",
+        b"{}\n",
+        b"\xff\xfe\n",
+        b'{"op":["status"]}\n',
+        b'{"op":"ledger","after_sequence":1e300}\n',
+        b'{"op":"ledger","after_sequence":true}\n',
+        b'{"op":"ledger","since_seconds":1e300}\n',
+        b'{"op":"ledger","since_seconds":NaN}\n',
+        b'{"op":"ledger","since_seconds":1' + b"0" * 400 + b"}\n",
+        b'{"op":"ledger","since_seconds":-1e12}\n',
+        b'{"op":"ledger","job_id":"\\ud800"}\n',
+        b'{"op":"control","enabled":"no"}\n',
+        json.dumps({**EVENT, "reason": "\ud800"}).encode() + b"\n",
+        json.dumps({**EVENT, "limit_watts": 10**400}).encode() + b"\n",
+        json.dumps({**EVENT, "circuit": "moon", "duration_seconds": 0, "reason": " "}).encode() + b"\n",
+    ],
+    ids=range(16),
+)
+def test_odd_requests_get_a_refusal_and_change_nothing(folder: Path, request_line: bytes) -> None:
+    async def check(site: Site) -> None:
+        answer = await site.ask(request_line)
+        assert answer["ok"] is False
+        assert answer["error"]
+        assert site.controller.levers.events == {}
+        assert (await site.ask({"op": "status"}))["ok"]
+
+    tried(folder, check)
+
+
+def test_a_long_look_back_is_a_look_at_everything(folder: Path) -> None:
+    async def check(site: Site) -> None:
+        answer = await site.ask({"op": "ledger", "since_seconds": 9e11})
+        assert answer["ok"] and answer["entries"]
+
+    tried(folder, check)
+
+
+def test_a_caller_that_says_too_much_or_nothing_is_hung_up_on(folder: Path) -> None:
+    async def check(site: Site) -> None:
+        assert await site.ask(b"x" * 200_000) == {}
+        reader, writer = await asyncio.open_unix_connection(site.path)
+        assert await reader.read() == b""  # after the five seconds of docs/protocol.md
+        writer.close()
+
+    tried(folder, check)

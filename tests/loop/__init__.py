@@ -1,0 +1,1 @@
+"""The whole closed loop: real Slurm, simulated plant, our daemons, independent clients."""

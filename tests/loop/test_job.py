@@ -1,0 +1,69 @@
+"""One job from psbatch to the ledger."""
+
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from containers.cluster.layout import USERS
+from containers.demo.stage import ask
+from tests.cluster.lab import await_job
+from tests.loop.bed import Bed
+
+
+def test_a_job_is_seen_by_everybody_who_has_to(bed: Bed) -> None:
+    def resting() -> bool:
+        return all(gpu["instant_watts"] < 200.0 for gpu in bed.truth()["nodes"]["c1"]["gpus"])
+
+    bed.until(resting, "GPUs that no earlier job still heats", 20)
+    began = time.time()
+    before = [gpu["energy_joules"] for gpu in bed.truth()["nodes"]["c1"]["gpus"]]
+    job = bed.submit("--gres=gpu:4", "--job-name=first", flex="flex2", seconds=40)
+
+    await_job(bed.lab, job, "RUNNING")
+    bed.until(lambda: (bed.power_job(job).get("gpu_watts") or 0.0) > 4 * 600.0, "its draw", 15)
+    bed.until(lambda: bed.power_job(job)["state"] == "running", "Slurm's list of jobs", 8)
+    row = next(row for row in bed.status("alice")["jobs"] if row["job_id"] == job)
+    assert (row["user"], row["name"], row["workload"], row["flex"]) == ("alice", "first", "training", "flex2")
+    assert (row["gpu_count"], row["nodes"], row["state"]) == (4, ["c1"], "running")
+    drawing: list[float] = []
+
+    def agrees() -> bool:
+        # The node's first report may be older than the job and show what ran on these GPUs before.
+        drawing[:] = [gpu["instant_watts"] for gpu in bed.truth()["nodes"]["c1"]["gpus"]]
+        watts = sum(watts for watts in drawing if watts > 600.0)
+        return watts > 0.0 and abs((bed.power_job(job).get("gpu_watts") or 0.0) - watts) < 0.02 * watts
+
+    bed.until(agrees, "the draw that the plant knows", 8)
+    comment = json.loads(bed.lab.job(job)["AdminComment"])
+    assert comment == {"power": {"workload": "training", "flex": "flex2"}}
+    assert {row["user"] for row in bed.status("bob")["jobs"]} <= {"bob"}
+
+    node = ask_node(bed, "c1")
+    (known,) = node["jobs"]
+    assert (known["job_id"], known["user"], known["uid"]) == (job, "alice", USERS[0].uid)
+    slots = [slot for slot, watts in enumerate(drawing) if watts > 600.0]
+    assert len(known["gpus"]) == len(slots) == 4
+    assert ask_node(bed, "c2")["jobs"] == []
+
+    fields = await_job(bed.lab, job, seconds=70)
+    bed.until(lambda: not ask_node(bed, "c1")["jobs"], "its epilog", 5)
+    ends = [gpu["energy_joules"] for gpu in bed.truth()["nodes"]["c1"]["gpus"]]
+    # From before the prolog until after the epilog; the idle seconds around them are known and small.
+    seen_seconds = time.time() - began
+    start, end = (datetime.fromisoformat(fields[key]).astimezone(UTC) for key in ("StartTime", "EndTime"))
+    idle_joules = 4 * 80.0 * max(0.0, seen_seconds - (end - start).total_seconds())
+    joules = sum(ends[slot] - before[slot] for slot in slots)
+    least, most = 0.95 * (joules - idle_joules), 1.02 * joules
+    # The node's last word on the job comes a moment after its epilog.
+    bed.until(
+        lambda: least <= (bed.power_job(job).get("energy_joules") or 0.0) <= most, "its whole energy", 5
+    )
+
+    entries = bed.ledger(60, job_id=job)
+    assert [entry for entry in entries if entry["kind"] in {"cap", "hold"}] == []
+    assert bed.ledger(60)  # the chain is whole, or this fails
+
+
+def ask_node(bed: Bed, node: str) -> dict[str, Any]:
+    return ask(bed.run / "run" / f"powerd.{node}.sock", {"op": "status"})

@@ -1,0 +1,162 @@
+"""Leases step by step: what is written, told and kept, on GPUs that fail in one way at a time."""
+
+from pathlib import Path
+
+import pytest
+
+from slurm_power.model.lease import LeaseState
+from slurm_power.model.site import LimitKind
+from slurm_power.node.leases import CapLeases
+from slurm_power.node.orders import CapOrder
+from slurm_power.node.saved_settings import SavedSetting, SavedSettings
+from tests.fakes import FakeGpus
+
+
+class Desk:
+    """Leases on two fake GPUs, and the words for what tests do with them."""
+
+    def __init__(self, folder: Path, *, boot_id: str = "boot") -> None:
+        self.folder = folder
+        self.gpus = FakeGpus("a", "b")
+        self.leases = CapLeases(self.gpus, SavedSettings(folder), boot_id=boot_id, safe_cap_watts=350.0)
+        self.leases.recover()
+
+    def grant(self, cap_watts: float = 400.0, uuid: str = "a", **more: object) -> None:
+        given: dict[str, object] = {
+            "lease_id": "L",
+            "expires_at_seconds": 10.0,
+            "kind": LimitKind.ECONOMIC,
+            "job_id": "7",
+            "reason": "peak",
+        }
+        order = CapOrder(uuid=uuid, cap_watts=cap_watts, **(given | more))  # type: ignore[arg-type]  # test words
+        self.leases.order(order)
+
+    def tick(self, now_seconds: float = 0.0, times: int = 1) -> list[str]:
+        return [event.event for _ in range(times) for event in self.leases.tick(now_seconds)]
+
+    @property
+    def cap(self) -> float:
+        return self.gpus.gpus["a"].requested_watts
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def test_grant_renew_release(desk: Desk) -> None:
+    desk.grant()
+    assert (desk.tick(), desk.cap) == (["verified"], 400.0)
+    desk.grant(expires_at_seconds=20.0)
+    assert (desk.tick(15.0), desk.cap) == ([], 400.0)
+    assert desk.leases.release(["L", "unknown"], "done") == {"a"}
+    assert (desk.tick(15.0, 3), desk.cap) == (["restored"], 700.0)
+    assert desk.leases.leases() == ()
+
+
+def test_a_release_overtakes_a_grant_not_yet_carried_out(desk: Desk) -> None:
+    desk.grant()
+    desk.leases.release_job("7", "over")
+    assert (desk.tick(times=3), desk.cap) == (["restored"], 700.0)
+
+
+def test_a_release_of_an_older_lease_does_nothing(desk: Desk) -> None:
+    desk.grant(lease_id="old")
+    desk.tick()
+    desk.leases.release(["old"], "late")
+    desk.grant(lease_id="new")
+    desk.leases.order(CapOrder(
+        lease_id="new", uuid="a", cap_watts=300.0, expires_at_seconds=10.0, kind=LimitKind.ECONOMIC,
+        job_id=None, reason="",
+    ))  # fmt: skip
+    desk.tick()
+    desk.leases.release(["old"], "again")
+    assert (desk.tick(times=5), desk.cap) == ([], 300.0)
+
+
+def test_an_order_that_comes_too_late_is_refused(desk: Desk) -> None:
+    desk.grant(expires_at_seconds=1.0)
+    assert (desk.tick(1.0), desk.cap) == (["refused"], 700.0)
+
+
+def test_without_a_readable_previous_setting_nothing_is_done(desk: Desk) -> None:
+    desk.gpus.gpus["a"].lost = True
+    desk.grant()
+    assert (desk.tick(), desk.leases.leases()) == (["refused"], ())
+
+
+def test_without_a_disk_no_cap_but_a_tighter_one_on_what_is_saved(desk: Desk, tmp_path: Path) -> None:
+    desk.grant()
+    desk.tick()
+    tmp_path.rename(tmp_path.with_suffix(".away"))
+    desk.grant(uuid="b")
+    desk.grant(300.0)
+    assert desk.tick() == ["verified", "refused"]
+    assert (desk.cap, desk.gpus.gpus["b"].requested_watts) == (300.0, 700.0)
+    desk.grant(250.0, kind=LimitKind.SAFETY)
+    assert (desk.tick(), desk.cap) == (["refused"], 300.0)
+    desk.leases.release(["L"], "done")
+    assert (desk.tick(times=5), desk.cap) == (["refused"], 700.0)
+    tmp_path.with_suffix(".away").rename(tmp_path)
+    assert desk.tick() == ["restored"]
+
+
+def test_a_write_that_is_ignored_is_told_once_and_tried_on(desk: Desk) -> None:
+    desk.gpus.gpus["a"].ignores_writes = True
+    desk.grant()
+    assert desk.tick(times=6) == ["refused"]
+    desk.gpus.gpus["a"].ignores_writes = False
+    assert desk.tick(times=4) == ["verified"]
+
+
+def test_a_tighter_limit_from_elsewhere_is_as_good(desk: Desk) -> None:
+    desk.gpus.gpus["a"].out_of_band_watts = 300.0
+    desk.grant()
+    (event,) = desk.leases.tick(0.0)
+    assert (event.event, event.enforced_watts) == ("verified", 300.0)
+    assert "out of band" in event.detail
+    assert event.message()["type"] == "lease_event"
+
+
+def test_drift_is_seen_and_repaired_in_one_step(desk: Desk) -> None:
+    desk.grant()
+    desk.tick()
+    desk.gpus.gpus["a"].requested_watts = 600.0
+    assert (desk.tick(), desk.cap, desk.leases.drift_count) == (["drifted", "repaired"], 400.0, 1)
+
+
+def test_a_safety_cap_rests_until_a_controller_has_had_its_time(desk: Desk) -> None:
+    desk.grant(kind=LimitKind.SAFETY)
+    desk.tick()
+    assert desk.tick(10.0, 3) == ["expired", "restored"]
+    assert (desk.cap, desk.leases.leases()[0].state) == (350.0, LeaseState.SAFE)
+    desk.leases.end_all("powerd ends")
+    desk.leases.release_job("7", "over")
+    desk.gpus.gpus["a"].requested_watts = 700.0
+    assert (desk.tick(1000.0, 3), desk.cap) == (["drifted", "repaired"], 350.0)
+    desk.leases.controller_connected = True
+    assert desk.tick(1000.0) == []
+    desk.leases.controller_connected = False
+    assert desk.tick(2000.0) == []
+    desk.leases.controller_connected = True
+    assert desk.tick(3000.0) == []
+    assert (desk.tick(3060.0, 3), desk.cap) == (["expired", "restored"], 700.0)
+
+
+@pytest.mark.parametrize(("now_watts", "back_watts"), [(500.0, 500.0), (400.0, 700.0)])
+def test_a_grant_right_after_a_reboot_saves_what_is_there_now(
+    tmp_path: Path, now_watts: float, back_watts: float
+) -> None:
+    old = SavedSetting(
+        uuid="a", previous_watts=700.0, cap_watts=400.0, kind=LimitKind.ECONOMIC, lease_id="L", boot_id="old"
+    )
+    SavedSettings(tmp_path).put(old)
+    desk = Desk(tmp_path)
+    desk.gpus.gpus["a"].requested_watts = now_watts
+    desk.grant(300.0)
+    desk.tick()
+    assert (desk.cap, SavedSettings(tmp_path).load()["a"].previous_watts) == (300.0, back_watts)
+    desk.leases.end_all("end")
+    desk.tick(times=3)
+    assert desk.cap == back_watts
