@@ -1,0 +1,65 @@
+"""The tables of docs/configuration.md as the dataclasses have them; run as a module it prints the rows."""
+
+from dataclasses import MISSING, Field, fields
+from enum import StrEnum
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, get_args, get_type_hints
+
+from slurm_power.config import ApcPdu, ControllerConfig, NodeConfig, SunspecMeter, SunspecPcs
+from slurm_power.model.site import Circuit, Ess
+from slurm_power.plan.policy import Policy
+
+# Heading of the table in the document, its dataclass, keys that TOML has and the dataclass has not.
+TABLES: tuple[tuple[str, type, tuple[tuple[str, str, str], ...]], ...] = (
+    ("[controller]", ControllerConfig, ()),
+    ("[policy]", Policy, ()),
+    ("[circuit.NAME]", Circuit, ()),
+    ("[ess.NAME]", Ess, (("device", "string", "required"),)),
+    ('[device.NAME], driver "sunspec_meter"', SunspecMeter, ()),
+    ('[device.NAME], driver "sunspec_pcs"', SunspecPcs, ()),
+    ('[device.NAME], driver "apc_rpdu2"', ApcPdu, ()),
+    ("node.toml", NodeConfig, ()),
+)
+_NAME_OPTIONAL = {"node.toml": {"node": "the short host name"}}
+
+
+def rows(heading: str, record: type, more: tuple[tuple[str, str, str], ...]) -> list[tuple[str, str, str]]:
+    """Return (key, kind, default) of each key of a table, in the order of its dataclass."""
+    hints = get_type_hints(record)
+    found = list(more)
+    for field in fields(record):
+        # The name of a [circuit.NAME] stands in its heading.
+        if field.name == "name":
+            continue
+        given = _NAME_OPTIONAL.get(heading, {}).get(field.name)
+        found.append((field.name, _kind(hints[field.name]), given or _default(field)))
+    return found
+
+
+def _kind(hint: Any) -> str:
+    if isinstance(hint, UnionType):
+        hint = next(kind for kind in get_args(hint) if kind is not NoneType)
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return " or ".join(member.value for member in hint)
+    words = {float: "number", int: "whole number", str: "string", bool: "true or false", Path: "path"}
+    return "list of strings" if hint == tuple[str, ...] else words[hint]
+
+
+def _default(field: "Field[Any]") -> str:
+    if field.default is MISSING:
+        return "required"
+    if field.default is None:
+        return "none"
+    if field.default == ():
+        return "empty"
+    if isinstance(field.default, bool):
+        return str(field.default).lower()
+    return f"{field.default:g}" if isinstance(field.default, int | float) else str(field.default)
+
+
+if __name__ == "__main__":
+    for title, dataclass, extra in TABLES:
+        print(f"\n## {title}\n")
+        for key, kind, default in rows(title, dataclass, extra):
+            print(f"| `{key}` | {kind} | {default} | |")
