@@ -1,5 +1,6 @@
 """A lab's daemons in their starting order: how each is started, and how one sees that it serves."""
 
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from containers.cluster.layout import CHECKOUT, Layout, venv_programs
 
+# Set by coverage's `subprocess` patch: our own daemons then count what they ran, too.
+COVERAGE_VARIABLE = "COVERAGE_PROCESS_CONFIG"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -181,6 +184,13 @@ def _product(program: str) -> tuple[str, ...]:
     return (str(command),) if command.exists() else (sys.executable, "-m", f"slurm_power.cli.{program}")
 
 
+def _product_environment() -> dict[str, str]:
+    found = {"PYTHONPATH": str(CHECKOUT)}
+    if COVERAGE_VARIABLE in os.environ:
+        found[COVERAGE_VARIABLE] = os.environ[COVERAGE_VARIABLE]
+    return found
+
+
 def _powerd(layout: Layout, node: str) -> DaemonPlan:
     address = layout.run / "run" / f"powerd.{node}.sock"
     return DaemonPlan(
@@ -188,7 +198,7 @@ def _powerd(layout: Layout, node: str) -> DaemonPlan:
         group="powerd",
         argv=(*_product("powerd"), "--config", str(layout.etc / "node.toml"), "--node", node),
         environment={
-            "PYTHONPATH": str(CHECKOUT),
+            **_product_environment(),
             "LD_LIBRARY_PATH": str(layout.run / "lib"),
             "PLANT_NVML_STATE": str(layout.run / "nvml" / f"{node}.state"),
         },
@@ -203,7 +213,7 @@ def _powerctld(layout: Layout) -> DaemonPlan:
         name="powerctld",
         group="powerctld",
         argv=(*_product("powerctld"), "--config", str(layout.etc / "site.toml")),
-        environment={"PYTHONPATH": str(CHECKOUT)},
+        environment=_product_environment(),
         serves=answers(address),
         output_suffix=".log",
     )
