@@ -97,6 +97,18 @@ def check_tools() -> None:
             raise RefusedError(f"{program} not found; install util-linux")
 
 
+def check_root(mounts: Path = Path("/proc/self/mountinfo")) -> None:
+    """Raise RefusedError where ``/`` is no mount, as in a plain chroot.
+
+    A lab keeps its mounts to itself by making the one they lie on private, which there is out of reach.
+    """
+    if not any(line.split()[4] == "/" for line in mounts.read_text().splitlines()):
+        raise RefusedError(
+            "/ is not a mount point, as in a plain chroot, so a lab's mounts could not be kept apart; "
+            "bind the directory to itself before the chroot (mount --bind DIR DIR), or boot it as a container"
+        )
+
+
 def check_place(run: Path, *, fresh: bool) -> None:
     """Raise RefusedError when ``run`` cannot hold a lab; ``fresh``: we have just made it ourselves."""
     if len(os.fsencode(run)) > LONGEST_RUN_DIRECTORY:

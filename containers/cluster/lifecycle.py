@@ -72,6 +72,7 @@ def up(
     """
     options.check()
     host.check_tools()
+    host.check_root()
     if directory is not None:
         directory = Path(os.path.abspath(directory))  # noqa: PTH100 - Path.absolute() leaves '..' in it
         host.check_place(directory, fresh=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from containers.cluster.host import refuse_configured_host
+from containers.cluster.host import check_root, refuse_configured_host
 from containers.cluster.layout import CHECKOUT, RefusedError
 from containers.cluster.mounts import closed_door
 from containers.cluster.ports import assign, reserve_block
@@ -45,6 +45,16 @@ def test_configured_host(tmp_path: Path, file: str, named: str) -> None:
     assert named in made.stderr
     assert "--yes" in made.stderr
     assert not Path("/tmp/sp-refused").exists()
+
+
+def test_a_plain_chroot_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    """There `/` belongs to a mount outside, and unshare could only say "Invalid argument"."""
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text("31 25 0:28 / /proc rw,relatime - proc proc rw\n")
+    with pytest.raises(RefusedError, match="mount --bind DIR DIR"):
+        check_root(mounts)
+    mounts.write_text("25 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n")
+    check_root(mounts)
 
 
 def test_key_made_by_the_package_is_no_configuration(tmp_path: Path) -> None:
