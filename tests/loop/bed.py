@@ -184,6 +184,10 @@ class Bed:
             self.lab.run(["slurm-power", "cancel-event", event["event_id"]])
         self.lab.run(["scancel", "--user=alice"])
         self.lab.run(["scancel", "--user=bob"])
+        # A job cancelled while it was being launched may go on for KillWait and more.
+        self.until(
+            lambda: not self.lab.run(["squeue", "--noheader"]).stdout.strip(), "the end of all jobs", 20
+        )
         nodes = len(self.lab.layout.nodes)
         self.until(lambda: self.lab.idle_nodes() == nodes, "idle nodes", 20)
         self.until(self.settled, "a lab at rest", 20)
