@@ -157,6 +157,19 @@ class Bed:
                 found.append(int(folder.name))
         return found
 
+    def steps_alive(self) -> list[int]:
+        """Processes of this lab's job steps, as the host numbers them."""
+        found = []
+        ours = Path(f"/proc/{self.lab.supervisor_pid}/ns/pid").readlink()
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                name = (folder / "comm").read_text().strip()
+                if name in {"slurmstepd", "srun", "plant-load"} and (folder / "ns/pid").readlink() == ours:
+                    found.append(int(folder.name))
+            except OSError:  # it has ended meanwhile
+                continue
+        return found
+
     def settled(self) -> bool:
         """No lever is moved anywhere."""
         status, truth = self.glance(), self.truth()
@@ -184,10 +197,9 @@ class Bed:
             self.lab.run(["slurm-power", "cancel-event", event["event_id"]])
         self.lab.run(["scancel", "--user=alice"])
         self.lab.run(["scancel", "--user=bob"])
-        # A job cancelled while it was being launched may go on for KillWait and more.
-        self.until(
-            lambda: not self.lab.run(["squeue", "--noheader"]).stdout.strip(), "the end of all jobs", 20
-        )
+        # A step whose job is cancelled while being launched may draw for seconds after Slurm has let go.
+        self.until(lambda: not self.lab.run(["squeue", "--noheader"]).stdout.strip(), "no job", 20)
+        self.until(lambda: not self.steps_alive(), "the end of all steps", 30)
         nodes = len(self.lab.layout.nodes)
         self.until(lambda: self.lab.idle_nodes() == nodes, "idle nodes", 20)
         self.until(self.settled, "a lab at rest", 20)
