@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the node daemon comes by here too and needs none of it
-    from slurm_power.config.site import DeviceConfig
+    from slurm_power.config.devices import DeviceConfig
     from slurm_power.ports import PowerMeter, Storage
 
 DRIVERS = {

@@ -4,7 +4,7 @@ Models 201 to 204 count import as positive. Model 701 was made for generators an
 grid as positive, so behind a 701 our reading is the negative of its ``W``.
 """
 
-from slurm_power.config.site import SunspecMeter
+from slurm_power.config.devices import SunspecMeter
 from slurm_power.devices.sunspec import SunspecDevice
 from slurm_power.ports import DeviceError
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slurm_power.config.site import ApcPdu
+from slurm_power.config.devices import ApcPdu
 from slurm_power.ports import DeviceError
 
 

@@ -11,7 +11,7 @@ from containers.plant.modbus import ModbusFront
 from containers.plant.pcs import PcsFront
 from containers.plant.pdu import Pdu, SnmpAccess
 from containers.plant.sunspec import Image, Value
-from slurm_power.config.site import ApcPdu, SunspecMeter, SunspecPcs
+from slurm_power.config.devices import ApcPdu, SunspecMeter, SunspecPcs
 from slurm_power.simulate.constants import load_constants
 from slurm_power.simulate.pcs import Pcs
 

@@ -1,0 +1,94 @@
+"""The [device.*] tables of site.toml: one dataclass per driver, named in DRIVERS."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from slurm_power.config.node import split_address
+from slurm_power.config.problems import read_record, subtables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SunspecMeter:
+    """A grid meter that speaks SunSpec (models 201 to 204 or 701) over Modbus/TCP."""
+
+    name: str
+    address: str
+    unit_id: int = 1
+    base_address: int = 40000
+    timeout_seconds: float = 0.5
+    max_age_seconds: float = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SunspecPcs:
+    """A battery inverter that speaks SunSpec (models 701, 702, 704, 713, 715) over Modbus/TCP."""
+
+    name: str
+    address: str
+    unit_id: int = 1
+    base_address: int = 40000
+    timeout_seconds: float = 0.5
+    max_age_seconds: float = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApcPdu:
+    """A rack PDU with APC's rPDU2 MIB. SNMP v3 authPriv if ``user`` is given, else v2c with ``community``.
+
+    The two keys stand in files, one line each, so that site.toml itself may be readable.
+    """
+
+    name: str
+    address: str
+    unit: int = 1
+    community: str | None = None
+    user: str | None = None
+    auth_key_file: Path | None = None
+    privacy_key_file: Path | None = None
+    timeout_seconds: float = 1.0
+    max_age_seconds: float = 6.0
+
+
+DeviceConfig: TypeAlias = SunspecMeter | SunspecPcs | ApcPdu
+
+DRIVERS: Mapping[str, type[SunspecMeter] | type[SunspecPcs] | type[ApcPdu]] = {
+    "sunspec_meter": SunspecMeter,
+    "sunspec_pcs": SunspecPcs,
+    "apc_rpdu2": ApcPdu,
+}
+
+
+def read_devices(document: dict[str, Any], problems: list[str]) -> dict[str, DeviceConfig]:
+    """Read every device table; adds each problem with its path."""
+    devices: dict[str, DeviceConfig] = {}
+    for name, table in subtables(document, "device", problems).items():
+        path = f"device.{name}."
+        driver = table.get("driver")
+        record = DRIVERS.get(driver) if isinstance(driver, str) else None
+        if record is None:
+            problems.append(f"{path}driver: {driver!r} is not one of {', '.join(DRIVERS)}")
+            continue
+        rest = {key: value for key, value in table.items() if key != "driver"}
+        device = read_record(record, rest, path, problems, name=name)
+        if device is None:
+            continue
+        split_address(device.address, f"{path}address", problems)
+        for key, low, high in (("timeout_seconds", 0.05, 10.0), ("max_age_seconds", 0.5, 300.0)):
+            value = getattr(device, key)
+            if not low <= value <= high:
+                problems.append(f"{path}{key}: {value:g} is not between {low:g} and {high:g}")
+        if isinstance(device, ApcPdu):
+            _check_credentials(device, path, problems)
+        devices[name] = device
+    return devices
+
+
+def _check_credentials(device: ApcPdu, path: str, problems: list[str]) -> None:
+    if (device.user is None) == (device.community is None):
+        problems.append(f"{path}user: give either user (SNMP v3) or community (v2c)")
+    for key in ("auth_key_file", "privacy_key_file"):
+        file = getattr(device, key)
+        if device.user is not None and (file is None or not file.is_file()):
+            problems.append(f"{path}{key}: SNMP v3 needs a readable file with the key")
