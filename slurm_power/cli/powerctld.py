@@ -12,14 +12,14 @@ from pathlib import Path
 from slurm_power import __version__
 from slurm_power.config import ConfigError, SiteConfig, load_site
 from slurm_power.controller.daemon import Controller
-from slurm_power.controller.probe import build_drivers, close_drivers, fingerprint, probe
+from slurm_power.controller.probe import build_drivers, close_drivers, fingerprints, probe
 from slurm_power.ports import PowerMeter, Storage
 from slurm_power.slurm.commands import CommandRunner
 from slurm_power.slurm.scheduler_cli import CliScheduler
 from slurm_power.store.sqlite import SqliteStore
 
 _EXIT_BAD_INPUT = 2
-_ACCEPTED = "accepted_configuration"
+_ACCEPTED = "accepted_devices"
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +30,8 @@ def main() -> int:
         prog="powerctld",
         description="Keep a Slurm site inside its power limits: read meters, PDUs, batteries and nodes,"
         " plan once a second, act through leases that expire by themselves, write down every decision.",
-        epilog="A site.toml is refused with all problems at once (exit 2), an unreachable device included."
-        " A configuration that has run before starts even if a device is away: it is then treated as full.",
+        epilog="A site.toml is refused with all problems at once (exit 2), a new or changed device that"
+        " does not answer included. One that has answered before may be away at a start: it counts as full.",
     )
     parser.add_argument("--config", type=Path, default=Path("/etc/slurm-power/site.toml"), metavar="FILE")
     parser.add_argument(
@@ -56,7 +56,7 @@ async def _serve(config: SiteConfig, *, check_only: bool) -> int:
     if check_only:
         await close_drivers(meters, storages)
         if problems:
-            raise ConfigError(config.file, problems)
+            raise ConfigError(config.file, [f"device.{name}: {text}" for name, text in problems.items()])
         print(f"{config.file}: good, all devices answer")
         return 0
     store = SqliteStore(config.controller.state_directory / "powerctld.sqlite")
@@ -71,14 +71,17 @@ async def _run(
     store: SqliteStore,
     meters: Mapping[str, PowerMeter],
     storages: Mapping[str, Storage],
-    problems: list[str],
+    problems: Mapping[str, str],
 ) -> int:
-    mark = fingerprint(config)
-    if problems and store.state(_ACCEPTED) != mark:
-        raise ConfigError(config.file, problems)
-    for problem in problems:
-        log.warning("%s: starting all the same, this configuration has run before", problem)
-    store.put_state(_ACCEPTED, mark)
+    marks = fingerprints(config)
+    accepted = store.state(_ACCEPTED)
+    known = accepted if isinstance(accepted, dict) else {}
+    refused = [f"device.{name}: {text}" for name, text in problems.items() if known.get(name) != marks[name]]
+    if refused:
+        raise ConfigError(config.file, refused)
+    for name, text in problems.items():
+        log.warning("device.%s: %s; starting all the same, it has answered before", name, text)
+    store.put_state(_ACCEPTED, marks)
     slurm_conf = config.controller.slurm_conf or os.environ.get("SLURM_CONF")
     controller = Controller(
         config,

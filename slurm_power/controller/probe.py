@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 from typing import cast
 
 from slurm_power import clock
@@ -10,7 +12,7 @@ from slurm_power.config import SiteConfig
 from slurm_power.devices import build_driver
 from slurm_power.ports import DeviceError, PowerMeter, Storage
 
-_PROBE_SECONDS = 3.0
+_PROBE_SECONDS = 5.0
 _RETRY_SECONDS = 0.3
 
 
@@ -38,41 +40,34 @@ async def close_drivers(meters: Mapping[str, PowerMeter], storages: Mapping[str,
 
 async def probe(
     config: SiteConfig, meters: Mapping[str, PowerMeter], storages: Mapping[str, Storage]
-) -> list[str]:
-    """Open and read every device; return one problem, with its path, for each that fails.
+) -> dict[str, str]:
+    """Open and read every device; return what is wrong with each that fails, by its name.
 
     The ones that answer stay open, for whoever reads them next.
     """
-    checks = [
-        *(
-            _probe_meter(f"device.{config.site.circuits[name].meter}", meter)
-            for name, meter in meters.items()
-        ),
-        *(
-            _probe_storage(f"device.{config.ess_devices[name]}", storage)
-            for name, storage in storages.items()
-        ),
-    ]
-    return [problem for problem in await asyncio.gather(*checks) if problem]
+    checks = {str(config.site.circuits[name].meter): _probe_meter(meter) for name, meter in meters.items()}
+    checks |= {config.ess_devices[name]: _probe_storage(storage) for name, storage in storages.items()}
+    found = await asyncio.gather(*checks.values())
+    return {name: problem for name, problem in zip(checks, found, strict=True) if problem}
 
 
-async def _probe_meter(path: str, meter: PowerMeter) -> str:
+async def _probe_meter(meter: PowerMeter) -> str:
     async def look() -> None:
         await meter.open()
         await meter.read_watts()
 
-    return await _tried(path, look, meter.close)
+    return await _tried(look, meter.close)
 
 
-async def _probe_storage(path: str, storage: Storage) -> str:
+async def _probe_storage(storage: Storage) -> str:
     async def look() -> None:
         await storage.open()
         await storage.read()
 
-    return await _tried(path, look, storage.close)
+    return await _tried(look, storage.close)
 
 
-async def _tried(path: str, look: Callable[[], Awaitable[None]], close: Callable[[], Awaitable[None]]) -> str:
+async def _tried(look: Callable[[], Awaitable[None]], close: Callable[[], Awaitable[None]]) -> str:
     """Try for a few seconds, since one lost answer says nothing; return the last problem, or nothing."""
     deadline_seconds = clock.monotonic() + _PROBE_SECONDS
     while True:
@@ -80,7 +75,7 @@ async def _tried(path: str, look: Callable[[], Awaitable[None]], close: Callable
             async with asyncio.timeout(_PROBE_SECONDS):
                 await look()
         except (DeviceError, TimeoutError) as error:
-            problem = f"{path}: {str(error) or 'no answer'}"
+            problem = str(error) or "no answer"
         else:
             return ""
         await close()
@@ -89,6 +84,9 @@ async def _tried(path: str, look: Callable[[], Awaitable[None]], close: Callable
         await asyncio.sleep(_RETRY_SECONDS)
 
 
-def fingerprint(config: SiteConfig) -> str:
-    """What tells one configuration from another: the hash of its file."""
-    return hashlib.sha256(config.file.read_bytes()).hexdigest()
+def fingerprints(config: SiteConfig) -> dict[str, str]:
+    """What tells one configuration of a device from another: the hash of its table, by its name."""
+    return {
+        name: hashlib.sha256(json.dumps(asdict(device), default=str, sort_keys=True).encode()).hexdigest()
+        for name, device in config.devices.items()
+    }

@@ -30,6 +30,16 @@ def test_a_wrong_site_is_refused_with_every_problem(bed: Bed) -> None:
     assert bed.free()
 
 
+def test_a_device_that_has_answered_before_may_be_away_at_a_start(bed: Bed) -> None:
+    bed.plant("fault", target="pdu.rack1", fault="silence", value=0)
+    bed.configure(hold_lease_seconds=30)
+    rack = next(circuit for circuit in bed.glance()["circuits"] if circuit["name"] == "rack1")
+    assert rack["watts"] is None
+    assert rack["quality"] == "invalid"
+    bed.plant("clear_faults")
+    bed.until(lambda: bed.glance()["circuits"][1]["quality"] == "good", "the PDU's return", 15)
+
+
 def refusals(bed: Bed) -> list[str]:
     """What powerctld and `slurm-power check` say of the site, both with exit status 2."""
     texts = []
