@@ -87,6 +87,14 @@ class Gpus(Protocol):
         """Write the power limit. Success of the call proves nothing: read it back."""
         ...
 
+    def read_sm_clock_hertz(self, uuid: str) -> float:
+        """The clock the GPU's processors run at now."""
+        ...
+
+    def lock_clock(self, uuid: str, most_hertz: float | None) -> None:
+        """Let the clock go no higher than ``most_hertz``; None takes the lock away. Cannot be read back."""
+        ...
+
 
 class Scheduler(Protocol):
     """The workload manager. All calls raise SchedulerError."""

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from slurm_power.model.reading import CapReading, GpuReading
 from slurm_power.ports import DeviceError
 
+OWN_CLOCK_HERTZ = 1.98e9
+IDLE_CLOCK_HERTZ = 3.45e8
+
 
 class KilledError(BaseException):
     """The process died here: nothing after it is done, and nobody may catch it."""
@@ -23,6 +26,8 @@ class FakeGpu:
     settle_reads: int = 0
     shown_watts: float = 700.0
     reads_until_settled: int = 0
+    lock_hertz: float | None = None
+    busy: bool = True
 
 
 class FakeGpus:
@@ -78,6 +83,23 @@ class FakeGpus:
         if not gpu.ignores_writes:
             gpu.requested_watts = cap_watts
             gpu.reads_until_settled = gpu.settle_reads
+        self._maybe_die()
+        if gpu.writes_then_fails:
+            raise DeviceError(f"{uuid}: time-out")
+
+    def read_sm_clock_hertz(self, uuid: str) -> float:
+        self._maybe_die()
+        gpu = self._gpu(uuid)
+        most_hertz = OWN_CLOCK_HERTZ if gpu.lock_hertz is None else gpu.lock_hertz
+        return most_hertz if gpu.busy else IDLE_CLOCK_HERTZ
+
+    def lock_clock(self, uuid: str, most_hertz: float | None) -> None:
+        """Never ignored without a word: nothing could tell, since no lock can be read back."""
+        self._maybe_die()
+        gpu = self._gpu(uuid)
+        if gpu.refuses_writes:
+            raise DeviceError(f"{uuid}: refused")
+        gpu.lock_hertz = most_hertz
         self._maybe_die()
         if gpu.writes_then_fails:
             raise DeviceError(f"{uuid}: time-out")

@@ -16,6 +16,7 @@ class NodeConfig:
     ``controller`` is HOST:PORT of powerctld, None for a node that only answers its hooks.
     ``controller_uid`` is who powerctld runs as: a welcome from anybody else is refused.
     ``safe_cap_watts`` is the static cap per GPU that *safety* leases fall to when the controller is lost.
+    ``standing_lock_hertz`` is the clock lock that the site itself sets at boot, which no driver can tell.
     """
 
     node: str
@@ -26,6 +27,7 @@ class NodeConfig:
     munge_socket: str | None = None
     sample_seconds: float = 1.0
     safe_cap_watts: float | None = None
+    standing_lock_hertz: float | None = None
     log_level: str = "INFO"
 
 
@@ -43,6 +45,11 @@ def load_node(file: Path, node: str | None = None) -> NodeConfig:
             split_address(config.controller, "controller", problems)
         if config.safe_cap_watts is not None and not 50.0 <= config.safe_cap_watts <= 5000.0:
             problems.append(f"safe_cap_watts: {config.safe_cap_watts:g} is no cap for a GPU (50 to 5000 W)")
+        if config.standing_lock_hertz is not None and not 1e8 <= config.standing_lock_hertz <= 1e10:
+            problems.append(
+                f"standing_lock_hertz: {config.standing_lock_hertz:g} is no clock (1e8 to 1e10 Hz);"
+                " is it in MHz?"
+            )
         if config.log_level not in LOG_LEVELS:
             problems.append(f"log_level: {config.log_level!r} is not one of {', '.join(LOG_LEVELS)}")
     if config is None or problems:

@@ -147,6 +147,24 @@ class NvmlGpus:
             handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
             nvml.nvmlDeviceSetPowerManagementLimit(handle, round(cap_watts * MILLIWATTS_PER_WATT))
 
+    def read_sm_clock_hertz(self, uuid: str) -> float:
+        """Read the clock that the GPU's processors run at now."""
+        with self._call(uuid) as nvml:
+            handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+            return float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM) * HERTZ_PER_MEGAHERTZ)
+
+    def lock_clock(self, uuid: str, most_hertz: float | None) -> None:
+        """Let the clock go no higher than ``most_hertz``; None takes the lock away.
+
+        NVML rounds to a clock the part can run at, and has no call that reads a lock back.
+        """
+        with self._call(uuid) as nvml:
+            handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+            if most_hertz is None:
+                nvml.nvmlDeviceResetGpuLockedClocks(handle)
+            else:
+                nvml.nvmlDeviceSetGpuLockedClocks(handle, 0, int(most_hertz // HERTZ_PER_MEGAHERTZ))
+
     def _learn(self, nvml: Any, uuid: str, handle: Any) -> tuple[int, str]:
         facts = self._facts[uuid] = nvml.nvmlDeviceGetMinorNumber(handle), nvml.nvmlDeviceGetName(handle)
         return facts

@@ -2,12 +2,16 @@
 
     FREE --grant--> SAVED --written--> WRITTEN --read back--> VERIFIED
                       ^                                          |  drift: back to SAVED
-    FREE <--read back-- RESTORING <--expired, released, lost controller--
-                            |
-                            +--lost controller, safety--> SAFE   (waits for a controller to end it)
+    FREE <--proved-- RESTORING <--expired, released, lost controller--
+                         |
+                         +--lost controller, safety--> SAFE   (waits for a controller to end it)
 
 The previous setting is on disk before a lease leaves FREE, and the record is dropped only when the
 read-back has proved the restoration: no path from a changed device to FREE goes round RESTORING.
+
+All bounds are upper bounds in the unit of their lever: watts for a power cap, hertz for a clock lock, where
+infinity is a clock that is not locked. What a device is asked for can be read back for a power cap only; for
+a clock lock ``requested`` is None, and the clock it runs at is all there is to see.
 """
 
 import math
@@ -16,8 +20,17 @@ from enum import StrEnum
 
 from slurm_power.model.site import LimitKind
 
-# A driver may round what it is asked for; a saved setting was read from it and has to come back as it was.
-CAP_TOLERANCE_WATTS = 1.0
+
+class Lever(StrEnum):
+    """What is bounded on a GPU."""
+
+    POWER_CAP = "power_cap"
+    CLOCK_LOCK = "clock_lock"
+
+
+# A driver may round what it is asked for (clocks go in steps of 15 MHz); a saved setting was read from it
+# and has to come back as it was.
+TOLERANCES = {Lever.POWER_CAP: 1.0, Lever.CLOCK_LOCK: 15e6}
 EXACT_TOLERANCE_WATTS = 0.0015
 
 
@@ -31,26 +44,40 @@ class LeaseState(StrEnum):
     SAFE = "safe"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class LeaseKey:
+    """The one setting that a lease is about; there is at most one lease for each."""
+
+    uuid: str
+    lever: Lever
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """One GPU's leased power cap. Times are monotonic seconds of the node that holds it.
+    """One leased bound on a GPU. Times are monotonic seconds of the node that holds it.
 
-    ``cap_watts`` is what the device has to show now: the cap, or in RESTORING and SAFE where it goes back to.
-    ``previous_watts`` is the cap to go back to; ``safe_watts`` the static cap a *safety* lease falls to
-    when the controller is lost (None: no static cap known, go back to the previous one).
+    ``bound`` is what the device has to show now: the cap or lock, or in RESTORING and SAFE where it goes back
+    to. ``previous`` is the bound to go back to; ``safe`` the static one a *safety* lease falls to when the
+    controller is lost (None: none known, go back to the previous one). Units: see the module.
     """
 
     lease_id: str
     uuid: str
-    cap_watts: float
+    bound: float
     kind: LimitKind
     expires_at_seconds: float
-    previous_watts: float
+    previous: float
     state: LeaseState
     reason: str
+    lever: Lever = Lever.POWER_CAP
     job_id: str | None = None
-    safe_watts: float | None = None
+    safe: float | None = None
     drift_count: int = 0
+
+    @property
+    def key(self) -> LeaseKey:
+        """The setting it is about."""
+        return LeaseKey(self.uuid, self.lever)
 
     def expired(self, now_seconds: float) -> bool:
         """Whether its time to live is over; intervals are half-open."""
@@ -62,16 +89,16 @@ class Lease:
         return self.state in (LeaseState.VERIFIED, LeaseState.SAFE)
 
 
-def granted(lease: Lease, *, cap_watts: float, expires_at_seconds: float, reason: str) -> Lease:
+def granted(lease: Lease, *, bound: float, expires_at_seconds: float, reason: str) -> Lease:
     """Renew or change a lease that is already there; the saved previous setting is never replaced.
 
     A cap is an upper bound: it never lifts a GPU above the setting it had before.
     """
-    cap_watts = min(cap_watts, lease.previous_watts)
-    same = cap_watts == lease.cap_watts and lease.state in (LeaseState.WRITTEN, LeaseState.VERIFIED)
+    bound = min(bound, lease.previous)
+    same = bound == lease.bound and lease.state in (LeaseState.WRITTEN, LeaseState.VERIFIED)
     return replace(
         lease,
-        cap_watts=cap_watts,
+        bound=bound,
         expires_at_seconds=expires_at_seconds,
         reason=reason,
         state=lease.state if same else LeaseState.SAVED,
@@ -83,39 +110,50 @@ def written(lease: Lease) -> Lease:
     return replace(lease, state=LeaseState.WRITTEN)
 
 
-def read_back(lease: Lease, *, requested_watts: float, enforced_watts: float) -> Lease:
+def read_back(lease: Lease, *, requested: float | None, enforced: float) -> Lease:
     """Judge a read-back: as asked, the lease is verified; else it is written again.
 
-    An enforced limit below the requested one is somebody's tighter cap and as good; one above it is none.
+    An enforced bound below the requested one is somebody's tighter bound and as good; one above it is none.
     A mismatch right after our own write is a write that has not taken; only a changed request of a settled
-    lease is drift, that is, somebody else's write, and is counted.
+    lease is drift, that is, somebody else's write, and is counted. Where the request cannot be read, a
+    settled lease whose bound is passed has drifted.
     """
     home = lease.state in (LeaseState.SAFE, LeaseState.RESTORING)
-    asked = abs(requested_watts - lease.cap_watts) <= CAP_TOLERANCE_WATTS
-    if asked and (home or enforced_watts <= lease.cap_watts + CAP_TOLERANCE_WATTS):
+    within = enforced <= lease.bound + TOLERANCES[lease.lever]
+    asked = requested is None or near(requested, lease.bound, TOLERANCES[lease.lever])
+    if asked and (home or within):
         return lease if home else replace(lease, state=LeaseState.VERIFIED)
-    drifted = lease.settled and not asked
+    drifted = lease.settled and (requested is None or not asked)
     state = LeaseState.RESTORING if home else LeaseState.SAVED
     return replace(lease, state=state, drift_count=lease.drift_count + drifted)
 
 
 def ended(lease: Lease, *, controller_lost: bool) -> Lease:
     """Send a lease home: its target becomes the previous setting, or the safe one for a lost safety cap."""
-    if controller_lost and lease.kind is LimitKind.SAFETY and lease.safe_watts is not None:
-        target_watts = min(lease.safe_watts, lease.previous_watts)
+    if controller_lost and lease.kind is LimitKind.SAFETY and lease.safe is not None:
+        target = min(lease.safe, lease.previous)
     else:
-        target_watts = lease.previous_watts
-    return replace(lease, state=LeaseState.RESTORING, cap_watts=target_watts, expires_at_seconds=math.inf)
+        target = lease.previous
+    return replace(lease, state=LeaseState.RESTORING, bound=target, expires_at_seconds=math.inf)
 
 
-def restored(lease: Lease, requested_watts: float) -> bool:
-    """Whether the read-back proves that a lease in RESTORING is where it has to be."""
-    home = abs(requested_watts - lease.cap_watts) <= EXACT_TOLERANCE_WATTS
+def restored(lease: Lease, requested: float | None) -> bool:
+    """Whether a read-back agrees with a lease in RESTORING being where it has to be.
+
+    One that cannot be read (``requested`` None) contradicts nothing: there the driver's word for its write
+    has to do, and is asked for several times.
+    """
+    home = requested is None or near(requested, lease.bound, EXACT_TOLERANCE_WATTS)
     return lease.state is LeaseState.RESTORING and home
 
 
 def after_restoring(lease: Lease) -> Lease | None:
     """What a proven restoration leaves: nothing, or at the static cap a lease that a controller must end."""
-    if lease.cap_watts == lease.previous_watts:
+    if lease.bound == lease.previous:
         return None
     return replace(lease, state=LeaseState.SAFE)
+
+
+def near(one: float, other: float, tolerance: float) -> bool:
+    """Whether two bounds are the same, two missing locks (infinity) included."""
+    return one == other or abs(one - other) <= tolerance

@@ -13,9 +13,9 @@ from slurm_power.config.node import NodeConfig, split_address
 from slurm_power.node.guardian import Guardian, lock_node
 from slurm_power.node.hooks import HookDesk, lease_row
 from slurm_power.node.jobs import NodeJobs
-from slurm_power.node.leases import CapLeases
+from slurm_power.node.leases import Leases
 from slurm_power.node.link import ControllerLink, greet
-from slurm_power.node.orders import LeaseEvent
+from slurm_power.node.orders import LeaseEvent, bound_text
 from slurm_power.node.requests import lease_ids_of_release, orders_of_grant
 from slurm_power.node.saved_settings import SavedSettings, this_boot
 from slurm_power.node.server import HookServer
@@ -47,7 +47,13 @@ class Daemon:
         self._selector.register(self._wake_fd, selectors.EVENT_READ, self._drain)
         boot_id = this_boot()
         saved = SavedSettings(config.state_directory)
-        self._leases = CapLeases(gpus, saved, boot_id=boot_id, safe_cap_watts=config.safe_cap_watts)
+        self._leases = Leases(
+            gpus,
+            saved,
+            boot_id=boot_id,
+            safe_cap_watts=config.safe_cap_watts,
+            standing_lock_hertz=config.standing_lock_hertz,
+        )
         self._jobs = NodeJobs(config.state_directory, boot_id)
         self._node = Node()
         self._workers: Workers[Found] = Workers(Visitor(gpus, self._leases).visit, self._wake, MAX_THREADS)
@@ -218,11 +224,17 @@ class Daemon:
 
     def _report(self, event: LeaseEvent) -> None:
         level = logging.INFO if event.event in ("verified", "restored", "repaired") else logging.WARNING
-        shown = "-" if event.requested_watts is None else f"{event.requested_watts:g}"
+        seen = event.enforced if event.requested is None else event.requested
         log.log(
             level,
-            "lease %s on %s: %s, cap %g W, device %s W, job %s: %s",
-            *(event.lease_id, event.uuid, event.event, event.cap_watts, shown, event.job_id, event.detail),
+            "lease %s on %s: %s, bound %s, device %s, job %s: %s",
+            event.lease_id,
+            event.uuid,
+            event.event,
+            bound_text(event.lever, event.bound),
+            "not read" if seen is None else bound_text(event.lever, seen),
+            event.job_id,
+            event.detail,
         )
         self._tell(event.message())
 
@@ -288,11 +300,11 @@ class Daemon:
             self._turn()
         for lease in self._leases.leases():
             log.warning(
-                "%s stays at %g W (%s), it was %g W",
+                "%s stays at %s (%s), it was %s",
                 lease.uuid,
-                lease.cap_watts,
+                bound_text(lease.lever, lease.bound),
                 lease.state,
-                lease.previous_watts,
+                bound_text(lease.lever, lease.previous),
             )
         if self._link is not None:
             self._link.close()

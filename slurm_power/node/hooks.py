@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from slurm_power import clock
 from slurm_power.model.lease import Lease
 from slurm_power.node.jobs import NodeJob, NodeJobs
-from slurm_power.node.leases import CapLeases
+from slurm_power.node.leases import Leases
+from slurm_power.node.orders import bound_named
 from slurm_power.node.requests import job_id_of, job_of_prolog
 from slurm_power.node.server import Client
 from slurm_power.node.visits import Node
@@ -38,7 +39,7 @@ class HookDesk:
         node_name: str,
         node: Node,
         jobs: NodeJobs,
-        leases: CapLeases,
+        leases: Leases,
         *,
         visit: Callable[[str], None],
         tell: Callable[[Message], None],
@@ -164,6 +165,7 @@ def lease_row(lease: Lease, now_seconds: float) -> Message:
         "job_id": lease.job_id,
         "state": str(lease.state),
         "kind": str(lease.kind),
-        "cap_watts": lease.cap_watts,
+        "lever": str(lease.lever),
+        **bound_named(lease.lever, lease.bound),
         "remaining_seconds": remaining_seconds if remaining_seconds < 1e9 else None,
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from slurm_power import clock
 from slurm_power.devices import driver
-from slurm_power.node.leases import CapLeases
+from slurm_power.node.leases import Leases
 from slurm_power.node.orders import LeaseEvent
 from slurm_power.node.saved_settings import SavedSettings, this_boot
 from slurm_power.node.workers import Workers
@@ -50,7 +50,7 @@ class _Attempt:
         self._saved = SavedSettings(Path(state_directory))
         self._gpus = gpus
         self._entirely = entirely
-        self._leases = CapLeases(gpus, self._saved, boot_id=this_boot(), safe_cap_watts=safe_cap_watts)
+        self._leases = Leases(gpus, self._saved, boot_id=this_boot(), safe_cap_watts=safe_cap_watts)
         self._woken = threading.Event()
 
     def run(self, go_on: Callable[[], bool]) -> bool | None:

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Collection
 
+from slurm_power.model.lease import Lever
 from slurm_power.model.site import LimitKind
 from slurm_power.node.jobs import NodeJob
-from slurm_power.node.orders import CapOrder
+from slurm_power.node.orders import GrantOrder
 from slurm_power.wire import Message, WireError
 
 MAX_TTL_SECONDS = 3600.0
@@ -39,7 +40,7 @@ def job_id_of(request: Message) -> str:
 
 def orders_of_grant(
     message: Message, known: Collection[str], now_seconds: float
-) -> tuple[list[CapOrder], list[str]]:
+) -> tuple[list[GrantOrder], list[str]]:
     """The usable orders of a grant, and what is wrong with the others."""
     rows = message.get("leases")
     if not isinstance(rows, list):
@@ -53,23 +54,26 @@ def orders_of_grant(
     return orders, problems
 
 
-def _order(row: object, known: Collection[str], now_seconds: float) -> CapOrder:
+def _order(row: object, known: Collection[str], now_seconds: float) -> GrantOrder:
     if not isinstance(row, dict):
         raise WireError("a lease is no object")
     lease_id, uuid = _text(row, "lease_id"), _text(row, "uuid")
     if not lease_id or uuid not in known:
         raise WireError(f"lease {lease_id}: this node has no GPU {uuid}")
-    cap_watts, ttl_seconds = _positive(row, "cap_watts"), _positive(row, "ttl_seconds")
+    lever = Lever.CLOCK_LOCK if "lock_hertz" in row else Lever.POWER_CAP
+    bound = _positive(row, "lock_hertz" if lever is Lever.CLOCK_LOCK else "cap_watts")
+    ttl_seconds = _positive(row, "ttl_seconds")
     if ttl_seconds > MAX_TTL_SECONDS:
         raise WireError(f"lease {lease_id}: ttl_seconds above {MAX_TTL_SECONDS:g}")
     try:
         kind = LimitKind(str(row.get("kind")))
     except ValueError:
         raise WireError(f"lease {lease_id}: kind is neither economic nor safety") from None
-    return CapOrder(
+    return GrantOrder(
         lease_id=lease_id,
         uuid=str(uuid),
-        cap_watts=cap_watts,
+        lever=lever,
+        bound=bound,
         expires_at_seconds=now_seconds + ttl_seconds,
         kind=kind,
         job_id=_text(row, "job_id"),

@@ -9,9 +9,10 @@ import math
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+from slurm_power.model.lease import LeaseKey, Lever
 from slurm_power.model.site import LimitKind
 
 FILE_NAME = "saved_settings.json"
@@ -22,16 +23,25 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedSetting:
-    """What a capped GPU goes back to. ``cap_watts`` is the cap we wrote, ``boot_id`` when we wrote it."""
+    """What a GPU's setting goes back to. ``bound`` is what we wrote, ``boot_id`` when we wrote it.
+
+    Bounds are in watts for a power cap and in hertz for a clock lock, infinity where no clock was locked.
+    """
 
     uuid: str
-    previous_watts: float
-    cap_watts: float
+    previous: float
+    bound: float
     kind: LimitKind
     lease_id: str
     boot_id: str
-    safe_watts: float | None = None
+    lever: Lever = Lever.POWER_CAP
+    safe: float | None = None
     job_id: str | None = None
+
+    @property
+    def key(self) -> LeaseKey:
+        """The setting it is about; there is at most one record for each."""
+        return LeaseKey(self.uuid, self.lever)
 
 
 def this_boot() -> str:
@@ -47,10 +57,10 @@ class SavedSettings:
 
     def __init__(self, directory: Path) -> None:
         self.file = directory / FILE_NAME
-        self._records: dict[str, SavedSetting] = {}
+        self._records: dict[LeaseKey, SavedSetting] = {}
         self._lock = threading.Lock()
 
-    def load(self) -> Mapping[str, SavedSetting]:
+    def load(self) -> Mapping[LeaseKey, SavedSetting]:
         """Read the file; none is no record. A damaged file is copied aside and every readable record kept.
 
         Raises OSError when the file is there but cannot be read: then nothing may be written over it.
@@ -68,25 +78,25 @@ class SavedSettings:
             self._records = records
         return dict(records)
 
-    def records(self) -> Mapping[str, SavedSetting]:
-        """The records as last written, by UUID."""
+    def records(self) -> Mapping[LeaseKey, SavedSetting]:
+        """The records as last written."""
         with self._lock:
             return dict(self._records)
 
     def put(self, record: SavedSetting) -> None:
-        """Add or replace the record of one GPU; raises OSError, with nothing changed."""
+        """Add or replace the record of one setting; raises OSError, with nothing changed."""
         with self._lock:
-            if self._records.get(record.uuid) != record:
-                self._save({**self._records, record.uuid: record})
+            if self._records.get(record.key) != record:
+                self._save({**self._records, record.key: record})
 
-    def drop(self, uuid: str) -> None:
-        """Forget a GPU whose setting is proved to be back; raises OSError, with nothing changed."""
+    def drop(self, key: LeaseKey) -> None:
+        """Forget a setting that is proved to be back; raises OSError, with nothing changed."""
         with self._lock:
-            if uuid in self._records:
-                self._save({key: record for key, record in self._records.items() if key != uuid})
+            if key in self._records:
+                self._save({other: record for other, record in self._records.items() if other != key})
 
-    def _save(self, records: dict[str, SavedSetting]) -> None:
-        lines = ",\n".join(json.dumps(asdict(record)) for record in records.values())
+    def _save(self, records: dict[LeaseKey, SavedSetting]) -> None:
+        lines = ",\n".join(json.dumps(_row(record)) for record in records.values())
         write_durably(self.file, f'{{"version":1,"records":[\n{lines}\n]}}\n')
         self._records = records
 
@@ -106,7 +116,7 @@ def write_durably(file: Path, text: str) -> None:
         os.close(directory)
 
 
-def _parsed(text: str) -> tuple[dict[str, SavedSetting], bool]:
+def _parsed(text: str) -> tuple[dict[LeaseKey, SavedSetting], bool]:
     """All readable records, and whether anything else was found."""
     try:
         document = json.loads(text)
@@ -120,7 +130,7 @@ def _parsed(text: str) -> tuple[dict[str, SavedSetting], bool]:
         if record is None:
             damaged = True
         else:
-            records[record.uuid] = record
+            records[record.key] = record
     return records, damaged
 
 
@@ -134,32 +144,57 @@ def _salvaged_rows(text: str) -> list[object]:
     return rows
 
 
+def _row(record: SavedSetting) -> dict[str, object]:
+    """A record as it stands in the file, where every number says its unit; null is a clock without a lock."""
+    previous, bound, safe = _NAMES[record.lever]
+    return {
+        "uuid": record.uuid,
+        "lever": record.lever.value,
+        previous: None if math.isinf(record.previous) else record.previous,
+        bound: None if math.isinf(record.bound) else record.bound,
+        safe: record.safe,
+        "kind": record.kind.value,
+        "lease_id": record.lease_id,
+        "boot_id": record.boot_id,
+        "job_id": record.job_id,
+    }
+
+
+_NAMES = {
+    Lever.POWER_CAP: ("previous_watts", "cap_watts", "safe_watts"),
+    Lever.CLOCK_LOCK: ("previous_hertz", "lock_hertz", "safe_hertz"),
+}
+_MOST = {Lever.POWER_CAP: 1e6, Lever.CLOCK_LOCK: 1e11}
+
+
 def _record(row: object) -> SavedSetting | None:
     """A record if the row names a GPU and a usable previous setting; the rest may be missing."""
     if not isinstance(row, dict):
         return None
-    uuid, previous_watts = row.get("uuid"), _watts(row.get("previous_watts"))
-    if not isinstance(uuid, str) or not uuid or previous_watts is None:
+    uuid = row.get("uuid")
+    lever = Lever.CLOCK_LOCK if row.get("lever") == Lever.CLOCK_LOCK else Lever.POWER_CAP
+    names = _NAMES[lever]
+    previous = _bound(row.get(names[0]), lever)
+    if previous is None and lever is Lever.CLOCK_LOCK and row.get(names[0], 0) is None:
+        previous = math.inf
+    if not isinstance(uuid, str) or not uuid or previous is None:
         return None
-    cap_watts = _watts(row.get("cap_watts"))
+    bound = _bound(row.get(names[1]), lever)
     return SavedSetting(
         uuid=uuid,
-        previous_watts=previous_watts,
-        cap_watts=previous_watts if cap_watts is None else cap_watts,
+        lever=lever,
+        previous=previous,
+        bound=previous if bound is None else bound,
         kind=LimitKind.SAFETY if row.get("kind") == LimitKind.SAFETY else LimitKind.ECONOMIC,
         lease_id=str(row.get("lease_id") or "unknown"),
         boot_id=str(row.get("boot_id") or ""),
-        safe_watts=_watts(row.get("safe_watts")),
+        safe=_bound(row.get(names[2]), lever),
         job_id=None if row.get("job_id") is None else str(row["job_id"]),
     )
 
 
-def _watts(value: object) -> float | None:
-    if (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and 0 < value < 1e6
-        and math.isfinite(value)
-    ):
+def _bound(value: object, lever: Lever) -> float | None:
+    """A number that can be a bound, else None."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _MOST[lever]:
         return float(value)
     return None

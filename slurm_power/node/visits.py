@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from slurm_power import clock
 from slurm_power.model.reading import GpuReading
-from slurm_power.node.leases import CapLeases
+from slurm_power.node.leases import Leases
 from slurm_power.node.orders import LeaseEvent
 from slurm_power.ports import DeviceError, Gpus
 
@@ -36,7 +36,7 @@ Found: TypeAlias = Visit | Survey
 class Visitor:
     """Visits GPUs for the workers, and opens the driver when it is not open yet."""
 
-    def __init__(self, gpus: Gpus, leases: CapLeases) -> None:
+    def __init__(self, gpus: Gpus, leases: Leases) -> None:
         self._gpus = gpus
         self._leases = leases
         self._open = False

@@ -20,10 +20,10 @@ from slurm_power.model.site import LimitKind
 LEASE = Lease(
     lease_id="L",
     uuid="GPU-a",
-    cap_watts=400.0,
+    bound=400.0,
     kind=LimitKind.ECONOMIC,
     expires_at_seconds=10.0,
-    previous_watts=650.0,
+    previous=650.0,
     state=LeaseState.SAVED,
     reason="peak",
 )
@@ -45,14 +45,12 @@ def test_a_time_to_live_is_half_open() -> None:
     ],
 )
 def test_a_renewal_writes_only_what_is_new(state: LeaseState, cap_watts: float, expected: LeaseState) -> None:
-    renewed = granted(
-        replace(LEASE, state=state), cap_watts=cap_watts, expires_at_seconds=20.0, reason="still"
-    )
-    assert (renewed.state, renewed.previous_watts, renewed.expires_at_seconds) == (expected, 650.0, 20.0)
+    renewed = granted(replace(LEASE, state=state), bound=cap_watts, expires_at_seconds=20.0, reason="still")
+    assert (renewed.state, renewed.previous, renewed.expires_at_seconds) == (expected, 650.0, 20.0)
 
 
 def test_a_cap_never_lifts_a_gpu() -> None:
-    assert granted(LEASE, cap_watts=700.0, expires_at_seconds=20.0, reason="").cap_watts == 650.0
+    assert granted(LEASE, bound=700.0, expires_at_seconds=20.0, reason="").bound == 650.0
 
 
 @pytest.mark.parametrize(
@@ -73,9 +71,7 @@ def test_a_cap_never_lifts_a_gpu() -> None:
 def test_a_read_back_is_judged(
     state: LeaseState, requested_watts: float, enforced_watts: float, expected: LeaseState, drift: int
 ) -> None:
-    judged = read_back(
-        replace(LEASE, state=state), requested_watts=requested_watts, enforced_watts=enforced_watts
-    )
+    judged = read_back(replace(LEASE, state=state), requested=requested_watts, enforced=enforced_watts)
     assert (judged.state, judged.drift_count) == (expected, drift)
     assert judged.settled == (expected in (LeaseState.VERIFIED, LeaseState.SAFE))
 
@@ -93,8 +89,8 @@ def test_a_read_back_is_judged(
 def test_an_end_goes_where_its_kind_says(
     kind: LimitKind, safe_watts: float | None, controller_lost: bool, target_watts: float
 ) -> None:
-    lease = ended(replace(LEASE, kind=kind, safe_watts=safe_watts), controller_lost=controller_lost)
-    assert (lease.state, lease.cap_watts) == (LeaseState.RESTORING, target_watts)
+    lease = ended(replace(LEASE, kind=kind, safe=safe_watts), controller_lost=controller_lost)
+    assert (lease.state, lease.bound) == (LeaseState.RESTORING, target_watts)
     assert lease.expires_at_seconds == math.inf
     after = after_restoring(lease)
     assert (after is None) == (target_watts == 650.0)

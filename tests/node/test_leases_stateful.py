@@ -1,5 +1,6 @@
 """Every way of failing, in any order: no path leaks a cap, and a capped GPU always has its record on disk."""
 
+import math
 import shutil
 import tempfile
 from contextlib import suppress
@@ -9,16 +10,17 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from slurm_power.model.lease import LeaseState
+from slurm_power.model.lease import LeaseKey, LeaseState, Lever
 from slurm_power.model.site import LimitKind
-from slurm_power.node.leases import CapLeases
-from slurm_power.node.orders import CapOrder
+from slurm_power.node.leases import Leases
+from slurm_power.node.orders import GrantOrder
 from slurm_power.node.saved_settings import SavedSetting, SavedSettings
 from tests.fakes import FakeGpus, KilledError
 
 UUIDS = ("GPU-a", "GPU-b", "GPU-c")
 SAFE_WATTS = 350.0
 uuids = st.sampled_from(UUIDS)
+locks = st.sampled_from([6e8, 9e8, 1.2e9])
 caps = st.sampled_from([100.0, 250.0, 350.0, 400.5, 650.0, 700.0, 900.0])
 
 
@@ -37,30 +39,50 @@ class LeaseMachine(RuleBasedStateMachine):
     def restart(self) -> None:
         """A new process: it knows only what is on disk."""
         self.repair_disk()
-        self.leases = CapLeases(
-            self.gpus, SavedSettings(self.folder), boot_id="boot", safe_cap_watts=SAFE_WATTS
-        )
+        self.leases = Leases(self.gpus, SavedSettings(self.folder), boot_id="boot", safe_cap_watts=SAFE_WATTS)
         self.leases.recover()
 
     def repair_disk(self) -> None:
         if self.away.exists():
             self.away.rename(self.folder)
 
-    def on_disk(self) -> dict[str, SavedSetting]:
+    def on_disk(self) -> dict[LeaseKey, SavedSetting]:
         return dict(SavedSettings(self.away if self.away.exists() else self.folder).load())
 
     @rule(uuid=uuids, cap=caps, kind=st.sampled_from(LimitKind), ttl=st.sampled_from([1.0, 5.0, 100.0]))
     def grant(self, uuid: str, cap: float, kind: LimitKind, ttl: float) -> None:
-        order = CapOrder(
+        order = GrantOrder(
             lease_id=f"L{cap}",
             uuid=uuid,
-            cap_watts=cap,
+            bound=cap,
             expires_at_seconds=self.now + ttl,
             kind=kind,
             job_id="7",
             reason="test",
         )
         self.leases.order(order)
+
+    @rule(uuid=uuids, lock=locks, ttl=st.sampled_from([1.0, 5.0, 100.0]))
+    def grant_lock(self, uuid: str, lock: float, ttl: float) -> None:
+        order = GrantOrder(
+            lease_id=f"L{lock}",
+            uuid=uuid,
+            lever=Lever.CLOCK_LOCK,
+            bound=lock,
+            expires_at_seconds=self.now + ttl,
+            kind=LimitKind.ECONOMIC,
+            job_id="7",
+            reason="test",
+        )
+        self.leases.order(order)
+
+    @rule(lock=locks)
+    def release_lock(self, lock: float) -> None:
+        self.leases.release([f"L{lock}"], "test")
+
+    @rule(uuid=uuids, busy=st.booleans())
+    def work(self, uuid: str, busy: bool) -> None:
+        self.gpus.gpus[uuid].busy = busy
 
     @rule(cap=caps)
     def release(self, cap: float) -> None:
@@ -122,7 +144,7 @@ class LeaseMachine(RuleBasedStateMachine):
         gpu = self.gpus.gpus[uuid]
         gpu.requested_watts = watts
         gpu.reads_until_settled = 0
-        if uuid not in self.on_disk():
+        if LeaseKey(uuid, Lever.POWER_CAP) not in self.on_disk():
             self.baseline[uuid] = watts
 
     @precondition(lambda self: not self.away.exists())
@@ -138,14 +160,19 @@ class LeaseMachine(RuleBasedStateMachine):
     def what_is_not_recorded_is_not_ours(self) -> None:
         records = self.on_disk()
         for uuid, gpu in self.gpus.gpus.items():
-            if uuid in records:
-                assert records[uuid].previous_watts == self.baseline[uuid], uuid
+            cap, lock = LeaseKey(uuid, Lever.POWER_CAP), LeaseKey(uuid, Lever.CLOCK_LOCK)
+            if cap in records:
+                assert records[cap].previous == self.baseline[uuid], uuid
             else:
                 assert gpu.requested_watts == self.baseline[uuid], uuid
+            if lock in records:
+                assert records[lock].previous == math.inf, uuid
+            else:
+                assert gpu.lock_hertz is None, uuid
 
     @invariant()
     def no_lease_without_a_record(self) -> None:
-        assert {lease.uuid for lease in self.leases.leases()} <= set(self.on_disk())
+        assert {lease.key for lease in self.leases.leases()} <= set(self.on_disk())
 
     def teardown(self) -> None:
         try:
@@ -166,6 +193,7 @@ class LeaseMachine(RuleBasedStateMachine):
                 self.leases.tick(self.now)
             assert self.leases.leases() == ()
             assert self.on_disk() == {}
+            assert all(gpu.lock_hertz is None for gpu in self.gpus.gpus.values())
             assert {uuid: gpu.requested_watts for uuid, gpu in self.gpus.gpus.items()} == self.baseline
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)

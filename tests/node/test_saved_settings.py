@@ -1,5 +1,7 @@
 """The save file: whole or salvaged, never lost."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,19 +9,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slurm_power.model.lease import LeaseKey, Lever
 from slurm_power.model.site import LimitKind
 from slurm_power.node.saved_settings import SavedSetting, SavedSettings, this_boot
+
+
+def cap_of(uuid: str) -> LeaseKey:
+    return LeaseKey(uuid, Lever.POWER_CAP)
+
+
+def uuids_of(found: Iterable[LeaseKey]) -> list[str]:
+    return [key.uuid for key in found]
 
 
 def setting(uuid: str, previous_watts: float = 700.0) -> SavedSetting:
     return SavedSetting(
         uuid=uuid,
-        previous_watts=previous_watts,
-        cap_watts=400.0,
+        previous=previous_watts,
+        bound=400.0,
         kind=LimitKind.SAFETY,
         lease_id="L",
         boot_id=this_boot(),
-        safe_watts=350.0,
+        safe=350.0,
         job_id="7",
     )
 
@@ -27,13 +38,25 @@ def setting(uuid: str, previous_watts: float = 700.0) -> SavedSetting:
 def test_what_was_put_is_read_back_by_another(tmp_path: Path) -> None:
     saved = SavedSettings(tmp_path)
     assert saved.load() == {}
-    records = {uuid: setting(uuid, 700.0 - number) for number, uuid in enumerate(("a", "b", "c"))}
+    records = {cap_of(uuid): setting(uuid, 700.0 - number) for number, uuid in enumerate(("a", "b", "c"))}
     for record in records.values():
         saved.put(record)
     assert SavedSettings(tmp_path).load() == records == saved.records()
-    saved.drop("b")
-    saved.drop("unknown")
-    assert set(SavedSettings(tmp_path).load()) == {"a", "c"}
+    saved.drop(cap_of("b"))
+    saved.drop(cap_of("unknown"))
+    assert uuids_of(SavedSettings(tmp_path).load()) == ["a", "c"]
+
+
+@pytest.mark.parametrize("previous_hertz", [math.inf, 1.2e9])
+def test_a_cap_and_a_clock_lock_of_one_gpu_have_a_record_each(tmp_path: Path, previous_hertz: float) -> None:
+    saved = SavedSettings(tmp_path)
+    lock = replace(setting("a"), lever=Lever.CLOCK_LOCK, previous=previous_hertz, bound=9e8, safe=None)
+    saved.put(setting("a"))
+    saved.put(lock)
+    assert SavedSettings(tmp_path).load() == {cap_of("a"): setting("a"), lock.key: lock}
+    assert '"lock_hertz": 900000000.0' in saved.file.read_text()
+    saved.drop(cap_of("a"))
+    assert SavedSettings(tmp_path).load() == {lock.key: lock}
 
 
 def test_putting_the_same_again_writes_nothing(tmp_path: Path) -> None:
@@ -55,8 +78,8 @@ def test_a_torn_file_gives_all_whole_lines(tmp_path_factory: pytest.TempPathFact
     saved.file.write_text(torn)
     whole = sum(1 for line in text.splitlines()[1:4] if f"{line.rstrip(',')}" in torn)
     found = SavedSettings(folder).load()
-    assert list(found) == ["a", "b", "c"][:whole]
-    assert all(record == setting(uuid) for uuid, record in found.items())
+    assert uuids_of(found) == ["a", "b", "c"][:whole]
+    assert all(record == setting(key.uuid) for key, record in found.items())
     if 0 < keep < len(text) - 1:
         assert saved.file.with_suffix(".corrupt").read_text() == torn
 
@@ -71,6 +94,7 @@ def test_a_torn_file_gives_all_whole_lines(tmp_path_factory: pytest.TempPathFact
         ('{"records": [{"uuid": "a", "previous_watts": NaN}, {"uuid": "b", "previous_watts": 500}]}', ["b"]),
         ('{"records": [{"uuid": "a", "previous_watts": true}]}', []),
         ('{"records": [{"uuid": "a", "previous_watts": -5}]}', []),
+        ('{"records": [{"uuid": "a", "lever": "clock_lock", "lock_hertz": 9e8}]}', []),
     ],
 )
 def test_a_damaged_file_is_kept_aside_and_its_sound_records_used(
@@ -78,15 +102,15 @@ def test_a_damaged_file_is_kept_aside_and_its_sound_records_used(
 ) -> None:
     saved = SavedSettings(tmp_path)
     saved.file.write_text(text)
-    assert list(saved.load()) == uuids
+    assert uuids_of(saved.load()) == uuids
     assert saved.file.with_suffix(".corrupt").read_text() == text
 
 
 def test_a_record_without_its_extras_is_used(tmp_path: Path) -> None:
     saved = SavedSettings(tmp_path)
     saved.file.write_text('{"records": [{"uuid": "a", "previous_watts": 500}]}')
-    record = saved.load()["a"]
-    assert (record.previous_watts, record.cap_watts, record.kind) == (500.0, 500.0, LimitKind.ECONOMIC)
+    record = saved.load()[cap_of("a")]
+    assert (record.previous, record.bound, record.kind) == (500.0, 500.0, LimitKind.ECONOMIC)
     assert not saved.file.with_suffix(".corrupt").exists()
 
 
@@ -97,10 +121,10 @@ def test_a_disk_that_takes_nothing_changes_nothing(tmp_path: Path) -> None:
     saved.put(setting("a"))
     folder.rename(tmp_path / "away")
     with pytest.raises(OSError, match="No such file"):
-        saved.put(replace(setting("a"), cap_watts=300.0))
+        saved.put(replace(setting("a"), bound=300.0))
     with pytest.raises(OSError, match="No such file"):
-        saved.drop("a")
-    assert saved.records() == {"a": setting("a")}
+        saved.drop(cap_of("a"))
+    assert saved.records() == {cap_of("a"): setting("a")}
 
 
 def test_an_unreadable_file_is_no_empty_file(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ def left(bench: NodeBench, monkeypatch: pytest.MonkeyPatch) -> NodeBench:
 def record(uuid: str, kind: LimitKind, boot_id: str | None = None) -> SavedSetting:
     return SavedSetting(
         uuid=uuid,
-        previous_watts=612.5,
-        cap_watts=300.0,
+        previous=612.5,
+        bound=300.0,
         kind=kind,
         lease_id="L",
         boot_id=this_boot() if boot_id is None else boot_id,
@@ -43,7 +43,7 @@ def record(uuid: str, kind: LimitKind, boot_id: str | None = None) -> SavedSetti
 
 
 def records(bench: NodeBench) -> set[str]:
-    return set(SavedSettings(bench.state).load())
+    return {key.uuid for key in SavedSettings(bench.state).load()}
 
 
 def test_each_kind_goes_where_it_has_to(left: NodeBench) -> None:
