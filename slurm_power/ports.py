@@ -1,12 +1,16 @@
 """The smallest interfaces that are true of hardware and services: edges implement them, core sees none."""
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
-from typing import Protocol
+from __future__ import annotations
 
-from slurm_power.model.job import Job
-from slurm_power.model.ledger import LedgerEntry
-from slurm_power.model.reading import CapReading, EssReading, GpuReading
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:  # the root part of the node daemon comes by here, and stays small
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from slurm_power.model.job import Job
+    from slurm_power.model.ledger import LedgerEntry
+    from slurm_power.model.reading import CapReading, EssReading, GpuReading
 
 
 class DeviceError(Exception):

@@ -52,6 +52,7 @@ class Levers:
     setpoints: Mapping[str, float]
     events: tuple[LimitEvent, ...]
     held_before_seconds: Mapping[str, float] = field(default_factory=dict)
+    yielded_nodes: frozenset[str] = frozenset()
 
 
 class SiteTelemetry:
@@ -205,6 +206,7 @@ class SiteTelemetry:
             held_before_seconds=levers.held_before_seconds,
             setpoints=levers.setpoints,
             events=levers.events,
+            yielded_nodes=levers.yielded_nodes,
             lasting_watts={
                 name: min(meter.watts, meter.before_watts)
                 for name, meter in self._meters.items()

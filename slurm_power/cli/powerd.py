@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 from slurm_power.config.node import NodeConfig, load_node
 from slurm_power.config.problems import ConfigError
 from slurm_power.devices import driver
-from slurm_power.node.daemon import Daemon
 from slurm_power.node.guardian import LockedError, lock_node
 from slurm_power.node.leftovers import restore
 
@@ -41,7 +41,19 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="with no powerd running: give every GPU back the limit it had before, safety caps too, and end",
     )
+    action.add_argument(
+        "--restore-leases",
+        action="store_true",
+        help="the same as powerd does at its end (for ExecStopPost): safety caps rest at safe_cap_watts",
+    )
+    # Only the keeper says this: the two sockets that the other half of powerd works on.
+    command.add_argument("--front", type=_descriptors, help=argparse.SUPPRESS)
     return command
+
+
+def _descriptors(text: str) -> tuple[int, int]:
+    channel, listener = map(int, text.split(","))
+    return channel, listener
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,22 +71,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         level=config.log_level, format="%(asctime)s powerd %(levelname)s %(message)s", stream=sys.stderr
     )
     try:
-        if options.restore:
-            return _restore(config)
-        return Daemon(config, driver("nvml")()).run()
+        if options.restore or options.restore_leases:
+            return _restore(config, entirely=options.restore)
+        if options.front is not None:
+            return _front(config, options.front)
+        return _keeper(config, ["--config", str(options.config), "--node", config.node])
     except (LockedError, OSError) as error:
         logging.getLogger("powerd").error("%s", error)
         return 1
 
 
-def _restore(config: NodeConfig) -> int:
-    """Bring everything home, safety caps too; tries for half a minute."""
+def _front(config: NodeConfig, descriptors: tuple[int, int]) -> int:
+    from slurm_power.node.daemon import Daemon  # noqa: PLC0415 - neither half pays for the other's modules
+
+    channel, listener = (socket.socket(fileno=number) for number in descriptors)
+    return Daemon(config, driver("nvml")(), channel, listener).run()
+
+
+def _keeper(config: NodeConfig, words: list[str]) -> int:
+    from slurm_power.node.keeper import Keeper  # noqa: PLC0415 - as above
+
+    return Keeper(config, driver("nvml")(), [sys.executable, "-m", "slurm_power.cli.powerd", *words]).run()
+
+
+def _restore(config: NodeConfig, *, entirely: bool) -> int:
+    """Bring everything home, ``entirely`` with the safety caps; tries for half a minute, or five seconds."""
+    config.state_directory.mkdir(mode=0o711, parents=True, exist_ok=True)
     lock_node(config.state_directory)
-    rounds = iter(range(100))
+    rounds = iter(range(100 if entirely else 20))
     done = restore(
         str(config.state_directory),
         config.safe_cap_watts,
-        entirely=True,
+        entirely=entirely,
         go_on=lambda: next(rounds, None) is not None,
     )
     print("every GPU has its own power limit" if done else "some GPUs are not restored", file=sys.stderr)

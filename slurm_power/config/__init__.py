@@ -1,9 +1,13 @@
 """Configuration files into checked, frozen values; every problem is reported at once, each with its path."""
 
-from slurm_power.config.devices import ApcPdu, DeviceConfig, SunspecMeter, SunspecPcs
-from slurm_power.config.node import NodeConfig, load_node
-from slurm_power.config.problems import ConfigError
-from slurm_power.config.site import ControllerConfig, SiteConfig, load_site
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slurm_power.config.devices import ApcPdu, DeviceConfig, SunspecMeter, SunspecPcs
+    from slurm_power.config.node import NodeConfig, load_node
+    from slurm_power.config.problems import ConfigError
+    from slurm_power.config.site import ControllerConfig, SiteConfig, load_site
 
 __all__ = [
     "ApcPdu",
@@ -17,3 +21,15 @@ __all__ = [
     "load_node",
     "load_site",
 ]
+
+_MODULES = ("node", "problems", "devices", "site")
+
+
+def __getattr__(name: str) -> Any:
+    """Find a name when it is asked for: a node never loads what describes a site."""
+    if name in __all__:
+        for module in _MODULES:
+            found = getattr(import_module(f"{__name__}.{module}"), name, None)
+            if found is not None:
+                return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

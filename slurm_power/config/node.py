@@ -1,5 +1,6 @@
 """node.toml: what the node daemon needs to know. One file serves all nodes: ``%n`` is the node's name."""
 
+import pwd
 import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ class NodeConfig:
     ``controller_uid`` is who powerctld runs as: a welcome from anybody else is refused.
     ``safe_cap_watts`` is the static cap per GPU that *safety* leases fall to when the controller is lost.
     ``standing_lock_hertz`` is the clock lock that the site itself sets at boot, which no driver can tell.
+    ``user`` is whom the part of powerd with the sockets runs as, None for root.
     """
 
     node: str
@@ -28,6 +30,7 @@ class NodeConfig:
     sample_seconds: float = 1.0
     safe_cap_watts: float | None = None
     standing_lock_hertz: float | None = None
+    user: str | None = None
     log_level: str = "INFO"
 
 
@@ -50,6 +53,10 @@ def load_node(file: Path, node: str | None = None) -> NodeConfig:
                 f"standing_lock_hertz: {config.standing_lock_hertz:g} is no clock (1e8 to 1e10 Hz);"
                 " is it in MHz?"
             )
+        if config.user is not None and not _exists(config.user):
+            problems.append(
+                f"user: there is no {config.user!r} here; make one: useradd --system {config.user}"
+            )
         if config.log_level not in LOG_LEVELS:
             problems.append(f"log_level: {config.log_level!r} is not one of {', '.join(LOG_LEVELS)}")
     if config is None or problems:
@@ -59,6 +66,14 @@ def load_node(file: Path, node: str | None = None) -> NodeConfig:
         socket=Path(str(config.socket).replace("%n", name)),
         state_directory=Path(str(config.state_directory).replace("%n", name)),
     )
+
+
+def _exists(user: str) -> bool:
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
 
 
 def split_address(address: str, path: str, problems: list[str]) -> tuple[str, int]:

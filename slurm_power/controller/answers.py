@@ -22,6 +22,7 @@ _MOST_CHECKED = 1000
 _MOST_NUMBER = 1e12
 _LONGEST_LOOK_SECONDS = 100 * 366 * 86_400.0
 _LONGEST_EVENT_SECONDS = 366 * 86_400.0
+_LONGEST_YIELD_SECONDS = 7 * 86_400.0
 
 
 def answer(controller: "Controller", request: Message, caller: Caller) -> Message:
@@ -36,9 +37,11 @@ def answer(controller: "Controller", request: Message, caller: Caller) -> Messag
         case "cancel_event":
             _need_operator(caller, "cancel an event")
             event_id = str(request.get("event_id"))
-            if not controller.cancel_event(event_id, caller.user):
+            if not controller.operators.cancel_event(event_id, caller.user):
                 raise RefusedError(f"there is no event {event_id}")
             return {}
+        case "yield":
+            return yield_node(controller, request, caller)
         case "control":
             if caller.uid != 0:
                 raise RefusedError("only root may switch the control on or off")
@@ -48,7 +51,7 @@ def answer(controller: "Controller", request: Message, caller: Caller) -> Messag
             return {"mode": controller.mode}
         case other:
             raise RefusedError(
-                f"unknown request {other!r}; known: status, ledger, event, cancel_event, control"
+                f"unknown request {other!r}; known: status, ledger, event, cancel_event, yield, control"
             )
 
 
@@ -85,6 +88,15 @@ def status(controller: "Controller", caller: Caller) -> Message:
                 "gpu_watts": sum(gpu.power_watts for gpu in node.gpus.values()),
             }
             for node in snapshot.nodes.values()
+        ],
+        "yields": [
+            {
+                "node": record.node,
+                "ends_in_seconds": (record.ends_at - snapshot.at).total_seconds(),
+                "who": record.who,
+                "reason": record.reason,
+            }
+            for record in controller.levers.yields.values()
         ],
         "jobs": [_job(controller, snapshot, job, loads.get(job_id)) for job_id, job in seen.items()],
         "leases": [
@@ -224,7 +236,7 @@ def add_event(controller: "Controller", request: Message, caller: Caller) -> Mes
         problems.append("reason: holds half a character, which cannot be stored")
     if problems or circuit is None or limit_watts is None or duration_seconds is None:
         raise RefusedError("; ".join(problems))
-    event_id = controller.add_event(
+    event_id = controller.operators.add_event(
         circuit=circuit.name,
         limit_watts=limit_watts,
         start_seconds=start_seconds,
@@ -233,6 +245,25 @@ def add_event(controller: "Controller", request: Message, caller: Caller) -> Mes
         who=caller.user,
     )
     return {"event_id": event_id}
+
+
+def yield_node(controller: "Controller", request: Message, caller: Caller) -> Message:
+    """Leave a node to its administrator for a while, or take it back; all problems are said at once."""
+    _need_operator(caller, "yield a node")
+    problems = []
+    node = str(request.get("node"))
+    if node not in controller.config.site.nodes():
+        problems.append(f"node: {node!r} is on no circuit of site.toml")
+    seconds = _number(request, "seconds")
+    if seconds is None or not 0.0 <= seconds <= _LONGEST_YIELD_SECONDS:
+        problems.append("seconds: a node is yielded for a time; give seconds up to a week, 0 takes it back")
+    reason = str(request.get("reason") or "").strip()
+    if not reason or any("\ud800" <= letter <= "\udfff" for letter in reason):
+        problems.append("reason: missing or no text; it is what users will read")
+    if problems or seconds is None:
+        raise RefusedError("; ".join(problems))
+    controller.operators.yield_node(node=node, seconds=seconds, reason=reason, who=caller.user)
+    return {}
 
 
 def _number(request: Message, key: str) -> float | None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from slurm_power import clock
@@ -14,6 +14,7 @@ from slurm_power.controller.answers import answer
 from slurm_power.controller.levers import LeverState
 from slurm_power.controller.node_desk import NodeDesk
 from slurm_power.controller.nodes import NodeLinks
+from slurm_power.controller.operators import OperatorDesk
 from slurm_power.controller.pollers import poll_meter, poll_scheduler, poll_storage
 from slurm_power.controller.probe import close_drivers
 from slurm_power.controller.recorder import Recorder
@@ -100,6 +101,9 @@ class Controller:
             ess_lease_seconds={name: ess.lease_seconds for name, ess in config.site.ess.items()},
             scheduler=scheduler,
             cap_lease_seconds=config.controller.cap_lease_seconds,
+        )
+        self.operators = OperatorDesk(
+            self.levers, note=self._note, send=self._links.send, wake=self._wake.set
         )
         self._users = UserSocket(
             config.controller.socket, lambda request, caller: answer(self, request, caller)
@@ -233,6 +237,8 @@ class Controller:
             self.levers.follow({job_id: job.state for job_id, job in jobs.items()}, at)
         for event in self.levers.expire(at):
             self._note("controller", "event over", f"circuit:{event.circuit}", event.reason)
+        for record in self.levers.expire_yields(at):
+            self._note("controller", "yield over", f"node:{record.node}", record.reason)
 
     def _record(
         self, snapshot: Snapshot, jobs: Mapping[str, Job], outcomes: list[Outcome], now_seconds: float
@@ -316,60 +322,12 @@ class Controller:
     def _node_changed(self, node: str, connected: bool) -> None:
         if connected:
             self._note("controller", "node up", f"node:{node}", "its daemon has connected")
+            self.operators.tell_yield(node)
         elif not self._stopping.is_set():
             self._note(
                 "controller", "node lost", f"node:{node}", "its daemon has hung up; its leases run out"
             )
         self._wake.set()
-
-    def add_event(
-        self,
-        *,
-        circuit: str,
-        limit_watts: float,
-        start_seconds: float,
-        duration_seconds: float,
-        reason: str,
-        who: str,
-    ) -> str:
-        """Lower a circuit's limit from ``start_seconds`` from now on, for a while; returns the event's id."""
-        starts_at = clock.now() + timedelta(seconds=start_seconds)
-        event_id = self.levers.add_event(
-            circuit=circuit,
-            limit_watts=limit_watts,
-            starts_at=starts_at,
-            ends_at=starts_at + timedelta(seconds=duration_seconds),
-            reason=reason,
-        )
-        self._note(
-            f"operator:{who}",
-            "event",
-            f"circuit:{circuit}",
-            reason,
-            details={
-                "event_id": event_id,
-                "limit_watts": limit_watts,
-                "start_seconds": start_seconds,
-                "duration_seconds": duration_seconds,
-            },
-        )
-        self._wake.set()
-        return event_id
-
-    def cancel_event(self, event_id: str, who: str) -> bool:
-        """Drop an event; False if there is none of that id."""
-        event = self.levers.events.pop(event_id, None)
-        if event is None:
-            return False
-        self._note(
-            f"operator:{who}",
-            "event cancelled",
-            f"circuit:{event.circuit}",
-            event.reason,
-            details={"event_id": event_id},
-        )
-        self._wake.set()
-        return True
 
     def switch_control(self, *, enabled: bool, who: str) -> None:
         """Switch between moving levers and only looking; switching off gives every lever back."""

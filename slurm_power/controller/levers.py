@@ -57,6 +57,16 @@ class EventRecord:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class YieldRecord:
+    """A node left to its administrator for a while."""
+
+    node: str
+    ends_at: datetime
+    who: str
+    reason: str
+
+
 class LeverState:
     """The controller's own leases. Every change goes through here; ``to_json`` is what is kept on disk."""
 
@@ -66,6 +76,7 @@ class LeverState:
         self.held_before: dict[str, float] = {}
         self.setpoints: dict[str, float] = {}
         self.events: dict[str, EventRecord] = {}
+        self.yields: dict[str, YieldRecord] = {}
         self._event_count = 0
 
     def view(self, at: datetime) -> Levers:
@@ -91,6 +102,7 @@ class LeverState:
                 for job_id, hold in self.holds.items()
             },
             held_before_seconds=dict(self.held_before),
+            yielded_nodes=frozenset(self.yields),
             setpoints=dict(self.setpoints),
             events=tuple(
                 LimitEvent(
@@ -208,6 +220,13 @@ class LeverState:
             del self.events[event.event_id]
         return over
 
+    def expire_yields(self, at: datetime) -> list[YieldRecord]:
+        """Take back the nodes whose time is over; return what ended."""
+        over = [record for record in self.yields.values() if record.ends_at <= at]
+        for record in over:
+            del self.yields[record.node]
+        return over
+
     def to_json(self) -> dict[str, object]:
         """Everything that must survive a restart, with wall times."""
         return {
@@ -217,6 +236,7 @@ class LeverState:
             "setpoints": self.setpoints,
             "events": {event_id: _plain(asdict(event)) for event_id, event in self.events.items()},
             "event_count": self._event_count,
+            "yields": {node: _plain(asdict(record)) for node, record in self.yields.items()},
         }
 
     @classmethod
@@ -242,6 +262,9 @@ class LeverState:
         state.setpoints = dict(stored["setpoints"])
         state.events = {key: EventRecord(**_dated(event)) for key, event in stored["events"].items()}
         state._event_count = stored["event_count"]
+        state.yields = {
+            key: YieldRecord(**_dated(record)) for key, record in stored.get("yields", {}).items()
+        }
         return state
 
 

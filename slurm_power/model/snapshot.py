@@ -64,6 +64,7 @@ class Snapshot:
     connection (import plus what batteries fed in during the meter's interval, oldest first); ``setpoints``
     what each ESS has been asked for. ``lasting_watts`` is the lower of each circuit's last two readings.
     ``held_before_seconds`` is how long our holds that are over have kept a job waiting.
+    ``yielded_nodes`` are left to their administrator: no economic cap is taken there.
     ``jobs_age_seconds`` is None while the workload manager has never answered.
     """
 
@@ -80,6 +81,7 @@ class Snapshot:
     recent_load_watts: tuple[float, ...] = ()
     lasting_watts: Mapping[str, float] = field(default_factory=dict)
     events: tuple[LimitEvent, ...] = ()
+    yielded_nodes: frozenset[str] = frozenset()
     jobs_age_seconds: float | None = 0.0
 
     def limit_watts(self, circuit: str, lead_seconds: float = 0.0) -> float:

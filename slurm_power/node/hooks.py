@@ -1,14 +1,13 @@
 """Answers to the node's hooks and to its users."""
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from slurm_power import clock
 from slurm_power.model.lease import Lease
 from slurm_power.node.jobs import NodeJob, NodeJobs
-from slurm_power.node.leases import Leases
+from slurm_power.node.lease_mirror import LeaseMirror
 from slurm_power.node.orders import bound_named
 from slurm_power.node.requests import job_id_of, job_of_prolog
 from slurm_power.node.server import Client
@@ -39,7 +38,7 @@ class HookDesk:
         node_name: str,
         node: Node,
         jobs: NodeJobs,
-        leases: Leases,
+        leases: LeaseMirror,
         *,
         visit: Callable[[str], None],
         tell: Callable[[Message], None],
@@ -51,7 +50,7 @@ class HookDesk:
         self._visit = visit
         self._tell = tell
         self._epilogs: list[_Epilog] = []
-        self._privileged = {0, os.geteuid()}
+        self._privileged = {0}
         self.answer: Callable[[Client, Message], None] = lambda _client, _message: None
         self.controller_state: Callable[[], str] = lambda: "none configured"
 
@@ -84,13 +83,13 @@ class HookDesk:
         log.info("job %s of %s starts on GPUs %s", job.job_id, job.user, list(job.gpu_slots))
         for lease in self._leases.leases():
             if lease.uuid in registered.energy and lease.job_id not in (None, job.job_id):
-                self._release(str(lease.job_id), f"left over when job {job.job_id} started")
+                self._leases.release_job(str(lease.job_id), f"left over when job {job.job_id} started")
         for uuid in registered.gpus:
             self._visit(uuid)
         self._tell(registered.start_message())
 
     def _epilog(self, client: Client, job_id: str) -> None:
-        self._release(job_id, f"job {job_id} has ended")
+        self._leases.release_job(job_id, f"job {job_id} has ended")
         job = self._jobs.get(job_id)
         if job is None:
             self.answer(client, {"ok": True, "energy_joules": None})
@@ -102,10 +101,6 @@ class HookDesk:
             self._visit(uuid)
         if not epilog.waiting:
             self._finish(epilog)
-
-    def _release(self, job_id: str, reason: str) -> None:
-        for uuid in self._leases.release_job(job_id, reason):
-            self._visit(uuid)
 
     def visited(self, uuid: str) -> None:
         """A GPU has been read; whoever waited for that may go on."""

@@ -4,6 +4,7 @@ import json
 import logging
 import random
 import secrets
+import select
 import selectors
 import socket
 import threading
@@ -157,6 +158,14 @@ class ControllerLink:
             return
         self._outgoing += self._greeted.channel.seal(message)
         self._flush()
+
+    def drain(self, patience_seconds: float) -> None:
+        """Wait until everything is sent, for a while."""
+        deadline = clock.monotonic() + patience_seconds
+        while self._greeted is not None and self._outgoing and clock.monotonic() < deadline:
+            self._flush()
+            if self._greeted is not None:
+                select.select([], [self._greeted.connection], [], 0.05)
 
     def close(self) -> None:
         """Hang up for good."""

@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from slurm_power.model.lease import Lease, LeaseKey, Lever
 from slurm_power.model.site import LimitKind
-from slurm_power.wire import Message
+
+if TYPE_CHECKING:  # the keeper sends no messages, and does without what signs them
+    from slurm_power.wire import Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ class LeaseEvent:
     enforced: float | None = None
     detail: str = ""
 
-    def message(self) -> Message:
+    def message(self) -> "Message":
         """The event as the controller gets it."""
         power = self.lever is Lever.POWER_CAP
         return {
@@ -83,7 +85,7 @@ class LeaseEvent:
         }
 
 
-def bound_named(lever: Lever, bound: float) -> Message:
+def bound_named(lever: Lever, bound: float) -> "Message":
     """A bound under the name that says its unit; null is a clock without a lock."""
     return {_NAMES[lever]: None if math.isinf(bound) else bound}
 

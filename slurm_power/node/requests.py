@@ -5,11 +5,12 @@ from collections.abc import Collection
 
 from slurm_power.model.lease import Lever
 from slurm_power.model.site import LimitKind
+from slurm_power.node.frames import Grant
 from slurm_power.node.jobs import NodeJob
-from slurm_power.node.orders import GrantOrder
 from slurm_power.wire import Message, WireError
 
 MAX_TTL_SECONDS = 3600.0
+MAX_YIELD_SECONDS = 7 * 86_400.0
 MAX_TEXT = 200
 MAX_SLOTS = 64
 
@@ -38,23 +39,31 @@ def job_id_of(request: Message) -> str:
     return job_id
 
 
-def orders_of_grant(
-    message: Message, known: Collection[str], now_seconds: float
-) -> tuple[list[GrantOrder], list[str]]:
-    """The usable orders of a grant, and what is wrong with the others."""
+def grants_of(message: Message, known: Collection[str]) -> tuple[list[Grant], list[str]]:
+    """The usable grants of a message, and what is wrong with the others."""
     rows = message.get("leases")
     if not isinstance(rows, list):
         return [], ["leases: not a list"]
-    orders, problems = [], []
+    grants, problems = [], []
     for row in rows:
         try:
-            orders.append(_order(row, known, now_seconds))
+            grants.append(_grant(row, known))
         except WireError as error:
             problems.append(str(error))
-    return orders, problems
+    return grants, problems
 
 
-def _order(row: object, known: Collection[str], now_seconds: float) -> GrantOrder:
+def seconds_of_yield(message: Message) -> float:
+    """For how long a node is yielded, 0 for not any more; raises WireError."""
+    if message.get("seconds") == 0:
+        return 0.0
+    seconds = _positive(message, "seconds")
+    if seconds > MAX_YIELD_SECONDS:
+        raise WireError(f"seconds: a node is yielded for {MAX_YIELD_SECONDS:g} at most")
+    return seconds
+
+
+def _grant(row: object, known: Collection[str]) -> Grant:
     if not isinstance(row, dict):
         raise WireError("a lease is no object")
     lease_id, uuid = _text(row, "lease_id"), _text(row, "uuid")
@@ -69,12 +78,12 @@ def _order(row: object, known: Collection[str], now_seconds: float) -> GrantOrde
         kind = LimitKind(str(row.get("kind")))
     except ValueError:
         raise WireError(f"lease {lease_id}: kind is neither economic nor safety") from None
-    return GrantOrder(
+    return Grant(
         lease_id=lease_id,
         uuid=str(uuid),
         lever=lever,
         bound=bound,
-        expires_at_seconds=now_seconds + ttl_seconds,
+        ttl_seconds=ttl_seconds,
         kind=kind,
         job_id=_text(row, "job_id"),
         reason=_text(row, "reason") or "no reason given",

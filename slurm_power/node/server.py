@@ -7,7 +7,6 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from slurm_power import clock
 from slurm_power.wire import LineDecoder, Message, WireError, decode, encode
@@ -38,38 +37,27 @@ class HookServer:
     """Serve the socket from a selector's loop; ``handle`` answers a request, now or later, by ``answer``."""
 
     def __init__(
-        self, path: Path, selector: selectors.BaseSelector, handle: Callable[[Client, Message], None]
+        self,
+        listener: socket.socket,
+        selector: selectors.BaseSelector,
+        handle: Callable[[Client, Message], None],
     ) -> None:
-        self._path = path
+        self._listener = listener
         self._selector = selector
         self._handle = handle
         self._clients: set[Client] = set()
-        self._listener: socket.socket | None = None
 
     def open(self) -> None:
-        """Listen; a socket left behind by a daemon before us is replaced. Raises OSError."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._path.unlink(missing_ok=True)
-            listener.bind(str(self._path))
-            self._path.chmod(0o666)
-            listener.listen(128)
-            listener.setblocking(False)
-        except OSError:
-            listener.close()
-            raise
-        self._selector.register(listener, selectors.EVENT_READ, lambda _: self._accept(listener))
-        self._listener = listener
+        """Begin to accept callers."""
+        self._listener.setblocking(False)
+        self._selector.register(self._listener, selectors.EVENT_READ, lambda _: self._accept(self._listener))
 
     def close(self) -> None:
-        """Stop listening, drop all callers, remove the socket."""
+        """Accept nobody any more and drop all callers."""
         for client in list(self._clients):
             self._hang_up(client)
-        if self._listener is not None:
-            self._selector.unregister(self._listener)
-            self._listener.close()
-            self._listener = None
-            self._path.unlink(missing_ok=True)
+        self._selector.unregister(self._listener)
+        self._listener.close()
 
     def expire(self, now_seconds: float) -> None:
         """Hang up on callers that are too slow."""

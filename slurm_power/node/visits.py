@@ -1,12 +1,9 @@
-"""What the worker threads do with a GPU: step its lease, read it; and what they find on the whole node."""
+"""What the worker threads do with a GPU: read it; and what they find on the whole node."""
 
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from slurm_power import clock
 from slurm_power.model.reading import GpuReading
-from slurm_power.node.leases import Leases
-from slurm_power.node.orders import LeaseEvent
 from slurm_power.ports import DeviceError, Gpus
 
 # The name under which the whole node is visited, to see which GPUs there are.
@@ -15,9 +12,8 @@ SURVEY = ""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """One GPU, stepped and read."""
+    """One GPU, read."""
 
-    events: list[LeaseEvent]
     reading: GpuReading | None
     error: str
 
@@ -36,20 +32,18 @@ Found: TypeAlias = Visit | Survey
 class Visitor:
     """Visits GPUs for the workers, and opens the driver when it is not open yet."""
 
-    def __init__(self, gpus: Gpus, leases: Leases) -> None:
+    def __init__(self, gpus: Gpus) -> None:
         self._gpus = gpus
-        self._leases = leases
         self._open = False
 
     def visit(self, uuid: str) -> Found:
         """Do one visit; errors are part of what it returns."""
         if uuid == SURVEY:
             return self._survey()
-        events = self._leases.step(uuid, clock.monotonic())
         try:
-            return Visit(events=events, reading=self._gpus.read(uuid), error="")
+            return Visit(reading=self._gpus.read(uuid), error="")
         except DeviceError as error:
-            return Visit(events=events, reading=None, error=str(error))
+            return Visit(reading=None, error=str(error))
 
     def _survey(self) -> Survey:
         try:

@@ -118,7 +118,8 @@ class _Lowering:
             return 0.0
         group = []
         for load in self._loads:
-            if load.reachable and load.job.flex is flex and load.job.job_id in floors:
+            barred = load.yielded and demand.kind is LimitKind.ECONOMIC
+            if load.reachable and not barred and load.job.flex is flex and load.job.job_id in floors:
                 draw_watts, floor_watts = _draw_watts(load, self.targets), floors[load.job.job_id]
                 watts = (draw_watts - floor_watts) * load.circuit_weights.get(demand.circuit, 0.0)
                 if watts > 0.0:
@@ -205,6 +206,9 @@ def _raised(
     capped = [load for load in loads if load.cap_watts is not None and load.job.job_id not in targets]
     for load in sorted(capped, key=lambda load: load.job.flex.max_slowdown_ratio):
         lease = snapshot.caps[load.job.job_id]
+        if load.yielded and lease.kind is LimitKind.ECONOMIC:
+            actions.append(_lifted(load, lease.kind, "its node is yielded to the administrator"))
+            continue
         spare_watts = _spare_watts(load, room)
         owed_watts = min(
             _promised_watts(load, policy) - lease.cap_watts,
@@ -220,6 +224,12 @@ def _raised(
         done = cap_watts >= min(load.uncapped_watts, load.default_cap_watts)
         actions.append(_kept_or_raised(load, lease.kind, lease.cap_watts, None if done else cap_watts))
     return actions
+
+
+def _lifted(load: JobLoad, kind: LimitKind, reason: str) -> SetCap:
+    return SetCap(
+        job_id=load.job.job_id, cap_watts=None, kind=kind, reason=reason, saved_watts=0.0, slowdown_ratio=0.0
+    )
 
 
 def _spare_watts(load: JobLoad, room: Mapping[str, float]) -> float:

@@ -18,6 +18,7 @@ class JobLoad:
     ``uncapped_watts`` what the mean would be without our cap,
     ``coming_watts`` what is still expected on top while it starts (per GPU, host share included).
     ``reachable`` is False while no node reports its GPUs: such a job cannot be capped.
+    ``yielded`` is True where it runs on a node that takes no economic cap: a synchronous job is capped whole.
     """
 
     job: Job
@@ -30,6 +31,7 @@ class JobLoad:
     default_cap_watts: float
     min_cap_watts: float
     circuit_weights: dict[str, float]
+    yielded: bool = False
 
 
 def circuit_weights(snapshot: Snapshot, nodes: Iterable[tuple[str, int]]) -> dict[str, float]:
@@ -83,6 +85,7 @@ def _job_load(snapshot: Snapshot, job: Job, policy: Policy) -> JobLoad:
         default_cap_watts=default_cap_watts,
         min_cap_watts=max((gpu.min_cap_watts for gpu in gpus), default=0.0),
         circuit_weights=circuit_weights(snapshot, _gpu_counts(job)),
+        yielded=any(node in snapshot.yielded_nodes for node, _ in job.gpus_by_node),
     )
 
 

@@ -201,6 +201,27 @@ def test_odd_requests_get_a_refusal_and_change_nothing(folder: Path, request_lin
     tried(folder, check)
 
 
+@needs_root
+def test_only_operators_yield_a_node_and_it_has_an_end(folder: Path) -> None:
+    async def check(site: Site) -> None:
+        wanted = {"op": "yield", "node": "c1", "seconds": 60, "reason": "a benchmark"}
+        assert "may not" in (await site.ask(wanted, STRANGER))["error"]
+        wrong = (await site.ask({"op": "yield", "node": "c9", "seconds": 1e9}))["error"]
+        assert all(name in wrong for name in ("node:", "seconds:", "reason:"))
+        assert site.controller.levers.yields == {}
+        assert (await site.ask(wanted))["ok"]
+        (row,) = (await site.ask({"op": "status"}, STRANGER))["yields"]
+        assert (row["node"], row["reason"]) == ("c1", "a benchmark")
+        assert 50.0 < row["ends_in_seconds"] <= 60.0
+        assert site.controller.snapshot().yielded_nodes == {"c1"}
+        assert (await site.ask({**wanted, "seconds": 0}))["ok"]
+        assert (await site.ask({"op": "status"}))["yields"] == []
+        kinds = [entry["kind"] for entry in (await site.ask({"op": "ledger"}))["entries"]]
+        assert [kind for kind in kinds if "yield" in kind] == ["yield", "yield over"]
+
+    tried(folder, check)
+
+
 def test_a_long_look_back_is_a_look_at_everything(folder: Path) -> None:
     async def check(site: Site) -> None:
         answer = await site.ask({"op": "ledger", "since_seconds": 9e11})

@@ -195,6 +195,8 @@ class Bed:
         self.plant("base_load", watts=0)
         for event in self.glance()["events"]:
             self.lab.run(["slurm-power", "cancel-event", event["event_id"]])
+        for record in self.glance()["yields"]:
+            self.lab.run(["slurm-power", "yield", record["node"], "--end"])
         self.lab.run(["scancel", "--user=alice"])
         self.lab.run(["scancel", "--user=bob"])
         # A step whose job is cancelled while being launched may draw for seconds after Slurm has let go.

@@ -122,3 +122,21 @@ def test_without_control_nothing_is_touched(steady_file: object) -> None:
         assert {entry["kind"] for entry in bed.ledger(60)} & {"cap", "hold", "discharge"} == set()
     finally:
         started.down()
+
+
+def test_a_yielded_node_is_left_to_its_administrator(bed: Bed) -> None:
+    bed.plant("set_soc", soc_ratio=0.10)
+    job = bed.submit()
+    bed.run_full(job)
+    bed.announce(TIGHT_WATTS, 300)
+    bed.until(bed.capped, "caps", 5)
+    bed.lab.run(["slurm-power", "yield", "c1", "--for=2m", "--reason=a benchmark of its own"])
+    bed.until(bed.free, "the end of the caps", 5)
+    bed.plant("fault", target="gpu.c1.3", fault="foreign_limit", value=ADMIN_CAP_WATTS)
+    time.sleep(3.0)  # three rounds in which powerd could repair what is not its own
+    assert bed.caps("c1") == [ADMIN_CAP_WATTS if slot == 3 else OWN_CAP_WATTS for slot in range(8)]
+    bed.plant("fault", target="gpu.c1.3", fault="foreign_limit", value=OWN_CAP_WATTS)
+    bed.lab.run(["slurm-power", "yield", "c1", "--end"])
+    bed.until(bed.capped, "caps again", 8)
+    kinds = [entry["kind"] for entry in bed.ledger(60)]
+    assert kinds.index("yield") < kinds.index("yield over")

@@ -63,7 +63,7 @@ class NodeBench:
         (folder / "slurm-power.conf").write_text(f"node_socket={folder}/powerd.%n.sock\n")
         self.log = folder / "powerd.log"
         self._started: list[subprocess.Popen[bytes]] = []
-        self._watchdogs: set[int] = set()
+        self._helpers: set[int] = set()
 
     def start(self, *, wait: bool = True) -> subprocess.Popen[bytes]:
         """Start powerd, and wait until it has found the GPUs."""
@@ -88,11 +88,27 @@ class NodeBench:
 
     def watchdog(self, process: subprocess.Popen[bytes]) -> int | None:
         """The watchdog of a powerd, as the kernel lists it among its children."""
+        pid = self._child(process, "watchdog.py")
+        if pid is not None:
+            self._helpers.add(pid)
+        return pid
+
+    def front(self, process: subprocess.Popen[bytes]) -> int | None:
+        """The half of a powerd that has its sockets."""
+        pid = self._child(process, "--front=")
+        if pid is not None:
+            self._helpers.add(pid)
+        return pid
+
+    @staticmethod
+    def _child(process: subprocess.Popen[bytes], word: str) -> int | None:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         for pid in map(int, children):
-            if "watchdog.py" in Path(f"/proc/{pid}/cmdline").read_text():
-                self._watchdogs.add(pid)
-                return pid
+            try:
+                if word in Path(f"/proc/{pid}/cmdline").read_text():
+                    return pid
+            except OSError:  # it has ended meanwhile
+                continue
         return None
 
     def cap(self, slot: int) -> float:
@@ -112,9 +128,10 @@ class NodeBench:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
             process.wait()
-        for pid in self._watchdogs:
+        for pid in self._helpers:
             try:
-                if "watchdog.py" in Path(f"/proc/{pid}/cmdline").read_text():
+                words = Path(f"/proc/{pid}/cmdline").read_text()
+                if "watchdog.py" in words or "--front=" in words:
                     os.kill(pid, signal.SIGKILL)
             except (FileNotFoundError, ProcessLookupError):
                 continue

@@ -107,7 +107,7 @@ def test_jobs_survive_powerd_and_are_told_again(bench: NodeBench, controller: Fa
 
 
 def _jobs_file(bench: NodeBench) -> str:
-    file = bench.state / "jobs.json"
+    file = bench.state / "front" / "jobs.json"
     return file.read_text() if file.exists() else ""
 
 
@@ -119,10 +119,11 @@ def test_without_a_daemon_the_hooks_end_well(bench: NodeBench, name: str) -> Non
 
 @pytest.mark.parametrize("name", ["prolog", "epilog"])
 def test_a_stopped_daemon_costs_two_seconds_at_most(bench: NodeBench, name: str) -> None:
-    powerd = bench.start()
-    powerd.send_signal(signal.SIGSTOP)
+    front = bench.front(bench.start())
+    assert front is not None
+    os.kill(front, signal.SIGSTOP)
     assert_harmless(*hook(bench, name))
-    powerd.send_signal(signal.SIGCONT)
+    os.kill(front, signal.SIGCONT)
     assert bench.status()["ok"]
 
 
@@ -152,8 +153,9 @@ def test_a_mad_daemon_does_no_harm(bench: NodeBench, answer: bytes) -> None:
 
 
 def test_a_terminated_hook_exits_0(bench: NodeBench) -> None:
-    powerd = bench.start()
-    powerd.send_signal(signal.SIGSTOP)
+    front = bench.front(bench.start())
+    assert front is not None
+    os.kill(front, signal.SIGSTOP)
     process = subprocess.Popen(
         [str(HOOKS / "prolog")],
         env={"SLURM_CONF": f"{bench.folder}/slurm.conf", "SLURMD_NODENAME": "c1", "SLURM_JOB_ID": "1"},
@@ -167,7 +169,7 @@ def test_a_terminated_hook_exits_0(bench: NodeBench) -> None:
     )
     process.terminate()
     assert process.wait(5) == 0
-    powerd.send_signal(signal.SIGCONT)
+    os.kill(front, signal.SIGCONT)
 
 
 def test_both_hooks_are_one_program() -> None:

@@ -1,4 +1,4 @@
-"""``slurm-power event``, ``cancel-event`` and ``control``: what operators tell the controller."""
+"""``slurm-power event``, ``cancel-event``, ``yield`` and ``control``: what operators tell the controller."""
 
 from pathlib import Path
 
@@ -50,6 +50,38 @@ def cancel_event(event_id: str, socket_path: Path | None, as_json: bool) -> None
     """End event EVENT_ID now."""
     answer = ask({"op": "cancel_event", "event_id": event_id}, socket_path)
     _report(answer, f"event {event_id} is over", as_json=as_json)
+
+
+@click.command("yield")
+@click.argument("node")
+@click.option("--for", "duration_seconds", type=Duration(), help="How long: 30m, 2h, at most 7d.")
+@click.option("--end", is_flag=True, help="Take the node back now.")
+@click.option("--reason", help="Why, in words users will read.")
+@socket_option
+@json_option
+def yield_node(  # noqa: PLR0917 - click passes each option by its name
+    node: str,
+    duration_seconds: float | None,
+    end: bool,
+    reason: str | None,
+    socket_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Leave the GPUs of NODE to somebody else for a while.
+
+    Caps for a contract or an event end and none is set; limits that somebody else writes stay. Caps for a
+    breaker go on.
+    """
+    if end == (duration_seconds is not None):
+        raise click.UsageError("say how long with --for, or take the node back with --end")
+    if not end and not reason:
+        raise click.UsageError("say why with --reason; users will read it")
+    answer = ask(
+        {"op": "yield", "node": node, "seconds": duration_seconds or 0, "reason": reason or "taken back"},
+        socket_path,
+    )
+    text = "is taken back" if end else f"is yielded for {duration_text(duration_seconds)}"
+    _report(answer, f"{node} {text}", as_json=as_json)
 
 
 @click.command()

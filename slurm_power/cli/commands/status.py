@@ -28,6 +28,10 @@ def status(socket_path: Path | None, as_json: bool) -> None:
     if answer["ess"]:
         console.print(_storage(answer))
     console.print(_jobs(answer) if answer["jobs"] else "no jobs that you may see")
+    for record in answer.get("yields", []):
+        ends = duration_text(record["ends_in_seconds"])
+        text = f"node {record['node']} is yielded to {record['who']}, ends in {ends}: {record['reason']}"
+        console.print(text, style="yellow", highlight=False, markup=False)
     for event in answer["events"]:
         console.print(_event_text(event), style="yellow", highlight=False, markup=False)
     for shortfall in answer["shortfalls"]:

@@ -1,0 +1,101 @@
+"""What operators ask for: temporary limits, and nodes left to their administrators; all in the ledger."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Protocol
+
+from slurm_power import clock
+from slurm_power.controller.levers import LeverState, YieldRecord
+from slurm_power.wire import Message
+
+
+class Note(Protocol):
+    """Writes a ledger entry."""
+
+    def __call__(self, actor: str, kind: str, subject: str, reason: str, **more: Any) -> None:
+        """Write (actor, kind, subject, reason) and what else the entry has."""
+        ...
+
+
+class OperatorDesk:
+    """Changes the levers' limits for operators. ``wake`` has the next cycle run at once."""
+
+    def __init__(
+        self,
+        levers: LeverState,
+        *,
+        note: Note,
+        send: Callable[[str, Message], bool],
+        wake: Callable[[], None],
+    ) -> None:
+        self._levers = levers
+        self._note = note
+        self._send = send
+        self._wake = wake
+
+    def add_event(
+        self,
+        *,
+        circuit: str,
+        limit_watts: float,
+        start_seconds: float,
+        duration_seconds: float,
+        reason: str,
+        who: str,
+    ) -> str:
+        """Lower a circuit's limit from ``start_seconds`` from now on, for a while; returns the event's id."""
+        starts_at = clock.now() + timedelta(seconds=start_seconds)
+        event_id = self._levers.add_event(
+            circuit=circuit,
+            limit_watts=limit_watts,
+            starts_at=starts_at,
+            ends_at=starts_at + timedelta(seconds=duration_seconds),
+            reason=reason,
+        )
+        self._note(
+            f"operator:{who}",
+            "event",
+            f"circuit:{circuit}",
+            reason,
+            details={
+                "event_id": event_id,
+                "limit_watts": limit_watts,
+                "start_seconds": start_seconds,
+                "duration_seconds": duration_seconds,
+            },
+        )
+        self._wake()
+        return event_id
+
+    def cancel_event(self, event_id: str, who: str) -> bool:
+        """Drop an event; False if there is none of that id."""
+        event = self._levers.events.pop(event_id, None)
+        if event is None:
+            return False
+        self._note(
+            f"operator:{who}",
+            "event cancelled",
+            f"circuit:{event.circuit}",
+            event.reason,
+            details={"event_id": event_id},
+        )
+        self._wake()
+        return True
+
+    def yield_node(self, *, node: str, seconds: float, reason: str, who: str) -> None:
+        """Leave a node's GPUs to somebody else for ``seconds``; 0 takes them back."""
+        if seconds > 0.0:
+            ends_at = clock.now() + timedelta(seconds=seconds)
+            self._levers.yields[node] = YieldRecord(node=node, ends_at=ends_at, who=who, reason=reason)
+        else:
+            self._levers.yields.pop(node, None)
+        kind = "yield" if seconds > 0.0 else "yield over"
+        self._note(f"operator:{who}", kind, f"node:{node}", reason, details={"seconds": seconds})
+        self.tell_yield(node)
+        self._wake()
+
+    def tell_yield(self, node: str) -> None:
+        """Let a node know for how long it is yielded; one that is not connected hears it when it is."""
+        record = self._levers.yields.get(node)
+        seconds = 0.0 if record is None else max(0.0, (record.ends_at - clock.now()).total_seconds())
+        self._send(node, {"type": "yield", "seconds": seconds})
