@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from slurm_power.node import watchdog
@@ -33,7 +34,7 @@ def lock_node(state_directory: Path) -> int:
 
 
 class Guardian:
-    """Starts the watchdog in a session of its own, and again when it dies."""
+    """Starts the watchdog in a session of its own, and again when it dies. ``check`` it once a second."""
 
     def __init__(self, state_directory: Path, safe_cap_watts: float | None) -> None:
         safe_text = "" if safe_cap_watts is None else repr(safe_cap_watts)
@@ -53,6 +54,7 @@ class Guardian:
         if self._process is not None:
             status = self._process.poll()
             if status is None:
+                self._say_alive(self._process)
                 return
             log.warning("the watchdog ended with status %d; starting another", status)
             self._close_pipe(self._process)
@@ -67,9 +69,19 @@ class Guardian:
                 stdout=subprocess.DEVNULL,
                 cwd="/",
                 start_new_session=True,
+                bufsize=0,
             )
+            if self._process.stdin is not None:
+                os.set_blocking(self._process.stdin.fileno(), False)
         except OSError as error:
             log.error("the watchdog cannot be started: %s", error)
+
+    @staticmethod
+    def _say_alive(process: subprocess.Popen[bytes]) -> None:
+        """A byte at each look; a watchdog that is stopped leaves the pipe full, which is no matter."""
+        if process.stdin is not None:
+            with suppress(OSError):
+                os.write(process.stdin.fileno(), b".")
 
     def dismiss(self, patience_seconds: float) -> None:
         """Tell the watchdog that powerd is gone, and wait for it a while; the lock must be free by now."""

@@ -2,11 +2,12 @@
 
 Started as a bare interpreter, ``python -IS watchdog.py STATE_DIRECTORY SAFE_WATTS SYS_PATH``, it loads the
 rest only when needed. Powerd holds a lock file and the other end of our standard input: both end with it,
-however it ends.
+however it ends. A powerd that says nothing into that pipe for too long hangs, leases and all: it is killed.
 """
 
 import fcntl
 import os
+import select
 import signal
 import sys
 import time
@@ -16,6 +17,8 @@ LOCK_NAME = "powerd.lock"
 # this long all the same, until the new one surely has a watchdog of its own.
 SUCCESSOR_SECONDS = 30.0
 RETRY_SECONDS = 0.25
+# Powerd says that it lives once a second. No lease is watched while it hangs.
+SILENCE_SECONDS = 10.0
 POLL_SECONDS = 0.01
 
 
@@ -43,13 +46,23 @@ def offer_lock(lock: int) -> bool:
     return take_lock(lock, 0.0)
 
 
+def outlive(parent: int) -> None:
+    """Return when powerd is gone; one that is silent for too long is killed, by the id of our parent."""
+    while True:
+        spoke, _, _ = select.select([0], [], [], SILENCE_SECONDS)
+        if spoke:
+            if not os.read(0, 64):
+                return
+        elif os.getppid() == parent:
+            os.kill(parent, signal.SIGKILL)
+
+
 def main(arguments: list[str]) -> int:
     """Wait for the end of powerd, then restore until everything is proved or a new powerd has taken over."""
     state_directory, safe_text, path = arguments
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    while os.read(0, 64):
-        pass
+    outlive(os.getppid())
     lock = open_lock(state_directory)
     if not take_lock(lock, SUCCESSOR_SECONDS):
         return 0

@@ -44,6 +44,17 @@ def test_leases_end_at_their_time_while_the_front_hangs(bench: NodeBench, contro
     wait_until(lambda: bool(controller.said("lease_event", event="expired")), "the news of it")
 
 
+def test_a_keeper_that_hangs_is_killed_and_its_caps_restored(
+    bench: NodeBench, controller: FakeController
+) -> None:
+    powerd = bench.start()
+    previous_watts = capped(bench, controller, ttl_seconds=1.5)
+    assert bench.watchdog(powerd) is not None
+    powerd.send_signal(signal.SIGSTOP)
+    wait_until(lambda: bench.cap(0) == previous_watts, "the restoration", seconds=14.0)
+    assert powerd.wait(1) == -signal.SIGKILL
+
+
 def test_callers_wait_in_the_socket_while_a_new_front_starts(bench: NodeBench) -> None:
     powerd = bench.start()
     first = bench.front(powerd)

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from slurm_power.node.guardian import lock_node
 from slurm_power.node.leftovers import restore
 from slurm_power.node.saved_settings import SavedSetting, SavedSettings, this_boot
 from tests.fakes import FakeGpus
-from tests.node.node_bench import NodeBench, wait_until
+from tests.node.node_bench import PROJECT, NodeBench, wait_until
 
 
 @pytest.fixture
@@ -163,6 +165,29 @@ def test_it_waits_for_the_end_of_powerd_and_of_its_lock(left: NodeBench, stdin: 
     thread.join()
     assert seen == [[300.0, 300.0]] * 2
     assert left.caps()[:2] == [250.0, 612.5]
+
+
+def test_a_silent_parent_is_killed(tmp_path: Path) -> None:
+    """In processes of their own: a parent that forks our watchdog's wait, speaks twice and falls silent."""
+    program = (
+        "import os, sys, time\n"
+        "from slurm_power.node import watchdog\n"
+        "watchdog.SILENCE_SECONDS = 0.4\n"
+        "read_end, write_end = os.pipe()\n"
+        "parent = os.getpid()\n"
+        "if os.fork() == 0:\n"
+        "    os.close(write_end); os.dup2(read_end, 0)\n"
+        "    watchdog.outlive(parent)\n"
+        f"    open({str(tmp_path / 'gone')!r}, 'w').close(); os._exit(0)\n"
+        "os.close(read_end)\n"
+        "for _ in range(3): os.write(write_end, b'.'); time.sleep(0.2)\n"
+        "time.sleep(30)\n"
+    )
+    started = time.monotonic()
+    parent = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, check=False, timeout=20)
+    assert parent.returncode == -signal.SIGKILL
+    assert 0.75 < time.monotonic() - started < 10.0
+    wait_until((tmp_path / "gone").exists, "the end of the wait")
 
 
 def test_it_leaves_everything_to_a_new_powerd(
