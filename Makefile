@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 LAB ?= /tmp/slurm-power-demo
 REPORT ?= demo-report.html
 
-.PHONY: help venv packages demo demo-containers test check check-all lint bench cluster-up cluster-down clean
+.PHONY: help venv packages demo demo-containers test check check-all lint bench bench-faults cluster-up cluster-down clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 packages: ## Install the Debian packages of the test bed
-	containers/install-packages.sh build cluster accounting snmp
+	containers/install-packages.sh build cluster accounting snmp faults
 
 demo: $(STAMP) ## A peak shaved on a real cluster with a simulated plant (writes demo-report.html)
 	containers/install-packages.sh build cluster
@@ -59,6 +59,12 @@ check-all: check ## And what takes longer: the container images
 bench: $(STAMP) ## Figures for docs/benchmarks.md
 	containers/install-packages.sh build cluster snmp
 	$(BIN)/python -m containers.bench $(if $(DATA),--data $(DATA))
+
+# SEED: of the first trial. RESUME=FILE: go on where a run was cut off. MUTATION: spoil a copy of the product first; see --help.
+FAULT_OPTIONS = $(if $(SEED),--seed=$(SEED)) $(if $(RESUME),--resume=$(RESUME)) $(if $(MUTATION),--mutation=$(MUTATION))
+bench-faults: $(STAMP) ## 10,000 fault trials; exit 1 if a cap or a ledger row leaks (SEED=, RESUME=, MUTATION=)
+	containers/install-packages.sh build cluster faults
+	$(BIN)/python -m containers.faults $(FAULT_OPTIONS)
 
 cluster-up: $(STAMP) ## Leave the demo cluster running, for trying things by hand
 	containers/install-packages.sh build cluster

@@ -20,6 +20,7 @@ FAULTS = {
     "local": "715.LocRemCtl says LOCAL, commands are refused",
     "alarm": "trips with a DC over-voltage alarm; stays until AlarmReset after the fault has ended",
     "reversion_cosmetic": "reversion timers count down and revert nothing",
+    "nan": "power, charge and health read as not implemented",
     "hot": "`value` degrees Celsius around the battery: its power is derated",
 }
 ARMING = ("WSetEna", "WSetMod", "WSet", "WSetPct", "WSetRvrtTms")
@@ -32,6 +33,7 @@ STOP, START = 0, 1
 # Far beyond any weather: it lets a test heat the battery in seconds.
 HOTTEST_CELSIUS = 3000.0
 MODE_PERCENT, MODE_WATTS = 0, 1
+NOT_IMPLEMENTED = ((701, "W", -0x8000), (713, "SoC", 0xFFFF), (713, "SoH", 0xFFFF))
 
 
 def _models(pcs: PcsConstants) -> dict[int, Mapping[str, Value]]:
@@ -171,6 +173,9 @@ class PcsFront(ModbusFront):
         image.put(713, "WHAvail", pcs.stored_joules / JOULES_PER_WH)
         image.put(713, "SoC", 100.0 * pcs.soc_ratio)
         image.put(713, "SoH", 100.0 * pcs.constants.state_of_health_ratio)
+        if self.faults.on("nan"):
+            for model, name, raw in NOT_IMPLEMENTED:
+                image.put_raw(model, name, raw)
 
     def _show_state(self) -> None:
         pcs, image = self.pcs, self.image

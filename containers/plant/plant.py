@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Coroutine
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from containers.plant import nvml_control
@@ -22,7 +23,7 @@ from containers.plant.scenario import ClearEntry, Entry, FaultEntry, GridEventEn
 from containers.plant.site import Node, Site
 from containers.plant.targets import GpuTarget, Target, known_kinds
 from containers.plant.testbed import Testbed
-from slurm_power.simulate.constants import PlantConstants
+from slurm_power.simulate.constants import PlantConstants, load_constants
 from slurm_power.simulate.pcs import Pcs
 
 TICK_SECONDS = 0.1
@@ -238,7 +239,7 @@ def open_gpus(testbed: Testbed, node: str, constants: PlantConstants) -> nvml_co
     own = folder / node
     state = (own if own.is_dir() else folder) / f"{node}.state"
     note = state.with_suffix(".constants")
-    of_gpu = nvml_control.GpuConstants(**asdict(constants.gpu))
+    of_gpu = gpu_constants(constants)
     wanted = f"gpus={testbed.gpus_per_node}\n{of_gpu.as_text()}"
     if state.exists() and not (note.exists() and note.read_text() == wanted):
         nvml_control.retire_state(library, state)
@@ -248,6 +249,13 @@ def open_gpus(testbed: Testbed, node: str, constants: PlantConstants) -> nvml_co
         nvml_control.create_state(library, state, node, testbed.gpus_per_node, of_gpu)
         note.write_text(wanted)
     return nvml_control.NodeGpus(library, state)
+
+
+def gpu_constants(constants: PlantConstants | None = None) -> nvml_control.GpuConstants:
+    """The GPU model of a plant, by default the one of plant.toml."""
+    if constants is None:
+        constants = load_constants(Path(__file__).with_name("plant.toml"))
+    return nvml_control.GpuConstants(**asdict(constants.gpu))
 
 
 async def _sleep_to_multiple(step_seconds: float) -> None:

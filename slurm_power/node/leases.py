@@ -195,7 +195,16 @@ class Leases(LeaseBook):
 
     def _save(self, lease: Lease) -> None:
         """Have the way back on disk before anything is written; raises OSError if it is not there."""
-        record = SavedSetting(
+        record = self._record(lease)
+        try:
+            self._saved.put(record)
+        except OSError:
+            old = self._saved.records().get(lease.key)
+            if old is None or _way_back(old) != _way_back(record):
+                raise
+
+    def _record(self, lease: Lease) -> SavedSetting:
+        return SavedSetting(
             uuid=lease.uuid,
             lever=lease.lever,
             previous=lease.previous,
@@ -206,12 +215,6 @@ class Leases(LeaseBook):
             safe=lease.safe,
             job_id=lease.job_id,
         )
-        try:
-            self._saved.put(record)
-        except OSError:
-            old = self._saved.records().get(lease.key)
-            if old is None or _way_back(old) != _way_back(record):
-                raise
 
     def _end(self, order: EndOrder) -> None:
         lease = self.get(order.key)
@@ -291,6 +294,10 @@ class Leases(LeaseBook):
         return not arrived and self._misses.get(lease.key, 0) % SETTLE_STEPS == 0
 
     def _written(self, lease: Lease, seen: SettingReading) -> Lease:
+        if lease.key in self._other_boot:
+            # From now on the device shows what this boot has written: the record has to say so first.
+            self._saved.put(self._record(lease))
+            del self._other_boot[lease.key]
         if lease.state is not LeaseState.RESTORING:
             self._settings.write(lease.key, lease.bound)
             lease = written(lease)

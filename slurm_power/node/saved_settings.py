@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,8 +55,10 @@ class SavedSettings:
     A record whose change could not be written stays as it was before the call.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, write: Callable[[Path, str], None] | None = None) -> None:
+        """``write`` replaces a file durably; the default is `write_durably`."""
         self.file = directory / FILE_NAME
+        self._write = write_durably if write is None else write
         self._records: dict[LeaseKey, SavedSetting] = {}
         self._lock = threading.Lock()
 
@@ -73,7 +75,7 @@ class SavedSettings:
         if damaged:
             aside = self.file.with_suffix(".corrupt")
             log.error("%s is damaged: %d records could be read, copied to %s", self.file, len(records), aside)
-            write_durably(aside, text)
+            self._write(aside, text)
         with self._lock:
             self._records = records
         return dict(records)
@@ -97,7 +99,7 @@ class SavedSettings:
 
     def _save(self, records: dict[LeaseKey, SavedSetting]) -> None:
         lines = ",\n".join(json.dumps(_row(record)) for record in records.values())
-        write_durably(self.file, f'{{"version":1,"records":[\n{lines}\n]}}\n')
+        self._write(self.file, f'{{"version":1,"records":[\n{lines}\n]}}\n')
         self._records = records
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.node.controller_bench import Munged
+from containers.faults.controller import Munged
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from containers.faults.controller import Munged
 from slurm_power.controller.nodes import NodeLinks
 from slurm_power.node.link import Greeted, greet
 from slurm_power.wire import Message, WireError, encode, munge_encode
-from tests.node.controller_bench import Munged
 
 SECONDS = 5.0
 

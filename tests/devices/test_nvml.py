@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from containers.faults.node import NodeBench, wait_until
 from containers.plant.nvml_control import FaultKind
 from slurm_power.devices import driver
 from slurm_power.devices.nvml import NvmlGpus
 from slurm_power.model.reading import CapReading
 from slurm_power.ports import DeviceError
 from tests.node.conftest import bench, node_folder, nvml_library  # noqa: F401 - fixtures of the node's tests
-from tests.node.node_bench import NodeBench, wait_until
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from containers.faults.controller import FakeController, Munged
+from containers.faults.node import NodeBench
 from containers.plant.nvml_control import build_library
-from tests.node.controller_bench import FakeController, Munged
-from tests.node.node_bench import NodeBench
 
 
 @pytest.fixture(scope="session")

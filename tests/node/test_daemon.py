@@ -8,9 +8,9 @@ from contextlib import suppress
 
 import pytest
 
+from containers.faults.controller import FakeController
+from containers.faults.node import PROJECT, NodeBench, wait_until
 from containers.plant.nvml_control import FaultKind
-from tests.node.controller_bench import FakeController
-from tests.node.node_bench import PROJECT, NodeBench, wait_until
 
 
 def capped(bench: NodeBench, controller: FakeController, slot: int = 0, **more: object) -> float:

@@ -7,8 +7,8 @@ import socket
 import time
 from pathlib import Path
 
-from tests.node.controller_bench import FakeController
-from tests.node.node_bench import NodeBench, ask, wait_until
+from containers.faults.controller import FakeController
+from containers.faults.node import NodeBench, ask, wait_until
 from tests.node.test_daemon import capped
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.node.controller_bench import FakeController
-from tests.node.node_bench import PROJECT, NodeBench, ask, wait_until
+from containers.faults.controller import FakeController
+from containers.faults.node import PROJECT, NodeBench, ask, wait_until
 
 HOOKS = PROJECT / "prolog_epilog"
 

@@ -248,3 +248,25 @@ def test_a_safety_lease_is_kept_against_others_on_a_yielded_node(desk: Desk) -> 
     assert desk.leases.yield_until(100.0) == set()
     desk.gpus.gpus["a"].requested_watts = 550.0
     assert (desk.tick(1.0), desk.cap) == (["drifted", "repaired"], 400.0)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_safety_cap_that_outlived_a_boot_rests_at_the_safe_value(tmp_path: Path, killed: bool) -> None:
+    """Found by the fault trials: our own write was taken for the boot's, and the record was dropped."""
+    old = SavedSetting(
+        uuid="a", previous=700.0, bound=700.0, kind=LimitKind.SAFETY, lease_id="L", boot_id="old", safe=350.0
+    )
+    SavedSettings(tmp_path).put(old)
+    desk = Desk(tmp_path)
+    desk.tick()
+    if killed:
+        gpus = desk.gpus
+        desk = Desk(tmp_path)
+        desk.leases = Leases(gpus, SavedSettings(tmp_path), boot_id="boot", safe_cap_watts=350.0)
+        desk.gpus = gpus
+        desk.leases.recover()
+    desk.tick(times=5)
+    assert (desk.cap, CAP_A in SavedSettings(tmp_path).load()) == (350.0, True)
+    desk.leases.release(["L"], "over")
+    desk.tick(times=3)
+    assert (desk.cap, SavedSettings(tmp_path).load()) == (700.0, {})

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from containers.faults.node import PROJECT, NodeBench, wait_until
 from containers.plant.nvml_control import FaultKind
 from slurm_power.model.site import LimitKind
 from slurm_power.node import watchdog
@@ -18,7 +19,6 @@ from slurm_power.node.guardian import lock_node
 from slurm_power.node.leftovers import restore
 from slurm_power.node.saved_settings import SavedSetting, SavedSettings, this_boot
 from tests.fakes import FakeGpus
-from tests.node.node_bench import PROJECT, NodeBench, wait_until
 
 
 @pytest.fixture

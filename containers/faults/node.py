@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from containers.plant.nvml_control import NodeGpus, create_state
-from tests.plant.nvml_bench import H100
+from containers.plant.plant import gpu_constants
 
 PROJECT = Path(__file__).parents[2]
 
@@ -47,11 +47,13 @@ class NodeBench:
     """One simulated node in a folder of its own. `close` ends every process it started."""
 
     def __init__(self, folder: Path, library: Path, gpu_count: int = 4) -> None:
+        """``wrapper`` may be set before a start: words that stand before powerd's own."""
         self.folder = folder
         self.socket = folder / "powerd.c1.sock"
         self.state = folder / "state"
         self.settings: dict[str, object] = {}
-        create_state(library, folder / "c1.state", "c1", gpu_count, H100)
+        self.wrapper: list[str] = []
+        create_state(library, folder / "c1.state", "c1", gpu_count, gpu_constants())
         self.gpus = NodeGpus(library, folder / "c1.state")
         self.uuids = [self.gpus.uuid(slot) for slot in range(gpu_count)]
         self.environment = {
@@ -70,7 +72,16 @@ class NodeBench:
         settings = {"socket": str(self.socket), "state_directory": str(self.state), **self.settings}
         toml = self.folder / "node.toml"
         toml.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
-        command = [sys.executable, "-m", "slurm_power.cli.powerd", "--config", str(toml), "--node", "c1"]
+        command = [
+            *self.wrapper,
+            sys.executable,
+            "-m",
+            "slurm_power.cli.powerd",
+            "--config",
+            str(toml),
+            "--node",
+            "c1",
+        ]
         with self.log.open("ab") as log:
             process = subprocess.Popen(command, env=self.environment, stderr=log, cwd=PROJECT)
         self._started.append(process)
@@ -116,9 +127,11 @@ class NodeBench:
         return self.gpus.truth(slot).limit_requested_watts
 
     def caps(self) -> list[float]:
+        """The limits of all GPUs."""
         return [self.cap(slot) for slot in range(len(self.uuids))]
 
     def log_text(self) -> str:
+        """What powerd has said."""
         return self.log.read_text()
 
     def close(self) -> None:

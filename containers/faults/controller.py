@@ -4,10 +4,12 @@ import json
 import socket
 import subprocess
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from containers.faults.node import wait_until
 from slurm_power.wire import (
     LineDecoder,
     Message,
@@ -19,7 +21,6 @@ from slurm_power.wire import (
     munge_encode,
     new_session_key,
 )
-from tests.node.node_bench import wait_until
 
 
 class Munged:
@@ -41,18 +42,24 @@ class Munged:
         wait_until(self.socket.exists, "munged's socket")
 
     def close(self) -> None:
+        """End it."""
         self._process.terminate()
         self._process.wait()
 
 
 class FakeController:
-    """Accepts nodes, greets them, keeps what they say. ``forge`` spoils the greeting in a named way."""
+    """Accepts nodes, greets them, keeps what they say.
+
+    ``forge`` spoils the greeting in a named way; one that is ``deaf`` hears nothing and hangs up on nobody.
+    """
 
     def __init__(self, munge_socket: str, port: int = 0) -> None:
         self._munge_socket = munge_socket
         self.messages: list[Message] = []
         self.connections = 0
         self.forge = ""
+        self.deaf = False
+        self.last_sent = b""
         self._channel: SignedChannel | None = None
         self._connection: socket.socket | None = None
         self._listener = socket.create_server(("127.0.0.1", port))
@@ -62,10 +69,12 @@ class FakeController:
 
     @property
     def address(self) -> str:
+        """HOST:PORT."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def connected(self) -> bool:
+        """Whether a node is connected now."""
         return self._channel is not None
 
     def _serve(self) -> None:
@@ -98,6 +107,8 @@ class FakeController:
         self.connections += 1
         channel = self._channel
         while True:
+            while self.deaf:
+                time.sleep(0.05)
             for line in decoder.feed(self._received(connection)):
                 self.messages.append(channel.open(line))
 
@@ -109,14 +120,18 @@ class FakeController:
         return data
 
     def send(self, message: Message) -> None:
+        """Send a message of the protocol."""
         assert self._channel is not None and self._connection is not None
-        self._connection.sendall(self._channel.seal(message))
+        self.last_sent = self._channel.seal(message)
+        self._connection.sendall(self.last_sent)
 
     def send_raw(self, data: bytes) -> None:
+        """Send bytes as they are."""
         assert self._connection is not None
         self._connection.sendall(data)
 
     def grant(self, lease_id: str, uuid: str, cap_watts: float, **more: object) -> None:
+        """Grant a cap."""
         lease = {"lease_id": lease_id, "uuid": uuid, "cap_watts": cap_watts, "ttl_seconds": 10.0}
         lease |= {"kind": "economic", "job_id": None, "reason": "the test wants it"}
         self.send({"type": "grant", "leases": [{**lease, **more}]})
@@ -135,8 +150,11 @@ class FakeController:
             self._connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
+        """Stop listening and hang up; may be called again."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self.deaf = False
         if self._connection is not None:
             with suppress(OSError):
                 self._connection.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,1 @@
+"""Tests of the fault trials themselves, and a seeded few hundred of them."""
