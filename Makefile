@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 packages: ## Install the Debian packages of the test bed
-	containers/install-packages.sh build cluster accounting snmp faults
+	containers/install-packages.sh build cluster accounting snmp
 
 demo: $(STAMP) ## A peak shaved on a real cluster with a simulated plant (writes demo-report.html)
 	containers/install-packages.sh build cluster
@@ -63,7 +63,7 @@ bench: $(STAMP) ## Figures for docs/benchmarks.md
 # SEED: of the first trial. RESUME=FILE: go on where a run was cut off. MUTATION: spoil a copy of the product first; see --help.
 FAULT_OPTIONS = $(if $(SEED),--seed=$(SEED)) $(if $(RESUME),--resume=$(RESUME)) $(if $(MUTATION),--mutation=$(MUTATION))
 bench-faults: $(STAMP) ## 10,000 fault trials; exit 1 if a cap or a ledger row leaks (SEED=, RESUME=, MUTATION=)
-	containers/install-packages.sh build cluster faults
+	containers/install-packages.sh build cluster
 	$(BIN)/python -m containers.faults $(FAULT_OPTIONS)
 
 cluster-up: $(STAMP) ## Leave the demo cluster running, for trying things by hand

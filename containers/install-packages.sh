@@ -1,6 +1,6 @@
 #!/bin/bash
 # Install the Debian packages one or more groups need, and only those that are missing:
-#   install-packages.sh GROUP...      GROUP: build cluster accounting snmp faults engine
+#   install-packages.sh GROUP...      GROUP: build cluster accounting snmp engine
 # No service is started by the installation: the lab runs its own daemons in its own directory.
 set -euo pipefail
 
@@ -12,10 +12,9 @@ packages_of() {
         cluster) echo slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge ;;
         accounting) echo slurmdbd mariadb-server ;;
         snmp) echo snmp ;;
-        faults) echo faketime ;;
         engine) echo docker.io docker-compose debootstrap iproute2 iptables ;;
         *)
-            echo "install-packages.sh: unknown group '$1'; groups: build cluster accounting snmp faults engine" >&2
+            echo "install-packages.sh: unknown group '$1'; groups: build cluster accounting snmp engine" >&2
             return 2
             ;;
     esac

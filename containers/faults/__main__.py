@@ -80,6 +80,7 @@ def _run(trials: list[Planned], book: Book, jobs: int) -> None:
             asyncio.run(_batteries(by_family["pcs"][first : first + PCS_AT_ONCE], book))
         if by_family["real"]:
             library = build_library(place / "lib")
+            real.build_wall_clock(place / "lib")
             munged = Munged(place / "munge")
             try:
                 _batch(pool, by_family["real"], book, _real, place, library, str(munged.socket))

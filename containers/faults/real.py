@@ -169,9 +169,13 @@ class Trial:
 def sigkill(trial: Trial) -> None:
     """The keeper, the front or the watchdog dies."""
     for _ in range(trial.chance.randrange(1, 4)):
+        watched = "watchdog" in trial.pids()
         trial.kill(trial.chance.choice(["keeper", "front", "watchdog"]))
         trial.pause(0.0, 0.4)
         if trial.powerd is not None and trial.powerd.poll() is not None:
+            if not watched or trial.chance.random() < 0.5:
+                time.sleep(1.0)  # as systemd does it
+                trial.powerd = trial.node.start(wait=False)
             return
 
 
@@ -330,26 +334,24 @@ def bad_messages(trial: Trial) -> None:
 def clock_jump(trial: Trial) -> None:
     """The wall clock jumps by hours, forwards or backwards."""
     hours = trial.chance.choice([-48, -1, 1, 48])
-    (trial.node.folder / "clock").write_text(f"{hours:+d}h\n")
+    (trial.node.folder / "clock").write_text(f"{3600 * hours}\n")
     trial.say(f"clock {hours:+d} h")
     trial.pause(0.2, 1.0)
 
 
 def own_clock(trial: Trial) -> None:
-    """Let powerd's wall clock be ours to move."""
+    """Let the wall clock of powerd and its children be ours to move; MUNGE needs the true one at first."""
     clock = trial.node.folder / "clock"
-    clock.write_text("+0\n")
-    trial.node.environment |= {
-        "LD_PRELOAD": "libfaketime.so.1",
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "DONT_FAKE_MONOTONIC": "1",
-        "LD_LIBRARY_PATH": f"{trial.node.environment['LD_LIBRARY_PATH']}:{_faketime_folder()}",
-    }
+    clock.write_text("0\n")
+    library = Path(trial.node.environment["LD_LIBRARY_PATH"]) / "wall_clock.so"
+    trial.node.environment |= {"LD_PRELOAD": str(library), "WALL_CLOCK_FILE": str(clock)}
 
 
-def _faketime_folder() -> str:
-    return str(next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")).parent)
+def build_wall_clock(folder: Path) -> None:
+    """Compile what moves a wall clock into the folder of the simulated NVML library."""
+    source = Path(__file__).with_name("wall_clock.c")
+    command = ["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    subprocess.run([*command, "-o", str(folder / "wall_clock.so"), str(source), "-ldl"], check=True)
 
 
 Step = Callable[[Trial], None]

@@ -7,6 +7,7 @@ from slurm_power.cli.commands.check import check, show_config
 from slurm_power.cli.commands.event import cancel_event, control, event, yield_node
 from slurm_power.cli.commands.ledger import ledger, why
 from slurm_power.cli.commands.report import report
+from slurm_power.cli.commands.sources import sources
 from slurm_power.cli.commands.status import status
 
 
@@ -16,7 +17,19 @@ def main() -> None:
     """Power of a Slurm site: what it draws, what is done about it, and why."""
 
 
-for command in (status, why, ledger, event, cancel_event, yield_node, control, check, show_config, report):
+for command in (
+    status,
+    sources,
+    why,
+    ledger,
+    event,
+    cancel_event,
+    yield_node,
+    control,
+    check,
+    show_config,
+    report,
+):
     main.add_command(command)
 
 

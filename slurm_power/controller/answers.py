@@ -1,10 +1,12 @@
 """Answers to users and operators, cut to what the caller may see."""
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from slurm_power.controller.sources import row_message
 from slurm_power.controller.user_socket import Caller, RefusedError
 from slurm_power.model.job import Job
 from slurm_power.model.ledger import LedgerEntry
@@ -27,32 +29,28 @@ _LONGEST_YIELD_SECONDS = 7 * 86_400.0
 
 def answer(controller: "Controller", request: Message, caller: Caller) -> Message:
     """Answer one request of docs/protocol.md; raises RefusedError."""
-    match request.get("op"):
-        case "status":
-            return status(controller, caller)
-        case "ledger":
-            return ledger(controller, request, caller)
-        case "event":
-            return add_event(controller, request, caller)
-        case "cancel_event":
-            _need_operator(caller, "cancel an event")
-            event_id = str(request.get("event_id"))
-            if not controller.operators.cancel_event(event_id, caller.user):
-                raise RefusedError(f"there is no event {event_id}")
-            return {}
-        case "yield":
-            return yield_node(controller, request, caller)
-        case "control":
-            if caller.uid != 0:
-                raise RefusedError("only root may switch the control on or off")
-            if not isinstance(request.get("enabled"), bool):
-                raise RefusedError("enabled: must be true or false")
-            controller.switch_control(enabled=bool(request["enabled"]), who=caller.user)
-            return {"mode": controller.mode}
-        case other:
-            raise RefusedError(
-                f"unknown request {other!r}; known: status, ledger, event, cancel_event, yield, control"
-            )
+    operation = request.get("op")
+    handler = _HANDLERS.get(operation) if isinstance(operation, str) else None
+    if handler is None:
+        raise RefusedError(f"unknown request {operation!r}; known: {', '.join(_HANDLERS)}")
+    return handler(controller, request, caller)
+
+
+def _cancel_event(controller: "Controller", request: Message, caller: Caller) -> Message:
+    _need_operator(caller, "cancel an event")
+    event_id = str(request.get("event_id"))
+    if not controller.operators.cancel_event(event_id, caller.user):
+        raise RefusedError(f"there is no event {event_id}")
+    return {}
+
+
+def _control(controller: "Controller", request: Message, caller: Caller) -> Message:
+    if caller.uid != 0:
+        raise RefusedError("only root may switch the control on or off")
+    if not isinstance(request.get("enabled"), bool):
+        raise RefusedError("enabled: must be true or false")
+    controller.switch_control(enabled=bool(request["enabled"]), who=caller.user)
+    return {"mode": controller.mode}
 
 
 def _need_operator(caller: Caller, deed: str) -> None:
@@ -149,6 +147,7 @@ def _job(controller: "Controller", snapshot: Snapshot, job: Job, load: JobLoad |
         "nodes": list(job.nodes),
         "gpu_watts": load.gpu_watts * job.gpu_count if load is not None and load.reachable else None,
         "energy_joules": record.get("energy_joules"),
+        "coverage_ratio": record.get("coverage_ratio"),
         "cap_watts": cap.cap_watts if cap else None,
         "cap_kind": cap.kind.value if cap else None,
         "cap_reason": cap.reason if cap else "",
@@ -158,6 +157,11 @@ def _job(controller: "Controller", snapshot: Snapshot, job: Job, load: JobLoad |
         "hold_reason": held.reason if held else "",
         "pending_reason": job.pending_reason,
     }
+
+
+def sources(controller: "Controller") -> Message:
+    """Every source with its quality; no job and no user is in it, so everybody may see it."""
+    return {"sources": [row_message(row) for row in controller.source_rows()]}
 
 
 def ledger(controller: "Controller", request: Message, caller: Caller) -> Message:
@@ -274,3 +278,14 @@ def _number(request: Message, key: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MOST_NUMBER:
         raise RefusedError(f"{key}: {value!r} is no number")
     return float(value)
+
+
+_HANDLERS: dict[str, Callable[["Controller", Message, Caller], Message]] = {
+    "status": lambda controller, _, caller: status(controller, caller),
+    "sources": lambda controller, _, __: sources(controller),
+    "ledger": ledger,
+    "event": add_event,
+    "cancel_event": _cancel_event,
+    "yield": yield_node,
+    "control": _control,
+}

@@ -18,6 +18,7 @@ from slurm_power.controller.operators import OperatorDesk
 from slurm_power.controller.pollers import poll_meter, poll_scheduler, poll_storage
 from slurm_power.controller.probe import close_drivers
 from slurm_power.controller.recorder import Recorder
+from slurm_power.controller.sources import SourceNotes, source_rows
 from slurm_power.controller.user_socket import UserSocket
 from slurm_power.model.action import Action, HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
 from slurm_power.model.job import Job
@@ -27,6 +28,7 @@ from slurm_power.plan.planner import plan_cycle
 from slurm_power.ports import PowerMeter, Scheduler, Storage
 from slurm_power.store.sqlite import SqliteStore
 from slurm_power.telemetry import SiteTelemetry
+from slurm_power.telemetry.circuits import SourceRow
 from slurm_power.wire import Message
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,9 @@ _METER_SECONDS = 1.0
 _STORAGE_SECONDS = 0.5
 # Ledger entries whose chain is checked in one cycle: some milliseconds, and all of a year's within hours.
 _CHECKED_A_CYCLE = 500
+# Every source has spoken by then, or has something wrong.
+_SETTLE_SECONDS = 10.0
+_KEEP_LOSSES_SECONDS = 60.0
 
 
 class Controller:
@@ -77,6 +82,9 @@ class Controller:
         self._stopping = asyncio.Event()
         self._broken = ""
         self._shadow_seen: set[tuple[str, str]] = set()
+        self._source_notes = SourceNotes(self._note)
+        self._losses_kept_seconds = self._started_seconds
+        self.telemetry.circuits.take_json(store.state("losses"))
         self.levers = LeverState.from_json(
             store.state("levers"), clock.now(), config.controller.cap_lease_seconds
         )
@@ -126,6 +134,12 @@ class Controller:
         """The site now, for answers; the cycle takes its own."""
         at = clock.now()
         return self.telemetry.snapshot(at, clock.monotonic(), self.levers.view(at))
+
+    def source_rows(self) -> list[SourceRow]:
+        """Every source of the site with its quality."""
+        return source_rows(
+            self.telemetry, self.snapshot(), clock.monotonic(), self.config.controller.slurm_poll_seconds
+        )
 
     def stop(self) -> None:
         """End ``run``: everything that is set is given back first."""
@@ -255,7 +269,18 @@ class Controller:
         self._last_cycle_seconds = now_seconds
         self.recorder.jobs(snapshot, self.levers, self.telemetry.energies_joules(), cycle_seconds)
         self.store.put_state("levers", self.levers.to_json())
+        self._look_at_sources(snapshot, now_seconds)
         self.store.broken_at_sequence(_CHECKED_A_CYCLE)
+
+    def _look_at_sources(self, snapshot: Snapshot, now_seconds: float) -> None:
+        """Write down who has gone bad or good again; keep what has been learned about losses."""
+        if now_seconds - self._started_seconds < _SETTLE_SECONDS:
+            return
+        poll_seconds = self.config.controller.slurm_poll_seconds
+        self._source_notes.look(source_rows(self.telemetry, snapshot, now_seconds, poll_seconds))
+        if now_seconds - self._losses_kept_seconds >= _KEEP_LOSSES_SECONDS:
+            self._losses_kept_seconds = now_seconds
+            self.store.put_state("losses", self.telemetry.circuits.to_json())
 
     def _took(self, outcome: Outcome, draws: Mapping[str, float], at: datetime) -> bool:
         """Note a lever that was moved; in shadow mode nothing was, so every wish stays new only once."""

@@ -73,7 +73,7 @@ async def poll_meter(
         try:
             watts = await meter.read_watts()
         except Exception as error:
-            telemetry.meter_failed(circuit, _said(error))
+            telemetry.meter_failed(circuit, _said(error), clock.monotonic())
             raise
         telemetry.meter_read(circuit, watts, clock.monotonic())
         if on_change is not None and watts != last_watts:

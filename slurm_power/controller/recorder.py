@@ -29,6 +29,7 @@ class _JobRecord:
     stored: str = ""
     watt_seconds: float = 0.0
     seconds: float = 0.0
+    running_seconds: float = 0.0
 
 
 class Recorder:
@@ -160,7 +161,7 @@ class Recorder:
         for load in job_loads(snapshot, self._policy):
             weight = load.circuit_weights.get(root, 0.0)
             watts = load.gpu_watts * load.job.gpu_count
-            values[f"job.{load.job.job_id}.gpu_watts"] = watts if load.reachable else None
+            values[f"job.{load.job.job_id}.gpu_watts"] = watts if load.covered else None
             values[f"job.{load.job.job_id}.cap_watts"] = load.cap_watts
             if load.cap_watts is not None:
                 withheld_watts += max(0.0, load.uncapped_watts - load.gpu_watts) * weight
@@ -187,13 +188,18 @@ class Recorder:
             record = known.record
             _describe(record, job)
             load = loads.get(job.job_id)
-            if load is not None and load.reachable and job.state is not JobState.SUSPENDED:
+            if job.state in (JobState.STARTING, JobState.RUNNING) and job.gpu_count > 0:
+                known.running_seconds += cycle_seconds
+                record["running_seconds"] = known.running_seconds
+            if load is not None and load.covered and job.state is not JobState.SUSPENDED:
                 watts = load.gpu_watts * job.gpu_count
                 known.watt_seconds += watts * cycle_seconds
                 known.seconds += cycle_seconds
                 record["peak_watts"] = max(float(record.get("peak_watts") or 0.0), watts)
                 record["mean_watts"] = known.watt_seconds / known.seconds
                 record["watt_seconds"], record["seconds"] = known.watt_seconds, known.seconds
+            if known.running_seconds > 0.0:
+                record["coverage_ratio"] = round(min(1.0, known.seconds / known.running_seconds), 4)
             if job.job_id in energy_joules:
                 record["energy_joules"] = energy_joules[job.job_id]
             cap = levers.caps.get(job.job_id)
@@ -221,6 +227,7 @@ class Recorder:
                 json.dumps(record),
                 _number(record.get("watt_seconds")),
                 _number(record.get("seconds")),
+                _number(record.get("running_seconds")),
             )
             self._jobs[job_id] = known
         return known

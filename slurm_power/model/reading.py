@@ -17,7 +17,8 @@ class PowerReading:
     """One circuit's power as seen by one source.
 
     ``watts`` is positive towards the loads (import). ``None`` means that the source said nothing usable;
-    ``quality`` is then INVALID and ``reason`` says why.
+    ``quality`` is then INVALID and ``reason`` says why. ``estimated``: put together from what the circuit
+    feeds, enough to see that it is too much, not enough to prove that there is room.
     """
 
     source: str
@@ -25,6 +26,7 @@ class PowerReading:
     age_seconds: float
     quality: Quality
     reason: str = ""
+    estimated: bool = False
 
     def known_watts(self) -> float | None:
         """Return the watts if they may be used for control, else None."""

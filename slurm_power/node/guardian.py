@@ -2,6 +2,7 @@
 
 import logging
 import os
+import selectors
 import subprocess
 import sys
 from contextlib import suppress
@@ -36,7 +37,15 @@ def lock_node(state_directory: Path) -> int:
 class Guardian:
     """Starts the watchdog in a session of its own, and again when it dies. ``check`` it once a second."""
 
-    def __init__(self, state_directory: Path, safe_cap_watts: float | None) -> None:
+    def __init__(
+        self,
+        state_directory: Path,
+        safe_cap_watts: float | None,
+        selector: selectors.BaseSelector | None = None,
+    ) -> None:
+        """``selector`` is told of the watchdog's end, so that its loop comes by here at once."""
+        self._selector = selector
+        self._pidfd: int | None = None
         safe_text = "" if safe_cap_watts is None else repr(safe_cap_watts)
         path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
         program = str(Path(watchdog.__file__).resolve())
@@ -58,6 +67,7 @@ class Guardian:
                 return
             log.warning("the watchdog ended with status %d; starting another", status)
             self._close_pipe(self._process)
+            self._unwatch()
             self._process = None
         if now_seconds < self._restart_at_seconds:
             return
@@ -73,8 +83,21 @@ class Guardian:
             )
             if self._process.stdin is not None:
                 os.set_blocking(self._process.stdin.fileno(), False)
+            self._watch(self._process.pid)
         except OSError as error:
             log.error("the watchdog cannot be started: %s", error)
+
+    def _watch(self, pid: int) -> None:
+        if self._selector is not None:
+            self._pidfd = os.pidfd_open(pid)
+            self._selector.register(self._pidfd, selectors.EVENT_READ, lambda _mask: self._unwatch())
+
+    def _unwatch(self) -> None:
+        """A pidfd stays readable for ever once its process has ended: one wake-up is enough."""
+        if self._selector is not None and self._pidfd is not None:
+            self._selector.unregister(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
 
     @staticmethod
     def _say_alive(process: subprocess.Popen[bytes]) -> None:

@@ -70,7 +70,7 @@ class Keeper:
             standing_lock_hertz=config.standing_lock_hertz,
         )
         self._workers: Workers[list[LeaseEvent]] = Workers(self._step, self._wake, MAX_THREADS)
-        self._guardian = Guardian(config.state_directory, config.safe_cap_watts)
+        self._guardian = Guardian(config.state_directory, config.safe_cap_watts, self._selector)
         self._front = FrontProcess(
             config, front_command, self._selector, on_frame=self._hear, on_start=self._tell_all
         )

@@ -251,8 +251,7 @@ class Leases(LeaseBook):
             self._drop(lease, seen, events, "the cap was gone with the last boot")
             return
         if self._is_left_to_others(lease, seen, now_seconds):
-            shown = bound_text(lease.lever, seen.enforced if seen.requested is None else seen.requested)
-            self._drop(lease, seen, events, f"yielded: somebody else's {shown} stays", "yielded")
+            self._leave_to_others(lease, seen, events)
             return
         lease = self._judge(lease, seen, events)
         if self._write_is_due(lease, seen):
@@ -277,6 +276,13 @@ class Leases(LeaseBook):
         known = (lease.previous,) if record is None else (record.bound, lease.previous)
         tolerance = TOLERANCES[lease.lever]
         return not any(near(seen.requested, bound, tolerance) for bound in known)
+
+    def _leave_to_others(self, lease: Lease, seen: SettingReading, events: list[LeaseEvent]) -> None:
+        """Let a foreign bound be, once it has been seen often enough to be no stale look at one of ours."""
+        self._looks[lease.key] = self._looks.get(lease.key, 0) + 1
+        if self._looks[lease.key] >= PROOF_STEPS:
+            shown = bound_text(lease.lever, seen.enforced if seen.requested is None else seen.requested)
+            self._drop(lease, seen, events, f"yielded: somebody else's {shown} stays", "yielded")
 
     def _write_is_due(self, lease: Lease, seen: SettingReading) -> bool:
         """Whether to write now. What was just written gets its time to show before it is written again.

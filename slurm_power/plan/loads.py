@@ -19,6 +19,7 @@ class JobLoad:
     ``coming_watts`` what is still expected on top while it starts (per GPU, host share included).
     ``reachable`` is False while no node reports its GPUs: such a job cannot be capped.
     ``yielded`` is True where it runs on a node that takes no economic cap: a synchronous job is capped whole.
+    ``covered`` is False while a GPU of it does not answer: for records its draw is then unknown.
     """
 
     job: Job
@@ -32,6 +33,7 @@ class JobLoad:
     min_cap_watts: float
     circuit_weights: dict[str, float]
     yielded: bool = False
+    covered: bool = True
 
 
 def circuit_weights(snapshot: Snapshot, nodes: Iterable[tuple[str, int]]) -> dict[str, float]:
@@ -85,6 +87,7 @@ def _job_load(snapshot: Snapshot, job: Job, policy: Policy) -> JobLoad:
         default_cap_watts=default_cap_watts,
         min_cap_watts=max((gpu.min_cap_watts for gpu in gpus), default=0.0),
         circuit_weights=circuit_weights(snapshot, _gpu_counts(job)),
+        covered=bool(gpus) and len(gpus) == len(job.gpu_uuids) and not any(gpu.error for gpu in gpus),
         yielded=any(node in snapshot.yielded_nodes for node, _ in job.gpus_by_node),
     )
 

@@ -77,13 +77,13 @@ def _load_watts(snapshot: Snapshot, circuit: str) -> float | None:
 
 
 def _meter_lost(snapshot: Snapshot, circuit: str) -> bool:
-    """Whether a circuit's own meter says nothing usable.
+    """Whether a circuit's own meter says nothing usable, or what stands for it was put together.
 
     The sum of its children still tells when it is too much; that there is room for more it cannot prove,
     since whatever hangs on the circuit beside them is in nobody's reading.
     """
     reading = snapshot.circuits.get(circuit)
-    return reading is not None and reading.known_watts() is None
+    return reading is not None and (reading.known_watts() is None or reading.estimated)
 
 
 def _expected_watts(snapshot: Snapshot, circuit: str, loads: tuple[JobLoad, ...]) -> float | None:

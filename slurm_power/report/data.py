@@ -50,6 +50,7 @@ class JobSummary:
     lowest_cap_watts: float | None = None
     slowdown_ratio: float = 0.0
     held_seconds: float = 0.0
+    coverage_ratio: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

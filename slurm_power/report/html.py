@@ -4,7 +4,7 @@ from html import escape
 from pathlib import Path
 
 from slurm_power.model.units import kilowatts_text, kwh_from_joules
-from slurm_power.report.data import ReportData, Verdict
+from slurm_power.report.data import JobSummary, ReportData, Verdict
 from slurm_power.report.figures import battery_figure, power_figure
 from slurm_power.report.style import STYLE
 
@@ -111,7 +111,7 @@ def _jobs(data: ReportData) -> str:
             escape(job.state),
             str(job.gpu_count),
             _kwh(job.energy_joules),
-            _kilowatts(job.mean_watts),
+            _kilowatts(job.mean_watts) + _estimate(job),
             _kilowatts(job.peak_watts),
             _DASH if job.lowest_cap_watts is None else f"{job.lowest_cap_watts:.0f} W",
             f"{100 * job.slowdown_ratio:.1f} %" if job.slowdown_ratio else _DASH,
@@ -122,6 +122,13 @@ def _jobs(data: ReportData) -> str:
     headings = ["Job", "User", "Name", "Class", "State", "GPUs", "Energy", "Mean", "Peak"]
     headings += ["Lowest cap per GPU", "Slowdown", "Held"]
     return _table("Jobs", headings, rows, first_number=5)
+
+
+def _estimate(job: JobSummary) -> str:
+    """A mark on a mean with less than 95 % of the job's time behind it."""
+    if job.coverage_ratio is None or job.coverage_ratio >= 0.95:
+        return ""
+    return f" <small>estimate, {100 * job.coverage_ratio:.0f} % covered</small>"
 
 
 def _events(data: ReportData) -> str:

@@ -183,7 +183,7 @@ def test_a_failing_meter_ages_and_says_why() -> None:
     desk = Desk()
     assert desk.seen(0.0).circuits["grid"].known_watts() is None
     desk.telemetry.meter_read("grid", 20_000.0, 1.0)
-    desk.telemetry.meter_failed("grid", "no answer")
+    desk.telemetry.meter_failed("grid", "no answer", 2.0)
     assert desk.seen(2.0).circuits["grid"].quality is Quality.GOOD
     late = desk.seen(5.0).circuits["grid"]
     assert (late.quality, late.watts) == (Quality.QUESTIONABLE, 20_000.0)

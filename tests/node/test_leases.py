@@ -238,8 +238,20 @@ def test_on_a_yielded_node_somebody_else_s_limit_stays(desk: Desk) -> None:
     desk.tick()
     desk.leases.yield_until(100.0)
     desk.gpus.gpus["a"].requested_watts = 550.0
-    assert (desk.tick(1.0), desk.cap) == (["yielded"], 550.0)
+    assert (desk.tick(1.0, 3), desk.cap) == (["yielded"], 550.0)
     assert SavedSettings(desk.folder).load() == {}
+
+
+def test_on_a_yielded_node_a_stale_look_at_a_cap_of_ours_is_not_taken_for_another_s(desk: Desk) -> None:
+    """Found by the fault trials: a driver that shows its limit late made us forget our own cap."""
+    gpu = desk.gpus.gpus["a"]
+    desk.grant(250.0)
+    desk.tick()
+    gpu.settle_reads = 2
+    desk.grant(400.0)
+    desk.tick()
+    desk.leases.yield_until(100.0)
+    assert (desk.tick(1.0, 8), desk.cap) == (["restored"], 700.0)
 
 
 def test_a_safety_lease_is_kept_against_others_on_a_yielded_node(desk: Desk) -> None:

@@ -67,12 +67,19 @@ def why(job_id: str, socket_path: Path | None, as_json: bool) -> None:
         console.print(_line(entry))
 
 
+# Numbers with less behind them are called estimates.
+_SURE_RATIO = 0.95
+
+
 def _sentences(job: Answer) -> list[str]:
     who = f"Job {job['job_id']} ({job['name']}, {job['user']}) is {job['state']}"
     found = [f"{who}: {job['workload']}, {job['flex']}, {job['gpu_count']} GPUs."]
     if job["gpu_watts"] is not None:
         used = f"; {energy_text(job['energy_joules'])} so far" if job["energy_joules"] is not None else ""
-        found.append(f"Its GPUs draw {watts_text(job['gpu_watts'])}{used}.")
+        covered = job.get("coverage_ratio")
+        estimate = covered is not None and covered < _SURE_RATIO
+        remark = f" (an estimate: readings cover {percent_text(covered)} of its time)" if estimate else ""
+        found.append(f"Its GPUs draw {watts_text(job['gpu_watts'])}{used}{remark}.")
     if job["cap_watts"] is not None:
         slower = percent_text(job["slowdown_ratio"])
         found.append(

@@ -121,6 +121,7 @@ def _job(job_id: str, record: dict[str, object]) -> JobSummary:
         lowest_cap_watts=number("lowest_cap_watts"),
         slowdown_ratio=slow_seconds / ran_seconds if ran_seconds else 0.0,
         held_seconds=number("held_seconds") or 0.0,
+        coverage_ratio=number("coverage_ratio"),
     )
 
 

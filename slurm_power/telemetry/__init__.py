@@ -10,6 +10,7 @@ from slurm_power.model.job import Flex, Job, JobState, Workload
 from slurm_power.model.reading import EssReading, GpuReading, PowerReading, Quality, judged
 from slurm_power.model.site import Site
 from slurm_power.model.snapshot import CapLease, HoldLease, LimitEvent, NodeState, Snapshot
+from slurm_power.telemetry.circuits import CircuitMeters, NodeDraw
 from slurm_power.wire import Message, WireError
 
 # How many loads of the grid connection are kept, one for each interval of its meter.
@@ -24,11 +25,9 @@ _START_LISTED_SECONDS = 60.0
 
 @dataclass(slots=True)
 class _Meter:
-    source: str
-    max_age_seconds: float
+    """The last two values of a circuit, one for each change of its meter's register."""
+
     watts: float | None = None
-    read_at_seconds: float = float("-inf")
-    error: str = "never read"
     before_watts: float | None = None
 
 
@@ -61,7 +60,8 @@ class SiteTelemetry:
     def __init__(self, site: Site, meters: Mapping[str, tuple[str, float]]) -> None:
         """``meters``: by circuit, the name of its meter and the age at which a reading is late."""
         self._site = site
-        self._meters = {c: _Meter(source=name, max_age_seconds=age) for c, (name, age) in meters.items()}
+        self._meters = {circuit: _Meter() for circuit in meters}
+        self.circuits = CircuitMeters(site, meters)
         self._ess: dict[str, tuple[EssReading, float, float]] = {}
         self._nodes: dict[str, tuple[dict[str, GpuReading], float]] = {}
         self._node_leases: dict[str, list[Message]] = {}
@@ -84,11 +84,12 @@ class SiteTelemetry:
             self._load_at_seconds = now_seconds
         if watts != meter.watts:
             meter.before_watts = meter.watts
-        meter.watts, meter.read_at_seconds, meter.error = watts, now_seconds, ""
+        meter.watts = watts
+        self.circuits.read(circuit, watts, now_seconds)
 
-    def meter_failed(self, circuit: str, error: str) -> None:
+    def meter_failed(self, circuit: str, error: str, now_seconds: float) -> None:
         """Note why a circuit could not be read; its last value ages on."""
-        self._meters[circuit].error = error
+        self.circuits.failed(circuit, error, now_seconds)
 
     def ess_read(self, name: str, reading: EssReading, now_seconds: float, max_age_seconds: float) -> None:
         """Take the state of the site's ESS ``name``; its device may call itself something else."""
@@ -189,11 +190,15 @@ class SiteTelemetry:
 
     def snapshot(self, at: datetime, now_seconds: float, levers: Levers) -> Snapshot:
         """Compose everything known into one snapshot."""
+        self._observe(now_seconds)
+        circuits = self._readings(now_seconds)
+        root = circuits.get(self._site.root.name)
         fresh = now_seconds - self._load_at_seconds < _RECENT_LOADS * _METER_INTERVAL_SECONDS
+        fresh = fresh and root is not None and root.quality is Quality.GOOD
         return Snapshot(
             at=at,
             site=self._site,
-            circuits={name: self._circuit(meter, now_seconds) for name, meter in self._meters.items()},
+            circuits=circuits,
             ess={name: self._storage(name, now_seconds) for name in self._ess},
             nodes={
                 name: NodeState(name=name, age_seconds=now_seconds - seen, gpus=gpus)
@@ -207,23 +212,42 @@ class SiteTelemetry:
             setpoints=levers.setpoints,
             events=levers.events,
             yielded_nodes=levers.yielded_nodes,
-            lasting_watts={
-                name: min(meter.watts, meter.before_watts)
-                for name, meter in self._meters.items()
-                if meter.watts is not None and meter.before_watts is not None
-            },
+            lasting_watts=self._lasting_watts(circuits),
             recent_load_watts=tuple(self._recent_loads) if fresh else (),
             jobs_age_seconds=None if self._jobs_at_seconds is None else now_seconds - self._jobs_at_seconds,
         )
 
-    def _circuit(self, meter: _Meter, now_seconds: float) -> PowerReading:
-        age_seconds = now_seconds - meter.read_at_seconds
-        reading = judged(meter.source, meter.watts, age_seconds, meter.max_age_seconds)
-        if meter.error and reading.quality is not Quality.GOOD:
-            return replace(
-                reading, reason=f"{reading.reason}; {meter.error}" if reading.reason else meter.error
+    def _observe(self, now_seconds: float) -> None:
+        """Let the meters be compared with what they feed."""
+        draws = {
+            name: NodeDraw(
+                watts=sum(_worst_watts(gpu) for gpu in gpus.values()),
+                good=not any(gpu.error for gpu in gpus.values()),
             )
-        return reading
+            for name, (gpus, _) in self._nodes.items()
+            if self._alive(name, now_seconds)
+        }
+        storages = {name: self._storage(name, now_seconds) for name in self._ess}
+        discharges = {
+            name: None if ess.quality is Quality.INVALID else ess.discharge_watts
+            for name, ess in storages.items()
+        }
+        self.circuits.observe(draws, discharges, now_seconds)
+
+    def _readings(self, now_seconds: float) -> dict[str, PowerReading]:
+        found = {name: self.circuits.reading(name, now_seconds) for name in self._meters}
+        return {name: reading for name, reading in found.items() if reading is not None}
+
+    def _lasting_watts(self, circuits: Mapping[str, PowerReading]) -> dict[str, float]:
+        """The lower of the last two readings of a circuit; an estimate lasts as it stands."""
+        lasting = {}
+        for name, meter in self._meters.items():
+            reading = circuits[name]
+            if reading.estimated and reading.watts is not None:
+                lasting[name] = reading.watts
+            elif meter.watts is not None and meter.before_watts is not None:
+                lasting[name] = min(meter.watts, meter.before_watts)
+        return lasting
 
     def _storage(self, name: str, now_seconds: float) -> EssReading:
         reading, read_at_seconds, max_age_seconds = self._ess[name]
@@ -286,6 +310,11 @@ def _merged(job: Job, known: _NodeJob, starting: bool) -> Job:
         nodes=job.nodes or tuple(known.gpus),
         gpus_by_node=tuple(known.gpus.items()),
     )
+
+
+def _worst_watts(gpu: GpuReading) -> float:
+    """A GPU that does not answer may draw what its cap allows."""
+    return max(gpu.power_watts, gpu.enforced_cap_watts) if gpu.error else gpu.power_watts
 
 
 def _objects(message: Message, key: str) -> list[dict[str, object]]:

@@ -1,0 +1,55 @@
+"""``slurm-power sources``: how far each reading of the site can be trusted, in one table."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from slurm_power.cli.commands.connection import Answer, ask, json_option, print_json, socket_option
+from slurm_power.cli.commands.quantities import duration_text, percent_text, watts_text
+
+_COLOURS = {"good": "green", "questionable": "yellow", "invalid": "red"}
+
+
+@click.command()
+@click.option("--bad", is_flag=True, help="Only those that are not good; exit status 1 if there are any.")
+@socket_option
+@json_option
+def sources(bad: bool, socket_path: Path | None, as_json: bool) -> None:
+    """Show every meter, node, battery and list: its value, age, quality and why.
+
+    Coverage is the share of the last ten minutes' readings that could be used. Residual is what a meter shows
+    above what it feeds explains, with the losses that have been learned.
+    """
+    answer = ask({"op": "sources"}, socket_path)
+    rows = [row for row in answer["sources"] if not bad or row["quality"] != "good"]
+    if as_json:
+        print_json({**answer, "sources": rows})
+    elif rows:
+        Console().print(_table(rows))
+    else:
+        click.echo("every source is good")
+    if bad and rows:
+        raise SystemExit(1)
+
+
+def _table(rows: list[Answer]) -> Table:
+    table = Table("source", "measures", box=None, header_style="dim")
+    for heading in ("power", "age", "quality", "coverage", "residual"):
+        table.add_column(heading, justify="right")
+    table.add_column("why")
+    for row in rows:
+        colour = _COLOURS[row["quality"]]
+        table.add_row(
+            escape(row["source"]),
+            escape(row["measures"]),
+            watts_text(row["watts"]),
+            duration_text(row["age_seconds"]),
+            f"[{colour}]{row['quality']}[/{colour}]",
+            percent_text(row["coverage_ratio"]),
+            watts_text(row["residual_watts"]),
+            escape(row["reason"]),
+        )
+    return table

@@ -1,0 +1,125 @@
+"""Every source of the site in one list, and in the ledger when one goes bad and when it is good again."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
+
+from slurm_power.model.reading import GpuReading, Quality
+from slurm_power.model.snapshot import Snapshot
+from slurm_power.telemetry import SiteTelemetry
+from slurm_power.telemetry.circuits import SourceRow
+
+# Slurm's list is read every few seconds; twice that without one is worth a word.
+_LATE_LISTS = 2.0
+
+
+def source_rows(
+    telemetry: SiteTelemetry, snapshot: Snapshot, now_seconds: float, slurm_poll_seconds: float
+) -> list[SourceRow]:
+    """Meters, then nodes with their bad GPUs one by one, batteries, and the workload manager."""
+    rows = telemetry.circuits.rows(now_seconds)
+    for name in snapshot.site.nodes():
+        rows += _node_rows(telemetry, snapshot, name)
+    for name, ess in snapshot.ess.items():
+        reason = ", ".join(ess.alarms) or ("" if ess.remote else "operated locally")
+        rows.append(
+            SourceRow(
+                source=name,
+                measures=f"battery on {snapshot.site.ess[name].circuit}",
+                watts=ess.discharge_watts,
+                age_seconds=ess.age_seconds,
+                quality=ess.quality,
+                reason=reason or ("" if ess.quality is Quality.GOOD else "late or silent"),
+            )
+        )
+    rows.append(_scheduler_row(snapshot, slurm_poll_seconds))
+    return rows
+
+
+def _node_rows(telemetry: SiteTelemetry, snapshot: Snapshot, name: str) -> list[SourceRow]:
+    state = snapshot.nodes.get(name)
+    if state is None:
+        return [_node_row(name, None, None, Quality.INVALID, "its daemon is silent")]
+    bad = [gpu for gpu in state.gpus.values() if gpu.error]
+    doubt = telemetry.circuits.node_reason(name)
+    watts = sum(gpu.power_watts for gpu in state.gpus.values() if not gpu.error)
+    reason = doubt or (f"{len(bad)} of {len(state.gpus)} GPUs do not answer" if bad else "")
+    quality = Quality.QUESTIONABLE if reason else Quality.GOOD
+    row = _node_row(f"{name}, {len(state.gpus)} GPUs", watts, state.age_seconds, quality, reason)
+    return [row, *(_gpu_row(name, gpu, state.age_seconds) for gpu in bad)]
+
+
+def _node_row(
+    what: str, watts: float | None, age_seconds: float | None, quality: Quality, reason: str
+) -> SourceRow:
+    return SourceRow(
+        source=f"powerd.{what.split(',', 1)[0]}",
+        measures=f"node {what}",
+        watts=watts,
+        age_seconds=age_seconds,
+        quality=quality,
+        reason=reason,
+    )
+
+
+def _gpu_row(node: str, gpu: GpuReading, age_seconds: float) -> SourceRow:
+    """A GPU that does not answer: unknown, whatever it said last."""
+    return SourceRow(
+        source=gpu.uuid,
+        measures=f"GPU {gpu.slot} of {node}",
+        watts=None,
+        age_seconds=age_seconds,
+        quality=Quality.INVALID,
+        reason=gpu.error,
+    )
+
+
+def _scheduler_row(snapshot: Snapshot, poll_seconds: float) -> SourceRow:
+    age_seconds = snapshot.jobs_age_seconds
+    late = age_seconds is None or age_seconds > _LATE_LISTS * poll_seconds + 5.0
+    reason = "" if not late else "never answered" if age_seconds is None else "no list of jobs"
+    return SourceRow(
+        source="slurmctld",
+        measures=f"{len(snapshot.jobs)} jobs",
+        watts=None,
+        age_seconds=age_seconds,
+        quality=Quality.INVALID if late else Quality.GOOD,
+        reason=reason,
+    )
+
+
+def row_message(row: SourceRow) -> dict[str, Any]:
+    """A row as JSON has it; what is unknown is null."""
+    plain = {**asdict(row), "quality": row.quality.value}
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in plain.items()
+    }
+
+
+class SourceNotes:
+    """Writes a line when a source is no longer good, and one when it is again."""
+
+    def __init__(self, note: Callable[[str, str, str, str], None]) -> None:
+        """``note`` takes actor, kind, subject and reason."""
+        self._note = note
+        self._bad: dict[str, Quality] = {}
+
+    def look(self, rows: Iterable[SourceRow]) -> None:
+        """Compare with what was written last; the first look tells only what is bad."""
+        for row in rows:
+            before = self._bad.get(row.source, Quality.GOOD)
+            if row.quality is before:
+                continue
+            if row.quality is Quality.GOOD:
+                del self._bad[row.source]
+                self._note("controller", "source good", f"source:{row.source}", f"{row.measures}: good again")
+            else:
+                self._bad[row.source] = row.quality
+                text = f"{row.measures}: {row.reason or row.quality.value}"
+                self._note("controller", f"source {row.quality.value}", f"source:{row.source}", text)
+        gone = self._bad.keys() - {row.source for row in rows}
+        for source in gone:
+            del self._bad[source]
+            self._note("controller", "source good", f"source:{source}", "good again")

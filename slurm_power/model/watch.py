@@ -1,0 +1,120 @@
+"""Watch one source of readings and say how far each can be trusted, with a reason."""
+
+import math
+from collections import deque
+from dataclasses import dataclass, replace
+
+from slurm_power.model.reading import PowerReading, Quality, judged
+
+# A reading above this many ratings is no power but a slip of a unit or a broken register.
+HIGHEST_RATINGS = 3.0
+# One reading that jumps by more than what hangs here is believed when the next one says the same.
+STEP_RATIO = 1.0
+# An unchanged value is stuck when what it should see has moved by so much, for longer than so many refreshes.
+STUCK_REFRESHES = 4.0
+LEAST_STUCK_SECONDS = 6.0
+STUCK_RATIO = 0.05
+LEAST_STUCK_WATTS = 150.0
+# Shares are told of the last ten minutes.
+COVERAGE_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """What is plausible for a source; ``lowest_watts`` below zero is what batteries may feed back."""
+
+    rating_watts: float
+    lowest_watts: float
+    max_age_seconds: float
+    refresh_seconds: float = 2.0
+
+
+class Watch:
+    """One source. Times are monotonic seconds of the caller."""
+
+    def __init__(self, source: str, expectation: Expectation) -> None:
+        self.source = source
+        self._expected = expectation
+        self._watts: float | None = None
+        self._read_at_seconds = float("-inf")
+        self._changed_at_seconds = float("-inf")
+        self._error = "never read"
+        self._wrong = ""
+        self._jumped_from: float | None = None
+        self._seen_low: float | None = None
+        self._seen_high: float | None = None
+        self._stuck = ""
+        self._usable: deque[tuple[float, bool]] = deque()
+
+    def take(self, watts: float, now_seconds: float) -> None:
+        """A reading has come."""
+        self._error = ""
+        self._wrong = self._implausible(watts)
+        self._usable.append((now_seconds, not self._wrong))
+        while self._usable[0][0] < now_seconds - COVERAGE_SECONDS:
+            self._usable.popleft()
+        self._read_at_seconds = now_seconds
+        if self._wrong:
+            return
+        before = self._watts
+        if watts != before:
+            self._changed_at_seconds = now_seconds
+            self._seen_low = self._seen_high = None
+            self._stuck = ""
+        step_watts = 0.0 if before is None else abs(watts - before)
+        jumped = step_watts > STEP_RATIO * self._expected.rating_watts
+        self._jumped_from = before if jumped else None
+        self._watts = watts
+
+    def _implausible(self, watts: float) -> str:
+        if not math.isfinite(watts):
+            return "no number"
+        highest = HIGHEST_RATINGS * self._expected.rating_watts
+        if watts > highest:
+            return f"out of range: {watts:.0f} W is above {highest:.0f} W"
+        if watts < self._expected.lowest_watts:
+            return f"out of range: {watts:.0f} W is below {self._expected.lowest_watts:.0f} W"
+        return ""
+
+    def failed(self, error: str, now_seconds: float) -> None:
+        """The source could not be read; its last value ages on."""
+        self._error = error
+        self._usable.append((now_seconds, False))
+
+    def saw_below(self, watts: float, now_seconds: float) -> None:
+        """What the source should see has this power now: while it moves, the source may not stand still."""
+        if self._watts is None:
+            return
+        low = watts if self._seen_low is None else min(self._seen_low, watts)
+        high = watts if self._seen_high is None else max(self._seen_high, watts)
+        self._seen_low, self._seen_high = low, high
+        still_seconds = now_seconds - self._changed_at_seconds
+        patience = max(STUCK_REFRESHES * self._expected.refresh_seconds, LEAST_STUCK_SECONDS)
+        moved_watts = high - low
+        much = max(STUCK_RATIO * abs(self._watts), LEAST_STUCK_WATTS)
+        if still_seconds > patience and moved_watts > much:
+            self._stuck = f"stuck for {still_seconds:.0f} s while what it feeds moved by {moved_watts:.0f} W"
+
+    def graded(self, now_seconds: float) -> PowerReading:
+        """The latest reading with its quality."""
+        age_seconds = now_seconds - self._read_at_seconds
+        reading = judged(self.source, self._watts, age_seconds, self._expected.max_age_seconds)
+        if self._wrong:
+            return replace(reading, quality=Quality.INVALID, reason=self._wrong)
+        if self._stuck:
+            return replace(reading, quality=Quality.INVALID, reason=self._stuck)
+        if self._error and reading.quality is not Quality.GOOD:
+            reason = f"{reading.reason}; {self._error}" if reading.reason else self._error
+            return replace(reading, reason=reason)
+        if self._jumped_from is not None and reading.watts is not None:
+            # For limits the higher of the two counts until the next reading has decided.
+            watts = max(reading.watts, self._jumped_from)
+            reason = f"impossible step from {self._jumped_from:.0f} to {reading.watts:.0f} W"
+            if reading.quality is Quality.GOOD:
+                return replace(reading, watts=watts, quality=Quality.QUESTIONABLE, reason=reason)
+        return reading
+
+    def coverage_ratio(self, now_seconds: float) -> float | None:
+        """The share of the readings of the last ten minutes that could be used; None before the first."""
+        recent = [usable for at, usable in self._usable if at >= now_seconds - COVERAGE_SECONDS]
+        return sum(recent) / len(recent) if recent else None
