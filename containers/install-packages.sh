@@ -9,7 +9,7 @@ policy=/usr/sbin/policy-rc.d
 packages_of() {
     case $1 in
         build) echo gcc libc6-dev make libslurm-dev lua5.1 shellcheck systemd ;;
-        cluster) echo slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge ;;
+        cluster) echo slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge openssl ;;
         accounting) echo slurmdbd mariadb-server ;;
         snmp) echo snmp ;;
         engine) echo docker.io docker-compose debootstrap iproute2 iptables ;;

@@ -19,6 +19,7 @@ import secrets
 import shlex
 import shutil
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 from string import Template
 
@@ -60,6 +61,8 @@ def write_all(layout: Layout) -> None:
         device.chmod(0o666)
     _write_users(layout)
     _write_snmp_keys(layout)
+    if layout.options.power:
+        write_authority(layout.etc)
     _write_hooks(layout)
     _write_programs(layout)
     names = substitutions(layout)
@@ -167,6 +170,14 @@ def _write_users(layout: Layout) -> None:
     # Wherever the host's own name leads, inside the lab it is the loopback.
     hosts = f"127.0.0.1 {layout.host} localhost\n" + Path("/etc/hosts").read_text()
     (layout.etc / "hosts").write_text(hosts)
+
+
+def write_authority(etc: Path) -> None:
+    """Let nodes and controller know each other, under the names that a node has for the controller."""
+    from slurm_power.controller.authority import make_authority  # noqa: PLC0415  # a lab without power needs none
+
+    make_authority(etc / "tls", "lab", ["127.0.0.1", "powerctld"], datetime.now(UTC))
+    (etc / "tls").chmod(0o711)
 
 
 def _write_programs(layout: Layout) -> None:

@@ -1,26 +1,24 @@
-"""A controller for powerd to talk to: a real TCP peer with a real munged, told by tests what to say."""
+"""A controller for powerd to talk to: a real TLS peer with a real munged, told by tests what to say."""
 
 import json
+import os
+import shutil
 import socket
+import ssl
 import subprocess
+import tempfile
 import threading
 import time
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from containers.faults.node import wait_until
-from slurm_power.wire import (
-    LineDecoder,
-    Message,
-    SignedChannel,
-    WireError,
-    decode,
-    encode,
-    munge_decode,
-    munge_encode,
-    new_session_key,
-)
+from slurm_power import clock
+from slurm_power.controller.authority import CA_CERTIFICATE, Authority, make_authority
+from slurm_power.munge import MungeError, munge_decode
+from slurm_power.wire import PROTOCOL_VERSION, LineDecoder, Message, WireError, decode, encode
 
 
 class Munged:
@@ -48,24 +46,45 @@ class Munged:
 
 
 class FakeController:
-    """Accepts nodes, greets them, keeps what they say.
+    """Accepts nodes over TLS, certifies them, keeps what they say.
 
-    ``forge`` spoils the greeting in a named way; one that is ``deaf`` hears nothing and hangs up on nobody.
+    ``foreign`` shows a certificate of another authority; one that is ``deaf`` hears nothing and hangs up on
+    nobody. ``pins`` are kept by the caller for a controller that comes after this one.
     """
 
-    def __init__(self, munge_socket: str, port: int = 0) -> None:
+    def __init__(self, munge_socket: str, port: int = 0, *, before: "FakeController | None" = None) -> None:
         self._munge_socket = munge_socket
         self.messages: list[Message] = []
         self.connections = 0
-        self.forge = ""
+        self.foreign = False
         self.deaf = False
         self.last_sent = b""
-        self._channel: SignedChannel | None = None
-        self._connection: socket.socket | None = None
+        self.folder: Path = Path(tempfile.mkdtemp(prefix="sp-tls-")) if before is None else before.folder
+        self.pins: dict[str, str] = {} if before is None else before.pins
+        if before is None:
+            for name in ("own", "foreign"):
+                make_authority(self.folder / name, "bench", ["127.0.0.1"], clock.now())
+            self.folder.chmod(0o711)
+            (self.folder / "own").chmod(0o711)
+        self._authorities = {name: self._authority(name) for name in ("own", "foreign")}
+        self._connection: ssl.SSLSocket | None = None
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
+
+    def _authority(self, name: str) -> Authority:
+        return Authority(
+            self.folder / name,
+            self.pins,
+            lifetime=timedelta(hours=1),
+            keep=self.pins.update,
+        )
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificate that nodes are to trust."""
+        return self.folder / "own" / CA_CERTIFICATE
 
     @property
     def address(self) -> str:
@@ -75,45 +94,49 @@ class FakeController:
     @property
     def connected(self) -> bool:
         """Whether a node is connected now."""
-        return self._channel is not None
+        return self._connection is not None
 
     def _serve(self) -> None:
         while True:
             try:
-                connection, _ = self._listener.accept()
+                plain, _ = self._listener.accept()
             except OSError:
                 return
-            self._connection = connection
-            with connection, suppress(OSError, WireError):
-                self._talk(connection)
-            self._channel = None
+            authority = self._authorities["foreign" if self.foreign else "own"]
+            with plain, suppress(OSError, WireError, MungeError):
+                plain.settimeout(5.0)
+                with authority.server_context().wrap_socket(plain, server_side=True) as connection:
+                    self._talk(connection, authority)
+            self._connection = None
 
-    def _talk(self, connection: socket.socket) -> None:
+    def _talk(self, connection: ssl.SSLSocket, authority: Authority) -> None:
         decoder = LineDecoder()
         lines: list[bytes] = []
         while not lines:
             lines = decoder.feed(self._received(connection))
-        hello = json.loads(
-            munge_decode(str(decode(lines[0])["credential"]), socket=self._munge_socket).payload
-        )
-        key = new_session_key()
-        nonce = "0" * 32 if self.forge == "nonce" else hello["nonce"]
-        payload = json.dumps({"node": hello["node"], "nonce": nonce, "key": key.hex()})
-        credential = munge_encode(payload, only_uid=0, socket=self._munge_socket)
-        if self.forge == "credential":
-            credential = credential[:40] + "A" + credential[41:]
-        connection.sendall(encode({"type": "welcome", "credential": credential}))
-        self._channel = SignedChannel(key=key, sending="controller", receiving="node")
+        first = decode(lines[0])
+        if first["type"] == "enrol":
+            proof = munge_decode(str(first["credential"]), socket=self._munge_socket)
+            certificate, _ = authority.issue(
+                str(json.loads(proof.payload)["node"]), str(first["request"]), clock.now()
+            )
+            connection.sendall(encode({"type": "certificate", "certificate": certificate}))
+            return
+        shown = connection.getpeercert(binary_form=True)
+        assert shown is not None
+        authority.node_of(shown, clock.now())
+        connection.settimeout(None)
+        connection.sendall(encode({"type": "welcome", "version": PROTOCOL_VERSION}))
         self.connections += 1
-        channel = self._channel
+        self._connection = connection
         while True:
             while self.deaf:
                 time.sleep(0.05)
             for line in decoder.feed(self._received(connection)):
-                self.messages.append(channel.open(line))
+                self.messages.append(decode(line))
 
     @staticmethod
-    def _received(connection: socket.socket) -> bytes:
+    def _received(connection: ssl.SSLSocket) -> bytes:
         data = connection.recv(65536)
         if not data:
             raise WireError("gone")
@@ -121,14 +144,18 @@ class FakeController:
 
     def send(self, message: Message) -> None:
         """Send a message of the protocol."""
-        assert self._channel is not None and self._connection is not None
-        self.last_sent = self._channel.seal(message)
-        self._connection.sendall(self.last_sent)
+        self.last_sent = encode(message)
+        self.send_raw(self.last_sent)
 
     def send_raw(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send bytes as they are, inside TLS."""
         assert self._connection is not None
         self._connection.sendall(data)
+
+    def send_below_tls(self, data: bytes) -> None:
+        """Send bytes past TLS, as somebody on the wire could."""
+        assert self._connection is not None
+        os.write(self._connection.fileno(), data)
 
     def grant(self, lease_id: str, uuid: str, cap_watts: float, **more: object) -> None:
         """Grant a cap."""
@@ -147,7 +174,8 @@ class FakeController:
     def drop(self) -> None:
         """Cut the connection."""
         if self._connection is not None:
-            self._connection.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Stop listening and hang up; may be called again."""
@@ -155,7 +183,10 @@ class FakeController:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.deaf = False
-        if self._connection is not None:
-            with suppress(OSError):
-                self._connection.shutdown(socket.SHUT_RDWR)
+        self.drop()
         self._thread.join(5)
+
+    def discard(self) -> None:
+        """Close, and remove the certificates."""
+        self.close()
+        shutil.rmtree(self.folder, ignore_errors=True)

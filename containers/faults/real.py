@@ -37,6 +37,7 @@ class Trial:
         self.controller = FakeController(munge_socket)
         self.node.settings = {
             "controller": self.controller.address,
+            "ca_file": str(self.controller.ca_file),
             "munge_socket": munge_socket,
             "safe_cap_watts": SAFE_WATTS,
         }
@@ -162,7 +163,7 @@ class Trial:
 
     def close(self) -> None:
         """End whatever still runs."""
-        self.controller.close()
+        self.controller.discard()
         self.node.close()
 
 
@@ -302,7 +303,7 @@ def two_controllers(trial: Trial) -> None:
     """Another controller takes the place of the first, asks for something else, and goes."""
     port = trial.controller.port
     trial.controller.close()
-    trial.controller = FakeController(trial.munge_socket, port)
+    trial.controller = FakeController(trial.munge_socket, port, before=trial.controller)
     trial._await(lambda: trial.controller.connected, "the second controller is not found")  # same file
     for slot in range(GPUS):
         trial.grant(slot, trial.chance.choice([205.0, 333.0, 500.0]))
@@ -310,22 +311,20 @@ def two_controllers(trial: Trial) -> None:
 
 
 def bad_messages(trial: Trial) -> None:
-    """Replayed, forged, oversized and malformed lines: none may change a GPU."""
+    """Forged below TLS, oversized and malformed inside it: none may change a GPU."""
     grant = {"lease_id": "evil", "uuid": trial.node.uuids[0], "cap_watts": 200.0, "ttl_seconds": 3000.0}
     forged = json.dumps(
         {"type": "grant", "leases": [{**grant, "kind": "economic", "reason": "evil"}]}
     ).encode()
-    lines = [
-        trial.controller.last_sent,
-        b"0" * 64 + b" 99 " + forged + b"\n",
-        forged + b"\n",
-        b"x" * (2 << 20),
-        os.urandom(2000) + b"\n",
-    ]
+    below = [forged + b"\n", b"\x17\x03\x03\x00\x20" + os.urandom(32), os.urandom(2000)]
+    inside = [b"x" * (2 << 20), os.urandom(2000) + b"\n", forged[: len(forged) // 2] + b"\n", b"[1]\n"]
     for _ in range(3):
         trial._await(lambda: trial.controller.connected, "no connection")  # same file
         with suppress(OSError, AssertionError):
-            trial.controller.send_raw(trial.chance.choice(lines))
+            if trial.chance.random() < 0.5:
+                trial.controller.send_below_tls(trial.chance.choice(below))
+            else:
+                trial.controller.send_raw(trial.chance.choice(inside))
         trial.pause(0.05, 0.4)
     if 200.0 in trial.node.caps():
         trial.problems.append("a bad message was obeyed")

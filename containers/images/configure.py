@@ -80,6 +80,7 @@ def write(run: Path) -> None:
         file.write_text(with_settings(with_hosts(text), SETTINGS.get(name, {}), name))
     site = etc / "site.toml"
     site.write_text(site.read_text().replace("powerctld:6820", f"{EVERYWHERE}:6820"))
+    configuration.write_authority(etc)
     _write_executable(etc / "task_prolog", TASK_PROLOG.format(run=run))
     for name in ("auth_key", "priv_key"):
         key = etc / f"snmp_{name}"

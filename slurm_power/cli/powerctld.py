@@ -11,6 +11,7 @@ from pathlib import Path
 
 from slurm_power import __version__
 from slurm_power.config import ConfigError, SiteConfig, load_site
+from slurm_power.controller.authority import AuthorityError
 from slurm_power.controller.daemon import Controller
 from slurm_power.controller.probe import build_drivers, close_drivers, fingerprints, probe
 from slurm_power.ports import PowerMeter, Storage
@@ -82,8 +83,28 @@ async def _run(
     for name, text in problems.items():
         log.warning("device.%s: %s; starting all the same, it has answered before", name, text)
     store.put_state(_ACCEPTED, marks)
+    try:
+        controller = _controller(config, store, meters, storages)
+    except AuthorityError as error:
+        raise ConfigError(config.file, [f"controller.tls_directory: {error}"]) from None
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, controller.stop)
+    try:
+        await controller.run()
+    except OSError as error:
+        raise ConfigError(config.file, [f"controller.listen: {error}"]) from None
+    return 0
+
+
+def _controller(
+    config: SiteConfig,
+    store: SqliteStore,
+    meters: Mapping[str, PowerMeter],
+    storages: Mapping[str, Storage],
+) -> Controller:
     slurm_conf = config.controller.slurm_conf or os.environ.get("SLURM_CONF")
-    controller = Controller(
+    return Controller(
         config,
         store,
         meters=meters,
@@ -93,14 +114,6 @@ async def _run(
             hold_file=config.controller.state_directory / "holds.json",
         ),
     )
-    loop = asyncio.get_running_loop()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signal_number, controller.stop)
-    try:
-        await controller.run()
-    except OSError as error:
-        raise ConfigError(config.file, [f"controller.listen: {error}"]) from None
-    return 0
 
 
 if __name__ == "__main__":

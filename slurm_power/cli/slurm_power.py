@@ -3,6 +3,7 @@
 import click
 
 from slurm_power import __version__
+from slurm_power.cli.commands.authority import ca
 from slurm_power.cli.commands.check import check, show_config
 from slurm_power.cli.commands.event import cancel_event, control, event, yield_node
 from slurm_power.cli.commands.ledger import ledger, why
@@ -25,6 +26,7 @@ for command in (
     event,
     cancel_event,
     yield_node,
+    ca,
     control,
     check,
     show_config,

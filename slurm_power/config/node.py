@@ -15,7 +15,7 @@ class NodeConfig:
     """The ``node.toml`` of powerd.
 
     ``controller`` is HOST:PORT of powerctld, None for a node that only answers its hooks.
-    ``controller_uid`` is who powerctld runs as: a welcome from anybody else is refused.
+    ``ca_file`` is the certificate of the site's authority: no other controller is obeyed.
     ``safe_cap_watts`` is the static cap per GPU that *safety* leases fall to when the controller is lost.
     ``standing_lock_hertz`` is the clock lock that the site itself sets at boot, which no driver can tell.
     ``user`` is whom the part of powerd with the sockets runs as, None for root.
@@ -25,7 +25,7 @@ class NodeConfig:
     socket: Path = Path("/run/slurm-power/powerd.sock")
     state_directory: Path = Path("/var/lib/slurm-power/powerd")
     controller: str | None = None
-    controller_uid: int = 0
+    ca_file: Path = Path("/etc/slurm-power/ca.pem")
     munge_socket: str | None = None
     sample_seconds: float = 1.0
     safe_cap_watts: float | None = None

@@ -22,6 +22,8 @@ class ControllerConfig:
     state_directory: Path = Path("/var/lib/slurm-power/powerctld")
     munge_socket: str | None = None
     node_uid: int = 0
+    tls_directory: Path = Path("/etc/slurm-power/tls")
+    certificate_hours: float = 24.0
     slurm_conf: Path | None = None
     slurm_poll_seconds: float = 5.0
     cap_lease_seconds: float = 10.0
@@ -159,6 +161,7 @@ def _check_controller(controller: ControllerConfig, problems: list[str]) -> None
         ("slurm_poll_seconds", 1.0, 60.0),
         ("cap_lease_seconds", 3.0, 120.0),
         ("hold_lease_seconds", 10.0, 3600.0),
+        ("certificate_hours", 0.05, 8760.0),
     ):
         value = getattr(controller, key)
         if not low <= value <= high:

@@ -44,6 +44,14 @@ def _cancel_event(controller: "Controller", request: Message, caller: Caller) ->
     return {}
 
 
+def _forget_node(controller: "Controller", request: Message, caller: Caller) -> Message:
+    _need_operator(caller, "forget a node's key")
+    node = str(request.get("node"))
+    if not controller.forget_node(node, caller.user):
+        raise RefusedError(f"no key is pinned for {node!r}")
+    return {}
+
+
 def _control(controller: "Controller", request: Message, caller: Caller) -> Message:
     if caller.uid != 0:
         raise RefusedError("only root may switch the control on or off")
@@ -287,5 +295,6 @@ _HANDLERS: dict[str, Callable[["Controller", Message, Caller], Message]] = {
     "event": add_event,
     "cancel_event": _cancel_event,
     "yield": yield_node,
+    "forget_node": _forget_node,
     "control": _control,
 }

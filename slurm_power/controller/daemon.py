@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from slurm_power import clock
@@ -11,6 +11,7 @@ from slurm_power.act import Actor, Outcome
 from slurm_power.config import SiteConfig
 from slurm_power.config.node import split_address
 from slurm_power.controller.answers import answer
+from slurm_power.controller.authority import Authority
 from slurm_power.controller.levers import LeverState
 from slurm_power.controller.node_desk import NodeDesk
 from slurm_power.controller.nodes import NodeLinks
@@ -18,6 +19,7 @@ from slurm_power.controller.operators import OperatorDesk
 from slurm_power.controller.pollers import poll_meter, poll_scheduler, poll_storage
 from slurm_power.controller.probe import close_drivers
 from slurm_power.controller.recorder import Recorder
+from slurm_power.controller.refusals import RefusalNotes
 from slurm_power.controller.sources import SourceNotes, source_rows
 from slurm_power.controller.user_socket import UserSocket
 from slurm_power.model.action import Action, HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
@@ -44,10 +46,18 @@ _CHECKED_A_CYCLE = 500
 # Every source has spoken by then, or has something wrong.
 _SETTLE_SECONDS = 10.0
 _KEEP_LOSSES_SECONDS = 60.0
+_NODE_KEYS = "node_keys"
+
+
+def _pins(stored: object) -> dict[str, str]:
+    return {str(node): str(mark) for node, mark in stored.items()} if isinstance(stored, dict) else {}
 
 
 class Controller:
-    """One powerctld. The drivers are opened by their pollers; ``run`` returns after ``stop``."""
+    """One powerctld. The drivers are opened by their pollers; ``run`` returns after ``stop``.
+
+    Raises AuthorityError when there is no certificate authority.
+    """
 
     def __init__(
         self,
@@ -83,6 +93,7 @@ class Controller:
         self._broken = ""
         self._shadow_seen: set[tuple[str, str]] = set()
         self._source_notes = SourceNotes(self._note)
+        self._refusals = RefusalNotes(self._note)
         self._losses_kept_seconds = self._started_seconds
         self.telemetry.circuits.take_json(store.state("losses"))
         self.levers = LeverState.from_json(
@@ -92,9 +103,16 @@ class Controller:
             known_nodes=frozenset(config.site.nodes()),
             node_uid=config.controller.node_uid,
             munge_socket=config.controller.munge_socket,
+            authority=Authority(
+                config.controller.tls_directory,
+                _pins(store.state(_NODE_KEYS)),
+                lifetime=timedelta(hours=config.controller.certificate_hours),
+                keep=lambda pins: store.put_state(_NODE_KEYS, pins),
+            ),
             on_message=self._take,
             on_change=self._node_changed,
             on_hint=self._look.set,
+            on_refusal=self._refusals.note,
         )
         self._desk = NodeDesk(
             self.telemetry,
@@ -339,6 +357,13 @@ class Controller:
 
     def _release(self, node: str, lease_ids: list[str]) -> None:
         self._links.send(node, {"type": "release", "lease_ids": lease_ids})
+
+    def forget_node(self, node: str, who: str) -> bool:
+        """Let a node come with a new key, and hang up on it; False if none was pinned."""
+        known = self._links.forget(node)
+        if known:
+            self._note(f"operator:{who}", "node forgotten", f"node:{node}", "its pinned key was dropped")
+        return known
 
     def _news(self) -> None:
         self._look.set()

@@ -5,6 +5,7 @@ Sockets and timers in one thread, device calls in others.
 
 import logging
 import os
+import queue
 import selectors
 import signal
 import socket
@@ -18,11 +19,14 @@ from slurm_power.node.frames import (
     MAX_FRAME_BYTES,
     FrameError,
     Happened,
+    Proof,
+    Prove,
     Request,
     decode_news,
     encode_request,
 )
 from slurm_power.node.hooks import HookDesk, lease_row
+from slurm_power.node.identity import Identity
 from slurm_power.node.jobs import NodeJobs
 from slurm_power.node.lease_mirror import LeaseMirror
 from slurm_power.node.link import ControllerLink, greet
@@ -32,7 +36,7 @@ from slurm_power.node.server import HookServer
 from slurm_power.node.visits import SURVEY, Found, Node, Survey, Visitor
 from slurm_power.node.workers import Workers
 from slurm_power.ports import Gpus
-from slurm_power.wire import Message
+from slurm_power.wire import Message, WireError
 
 SURVEY_SECONDS = 30.0
 FAILED_SURVEY_SECONDS = 2.0
@@ -40,6 +44,7 @@ HANGING_SECONDS = 2.0
 # A keeper that says farewell has told us everything; what is left to send gets this long.
 FAREWELL_SECONDS = 0.5
 MAX_PATIENCE_SECONDS = 1.0
+PROOF_SECONDS = 5.0
 MAX_THREADS = 32
 
 log = logging.getLogger(__name__)
@@ -57,6 +62,7 @@ class Daemon:
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector.register(self._wake_fd, selectors.EVENT_READ, self._drain)
         self._leases = LeaseMirror(self._ask)
+        self._proofs: queue.SimpleQueue[Proof] = queue.SimpleQueue()
         self._jobs = NodeJobs(config.state_directory / "front", this_boot())
         self._node = Node()
         self._workers: Workers[Found] = Workers(Visitor(gpus).visit, self._wake, MAX_THREADS)
@@ -113,6 +119,8 @@ class Daemon:
                 continue
             if isinstance(news, Happened):
                 self._tell(news.event.message())
+            elif isinstance(news, Proof):
+                self._proofs.put(news)
             else:
                 self._leases.take(news)
 
@@ -121,19 +129,28 @@ class Daemon:
         if config.controller is None:
             return None
         address = split_address(config.controller, "controller", [])
+        identity = Identity(config.state_directory / "front", config.node, config.ca_file)
         return ControllerLink(
             self._selector,
-            lambda: greet(
-                address,
-                config.node,
-                controller_uid=config.controller_uid,
-                munge_socket=config.munge_socket,
-            ),
+            lambda: greet(address, config.node, identity, self._prove),
             wake=self._wake,
             on_connect=self._on_connect,
             on_message=self._on_message,
             on_loss=self._on_loss,
         )
+
+    def _prove(self, digest: str) -> str:
+        """Ask the keeper for a MUNGE credential of root's and wait for it; for the greeting's thread."""
+        while not self._proofs.empty():
+            self._proofs.get_nowait()
+        self._ask(Prove(digest=digest))
+        try:
+            proof = self._proofs.get(timeout=PROOF_SECONDS)
+        except queue.Empty:
+            raise WireError("no MUNGE credential in time") from None
+        if proof.error:
+            raise WireError(proof.error)
+        return proof.credential
 
     def _wake(self) -> None:
         os.eventfd_write(self._wake_fd, 1)

@@ -4,6 +4,7 @@ One datagram is one frame: a byte that names it, its numbers, then its texts, ea
 Whatever does not fit exactly is refused whole.
 """
 
+import re
 import struct
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
@@ -65,6 +66,21 @@ class Yield:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prove:
+    """Make a MUNGE credential that says which node asks for a certificate: ``digest`` is of its request."""
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """The credential, empty with an ``error`` if there is none."""
+
+    credential: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
     """A lease as it stands now, with how often any has drifted."""
 
@@ -86,20 +102,33 @@ class Happened:
     event: LeaseEvent
 
 
-Request: TypeAlias = Grant | Release | Controller | Yield
-News: TypeAlias = Held | Gone | Happened
+Request: TypeAlias = Grant | Release | Controller | Yield | Prove
+News: TypeAlias = Held | Gone | Happened | Proof
 
-_GRANT, _RELEASE, _CONTROLLER, _YIELD, _HELD, _GONE, _HAPPENED = range(1, 8)
+_GRANT, _RELEASE, _CONTROLLER, _YIELD, _PROVE, _HELD, _GONE, _HAPPENED, _PROOF = range(1, 10)
 _NUMBERS = {
     _GRANT: struct.Struct("!BBdd"),
     _RELEASE: struct.Struct("!B"),
     _CONTROLLER: struct.Struct("!B"),
     _YIELD: struct.Struct("!d"),
+    _PROVE: struct.Struct("!"),
+    _PROOF: struct.Struct("!"),
     _HELD: struct.Struct("!BBBdddddI"),
     _GONE: struct.Struct("!B"),
     _HAPPENED: struct.Struct("!Bddd"),
 }
-_TEXTS = {_GRANT: 4, _RELEASE: 2, _CONTROLLER: 0, _YIELD: 0, _HELD: 4, _GONE: 1, _HAPPENED: 5}
+_TEXTS = {
+    _GRANT: 4,
+    _RELEASE: 2,
+    _CONTROLLER: 0,
+    _YIELD: 0,
+    _PROVE: 1,
+    _HELD: 4,
+    _GONE: 1,
+    _HAPPENED: 5,
+    _PROOF: 2,
+}
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def encode_request(frame: Request) -> bytes:
@@ -114,6 +143,8 @@ def encode_request(frame: Request) -> bytes:
             return _packed(_CONTROLLER, (frame.connected,))
         case Yield():
             return _packed(_YIELD, (frame.seconds,))
+        case Prove():
+            return _packed(_PROVE, (), frame.digest)
 
 
 def encode_news(frame: News) -> bytes:
@@ -123,6 +154,8 @@ def encode_news(frame: News) -> bytes:
             return _held(frame)
         case Gone():
             return _packed(_GONE, (_LEVERS.index(frame.key.lever),), frame.key.uuid)
+        case Proof():
+            return _packed(_PROOF, (), frame.credential, frame.error)
         case Happened():
             event = frame.event
             bounds = (event.bound, _or_nothing(event.requested), _or_nothing(event.enforced))
@@ -148,7 +181,7 @@ def _held(frame: Held) -> bytes:
 
 def decode_request(data: bytes) -> Request:
     """A frame for the root side; raises FrameError."""
-    kind, numbers, texts = _unpacked(data, (_GRANT, _RELEASE, _CONTROLLER, _YIELD))
+    kind, numbers, texts = _unpacked(data, (_GRANT, _RELEASE, _CONTROLLER, _YIELD, _PROVE))
     if kind == _GRANT:
         lever, limit_kind, bound, ttl_seconds = numbers
         lease_id, uuid, job_id, reason = texts
@@ -164,6 +197,11 @@ def decode_request(data: bytes) -> Request:
         )
     if kind == _RELEASE:
         return Release(name=texts[0], of_job=bool(numbers[0]), reason=texts[1])
+    if kind == _PROVE:
+        # The one text that becomes part of something else: it may be a digest and nothing more.
+        if not _DIGEST.fullmatch(texts[0]):
+            raise FrameError("digest: not 64 hexadecimal digits")
+        return Prove(digest=texts[0])
     if kind == _CONTROLLER:
         return Controller(connected=bool(numbers[0]))
     if not 0.0 <= numbers[0] < float("inf"):
@@ -173,7 +211,9 @@ def decode_request(data: bytes) -> Request:
 
 def decode_news(data: bytes) -> News:
     """A frame for the unprivileged side; raises FrameError."""
-    kind, numbers, texts = _unpacked(data, (_HELD, _GONE, _HAPPENED))
+    kind, numbers, texts = _unpacked(data, (_HELD, _GONE, _HAPPENED, _PROOF))
+    if kind == _PROOF:
+        return Proof(credential=texts[0], error=texts[1])
     if kind == _GONE:
         return Gone(key=LeaseKey(texts[0], _chosen(_LEVERS, numbers[0])))
     if kind == _HAPPENED:

@@ -9,12 +9,15 @@ import math
 import os
 import selectors
 import signal
+import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
 from slurm_power import clock
 from slurm_power.config.node import NodeConfig
 from slurm_power.model.lease import Lease, LeaseKey
+from slurm_power.munge import MungeError, munge_encode
 from slurm_power.node.frames import (
     Controller,
     FrameError,
@@ -23,6 +26,8 @@ from slurm_power.node.frames import (
     Happened,
     Held,
     News,
+    Proof,
+    Prove,
     Release,
     Request,
     Yield,
@@ -75,6 +80,7 @@ class Keeper:
             config, front_command, self._selector, on_frame=self._hear, on_start=self._tell_all
         )
         self._told: dict[LeaseKey, Lease] = {}
+        self._proofs: deque[Proof] = deque()
         self._round_at_seconds = 0.0
         self._retry: dict[str, tuple[float, float]] = {}
         self._driver_open = False
@@ -138,6 +144,8 @@ class Keeper:
             self._plan_retry(uuid)
         now_seconds = clock.monotonic()
         self._schedule(now_seconds)
+        while self._proofs:
+            self._tell(self._proofs.popleft())
         self._tell_changes()
         self._guardian.check(now_seconds)
         self._front.check(now_seconds)
@@ -233,12 +241,25 @@ class Keeper:
             case Controller():
                 self._leases.controller_connected = request.connected
                 return set()
+            case Prove():
+                threading.Thread(target=self._prove, args=(request.digest,), daemon=True).start()
+                return set()
             case Yield():
                 return (
                     self._leases.yield_until(now_seconds + request.seconds)
                     if request.seconds
                     else self._taken_back()
                 )
+
+    def _prove(self, digest: str) -> None:
+        """Have MUNGE say, as root, which node asks for a certificate; in a thread: munged may be slow."""
+        payload = f'{{"node":"{self._config.node}","request":"{digest}"}}'
+        try:
+            proof = Proof(credential=munge_encode(payload, socket=self._config.munge_socket), error="")
+        except MungeError as error:
+            proof = Proof(credential="", error=str(error))
+        self._proofs.append(proof)
+        self._wake()
 
     def _taken_back(self) -> set[str]:
         self._leases.yield_until(0.0)

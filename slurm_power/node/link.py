@@ -1,12 +1,11 @@
-"""The outgoing connection to powerctld: greeting with MUNGE in a thread, then signed lines in the loop."""
+"""The outgoing connection to powerctld: TLS set up in a thread, then lines in the loop."""
 
-import json
 import logging
 import random
-import secrets
 import select
 import selectors
 import socket
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -14,18 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from slurm_power import clock
-from slurm_power.wire import (
-    MAX_LINE_BYTES,
-    PROTOCOL_VERSION,
-    LineDecoder,
-    Message,
-    SignedChannel,
-    WireError,
-    decode,
-    encode,
-    munge_decode,
-    munge_encode,
-)
+from slurm_power.node.identity import Identity, digest
+from slurm_power.wire import MAX_LINE_BYTES, PROTOCOL_VERSION, LineDecoder, Message, WireError, decode, encode
 
 GREETING_SECONDS = 3.0
 LEAST_BACKOFF_SECONDS = 0.25
@@ -42,20 +31,68 @@ log = logging.getLogger(__name__)
 class Greeted:
     """A connection whose two ends have proved themselves, with what came after the welcome."""
 
-    connection: socket.socket
-    channel: SignedChannel
+    connection: ssl.SSLSocket
     decoder: LineDecoder
     lines: list[bytes]
 
 
-def greet(address: tuple[str, int], node: str, *, controller_uid: int, munge_socket: str | None) -> Greeted:
-    """Connect and prove both ends to each other. Blocks for a bounded time; raises OSError, WireError."""
-    connection = socket.create_connection(address, timeout=GREETING_SECONDS)
+class _RefusedError(WireError):
+    """The controller answered, and does not want this certificate."""
+
+
+def greet(address: tuple[str, int], node: str, identity: Identity, prove: Callable[[str], str]) -> Greeted:
+    """Connect and prove both ends to each other. Blocks for a bounded time; raises OSError, WireError.
+
+    A node without a certificate gets one first: ``prove`` makes a MUNGE credential of root's for the digest
+    of a certificate request.
+    """
+    if not identity.certified:
+        _enrol(address, node, identity, prove)
     try:
-        nonce = secrets.token_hex(16)
-        credential = munge_encode(json.dumps({"node": node, "nonce": nonce}), socket=munge_socket)
-        hello: Message = {"type": "hello", "version": PROTOCOL_VERSION, "credential": credential}
-        connection.sendall(encode(hello))
+        connection, decoder, lines = _exchange(
+            address, identity.context(), {"type": "hello", "version": PROTOCOL_VERSION}
+        )
+    except (ssl.SSLError, ConnectionResetError, _RefusedError) as error:
+        # Expired, forgotten, or of another authority: the next try asks for a new one.
+        identity.discard()
+        raise WireError(f"the controller does not take our certificate: {error}") from None
+    if decode(lines[0]).get("type") != "welcome":
+        connection.close()
+        raise WireError(f"no welcome but: {lines[0][:200]!r}")
+    return Greeted(connection=connection, decoder=decoder, lines=lines[1:])
+
+
+def _enrol(address: tuple[str, int], node: str, identity: Identity, prove: Callable[[str], str]) -> None:
+    """Get a certificate for this node's key; raises OSError, WireError."""
+    request = identity.request()
+    hello: Message = {
+        "type": "enrol",
+        "version": PROTOCOL_VERSION,
+        "request": request,
+        "credential": prove(digest(request)),
+    }
+    connection, _, lines = _exchange(address, identity.context(), hello)
+    connection.close()
+    answer = decode(lines[0])
+    certificate = answer.get("certificate")
+    if answer.get("type") != "certificate" or not isinstance(certificate, str):
+        raise WireError(f"no certificate for {node} but: {lines[0][:200]!r}")
+    identity.keep(certificate)
+    log.info("got a certificate from the controller")
+
+
+def _exchange(
+    address: tuple[str, int], context: ssl.SSLContext, message: Message
+) -> tuple[ssl.SSLSocket, LineDecoder, list[bytes]]:
+    """Connect, send one message and wait for at least one line; raises OSError, WireError."""
+    plain = socket.create_connection(address, timeout=GREETING_SECONDS)
+    try:
+        connection = context.wrap_socket(plain, server_hostname=address[0])
+    except BaseException:
+        plain.close()
+        raise
+    try:
+        connection.sendall(encode(message))
         decoder = LineDecoder()
         lines: list[bytes] = []
         deadline = clock.monotonic() + GREETING_SECONDS
@@ -63,36 +100,16 @@ def greet(address: tuple[str, int], node: str, *, controller_uid: int, munge_soc
             connection.settimeout(max(0.001, deadline - clock.monotonic()))
             data = connection.recv(65536)
             if not data:
-                raise WireError("the controller hung up during the greeting")
+                # In TLS 1.3 a server that does not take a certificate may say so by hanging up.
+                raise _RefusedError("the controller hung up during the greeting")
             lines = decoder.feed(data)
-        key = _session_key(decode(lines[0]), node, nonce, controller_uid, munge_socket)
-        channel = SignedChannel(key=key, sending="node", receiving="controller")
-        return Greeted(connection=connection, channel=channel, decoder=decoder, lines=lines[1:])
+        answer = decode(lines[0])
+        if answer.get("type") == "refused":
+            raise _RefusedError(str(answer.get("reason"))[:300])
     except BaseException:
         connection.close()
         raise
-
-
-def _session_key(
-    welcome: Message, node: str, nonce: str, controller_uid: int, munge_socket: str | None
-) -> bytes:
-    """Check the controller's answer and return the key in it; raises WireError."""
-    text = welcome.get("credential")
-    if welcome.get("type") != "welcome" or not isinstance(text, str):
-        raise WireError(f"no welcome but: {str(welcome)[:200]}")
-    credential = munge_decode(text, socket=munge_socket)
-    if credential.uid != controller_uid:
-        raise WireError(f"the welcome comes from uid {credential.uid}, not from {controller_uid}")
-    payload = decode(credential.payload.encode())
-    if payload.get("node") != node or payload.get("nonce") != nonce:
-        raise WireError("the welcome answers somebody else's hello")
-    try:
-        key = bytes.fromhex(str(payload.get("key")))
-    except ValueError:
-        key = b""
-    if len(key) < 16:
-        raise WireError("the welcome carries no key")
-    return key
+    return connection, decoder, lines
 
 
 class ControllerLink:
@@ -156,7 +173,7 @@ class ControllerLink:
         if len(self._outgoing) > MAX_UNSENT_BYTES:
             self._lose("the controller takes nothing any more")
             return
-        self._outgoing += self._greeted.channel.seal(message)
+        self._outgoing += encode(message)
         self._flush()
 
     def drain(self, patience_seconds: float) -> None:
@@ -177,7 +194,7 @@ class ControllerLink:
         try:
             self._arrived.append(self._greeting())
         except (OSError, WireError) as error:
-            self._arrived.append(str(error))
+            self._arrived.append(str(error) or type(error).__name__)
         self._wake()
 
     def _connected(self, greeted: Greeted) -> None:
@@ -202,24 +219,26 @@ class ControllerLink:
         greeted = self._greeted
         if greeted is None or not mask & selectors.EVENT_READ:
             return
-        try:
-            data = greeted.connection.recv(1 << 18)
-            if not data:
-                raise WireError("the controller hung up")
-            lines = greeted.decoder.feed(data)
-        except BlockingIOError:
-            return
-        except (OSError, WireError) as error:
-            self._lose(str(error))
-            return
-        self._take(greeted, lines)
+        # What TLS has decrypted already no selector shows: read until it has nothing left.
+        while self._greeted is greeted:
+            try:
+                data = greeted.connection.recv(1 << 18)
+                if not data:
+                    raise WireError("the controller hung up")
+                lines = greeted.decoder.feed(data)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return
+            except (OSError, WireError) as error:
+                self._lose(str(error))
+                return
+            self._take(greeted, lines)
 
     def _take(self, greeted: Greeted, lines: list[bytes]) -> None:
         for line in lines:
             if self._greeted is not greeted:
                 return
             try:
-                message = greeted.channel.open(line)
+                message = decode(line)
             except WireError as error:
                 self._lose(str(error))
                 return
@@ -231,7 +250,7 @@ class ControllerLink:
             return
         try:
             sent = self._greeted.connection.send(self._outgoing) if self._outgoing else 0
-        except BlockingIOError:
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             sent = 0
         except OSError as error:
             self._lose(str(error))

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from slurm_power import clock
 from slurm_power.config import load_site
+from slurm_power.controller.authority import make_authority
 from slurm_power.controller.daemon import Controller
 from slurm_power.model.job import Job
 from slurm_power.model.ledger import LedgerEntry
@@ -28,6 +30,7 @@ name = "small"
 listen = "127.0.0.1:{port}"
 socket = "{folder}/ctl.sock"
 state_directory = "{folder}"
+tls_directory = "{folder}/tls"
 [policy]
 control = false
 [circuit.grid]
@@ -88,6 +91,7 @@ def tried(folder: Path, check: Callable[[Site], Awaitable[None]]) -> None:
             port = free.getsockname()[1]
         file = folder / "site.toml"
         file.write_text(SITE.format(port=port, folder=folder))
+        make_authority(folder / "tls", "small", ["127.0.0.1"], clock.now())
         store = SqliteStore(folder / "powerctld.sqlite")
         controller = Controller(load_site(file), store, meters={}, storages={}, scheduler=Queue())
         task = asyncio.create_task(controller.run())

@@ -71,6 +71,10 @@ def test_slurm_power_commands_and_options_exist(document: Path) -> None:
             continue
         command = slurm_power.commands.get(name)
         assert command is not None, f"slurm-power {line}: no such command"
+        while isinstance(command, click.Group):
+            name = words.pop(0) if words else ""
+            assert name in command.commands, f"slurm-power {line}: no such command"
+            command = command.commands[name]
         known = {option for parameter in command.params for option in parameter.opts}
         given = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert given <= known, f"slurm-power {line}"

@@ -95,7 +95,7 @@ def test_powerd(bed: Bed) -> None:
 def test_powerd_and_its_watchdog(bed: Bed) -> None:
     capped, _held = bed.peak()
     processes = bed.process_ids("c1")
-    assert len(processes) == 2
+    assert len(processes) == 3  # keeper, front, watchdog
     # The watchdog first would be started again by powerd.
     for number in (signal.SIGSTOP, signal.SIGKILL):
         for process in processes:

@@ -46,6 +46,10 @@ def bench(node_folder: Path, nvml_library: Path) -> Iterator[NodeBench]:
 def controller(munge: Munged, bench: NodeBench) -> Iterator[FakeController]:
     """A controller that ``bench`` is told about before it starts powerd."""
     made = FakeController(str(munge.socket))
-    bench.settings |= {"controller": made.address, "munge_socket": str(munge.socket)}
+    bench.settings |= {
+        "controller": made.address,
+        "ca_file": str(made.ca_file),
+        "munge_socket": str(munge.socket),
+    }
     yield made
-    made.close()
+    made.discard()

@@ -168,19 +168,66 @@ def test_a_refused_write_is_told_and_leaves_nothing(bench: NodeBench, controller
     assert bench.caps() == before
 
 
-@pytest.mark.parametrize("forge", ["credential", "nonce"])
-def test_a_false_controller_is_not_obeyed(bench: NodeBench, controller: FakeController, forge: str) -> None:
-    controller.forge = forge
+def test_a_controller_of_another_authority_is_not_obeyed(
+    bench: NodeBench, controller: FakeController
+) -> None:
+    controller.foreign = True
     bench.start()
-    wait_until(lambda: bench.status()["controller"].startswith("disconnected: "), "the refusal")
-    controller.forge = ""
+    wait_until(lambda: "certificate verify failed" in bench.status()["controller"], "the refusal")
+    assert controller.connections == 0
+    controller.foreign = False
     wait_until(lambda: bench.status()["controller"] == "connected", "the true one")
 
 
+def test_a_node_asks_for_a_new_certificate_when_its_own_is_refused(
+    bench: NodeBench, controller: FakeController
+) -> None:
+    powerd = bench.start()
+    wait_until(lambda: controller.connected, "the connection")
+    key = (bench.state / "front" / "node.key").read_bytes()
+    (mark,) = controller.pins.values()
+    powerd.terminate()
+    powerd.wait()
+    (bench.state / "front" / "node.pem").write_text("-----BEGIN CERTIFICATE-----\nspoiled\n")
+    bench.start()
+    wait_until(lambda: controller.connections == 2, "the connection")
+    assert (bench.state / "front" / "node.key").read_bytes() == key
+    assert list(controller.pins.values()) == [mark]
+    assert (bench.state / "front" / "node.key").stat().st_mode & 0o077 == 0
+
+
+def test_a_node_with_another_key_is_refused_until_the_pin_is_dropped(
+    bench: NodeBench, controller: FakeController
+) -> None:
+    powerd = bench.start()
+    wait_until(lambda: controller.connected, "the connection")
+    powerd.terminate()
+    powerd.wait()
+    for name in ("node.key", "node.pem"):
+        (bench.state / "front" / name).unlink()
+    bench.start()
+    wait_until(lambda: bench.status()["controller"].startswith("disconnected: "), "the refusal")
+    assert controller.connections == 1
+
+
 @pytest.mark.parametrize(
-    "line", [b"0" * 64 + b' 1 {"type":"grant","leases":[]}\n', b"hello\n", b"x" * (2 << 20)]
+    "line",
+    [b'{"type":"grant","leases":[]}\n', b"\x17\x03\x03\x00\x20" + b"x" * 32, b"hello\n"],
 )
-def test_a_forged_line_ends_the_connection(bench: NodeBench, controller: FakeController, line: bytes) -> None:
+def test_what_is_forged_below_tls_ends_the_connection(
+    bench: NodeBench, controller: FakeController, line: bytes
+) -> None:
+    bench.start()
+    wait_until(lambda: controller.connected, "the connection")
+    controller.send_below_tls(line)
+    wait_until(lambda: controller.connections == 2, "another connection")
+    assert bench.status()["ok"]
+
+
+@pytest.mark.parametrize("line", [b"hello\n", b"[1]\n", b"\xff\n", b"x" * (2 << 20)])
+def test_a_malformed_line_ends_the_connection(
+    bench: NodeBench, controller: FakeController, line: bytes
+) -> None:
     bench.start()
     wait_until(lambda: controller.connected, "the connection")
     with suppress(OSError):  # powerd may hang up in the middle of a long one

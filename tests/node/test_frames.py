@@ -18,6 +18,8 @@ from slurm_power.node.frames import (
     Happened,
     Held,
     News,
+    Proof,
+    Prove,
     Release,
     Request,
     Yield,
@@ -48,6 +50,7 @@ requests = st.one_of(
     st.builds(Release, name=texts, of_job=st.booleans(), reason=texts),
     st.builds(Controller, connected=st.booleans()),
     st.builds(Yield, seconds=st.just(0.0) | positive),
+    st.builds(Prove, digest=st.text("0123456789abcdef", min_size=64, max_size=64)),
 )
 leases = st.builds(
     Lease,
@@ -80,6 +83,7 @@ news = st.one_of(
     st.builds(Held, lease=leases, drift_count=st.integers(0, 1 << 31)),
     st.builds(Gone, key=st.builds(LeaseKey, texts, levers)),
     st.builds(Happened, event=events),
+    st.builds(Proof, credential=texts, error=st.just("") | texts),
 )
 
 
@@ -123,6 +127,9 @@ def test_the_root_side_takes_no_news_and_no_frame_with_a_rest() -> None:
         decode_request(gone)
     with pytest.raises(FrameError, match="1 bytes too many"):
         decode_request(encode_request(Controller(connected=True)) + b"x")
+    for digest in ("", "x" * 64, "0" * 63, '0","node":"c2","x":"' + "0" * 44):
+        with pytest.raises(FrameError, match="digest"):
+            decode_request(encode_request(Prove(digest=digest)))
     with pytest.raises(FrameError, match="is no duration"):
         decode_request(encode_request(Yield(seconds=math.inf)))
 
