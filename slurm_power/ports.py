@@ -80,7 +80,15 @@ class Gpus(Protocol):
         ...
 
     def read(self, uuid: str) -> GpuReading:
-        """Read one GPU."""
+        """Read one GPU, without its energy counter."""
+        ...
+
+    def read_energy_joules(self, uuid: str) -> float | None:
+        """The driver's energy counter, None without one. A dear read: milliseconds on real hardware."""
+        ...
+
+    def process_ids(self, uuid: str) -> Sequence[int]:
+        """Processes that compute on the GPU now, empty where the driver does not tell."""
         ...
 
     def read_cap(self, uuid: str) -> CapReading:

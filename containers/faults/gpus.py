@@ -58,7 +58,7 @@ class FakeGpus:
             slot=list(self.gpus).index(uuid),
             name="Fake",
             power_watts=100.0,
-            energy_joules=0.0,
+            energy_joules=None,
             utilization_ratio=0.0,
             sm_clock_hertz=1e9,
             temperature_celsius=30.0,
@@ -68,6 +68,16 @@ class FakeGpus:
             min_cap_watts=200.0,
             max_cap_watts=700.0,
         )
+
+    def read_energy_joules(self, uuid: str) -> float | None:
+        """It has no counter."""
+        self._gpu(uuid)
+        return None
+
+    def process_ids(self, uuid: str) -> list[int]:
+        """Nobody computes on it."""
+        self._gpu(uuid)
+        return []
 
     def read_cap(self, uuid: str) -> CapReading:
         """The limit as shown."""

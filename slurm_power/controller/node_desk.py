@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from slurm_power import clock
+from slurm_power.controller.job_energy import JobEnergies
 from slurm_power.controller.recorder import Recorder
 from slurm_power.model.job import Job
 from slurm_power.telemetry import SiteTelemetry
@@ -46,6 +47,7 @@ class NodeDesk:
         self._known_lease = known_lease
         self._release = release
         self._on_news = on_news
+        self._energies = JobEnergies()
         self._gathered: dict[tuple[str, str, object], _Gathered] = {}
 
     def take(self, node: str, message: Message) -> None:
@@ -53,15 +55,21 @@ class NodeDesk:
         match message.get("type"):
             case "telemetry":
                 self._telemetry.node_reported(node, message, clock.monotonic())
+                jobs = message.get("jobs")
+                for job in jobs if isinstance(jobs, list) else ():
+                    self._energy(node, job)
                 self._release_strangers(node)
             case "job_start":
                 self._telemetry.job_registered(node, message, clock.monotonic())
                 self._on_news()
             case "job_end":
                 self._telemetry.job_left(node, message)
+                self._energy(node, message)
                 self._on_news()
             case "lease_event":
                 self._lease_event(node, message)
+            case "stranger":
+                self._stranger(node, message)
             case other:
                 log.warning("%s sent an unknown message %r", node, other)
 
@@ -74,6 +82,24 @@ class NodeDesk:
         ]
         if strangers:
             self._release(node, strangers)
+
+    def _energy(self, node: str, job: Message) -> None:
+        job_id = str(job.get("job_id"))
+        self._energies.take(job_id, node, job)
+        self._recorder.job_energy(job_id, self._energies.of(job_id))
+
+    def _stranger(self, node: str, message: Message) -> None:
+        """A process on a GPU that is not its job's: for the ledger, since somebody's energy is in doubt."""
+        job_id = message.get("job_id")
+        self._recorder.note(
+            clock.now(),
+            f"powerd.{node}",
+            "stranger",
+            f"gpu:{message.get('uuid')}",
+            str(message.get("detail") or "a process that is not the job's"),
+            job_id=None if job_id is None else str(job_id),
+            details={key: message.get(key) for key in ("pid", "uid", "of_job_id")},
+        )
 
     def _lease_event(self, node: str, message: Message) -> None:
         event = str(message.get("event"))
@@ -97,6 +123,7 @@ class NodeDesk:
     def flush(self, jobs: Mapping[str, Job], *, everything: bool = False) -> None:
         """Write what has been gathered long enough, or ``everything``."""
         now_seconds = clock.monotonic()
+        self._energies.keep(jobs)
         for key, gathered in list(self._gathered.items()):
             if everything or now_seconds - gathered.first_seconds >= _GATHER_SECONDS:
                 del self._gathered[key]

@@ -217,6 +217,11 @@ class Recorder:
         if changed:
             self._store.put_jobs(changed)
 
+    def job_energy(self, job_id: str, figures: Mapping[str, float | None]) -> None:
+        """Note how sure a job's energy is and what else it has used, as its nodes tell."""
+        if job_id in self._jobs:
+            self._jobs[job_id].record.update(figures)
+
     def _known(self, job_id: str) -> _JobRecord:
         """A job's running figures, those of an earlier controller included."""
         known = self._jobs.get(job_id)

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from slurm_power import clock
+from slurm_power.devices import nvml_details
 from slurm_power.model.reading import CapReading, GpuReading
 from slurm_power.model.units import HERTZ_PER_MEGAHERTZ, MILLIJOULES_PER_JOULE, MILLIWATTS_PER_WATT
 from slurm_power.ports import DeviceError
@@ -16,7 +17,6 @@ from slurm_power.ports import DeviceError
 Answer = TypeVar("Answer")
 
 # Field ids of nvml.h. ENFORCED counts limits set out of band, REQUESTED is what was written last.
-FIELD_ENERGY = 83
 FIELD_POWER_AVERAGE = 185
 FIELD_POWER_INSTANT = 186
 FIELD_LIMIT_MIN = 187
@@ -24,8 +24,9 @@ FIELD_LIMIT_MAX = 188
 FIELD_LIMIT_DEFAULT = 189
 FIELD_LIMIT_ENFORCED = 190
 FIELD_LIMIT_REQUESTED = 192
+# Nanoseconds for which a reason has held the GPU back so far.
+THROTTLE_FIELDS = {74: "power cap", 269: "software thermal", 270: "hardware thermal", 271: "power brake"}
 READ_FIELDS = [
-    FIELD_ENERGY,
     FIELD_POWER_AVERAGE,
     FIELD_POWER_INSTANT,
     FIELD_LIMIT_MIN,
@@ -33,11 +34,14 @@ READ_FIELDS = [
     FIELD_LIMIT_DEFAULT,
     FIELD_LIMIT_ENFORCED,
     FIELD_LIMIT_REQUESTED,
+    *THROTTLE_FIELDS,
 ]
 CAP_FIELDS = [FIELD_LIMIT_ENFORCED, FIELD_LIMIT_REQUESTED]
 
 # nvmlValueType_t: which member of the value union is filled.
 VALUE_MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
+
+NANOSECONDS_PER_SECOND = 1e9
 
 # How often a library that has lost a GPU is loaded anew, so that one that came back is seen.
 RELOAD_SECONDS = 5.0
@@ -105,19 +109,19 @@ class NvmlGpus:
             celsius = _optional(
                 nvml, lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU), 0
             )
-            power_milliwatts = fields.get(FIELD_POWER_AVERAGE, fields.get(FIELD_POWER_INSTANT))
-            if power_milliwatts is None:
-                power_milliwatts = nvml.nvmlDeviceGetPowerUsage(handle)
+            average_watts, instant_watts, power_watts = _power_watts(nvml, handle, fields)
             requested_milliwatts, enforced_milliwatts = _caps(nvml, handle, fields)
             low_milliwatts, high_milliwatts, default_milliwatts = _constraints(nvml, handle, fields)
+            details = nvml_details.details(nvml, handle)
             slot, name = self._facts.get(uuid) or self._learn(nvml, uuid, handle)
-        energy_millijoules = fields.get(FIELD_ENERGY)
         return GpuReading(
             uuid=uuid,
             slot=slot,
             name=name,
-            power_watts=power_milliwatts / MILLIWATTS_PER_WATT,
-            energy_joules=None if energy_millijoules is None else energy_millijoules / MILLIJOULES_PER_JOULE,
+            power_watts=power_watts,
+            power_average_watts=average_watts,
+            power_instant_watts=instant_watts,
+            energy_joules=None,
             utilization_ratio=utilization / 100.0,
             sm_clock_hertz=clock_megahertz * HERTZ_PER_MEGAHERTZ,
             temperature_celsius=float(celsius),
@@ -126,7 +130,26 @@ class NvmlGpus:
             default_cap_watts=default_milliwatts / MILLIWATTS_PER_WATT,
             min_cap_watts=low_milliwatts / MILLIWATTS_PER_WATT,
             max_cap_watts=high_milliwatts / MILLIWATTS_PER_WATT,
+            memory_clock_hertz=details.memory_clock_hertz,
+            throttle_reasons=details.throttle_reasons,
+            throttle_seconds=_throttle_seconds(fields),
+            mig_enabled=details.mig_enabled,
+            mig_uuids=details.mig_uuids,
         )
+
+    def read_energy_joules(self, uuid: str) -> float | None:
+        """Read the energy counter, which counts from the load of the driver; None on a GPU without one."""
+        with self._call(uuid) as nvml:
+            handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+            millijoules = _optional(nvml, lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle), None)
+        return None if millijoules is None else millijoules / MILLIJOULES_PER_JOULE
+
+    def process_ids(self, uuid: str) -> list[int]:
+        """List the processes that compute on a GPU, those on its MIG instances included."""
+        with self._call(uuid) as nvml:
+            handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+            none: list[int] = []
+            return _optional(nvml, lambda: nvml_details.process_ids(nvml, handle), none)
 
     def read_cap(self, uuid: str) -> CapReading:
         """Read the power limit: as last written by anybody, and as enforced."""
@@ -221,6 +244,36 @@ def _fields(nvml: Any, handle: Any, ids: list[int]) -> dict[int, float]:
         elif value.nvmlReturn in _LOST:
             raise nvml.NVMLError(value.nvmlReturn)
     return found
+
+
+def _power_watts(
+    nvml: Any, handle: Any, fields: dict[int, float]
+) -> tuple[float | None, float | None, float]:
+    """The average, the instant, and which of both stands for the GPU.
+
+    Without fields there is one call, of which only the architecture tells what it means.
+    """
+    average, instant = (
+        fields[field] / MILLIWATTS_PER_WATT if field in fields else None
+        for field in (FIELD_POWER_AVERAGE, FIELD_POWER_INSTANT)
+    )
+    if average is None and instant is None:
+        watts = nvml.nvmlDeviceGetPowerUsage(handle) / MILLIWATTS_PER_WATT
+        return (watts, None, watts) if nvml_details.usage_is_average(nvml, handle) else (None, watts, watts)
+    if average is not None:
+        return average, instant, average
+    assert instant is not None
+    return None, instant, instant
+
+
+def _throttle_seconds(fields: dict[int, float]) -> dict[str, float] | None:
+    """How long each reason has held so far; None on a GPU that counts none of them."""
+    found = {
+        word: fields[field] / NANOSECONDS_PER_SECOND
+        for field, word in THROTTLE_FIELDS.items()
+        if field in fields
+    }
+    return found or None
 
 
 def _caps(nvml: Any, handle: Any, fields: dict[int, float]) -> tuple[float, float]:

@@ -84,9 +84,12 @@ class CapReading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuReading:
-    """One GPU as its node daemon read it; limits are ``None`` where the driver does not say.
+    """One GPU as its node daemon read it. What is optional is ``None`` where the driver does not say.
 
-    ``energy_joules`` is the driver's counter: it restarts at 0 when the driver reloads.
+    ``power_watts`` is the mean over a second where there is one, else the instant. ``energy_joules`` is the
+    driver's counter as last read, seldomer than the rest: it restarts at 0 when the driver reloads.
+    ``throttle_reasons`` are `THROTTLE_WORDS`, ``throttle_seconds`` says how long each has held so far.
+    ``mig_uuids`` are the instances a GPU in MIG mode is cut into; power, caps and energy are the whole GPU's.
     """
 
     uuid: str
@@ -102,4 +105,25 @@ class GpuReading:
     default_cap_watts: float
     min_cap_watts: float
     max_cap_watts: float
+    power_average_watts: float | None = None
+    power_instant_watts: float | None = None
+    memory_clock_hertz: float | None = None
+    throttle_reasons: tuple[str, ...] | None = None
+    throttle_seconds: dict[str, float] | None = None
+    mig_enabled: bool | None = None
+    mig_uuids: tuple[str, ...] = ()
     error: str = ""
+
+
+# Why a GPU runs slower than it could.
+THROTTLE_WORDS = (
+    "idle",
+    "clock setting",
+    "power cap",
+    "hardware slowdown",
+    "sync boost",
+    "software thermal",
+    "hardware thermal",
+    "power brake",
+    "display clock",
+)

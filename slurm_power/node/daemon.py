@@ -15,6 +15,7 @@ from dataclasses import asdict
 
 from slurm_power import clock
 from slurm_power.config.node import NodeConfig, split_address
+from slurm_power.node.counters import COUNT_SECONDS, Count, CounterVisitor
 from slurm_power.node.frames import (
     MAX_FRAME_BYTES,
     FrameError,
@@ -27,9 +28,10 @@ from slurm_power.node.frames import (
 )
 from slurm_power.node.hooks import HookDesk, lease_row
 from slurm_power.node.identity import Identity
-from slurm_power.node.jobs import NodeJobs
+from slurm_power.node.jobs import NodeJobs, stranger_message
 from slurm_power.node.lease_mirror import LeaseMirror
 from slurm_power.node.link import ControllerLink, greet
+from slurm_power.node.processes import Processes
 from slurm_power.node.requests import grants_of, lease_ids_of_release, seconds_of_yield
 from slurm_power.node.saved_settings import this_boot
 from slurm_power.node.server import HookServer
@@ -65,16 +67,20 @@ class Daemon:
         self._proofs: queue.SimpleQueue[Proof] = queue.SimpleQueue()
         self._jobs = NodeJobs(config.state_directory / "front", this_boot())
         self._node = Node()
-        self._workers: Workers[Found] = Workers(Visitor(gpus).visit, self._wake, MAX_THREADS)
+        self._visitor = Visitor(gpus)
+        self._workers: Workers[Found] = Workers(self._visitor.visit, self._wake, MAX_THREADS)
+        counter = CounterVisitor(gpus, self._visitor, Processes())
+        self._counters: Workers[Count] = Workers(counter.visit, self._wake, MAX_THREADS)
         self._link = self._new_link()
         self._desk = HookDesk(
-            config.node, self._node, self._jobs, self._leases, visit=self._workers.submit, tell=self._tell
+            config.node, self._node, self._jobs, self._leases, visit=self._counters.submit, tell=self._tell
         )
         self._server = HookServer(listener, self._selector, self._desk.handle)
         self._desk.answer = self._server.answer
         self._desk.controller_state = lambda: "none configured" if self._link is None else self._link.state
         self._sample_at_seconds = 0.0
         self._survey_at_seconds = 0.0
+        self._count_at_seconds = 0.0
         self._telemetry_due = False
         self._keeper_gone = False
 
@@ -172,6 +178,7 @@ class Daemon:
         if self._link is not None:
             self._link.poll(now_seconds)
         self._workers.reinforce()
+        self._counters.reinforce()
 
     def _patience(self, now_seconds: float) -> float:
         """For how long nothing can become due."""
@@ -181,7 +188,7 @@ class Daemon:
         ]
         if self._link is not None and self._link.state != "connected":
             deadlines.append(max(self._link.next_attempt_seconds, now_seconds + 0.05))
-        if self._workers.pending():
+        if self._workers.pending() or self._counters.pending():
             deadlines.append(now_seconds + 0.2)
         return min(max(0.0, min(deadlines) - now_seconds), MAX_PATIENCE_SECONDS)
 
@@ -197,6 +204,10 @@ class Daemon:
             self._telemetry_due = True
             for uuid in sorted(self._node.known - self._workers.pending()):
                 self._workers.submit(uuid)
+            if now_seconds >= self._count_at_seconds:
+                self._count_at_seconds = now_seconds + COUNT_SECONDS - 0.5 * self._config.sample_seconds
+                for uuid in sorted(self._node.readings.keys() - self._counters.pending()):
+                    self._counters.submit(uuid)
 
     def _collect(self) -> None:
         """Take what the workers found."""
@@ -207,7 +218,9 @@ class Daemon:
             if self._node.take_visit(uuid, found):
                 log.warning("%s: %s", uuid, found.error)
             if found.reading is not None:
-                self._jobs.book(uuid, found.reading.energy_joules)
+                self._jobs.take_power(uuid, found.reading.power_watts, found.at_seconds)
+        for uuid, count in self._counters.results():
+            self._take_count(uuid, count)
             self._desk.visited(uuid)
         for job in self._jobs.resolve(self._node.uuid_of_slot()):
             self._tell(job.start_message())
@@ -215,7 +228,17 @@ class Daemon:
         if self._telemetry_due and hanging:
             self._telemetry_due = False
             self._send_telemetry()
-            self._jobs.save_if_changed()
+            self._jobs.save_if_changed(clock.monotonic())
+
+    def _take_count(self, uuid: str, count: Count) -> None:
+        if count.error:
+            return  # the visit of its power says so as well
+        self._node.take_counter(uuid, count.joules)
+        reading = self._node.readings.get(uuid)
+        for process in self._jobs.take_count(uuid, count, reading.max_cap_watts if reading else 0.0):
+            message = stranger_message(uuid, process, self._jobs.holders(uuid))
+            log.warning("%s: %s", uuid, message["detail"])
+            self._tell(message)
 
     def _take_survey(self, survey: Survey) -> None:
         if survey.error and survey.error != self._node.error:
@@ -281,7 +304,7 @@ class Daemon:
     def _farewell(self) -> None:
         """Send what is left, and hang up."""
         self._server.close()
-        self._jobs.save_if_changed()
+        self._jobs.save_if_changed(clock.monotonic())
         if self._link is not None:
             self._link.drain(FAREWELL_SECONDS)
             self._link.close()

@@ -80,6 +80,7 @@ class HookDesk:
             self._tell(gone.end_message())
         self._jobs.resolve(self._node.uuid_of_slot())
         registered = self._jobs.get(job.job_id) or job
+        self._jobs.lead_on(registered, clock.monotonic())
         log.info("job %s of %s starts on GPUs %s", job.job_id, job.user, list(job.gpu_slots))
         for lease in self._leases.leases():
             if lease.uuid in registered.energy and lease.job_id not in (None, job.job_id):
@@ -121,11 +122,17 @@ class HookDesk:
 
     def _finish(self, epilog: _Epilog) -> None:
         self._epilogs.remove(epilog)
+        self._jobs.lead_on(epilog.job, clock.monotonic())
         job = self._jobs.end(epilog.job.job_id)
-        energy_joules = epilog.job.message()["energy_joules"]
-        self.answer(epilog.client, {"ok": True, "energy_joules": energy_joules})
+        used = epilog.job.used()
+        self.answer(epilog.client, {"ok": True, **used.message()})
         if job is not None:
-            log.info("job %s has ended after %.0f J", job.job_id, energy_joules)
+            log.info(
+                "job %s has ended after %.0f J, %.0f J of it estimated",
+                job.job_id,
+                used.energy_joules,
+                used.estimated_joules,
+            )
             self._tell(job.end_message())
 
     def _status(self, uid: int) -> Message:

@@ -7,27 +7,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slurm_power.node.counters import Count
+from slurm_power.node.energy import EnergyAccount, EnergyBooks, UsedEnergy, account_of, used_together
+from slurm_power.node.processes import GpuProcess
 from slurm_power.node.saved_settings import write_durably
 from slurm_power.wire import Message
 
 FILE_NAME = "jobs.json"
+SAVE_SECONDS = 60.0
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, kw_only=True)
-class EnergyAccount:
-    """Energy of one GPU for one job: differences of the driver's counter, which restarts at 0 at times."""
-
-    counter_joules: float | None = None
-    total_joules: float = 0.0
-
-    def add(self, counter_joules: float) -> None:
-        """Book what was used since the last reading; after a restart of the counter, what it shows."""
-        if self.counter_joules is not None:
-            step_joules = counter_joules - self.counter_joules
-            self.total_joules += step_joules if step_joules >= 0.0 else counter_joules
-        self.counter_joules = counter_joules
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,8 +46,12 @@ class NodeJob:
             "gpus": self.gpus,
             "workload": self.workload,
             "flex": self.flex,
-            "energy_joules": sum(account.total_joules for account in self.energy.values()),
+            **self.used().message(),
         }
+
+    def used(self) -> UsedEnergy:
+        """What all its GPUs have used for it so far."""
+        return used_together(account.used for account in self.energy.values())
 
     def start_message(self) -> Message:
         """What the controller is told when the job starts, and on each new connection."""
@@ -66,8 +59,13 @@ class NodeJob:
 
     def end_message(self) -> Message:
         """What the controller is told when the job has ended."""
-        energy_joules = {uuid: account.total_joules for uuid, account in self.energy.items()}
-        return {"type": "job_end", "job_id": self.job_id, "energy_joules": energy_joules}
+        energy_joules = {uuid: account.used.energy_joules for uuid, account in self.energy.items()}
+        return {
+            "type": "job_end",
+            "job_id": self.job_id,
+            **self.used().message(),
+            "energy_joules": energy_joules,
+        }
 
 
 class NodeJobs:
@@ -77,13 +75,17 @@ class NodeJobs:
         self._file = directory / FILE_NAME
         self._boot_id = boot_id
         self._jobs: dict[str, NodeJob] = {}
+        self._strangers: dict[str, frozenset[int]] = {}
         self._changed = False
+        self._saved_at_seconds = 0.0
+        self.books = EnergyBooks()
 
     def load(self) -> None:
         """Take over the jobs of a daemon before us; those of another boot have ended with it."""
         try:
             document = json.loads(self._file.read_text())
             if document["boot_id"] == self._boot_id:
+                self.books.load(document["gpus"])
                 self._jobs = {row["job_id"]: _job(row) for row in document["jobs"]}
         except FileNotFoundError:
             pass
@@ -92,13 +94,19 @@ class NodeJobs:
                 "%s: not readable (%s); jobs that run now are unknown until they end", self._file, error
             )
 
-    def save_if_changed(self) -> None:
-        """Write the file if a job came, went or got its first reading. A full disk only costs the memory."""
-        if not self._changed:
+    def save_if_changed(self, now_seconds: float) -> None:
+        """Write the file if a job came, went or got its first reading, and now and then while jobs run.
+
+        A good counter bridges the time since; an estimate would be lost. A full disk only costs the memory.
+        """
+        due = bool(self._jobs) and now_seconds - self._saved_at_seconds >= SAVE_SECONDS
+        if not self._changed and not due:
             return
+        self._saved_at_seconds = now_seconds
         rows = [asdict(job) for job in self._jobs.values()]
+        document = {"boot_id": self._boot_id, "jobs": rows, "gpus": self.books.document()}
         try:
-            write_durably(self._file, json.dumps({"boot_id": self._boot_id, "jobs": rows}) + "\n")
+            write_durably(self._file, json.dumps(document) + "\n")
             self._changed = False
         except OSError as error:
             log.warning("%s: cannot be written: %s", self._file, error)
@@ -142,17 +150,60 @@ class NodeJobs:
                 found.append(job)
         return found
 
-    def book(self, uuid: str, counter_joules: float | None) -> None:
-        """Book a reading of a GPU's energy counter for the job that has it."""
-        if counter_joules is None:
-            return
-        for job in self._jobs.values():
-            account = job.energy.get(uuid)
-            if account is not None:
-                self._changed = self._changed or account.counter_joules is None
-                account.add(counter_joules)
+    def holders(self, uuid: str) -> list[NodeJob]:
+        """The jobs that have a GPU: one, as Slurm gives GPUs out."""
+        return [job for job in self._jobs.values() if uuid in job.energy]
+
+    def take_power(self, uuid: str, watts: float, at_seconds: float) -> None:
+        """Book a power reading of a GPU for the job that has it."""
+        energy = self.books.take_power(uuid, watts, at_seconds)
+        for job in self.holders(uuid):
+            self._changed = self._changed or job.energy[uuid].start is None
+            job.energy[uuid].follow(energy, shared=bool(self._strangers.get(uuid)))
+
+    def take_count(self, uuid: str, count: Count, max_cap_watts: float) -> list[GpuProcess]:
+        """Book a reading of a GPU's counter; returns processes that are newly there and nobody's job has."""
+        energy = self.books.take_counter(
+            uuid,
+            count.joules,
+            count.at_seconds,
+            driver_load=count.driver_load,
+            max_cap_watts=max_cap_watts,
+        )
+        holders = self.holders(uuid)
+        shared = bool(self._strangers.get(uuid))
+        for job in holders:
+            self._changed = self._changed or not job.energy[uuid].start_is_counted
+            job.energy[uuid].follow(energy, counted_now=True, shared=shared)
+        ids = {job.job_id for job in holders}
+        strangers = [p for p in count.processes if p.job is None or p.job.job_id not in ids]
+        fresh = [p for p in strangers if p.pid not in self._strangers.get(uuid, frozenset())]
+        self._strangers[uuid] = frozenset(process.pid for process in strangers)
+        return fresh
+
+    def lead_on(self, job: NodeJob, now_seconds: float) -> None:
+        """Bring a job's energy to this moment, its start or another, at the last known power."""
+        for uuid, account in job.energy.items():
+            energy = self.books.now(uuid, now_seconds)
+            account.follow(energy, shared=bool(self._strangers.get(uuid)))
+
+
+def stranger_message(uuid: str, process: GpuProcess, holders: Iterable[NodeJob]) -> Message:
+    """What the controller is told of a process on a GPU that does not belong to the GPU's job."""
+    job_id = next((job.job_id for job in holders), None)
+    whose = "no job" if process.job is None else f"job {process.job.job_id}"
+    where = "a GPU without a job" if job_id is None else f"a GPU of job {job_id}"
+    return {
+        "type": "stranger",
+        "uuid": uuid,
+        "pid": process.pid,
+        "uid": process.uid,
+        "of_job_id": None if process.job is None else process.job.job_id,
+        "job_id": job_id,
+        "detail": f"process {process.pid} ({process.name}) of {whose} computes on {where}",
+    }
 
 
 def _job(row: dict[str, Any]) -> NodeJob:
-    energy = {uuid: EnergyAccount(**account) for uuid, account in row.pop("energy").items()}
+    energy = {uuid: account_of(account) for uuid, account in row.pop("energy").items()}
     return NodeJob(**{**row, "gpu_slots": tuple(row["gpu_slots"])}, energy=energy)

@@ -1,8 +1,11 @@
 """What the worker threads do with a GPU: read it; and what they find on the whole node."""
 
+import threading
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from slurm_power import clock
 from slurm_power.model.reading import GpuReading
 from slurm_power.ports import DeviceError, Gpus
 
@@ -12,10 +15,11 @@ SURVEY = ""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """One GPU, read."""
+    """One GPU, read; ``at_seconds`` is when."""
 
     reading: GpuReading | None
     error: str
+    at_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,26 +34,47 @@ Found: TypeAlias = Visit | Survey
 
 
 class Visitor:
-    """Visits GPUs for the workers, and opens the driver when it is not open yet."""
+    """Visits GPUs for the workers; opens the driver when it is not open, and lets go of it when told to."""
 
     def __init__(self, gpus: Gpus) -> None:
         self._gpus = gpus
-        self._open = False
+        self._lock = threading.Lock()
+        self._is_open = False
 
     def visit(self, uuid: str) -> Found:
         """Do one visit; errors are part of what it returns."""
         if uuid == SURVEY:
             return self._survey()
         try:
-            return Visit(reading=self._gpus.read(uuid), error="")
+            self.open()
+            reading = self._gpus.read(uuid)
+            return Visit(reading=reading, error="", at_seconds=clock.monotonic())
         except DeviceError as error:
             return Visit(reading=None, error=str(error))
 
+    def open(self) -> None:
+        """Have the driver open; raises DeviceError."""
+        with self._lock:
+            if not self._is_open:
+                self._gpus.open()
+                self._is_open = True
+
+    def release(self) -> None:
+        """Let go of the driver, so that a GPU can be reset; nobody may be in a call. A visit opens it."""
+        with self._lock:
+            if self._is_open:
+                self._is_open = False
+                with suppress(DeviceError):
+                    self._gpus.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process is a client of the driver now."""
+        return self._is_open
+
     def _survey(self) -> Survey:
         try:
-            if not self._open:
-                self._gpus.open()
-                self._open = True
+            self.open()
             return Survey(uuids=list(self._gpus.uuids()))
         except DeviceError as error:
             return Survey(uuids=None, error=str(error))
@@ -73,14 +98,20 @@ class Node:
 
     def take_visit(self, uuid: str, visit: Visit) -> bool:
         """Note a reading or an error; True if the error is news."""
-        if visit.reading is not None:
-            self.readings[uuid] = visit.reading
-            return False
         last = self.readings.get(uuid)
+        if visit.reading is not None:
+            counter_joules = None if last is None else last.energy_joules
+            self.readings[uuid] = replace(visit.reading, energy_joules=counter_joules)
+            return False
         if last is None or last.error == visit.error:
             return False
         self.readings[uuid] = replace(last, error=visit.error)
         return True
+
+    def take_counter(self, uuid: str, joules: float | None) -> None:
+        """Show a GPU's energy counter with its reading."""
+        if uuid in self.readings:
+            self.readings[uuid] = replace(self.readings[uuid], energy_joules=joules)
 
     def uuid_of_slot(self) -> dict[int, str]:
         """The GPU in each slot; of two, the one that answers."""

@@ -46,12 +46,12 @@ def test_cap_reads_agree_with_the_whole_reading(gpus: NvmlGpus) -> None:
 def test_energy_counter_agrees_with_power(gpus: NvmlGpus) -> None:
     """Joules of five seconds against the mean of the averaged power: the units of both are right."""
     uuid = gpus.uuids()[0]
-    first, began = gpus.read(uuid).energy_joules, time.monotonic()
+    first, began = gpus.read_energy_joules(uuid), time.monotonic()
     watts = []
     while time.monotonic() - began < 5.0:
         watts.append(gpus.read(uuid).power_watts)
         time.sleep(0.1)
-    last, seconds = gpus.read(uuid).energy_joules, time.monotonic() - began
+    last, seconds = gpus.read_energy_joules(uuid), time.monotonic() - began
     assert first is not None
     assert last is not None
     assert (last - first) / seconds == pytest.approx(sum(watts) / len(watts), rel=0.15)
