@@ -6,6 +6,7 @@ holds the formulas; the library holds no constants of its own, see `GpuConstants
 
 import ctypes
 import enum
+import fcntl
 import os
 import secrets
 import subprocess
@@ -314,6 +315,15 @@ class NodeGpus:
     def reload_driver(self, gpu: int) -> None:
         """Forget what a driver reload forgets: energy counter to 0, default limit, no clock locks."""
         self._call("plant_reload_driver", gpu)
+
+    def has_clients(self) -> bool:
+        """Whether any process has NVML open: then `nvidia-smi --gpu-reset` would refuse."""
+        with self._path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
 
     def write_foreign_limit(self, gpu: int, limit_watts: float) -> None:
         """Change the requested limit as another administrator's tool would."""

@@ -18,6 +18,8 @@ class NodeConfig:
     ``ca_file`` is the certificate of the site's authority: no other controller is obeyed.
     ``safe_cap_watts`` is the static cap per GPU that *safety* leases fall to when the controller is lost.
     ``standing_lock_hertz`` is the clock lock that the site itself sets at boot, which no driver can tell.
+    After ``rest_after_seconds`` without a job or a lease the driver is let go of between samples, which then
+    come every 10 s: a GPU can be reset only while nobody is a client of its driver.
     ``user`` is whom the part of powerd with the sockets runs as, None for root.
     """
 
@@ -28,6 +30,7 @@ class NodeConfig:
     ca_file: Path = Path("/etc/slurm-power/ca.pem")
     munge_socket: str | None = None
     sample_seconds: float = 1.0
+    rest_after_seconds: float = 60.0
     safe_cap_watts: float | None = None
     standing_lock_hertz: float | None = None
     user: str | None = None
@@ -44,6 +47,10 @@ def load_node(file: Path, node: str | None = None) -> NodeConfig:
     if config is not None:
         if not 0.1 <= config.sample_seconds <= 60.0:
             problems.append(f"sample_seconds: {config.sample_seconds:g} is not between 0.1 and 60")
+        if not 0.0 <= config.rest_after_seconds <= 30 * 86_400.0:
+            problems.append(
+                f"rest_after_seconds: {config.rest_after_seconds:g} is not between 0 and 2592000 (30 days)"
+            )
         if config.controller is not None:
             split_address(config.controller, "controller", problems)
         if config.safe_cap_watts is not None and not 50.0 <= config.safe_cap_watts <= 5000.0:

@@ -39,10 +39,11 @@ class CounterVisitor:
     def visit(self, uuid: str) -> Count:
         """Read counter and processes; errors are part of what it returns."""
         try:
-            self._visitor.open()
-            joules = self._gpus.read_energy_joules(uuid)
-            at_seconds = clock.monotonic()
-            found = self._processes.found(self._gpus.process_ids(uuid))
+            with self._visitor.driver():
+                joules = self._gpus.read_energy_joules(uuid)
+                at_seconds = clock.monotonic()
+                pids = self._gpus.process_ids(uuid)
+            found = self._processes.found(pids)
         except DeviceError as error:
             return Count(error=str(error), at_seconds=clock.monotonic())
         return Count(joules=joules, at_seconds=at_seconds, driver_load=driver_load(), processes=found)

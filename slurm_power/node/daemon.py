@@ -15,6 +15,7 @@ from dataclasses import asdict
 
 from slurm_power import clock
 from slurm_power.config.node import NodeConfig, split_address
+from slurm_power.node.beat import Beat
 from slurm_power.node.counters import COUNT_SECONDS, Count, CounterVisitor
 from slurm_power.node.frames import (
     MAX_FRAME_BYTES,
@@ -32,10 +33,10 @@ from slurm_power.node.jobs import NodeJobs, stranger_message
 from slurm_power.node.lease_mirror import LeaseMirror
 from slurm_power.node.link import ControllerLink, greet
 from slurm_power.node.processes import Processes
-from slurm_power.node.requests import grants_of, lease_ids_of_release, seconds_of_yield
+from slurm_power.node.requests import grants_of, lease_ids_of_release, sampling_of, seconds_of_yield
 from slurm_power.node.saved_settings import this_boot
 from slurm_power.node.server import HookServer
-from slurm_power.node.visits import SURVEY, Found, Node, Survey, Visitor
+from slurm_power.node.visits import RELEASE, SURVEY, Found, Node, Released, Survey, Visitor
 from slurm_power.node.workers import Workers
 from slurm_power.ports import Gpus
 from slurm_power.wire import Message, WireError
@@ -78,7 +79,7 @@ class Daemon:
         self._server = HookServer(listener, self._selector, self._desk.handle)
         self._desk.answer = self._server.answer
         self._desk.controller_state = lambda: "none configured" if self._link is None else self._link.state
-        self._sample_at_seconds = 0.0
+        self._beat = Beat(config.sample_seconds, config.rest_after_seconds)
         self._survey_at_seconds = 0.0
         self._count_at_seconds = 0.0
         self._telemetry_due = False
@@ -182,13 +183,13 @@ class Daemon:
 
     def _patience(self, now_seconds: float) -> float:
         """For how long nothing can become due."""
-        deadlines = [self._sample_at_seconds, self._survey_at_seconds]
+        deadlines = [self._beat.next_seconds, self._survey_at_seconds]
         deadlines += [
             at for at in (self._server.next_deadline(), self._desk.next_deadline()) if at is not None
         ]
         if self._link is not None and self._link.state != "connected":
             deadlines.append(max(self._link.next_attempt_seconds, now_seconds + 0.05))
-        if self._workers.pending() or self._counters.pending():
+        if self._pending():
             deadlines.append(now_seconds + 0.2)
         return min(max(0.0, min(deadlines) - now_seconds), MAX_PATIENCE_SECONDS)
 
@@ -197,10 +198,10 @@ class Daemon:
         if now_seconds >= self._survey_at_seconds:
             self._survey_at_seconds = now_seconds + SURVEY_SECONDS
             self._workers.submit(SURVEY)
+        self._beat.look(now_seconds, busy=bool(self._jobs.count or self._leases.leases()))
         if not self._node.surveyed:
-            self._sample_at_seconds = now_seconds + MAX_PATIENCE_SECONDS
-        elif now_seconds >= self._sample_at_seconds:
-            self._sample_at_seconds = now_seconds + self._config.sample_seconds
+            self._beat.next_seconds = now_seconds + MAX_PATIENCE_SECONDS
+        elif self._beat.due(now_seconds):
             self._telemetry_due = True
             for uuid in sorted(self._node.known - self._workers.pending()):
                 self._workers.submit(uuid)
@@ -208,12 +209,20 @@ class Daemon:
                 self._count_at_seconds = now_seconds + COUNT_SECONDS - 0.5 * self._config.sample_seconds
                 for uuid in sorted(self._node.readings.keys() - self._counters.pending()):
                     self._counters.submit(uuid)
+        elif self._visitor.is_open and self._beat.resting(now_seconds) and not self._pending():
+            self._workers.submit(RELEASE)
+
+    def _pending(self) -> bool:
+        """Whether any look at a GPU is under way."""
+        return bool(self._workers.pending() or self._counters.pending())
 
     def _collect(self) -> None:
         """Take what the workers found."""
         for uuid, found in self._workers.results():
             if isinstance(found, Survey):
                 self._take_survey(found)
+                continue
+            if isinstance(found, Released):
                 continue
             if self._node.take_visit(uuid, found):
                 log.warning("%s: %s", uuid, found.error)
@@ -247,7 +256,7 @@ class Daemon:
         self._node.take_survey(survey)
         if fresh:
             log.info("found %d GPUs: %s", len(fresh), ", ".join(sorted(fresh)))
-            self._sample_at_seconds = 0.0
+            self._beat.next_seconds = 0.0
         if survey.uuids is None:
             self._survey_at_seconds = clock.monotonic() + FAILED_SURVEY_SECONDS
 
@@ -265,6 +274,12 @@ class Daemon:
         self._leases.controller_is(connected=False)
 
     def _on_message(self, message: Message) -> None:
+        try:
+            self._obey(message)
+        except WireError as error:
+            log.warning("refused what the controller sent as %.40r: %s", message.get("type"), error)
+
+    def _obey(self, message: Message) -> None:
         match message.get("type"):
             case "grant":
                 grants, problems = grants_of(message, self._node.known)
@@ -276,6 +291,8 @@ class Daemon:
                 self._leases.release(lease_ids_of_release(message), "released by the controller")
             case "yield":
                 self._leases.yield_for(seconds_of_yield(message))
+            case "sampling":
+                self._beat.hasten(*sampling_of(message), clock.monotonic())
             case other:
                 log.warning("the controller sent an unknown message type %.40r", other)
 

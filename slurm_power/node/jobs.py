@@ -138,6 +138,11 @@ class NodeJobs:
         """All jobs on this node."""
         return self._jobs.values()
 
+    @property
+    def count(self) -> int:
+        """How many jobs there are."""
+        return len(self._jobs)
+
     def resolve(self, uuid_of_slot: Mapping[int, str]) -> list[NodeJob]:
         """Give jobs the UUIDs of their slots; returns those for which one was found only now."""
         found = []

@@ -11,6 +11,9 @@ from slurm_power.wire import Message, WireError
 
 MAX_TTL_SECONDS = 3600.0
 MAX_YIELD_SECONDS = 7 * 86_400.0
+LEAST_SAMPLE_SECONDS = 0.1
+MAX_SAMPLE_SECONDS = 60.0
+MAX_SAMPLING_SECONDS = 600.0
 MAX_TEXT = 200
 MAX_SLOTS = 64
 
@@ -61,6 +64,16 @@ def seconds_of_yield(message: Message) -> float:
     if seconds > MAX_YIELD_SECONDS:
         raise WireError(f"seconds: a node is yielded for {MAX_YIELD_SECONDS:g} at most")
     return seconds
+
+
+def sampling_of(message: Message) -> tuple[float, float]:
+    """The interval that is wished for and for how long; raises WireError."""
+    sample_seconds, for_seconds = _positive(message, "sample_seconds"), _positive(message, "for_seconds")
+    if not LEAST_SAMPLE_SECONDS <= sample_seconds <= MAX_SAMPLE_SECONDS:
+        raise WireError(f"sample_seconds: not between {LEAST_SAMPLE_SECONDS:g} and {MAX_SAMPLE_SECONDS:g}")
+    if for_seconds > MAX_SAMPLING_SECONDS:
+        raise WireError(f"for_seconds: {MAX_SAMPLING_SECONDS:g} at most")
+    return sample_seconds, for_seconds
 
 
 def _grant(row: object, known: Collection[str]) -> Grant:

@@ -1,7 +1,8 @@
 """What the worker threads do with a GPU: read it; and what they find on the whole node."""
 
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -11,6 +12,8 @@ from slurm_power.ports import DeviceError, Gpus
 
 # The name under which the whole node is visited, to see which GPUs there are.
 SURVEY = ""
+# And the name under which the driver is let go of.
+RELEASE = "release"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +33,12 @@ class Survey:
     error: str = ""
 
 
-Found: TypeAlias = Visit | Survey
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """The driver has been let go of."""
+
+
+Found: TypeAlias = Visit | Survey | Released
 
 
 class Visitor:
@@ -40,32 +48,43 @@ class Visitor:
         self._gpus = gpus
         self._lock = threading.Lock()
         self._is_open = False
+        self._users = 0
 
     def visit(self, uuid: str) -> Found:
         """Do one visit; errors are part of what it returns."""
         if uuid == SURVEY:
             return self._survey()
+        if uuid == RELEASE:
+            return self._release()
         try:
-            self.open()
-            reading = self._gpus.read(uuid)
+            with self.driver():
+                reading = self._gpus.read(uuid)
             return Visit(reading=reading, error="", at_seconds=clock.monotonic())
         except DeviceError as error:
             return Visit(reading=None, error=str(error))
 
-    def open(self) -> None:
-        """Have the driver open; raises DeviceError."""
+    @contextmanager
+    def driver(self) -> Iterator[None]:
+        """Have the driver open for a while; raises DeviceError."""
         with self._lock:
             if not self._is_open:
                 self._gpus.open()
                 self._is_open = True
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
 
-    def release(self) -> None:
-        """Let go of the driver, so that a GPU can be reset; nobody may be in a call. A visit opens it."""
+    def _release(self) -> Released:
+        """Let go of the driver, so that a GPU can be reset, unless somebody is in a call."""
         with self._lock:
-            if self._is_open:
+            if self._is_open and self._users == 0:
                 self._is_open = False
                 with suppress(DeviceError):
                     self._gpus.close()
+        return Released()
 
     @property
     def is_open(self) -> bool:
@@ -74,8 +93,8 @@ class Visitor:
 
     def _survey(self) -> Survey:
         try:
-            self.open()
-            return Survey(uuids=list(self._gpus.uuids()))
+            with self.driver():
+                return Survey(uuids=list(self._gpus.uuids()))
         except DeviceError as error:
             return Survey(uuids=None, error=str(error))
 

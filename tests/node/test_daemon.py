@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 
 import pytest
@@ -247,6 +248,8 @@ def test_malformed_grants_do_no_harm(bench: NodeBench, controller: FakeControlle
     controller.grant("e", bench.uuids[0], 400.0, ttl_seconds=1e9)
     controller.send({"type": "grant", "leases": 7})
     controller.send({"type": "nonsense"})
+    controller.send({"type": "yield", "seconds": "an hour"})
+    controller.send({"type": "sampling", "sample_seconds": None})
     capped(bench, controller, 1, ttl_seconds=60.0)
     assert bench.cap(0) == before[0]
     assert controller.connections == 1
@@ -287,3 +290,34 @@ def test_a_bad_configuration_is_told_whole_and_ends_with_2(bench: NodeBench) -> 
     assert "contoller" in done.stderr
     toml.write_text("sample_seconds = 2\n")
     assert _powerd(bench, "--config", str(toml), "--check").returncode == 0
+
+
+def test_an_idle_node_lets_go_of_the_driver_so_that_a_gpu_can_be_reset(
+    bench: NodeBench, controller: FakeController
+) -> None:
+    bench.settings["rest_after_seconds"] = 0.5
+    bench.start()
+    wait_until(lambda: not bench.gpus.has_clients(), "nobody in the driver")
+    capped(bench, controller, ttl_seconds=60.0)
+    assert bench.gpus.has_clients()
+    wait_until(
+        lambda: bench.status()["gpus"][0]["requested_cap_watts"] == 400.0, "samples again", seconds=3.0
+    )
+    controller.send({"type": "release", "lease_ids": ["lease-0"]})
+    wait_until(lambda: not bench.gpus.has_clients(), "nobody in the driver again", seconds=12.0)
+
+
+def test_samples_come_faster_when_the_controller_asks_and_for_so_long_only(
+    bench: NodeBench, controller: FakeController
+) -> None:
+    bench.start()
+    wait_until(lambda: controller.connected, "the connection")
+    controller.send({"type": "sampling", "sample_seconds": 0.001, "for_seconds": 2})
+    controller.send({"type": "sampling", "sample_seconds": 0.1, "for_seconds": 2})
+    before = len(controller.said("telemetry"))
+    time.sleep(3.0)
+    assert 15 <= len(controller.said("telemetry")) - before <= 26
+    assert "sample_seconds" in bench.log_text()
+    before = len(controller.said("telemetry"))
+    time.sleep(2.0)
+    assert len(controller.said("telemetry")) - before <= 3

@@ -3,8 +3,10 @@
 #include "session.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,6 +18,7 @@ static struct nvmlDevice_st devices[MAX_GPUS];
 static pthread_mutex_t session_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct node *current_node; /* atomic; kept after the last shutdown, since threads may still be inside a call */
 static int references;            /* atomic */
+static int client_file = -1;      /* holds a shared lock from the first nvmlInit to the last nvmlShutdown */
 
 static void before_fork(void) { pthread_mutex_lock(&session_mutex); }
 static void after_fork(void) { pthread_mutex_unlock(&session_mutex); }
@@ -39,6 +42,22 @@ static nvmlReturn_t as_return(int problem) {
     }
 }
 
+/* A GPU can be reset only while nobody is a client of the driver: who wants to know tries for the exclusive lock. */
+static int become_client(const char *path) {
+    client_file = open(path, O_RDONLY | O_CLOEXEC);
+    if (client_file < 0) return errno;
+    if (!flock(client_file, LOCK_SH | LOCK_NB)) return 0;
+    int problem = errno;
+    close(client_file);
+    client_file = -1;
+    return problem;
+}
+
+static void leave_clients(void) {
+    if (client_file >= 0) close(client_file);
+    client_file = -1;
+}
+
 EXPORT nvmlReturn_t nvmlInitWithFlags(unsigned int flags) {
     (void)flags;
     const char *path = getenv("PLANT_NVML_STATE");
@@ -50,6 +69,7 @@ EXPORT nvmlReturn_t nvmlInitWithFlags(unsigned int flags) {
         problem = node_open(path, &node);
         if (!problem) __atomic_store_n(&current_node, node, __ATOMIC_RELEASE);
     }
+    if (!problem && !references) problem = become_client(path);
     if (!problem) __atomic_fetch_add(&references, 1, __ATOMIC_ACQ_REL);
     pthread_mutex_unlock(&session_mutex);
     return as_return(problem);
@@ -60,10 +80,10 @@ EXPORT nvmlReturn_t nvmlInit(void) { return nvmlInitWithFlags(0); }
 
 EXPORT nvmlReturn_t nvmlShutdown(void) {
     pthread_mutex_lock(&session_mutex);
-    int open = references > 0;
-    if (open) __atomic_fetch_sub(&references, 1, __ATOMIC_ACQ_REL);
+    int was_open = references > 0;
+    if (was_open && __atomic_sub_fetch(&references, 1, __ATOMIC_ACQ_REL) == 0) leave_clients();
     pthread_mutex_unlock(&session_mutex);
-    return open ? NVML_SUCCESS : NVML_ERROR_UNINITIALIZED;
+    return was_open ? NVML_SUCCESS : NVML_ERROR_UNINITIALIZED;
 }
 
 nvmlReturn_t session_node(struct node **node) {
