@@ -115,6 +115,23 @@ class GpuReading:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostReading:
+    """A node without its GPUs. What is not measured here is ``None``.
+
+    ``energy_joules`` counts from powerd's start. ``source`` is ``rapl`` (packages and memory), ``hwmon``
+    (what the board's sensor sees) or empty, and ``error`` then says why.
+    """
+
+    watts: float | None
+    energy_joules: float | None
+    source: str
+    cpu_utilization_ratio: float | None
+    memory_used_ratio: float | None
+    load_average: float | None
+    error: str = ""
+
+
 # Why a GPU runs slower than it could.
 THROTTLE_WORDS = (
     "idle",

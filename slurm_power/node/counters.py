@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slurm_power import clock
+from slurm_power.model.reading import HostReading
+from slurm_power.node.host import HostMeter
 from slurm_power.node.processes import GpuProcess, Processes
 from slurm_power.node.visits import Visitor
 from slurm_power.ports import DeviceError, Gpus
 
 COUNT_SECONDS = 5.0
+# The name under which the host itself is looked at.
+HOST = ""
 # Each load of the module makes a new folder here, so its inode number names the load.
 DRIVER_FOLDERS = (Path("/sys/module/nvidia"), Path("/sys/module/amdgpu"))
 
@@ -28,16 +32,28 @@ class Count:
     error: str = ""
 
 
-class CounterVisitor:
-    """Looks at one GPU for the slow workers."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostCount:
+    """What was found on the host itself."""
 
-    def __init__(self, gpus: Gpus, visitor: Visitor, processes: Processes) -> None:
+    reading: HostReading
+    at_seconds: float
+
+
+class CounterVisitor:
+    """Looks at one GPU, or at the host, for the slow workers."""
+
+    def __init__(self, gpus: Gpus, visitor: Visitor, processes: Processes, host: HostMeter) -> None:
+        self._host = host
         self._gpus = gpus
         self._visitor = visitor
         self._processes = processes
 
-    def visit(self, uuid: str) -> Count:
+    def visit(self, uuid: str) -> Count | HostCount:
         """Read counter and processes; errors are part of what it returns."""
+        if uuid == HOST:
+            at_seconds = clock.monotonic()
+            return HostCount(reading=self._host.read(at_seconds), at_seconds=at_seconds)
         try:
             with self._visitor.driver():
                 joules = self._gpus.read_energy_joules(uuid)

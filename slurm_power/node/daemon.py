@@ -16,7 +16,7 @@ from dataclasses import asdict
 from slurm_power import clock
 from slurm_power.config.node import NodeConfig, split_address
 from slurm_power.node.beat import Beat
-from slurm_power.node.counters import COUNT_SECONDS, Count, CounterVisitor
+from slurm_power.node.counters import COUNT_SECONDS, HOST, Count, CounterVisitor, HostCount
 from slurm_power.node.frames import (
     MAX_FRAME_BYTES,
     FrameError,
@@ -28,6 +28,7 @@ from slurm_power.node.frames import (
     encode_request,
 )
 from slurm_power.node.hooks import HookDesk, lease_row
+from slurm_power.node.host import HostMeter
 from slurm_power.node.identity import Identity
 from slurm_power.node.jobs import NodeJobs, stranger_message
 from slurm_power.node.lease_mirror import LeaseMirror
@@ -70,8 +71,8 @@ class Daemon:
         self._node = Node()
         self._visitor = Visitor(gpus)
         self._workers: Workers[Found] = Workers(self._visitor.visit, self._wake, MAX_THREADS)
-        counter = CounterVisitor(gpus, self._visitor, Processes())
-        self._counters: Workers[Count] = Workers(counter.visit, self._wake, MAX_THREADS)
+        counter = CounterVisitor(gpus, self._visitor, Processes(), HostMeter())
+        self._counters: Workers[Count | HostCount] = Workers(counter.visit, self._wake, MAX_THREADS)
         self._link = self._new_link()
         self._desk = HookDesk(
             config.node, self._node, self._jobs, self._leases, visit=self._counters.submit, tell=self._tell
@@ -207,7 +208,7 @@ class Daemon:
                 self._workers.submit(uuid)
             if now_seconds >= self._count_at_seconds:
                 self._count_at_seconds = now_seconds + COUNT_SECONDS - 0.5 * self._config.sample_seconds
-                for uuid in sorted(self._node.readings.keys() - self._counters.pending()):
+                for uuid in sorted({HOST, *self._node.readings} - self._counters.pending()):
                     self._counters.submit(uuid)
         elif self._visitor.is_open and self._beat.resting(now_seconds) and not self._pending():
             self._workers.submit(RELEASE)
@@ -229,8 +230,12 @@ class Daemon:
             if found.reading is not None:
                 self._jobs.take_power(uuid, found.reading.power_watts, found.at_seconds)
         for uuid, count in self._counters.results():
-            self._take_count(uuid, count)
-            self._desk.visited(uuid)
+            if isinstance(count, HostCount):
+                self._node.host = count.reading
+                self._jobs.take_host(count.reading.energy_joules, count.at_seconds, len(self._node.readings))
+            else:
+                self._take_count(uuid, count)
+                self._desk.visited(uuid)
         for job in self._jobs.resolve(self._node.uuid_of_slot()):
             self._tell(job.start_message())
         hanging = all(self._workers.hanging_seconds(uuid) > 0.1 for uuid in self._workers.pending())
@@ -302,6 +307,7 @@ class Daemon:
         message: Message = {
             "type": "telemetry",
             "gpus": self._gpu_rows(),
+            "host": None if self._node.host is None else asdict(self._node.host),
             "leases": [lease_row(lease, clock.monotonic()) for lease in self._leases.leases()],
             "jobs": [job.message() for job in self._jobs.all()],
             "drift_count": self._leases.drift_count,

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 from slurm_power import clock
 from slurm_power.model.lease import Lease
+from slurm_power.node.counters import HOST
 from slurm_power.node.jobs import NodeJob, NodeJobs
 from slurm_power.node.lease_mirror import LeaseMirror
 from slurm_power.node.orders import bound_named
@@ -85,6 +86,7 @@ class HookDesk:
         for lease in self._leases.leases():
             if lease.uuid in registered.energy and lease.job_id not in (None, job.job_id):
                 self._leases.release_job(str(lease.job_id), f"left over when job {job.job_id} started")
+        self._visit(HOST)
         for uuid in registered.gpus:
             self._visit(uuid)
         self._tell(registered.start_message())
@@ -98,6 +100,7 @@ class HookDesk:
         deadline_seconds = clock.monotonic() + LAST_READING_SECONDS
         epilog = _Epilog(client=client, job=job, waiting=set(job.gpus), deadline_seconds=deadline_seconds)
         self._epilogs.append(epilog)
+        self._visit(HOST)
         for uuid in job.gpus:
             self._visit(uuid)
         if not epilog.waiting:
@@ -125,7 +128,7 @@ class HookDesk:
         self._jobs.lead_on(epilog.job, clock.monotonic())
         job = self._jobs.end(epilog.job.job_id)
         used = epilog.job.used()
-        self.answer(epilog.client, {"ok": True, **used.message()})
+        self.answer(epilog.client, {"ok": True, **epilog.job.energy_message()})
         if job is not None:
             log.info(
                 "job %s has ended after %.0f J, %.0f J of it estimated",
@@ -152,6 +155,7 @@ class HookDesk:
             "controller": self.controller_state(),
             "error": self._node.error,
             "gpus": [asdict(reading) for reading in self._node.readings.values()],
+            "host": None if self._node.host is None else asdict(self._node.host),
             "leases": leases,
             "jobs": [job.message() for job in jobs],
             "drift_count": self._leases.drift_count,

@@ -31,6 +31,8 @@ class NodeJob:
     flex: str | None
     restart_count: int = 0
     energy: dict[str, EnergyAccount] = field(default_factory=dict)
+    since_seconds: float | None = None
+    host_joules: float | None = None
 
     @property
     def gpus(self) -> list[str]:
@@ -46,8 +48,12 @@ class NodeJob:
             "gpus": self.gpus,
             "workload": self.workload,
             "flex": self.flex,
-            **self.used().message(),
+            **self.energy_message(),
         }
+
+    def energy_message(self) -> Message:
+        """What it has used so far, of its GPUs and of the host, and how sure that is."""
+        return {**self.used().message(), "host_joules": self.host_joules}
 
     def used(self) -> UsedEnergy:
         """What all its GPUs have used for it so far."""
@@ -63,7 +69,7 @@ class NodeJob:
         return {
             "type": "job_end",
             "job_id": self.job_id,
-            **self.used().message(),
+            **self.energy_message(),
             "energy_joules": energy_joules,
         }
 
@@ -78,6 +84,7 @@ class NodeJobs:
         self._strangers: dict[str, frozenset[int]] = {}
         self._changed = False
         self._saved_at_seconds = 0.0
+        self._host: tuple[float, float] | None = None
         self.books = EnergyBooks()
 
     def load(self) -> None:
@@ -186,8 +193,25 @@ class NodeJobs:
         self._strangers[uuid] = frozenset(process.pid for process in strangers)
         return fresh
 
+    def take_host(self, joules: float | None, at_seconds: float, gpu_count: int) -> None:
+        """Split what the host has used since the last time among its jobs, by the GPUs they have.
+
+        The share of GPUs without a job stays with the node, as does all of a host without GPUs.
+        """
+        last, self._host = self._host, None if joules is None else (joules, at_seconds)
+        if joules is None or last is None or at_seconds <= last[1] or gpu_count == 0:
+            return
+        watts = (joules - last[0]) / (at_seconds - last[1])
+        for job in self._jobs.values():
+            since_seconds = at_seconds if job.since_seconds is None else job.since_seconds
+            seconds = max(0.0, at_seconds - max(last[1], since_seconds))
+            share_joules = watts * seconds * len(job.energy) / gpu_count
+            job.host_joules = (job.host_joules or 0.0) + share_joules
+
     def lead_on(self, job: NodeJob, now_seconds: float) -> None:
         """Bring a job's energy to this moment, its start or another, at the last known power."""
+        if job.since_seconds is None:
+            job.since_seconds = now_seconds
         for uuid, account in job.energy.items():
             energy = self.books.now(uuid, now_seconds)
             account.follow(energy, shared=bool(self._strangers.get(uuid)))

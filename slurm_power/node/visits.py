@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from slurm_power import clock
-from slurm_power.model.reading import GpuReading
+from slurm_power.model.reading import GpuReading, HostReading
 from slurm_power.ports import DeviceError, Gpus
 
 # The name under which the whole node is visited, to see which GPUs there are.
@@ -104,6 +104,7 @@ class Node:
     """What is known of the GPUs of this node: the last reading of each, and its error if it fails now."""
 
     readings: dict[str, GpuReading] = field(default_factory=dict)
+    host: HostReading | None = None
     known: set[str] = field(default_factory=set)
     surveyed: bool = False
     error: str = "not looked at yet"

@@ -1,0 +1,79 @@
+"""Host power on a tree that looks like sysfs, and its split among jobs."""
+
+from pathlib import Path
+
+import pytest
+
+from slurm_power.node.energy import EnergyAccount
+from slurm_power.node.host import HostMeter
+from slurm_power.node.jobs import NodeJob, NodeJobs
+
+
+def rapl(sysfs: Path, microjoules: int) -> None:
+    folder = sysfs / "class/powercap/intel-rapl:0"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (
+        ("name", "package-0"),
+        ("max_energy_range_uj", "1000000000"),
+        ("energy_uj", microjoules),
+    ):
+        (folder / name).write_text(f"{text}\n")
+
+
+def board(sysfs: Path, watts: int) -> None:
+    folder = sysfs / "class/hwmon/hwmon0"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "name").write_text("power_meter\n")
+    (folder / "power1_average").write_text(f"{watts}000000\n")
+
+
+def test_rapl_gives_energy_and_its_mean_power(tmp_path: Path) -> None:
+    rapl(tmp_path, 100_000_000)
+    meter = HostMeter(tmp_path)
+    first = meter.read(10.0)
+    assert (first.source, first.watts, first.energy_joules) == ("rapl", None, 0.0)
+    rapl(tmp_path, 700_000_000)
+    second = meter.read(15.0)
+    assert (second.watts, second.energy_joules) == (120.0, 600.0)
+    assert second.cpu_utilization_ratio is not None
+    assert 0.0 <= second.cpu_utilization_ratio <= 1.0
+
+
+def test_the_board_s_sensor_comes_first_since_it_sees_more(tmp_path: Path) -> None:
+    rapl(tmp_path, 0)
+    board(tmp_path, 300)
+    meter = HostMeter(tmp_path)
+    meter.read(0.0)
+    board(tmp_path, 500)
+    reading = meter.read(10.0)
+    assert (reading.source, reading.watts, reading.energy_joules) == ("hwmon", 500.0, 4000.0)
+
+
+def test_a_host_without_sensors_is_unknown_and_says_why(tmp_path: Path) -> None:
+    reading = HostMeter(tmp_path).read(0.0)
+    assert (reading.watts, reading.energy_joules, reading.source) == (None, None, "")
+    assert "hwmon" in reading.error
+    assert "RAPL" in reading.error
+
+
+def job(job_id: str, *uuids: str) -> NodeJob:
+    made = NodeJob(job_id=job_id, user="a", uid=1, gpu_slots=(), workload=None, flex=None)
+    made.energy = {uuid: EnergyAccount() for uuid in uuids}
+    return made
+
+
+def test_the_host_is_split_by_gpus_and_from_the_start_of_each_job_on(tmp_path: Path) -> None:
+    jobs = NodeJobs(tmp_path, "boot")
+    first, second = job("1", "a", "b"), job("2", "c")
+    jobs.start(first)
+    jobs.lead_on(first, 100.0)
+    jobs.take_host(1000.0, 100.0, 8)
+    jobs.take_host(1000.0 + 800.0, 105.0, 8)
+    jobs.start(second)
+    jobs.lead_on(second, 107.0)
+    jobs.take_host(1800.0 + 1600.0, 109.0, 8)
+    assert first.host_joules == pytest.approx(800.0 * 2 / 8 + 1600.0 * 2 / 8)
+    assert second.host_joules == pytest.approx(400.0 * 2.0 * 1 / 8)
+    jobs.take_host(None, 110.0, 8)
+    jobs.take_host(9000.0, 120.0, 8)
+    assert second.host_joules == pytest.approx(100.0), "nothing is made up over a gap"
