@@ -20,6 +20,7 @@ class NodeConfig:
     ``standing_lock_hertz`` is the clock lock that the site itself sets at boot, which no driver can tell.
     After ``rest_after_seconds`` without a job or a lease the driver is let go of between samples, which then
     come every 10 s: a GPU can be reset only while nobody is a client of its driver.
+    ``metrics_textfile`` is a file for the textfile collector of Prometheus's node exporter.
     ``user`` is whom the part of powerd with the sockets runs as, None for root.
     """
 
@@ -34,6 +35,7 @@ class NodeConfig:
     safe_cap_watts: float | None = None
     standing_lock_hertz: float | None = None
     user: str | None = None
+    metrics_textfile: Path | None = None
     log_level: str = "INFO"
 
 
@@ -72,6 +74,11 @@ def load_node(file: Path, node: str | None = None) -> NodeConfig:
         config,
         socket=Path(str(config.socket).replace("%n", name)),
         state_directory=Path(str(config.state_directory).replace("%n", name)),
+        metrics_textfile=(
+            None
+            if config.metrics_textfile is None
+            else Path(str(config.metrics_textfile).replace("%n", name))
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from slurm_power.controller.nodes import NodeLinks
 from slurm_power.controller.operators import OperatorDesk
 from slurm_power.controller.pollers import poll_meter, poll_scheduler, poll_storage
 from slurm_power.controller.probe import close_drivers
+from slurm_power.controller.rack_feed import FEED_SECONDS, rack_messages
 from slurm_power.controller.recorder import Recorder
 from slurm_power.controller.refusals import RefusalNotes
 from slurm_power.controller.sources import SourceNotes, source_rows
@@ -91,6 +92,7 @@ class Controller:
         self._look = asyncio.Event()
         self._stopping = asyncio.Event()
         self._broken = ""
+        self._feed_at_seconds = self._started_seconds
         self._shadow_seen: set[tuple[str, str]] = set()
         self._source_notes = SourceNotes(self._note)
         self._refusals = RefusalNotes(self._note)
@@ -282,6 +284,10 @@ class Controller:
         self._shadow_seen = {(kind, job_id) for kind, job_id in self._shadow_seen if job_id in {"", *jobs}}
         self.recorder.shortfalls(self.plan, snapshot.at)
         self.recorder.series(snapshot)
+        if now_seconds >= self._feed_at_seconds:
+            self._feed_at_seconds = now_seconds + FEED_SECONDS
+            for node, message in rack_messages(snapshot).items():
+                self._links.send(node, message)
         self._desk.flush(jobs)
         cycle_seconds = now_seconds - self._last_cycle_seconds
         self._last_cycle_seconds = now_seconds

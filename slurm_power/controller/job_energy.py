@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from slurm_power.wire import Message
 
 # Joules that add up over the nodes, by the name that messages and records have for them.
-SUMMED = ("estimated_joules", "shared_joules", "host_joules", "pdu_joules")
+SUMMED = ("estimated_joules", "shared_joules", "host_joules", "pdu_joules", "residual_joules")
 COVERAGE = "coverage_ratio"
 
 

@@ -34,9 +34,11 @@ from slurm_power.node.jobs import NodeJobs, stranger_message
 from slurm_power.node.lease_mirror import LeaseMirror
 from slurm_power.node.link import ControllerLink, greet
 from slurm_power.node.processes import Processes
+from slurm_power.node.rack import Rack
 from slurm_power.node.requests import grants_of, lease_ids_of_release, sampling_of, seconds_of_yield
 from slurm_power.node.saved_settings import this_boot
 from slurm_power.node.server import HookServer
+from slurm_power.node.textfile import metrics_text, write_metrics
 from slurm_power.node.visits import RELEASE, SURVEY, Found, Node, Released, Survey, Visitor
 from slurm_power.node.workers import Workers
 from slurm_power.ports import Gpus
@@ -69,13 +71,20 @@ class Daemon:
         self._proofs: queue.SimpleQueue[Proof] = queue.SimpleQueue()
         self._jobs = NodeJobs(config.state_directory / "front", this_boot())
         self._node = Node()
+        self._rack = Rack()
         self._visitor = Visitor(gpus)
         self._workers: Workers[Found] = Workers(self._visitor.visit, self._wake, MAX_THREADS)
         counter = CounterVisitor(gpus, self._visitor, Processes(), HostMeter())
         self._counters: Workers[Count | HostCount] = Workers(counter.visit, self._wake, MAX_THREADS)
         self._link = self._new_link()
         self._desk = HookDesk(
-            config.node, self._node, self._jobs, self._leases, visit=self._counters.submit, tell=self._tell
+            config.node,
+            self._node,
+            self._jobs,
+            self._leases,
+            self._rack,
+            visit=self._counters.submit,
+            tell=self._tell,
         )
         self._server = HookServer(listener, self._selector, self._desk.handle)
         self._desk.answer = self._server.answer
@@ -83,6 +92,7 @@ class Daemon:
         self._beat = Beat(config.sample_seconds, config.rest_after_seconds)
         self._survey_at_seconds = 0.0
         self._count_at_seconds = 0.0
+        self._metrics_error = ""
         self._telemetry_due = False
         self._keeper_gone = False
 
@@ -233,6 +243,7 @@ class Daemon:
             if isinstance(count, HostCount):
                 self._node.host = count.reading
                 self._jobs.take_host(count.reading.energy_joules, count.at_seconds, len(self._node.readings))
+                self._write_metrics()
             else:
                 self._take_count(uuid, count)
                 self._desk.visited(uuid)
@@ -241,8 +252,24 @@ class Daemon:
         hanging = all(self._workers.hanging_seconds(uuid) > 0.1 for uuid in self._workers.pending())
         if self._telemetry_due and hanging:
             self._telemetry_due = False
+            now_seconds = clock.monotonic()
+            self._jobs.take_rack(self._rack.node_watts(now_seconds), now_seconds)
             self._send_telemetry()
             self._jobs.save_if_changed(clock.monotonic())
+
+    def _write_metrics(self) -> None:
+        file = self._config.metrics_textfile
+        if file is None:
+            return
+        energies = dict(self._jobs.books.all())
+        text = metrics_text(self._config.node, self._node.readings.values(), energies, self._node.host)
+        try:
+            write_metrics(file, text)
+            self._metrics_error = ""
+        except OSError as error:
+            if str(error) != self._metrics_error:
+                self._metrics_error = str(error)
+                log.warning("the metrics cannot be written: %s", error)
 
     def _take_count(self, uuid: str, count: Count) -> None:
         if count.error:
@@ -296,6 +323,8 @@ class Daemon:
                 self._leases.release(lease_ids_of_release(message), "released by the controller")
             case "yield":
                 self._leases.yield_for(seconds_of_yield(message))
+            case "rack":
+                self._rack.take(message, clock.monotonic())
             case "sampling":
                 self._beat.hasten(*sampling_of(message), clock.monotonic())
             case other:

@@ -114,6 +114,10 @@ class EnergyBooks:
         """A GPU's total as of its last reading."""
         return self._gpus.get(uuid) or GpuEnergy()
 
+    def all(self) -> Iterable[tuple[str, GpuEnergy]]:
+        """All GPUs with their totals."""
+        return self._gpus.items()
+
     def _put(self, uuid: str, energy: GpuEnergy) -> GpuEnergy:
         self._gpus[uuid] = energy
         return energy

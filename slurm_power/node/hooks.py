@@ -10,6 +10,7 @@ from slurm_power.node.counters import HOST
 from slurm_power.node.jobs import NodeJob, NodeJobs
 from slurm_power.node.lease_mirror import LeaseMirror
 from slurm_power.node.orders import bound_named
+from slurm_power.node.rack import Rack
 from slurm_power.node.requests import job_id_of, job_of_prolog
 from slurm_power.node.server import Client
 from slurm_power.node.visits import Node
@@ -40,6 +41,7 @@ class HookDesk:
         node: Node,
         jobs: NodeJobs,
         leases: LeaseMirror,
+        rack: Rack,
         *,
         visit: Callable[[str], None],
         tell: Callable[[Message], None],
@@ -48,6 +50,7 @@ class HookDesk:
         self._node = node
         self._jobs = jobs
         self._leases = leases
+        self._rack = rack
         self._visit = visit
         self._tell = tell
         self._epilogs: list[_Epilog] = []
@@ -125,16 +128,19 @@ class HookDesk:
 
     def _finish(self, epilog: _Epilog) -> None:
         self._epilogs.remove(epilog)
-        self._jobs.lead_on(epilog.job, clock.monotonic())
+        now_seconds = clock.monotonic()
+        self._jobs.take_rack(self._rack.node_watts(now_seconds), now_seconds)
+        self._jobs.lead_on(epilog.job, now_seconds)
         job = self._jobs.end(epilog.job.job_id)
         used = epilog.job.used()
         self.answer(epilog.client, {"ok": True, **epilog.job.energy_message()})
         if job is not None:
             log.info(
-                "job %s has ended after %.0f J, %.0f J of it estimated",
+                "job %s has ended after %.0f J, %.0f J of it estimated%s",
                 job.job_id,
                 used.energy_joules,
                 used.estimated_joules,
+                "" if job.pdu_joules is None else f"; {job.pdu_joules:.0f} J by its rack's PDU",
             )
             self._tell(job.end_message())
 
@@ -156,6 +162,7 @@ class HookDesk:
             "error": self._node.error,
             "gpus": [asdict(reading) for reading in self._node.readings.values()],
             "host": None if self._node.host is None else asdict(self._node.host),
+            "rack": self._rack.message(now_seconds),
             "leases": leases,
             "jobs": [job.message() for job in jobs],
             "drift_count": self._leases.drift_count,

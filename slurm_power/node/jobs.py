@@ -33,6 +33,7 @@ class NodeJob:
     energy: dict[str, EnergyAccount] = field(default_factory=dict)
     since_seconds: float | None = None
     host_joules: float | None = None
+    pdu_joules: float | None = None
 
     @property
     def gpus(self) -> list[str]:
@@ -52,8 +53,19 @@ class NodeJob:
         }
 
     def energy_message(self) -> Message:
-        """What it has used so far, of its GPUs and of the host, and how sure that is."""
-        return {**self.used().message(), "host_joules": self.host_joules}
+        """What it has used so far: its GPUs, its share of host and rack, and what these leave unexplained."""
+        used = self.used()
+        residual_joules = (
+            None
+            if self.pdu_joules is None
+            else self.pdu_joules - used.energy_joules - (self.host_joules or 0.0)
+        )
+        return {
+            **used.message(),
+            "host_joules": self.host_joules,
+            "pdu_joules": self.pdu_joules,
+            "residual_joules": residual_joules,
+        }
 
     def used(self) -> UsedEnergy:
         """What all its GPUs have used for it so far."""
@@ -85,6 +97,7 @@ class NodeJobs:
         self._changed = False
         self._saved_at_seconds = 0.0
         self._host: tuple[float, float] | None = None
+        self._rack_at_seconds: float | None = None
         self.books = EnergyBooks()
 
     def load(self) -> None:
@@ -207,6 +220,19 @@ class NodeJobs:
             seconds = max(0.0, at_seconds - max(last[1], since_seconds))
             share_joules = watts * seconds * len(job.energy) / gpu_count
             job.host_joules = (job.host_joules or 0.0) + share_joules
+
+    def take_rack(self, node_watts: float | None, now_seconds: float) -> None:
+        """Split the node's part of its rack's power among its jobs, by what their GPUs draw."""
+        last_seconds, self._rack_at_seconds = self._rack_at_seconds, now_seconds
+        draws = {uuid: energy.watts or 0.0 for uuid, energy in self.books.all()}
+        whole = sum(draws.values())
+        if node_watts is None or last_seconds is None or whole <= 0.0:
+            return
+        for job in self._jobs.values():
+            since_seconds = now_seconds if job.since_seconds is None else job.since_seconds
+            seconds = max(0.0, now_seconds - max(last_seconds, since_seconds))
+            own = sum(draws.get(uuid, 0.0) for uuid in job.energy)
+            job.pdu_joules = (job.pdu_joules or 0.0) + node_watts * own / whole * seconds
 
     def lead_on(self, job: NodeJob, now_seconds: float) -> None:
         """Bring a job's energy to this moment, its start or another, at the last known power."""
