@@ -9,7 +9,7 @@ from pathlib import Path
 
 from slurm_power.config.node import NodeConfig, load_node
 from slurm_power.config.problems import ConfigError
-from slurm_power.devices import driver
+from slurm_power.devices import driver, gpu_driver_name
 from slurm_power.node.guardian import LockedError, lock_node
 from slurm_power.node.leftovers import restore
 
@@ -85,12 +85,14 @@ def _front(config: NodeConfig, descriptors: tuple[int, int]) -> int:
     from slurm_power.node.daemon import Daemon  # noqa: PLC0415 - neither half pays for the other's modules
 
     channel, listener = (socket.socket(fileno=number) for number in descriptors)
-    return Daemon(config, driver("nvml")(), channel, listener).run()
+    gpus = driver(gpu_driver_name(config.gpu_driver))()
+    return Daemon(config, gpus, channel, listener).run()
 
 
 def _keeper(config: NodeConfig, words: list[str]) -> int:
     from slurm_power.node.keeper import Keeper  # noqa: PLC0415 - as above
 
+    # Only what the watchdog can undo may be set, and that knows NVML alone.
     return Keeper(config, driver("nvml")(), [sys.executable, "-m", "slurm_power.cli.powerd", *words]).run()
 
 

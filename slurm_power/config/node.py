@@ -7,6 +7,7 @@ from pathlib import Path
 
 from slurm_power.config.problems import ConfigError, read_record, read_toml
 
+GPU_DRIVERS = ("auto", "nvml", "amdsmi")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -20,6 +21,7 @@ class NodeConfig:
     ``standing_lock_hertz`` is the clock lock that the site itself sets at boot, which no driver can tell.
     After ``rest_after_seconds`` without a job or a lease the driver is let go of between samples, which then
     come every 10 s: a GPU can be reset only while nobody is a client of its driver.
+    ``gpu_driver`` is what GPUs are read through: ``nvml``, ``amdsmi``, or ``auto`` for what the kernel has.
     ``metrics_textfile`` is a file for the textfile collector of Prometheus's node exporter.
     ``user`` is whom the part of powerd with the sockets runs as, None for root.
     """
@@ -35,6 +37,7 @@ class NodeConfig:
     safe_cap_watts: float | None = None
     standing_lock_hertz: float | None = None
     user: str | None = None
+    gpu_driver: str = "auto"
     metrics_textfile: Path | None = None
     log_level: str = "INFO"
 
@@ -66,6 +69,8 @@ def load_node(file: Path, node: str | None = None) -> NodeConfig:
             problems.append(
                 f"user: there is no {config.user!r} here; make one: useradd --system {config.user}"
             )
+        if config.gpu_driver not in GPU_DRIVERS:
+            problems.append(f"gpu_driver: {config.gpu_driver!r} is not one of {', '.join(GPU_DRIVERS)}")
         if config.log_level not in LOG_LEVELS:
             problems.append(f"log_level: {config.log_level!r} is not one of {', '.join(LOG_LEVELS)}")
     if config is None or problems:

@@ -1,6 +1,7 @@
 """Drivers, one file each, loaded only when a configuration names them."""
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the node daemon comes by here too and needs none of it
@@ -8,6 +9,7 @@ if TYPE_CHECKING:  # the node daemon comes by here too and needs none of it
     from slurm_power.ports import PowerMeter, Storage
 
 DRIVERS = {
+    "amdsmi": "slurm_power.devices.amd:AmdGpus",
     "nvml": "slurm_power.devices.nvml:NvmlGpus",
     "SunspecMeter": "slurm_power.devices.meter_sunspec:SunspecMeterDriver",
     "SunspecPcs": "slurm_power.devices.pcs_sunspec:SunspecPcsDriver",
@@ -19,6 +21,14 @@ def driver(name: str) -> Any:
     """Return the class of a driver; raises KeyError for an unknown name, ImportError without its library."""
     module, _, attribute = DRIVERS[name].partition(":")
     return getattr(import_module(module), attribute)
+
+
+def gpu_driver_name(wished: str, modules: Path = Path("/sys/module")) -> str:
+    """The driver for this node's GPUs: as wished, or for ``auto`` what the kernel has; NVIDIA's in doubt."""
+    if wished != "auto":
+        return wished
+    only_amd = (modules / "amdgpu").exists() and not (modules / "nvidia").exists()
+    return "amdsmi" if only_amd else "nvml"
 
 
 def build_driver(config: "DeviceConfig") -> "PowerMeter | Storage":

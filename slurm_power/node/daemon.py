@@ -4,6 +4,7 @@ Sockets and timers in one thread, device calls in others.
 """
 
 import logging
+import math
 import os
 import queue
 import selectors
@@ -94,6 +95,7 @@ class Daemon:
         self._count_at_seconds = 0.0
         self._metrics_error = ""
         self._telemetry_due = False
+        self._telemetry_at_seconds = math.inf
         self._keeper_gone = False
 
     def run(self) -> int:
@@ -194,7 +196,7 @@ class Daemon:
 
     def _patience(self, now_seconds: float) -> float:
         """For how long nothing can become due."""
-        deadlines = [self._beat.next_seconds, self._survey_at_seconds]
+        deadlines = [self._beat.next_seconds, self._survey_at_seconds, self._telemetry_at_seconds]
         deadlines += [
             at for at in (self._server.next_deadline(), self._desk.next_deadline()) if at is not None
         ]
@@ -214,6 +216,7 @@ class Daemon:
             self._beat.next_seconds = now_seconds + MAX_PATIENCE_SECONDS
         elif self._beat.due(now_seconds):
             self._telemetry_due = True
+            self._telemetry_at_seconds = now_seconds + 1.5 * self._config.sample_seconds
             for uuid in sorted(self._node.known - self._workers.pending()):
                 self._workers.submit(uuid)
             if now_seconds >= self._count_at_seconds:
@@ -222,6 +225,10 @@ class Daemon:
                     self._counters.submit(uuid)
         elif self._visitor.is_open and self._beat.resting(now_seconds) and not self._pending():
             self._workers.submit(RELEASE)
+        elif now_seconds >= self._telemetry_at_seconds:
+            # At rest samples are seldom, but a node that says nothing counts as gone.
+            self._telemetry_at_seconds = now_seconds + self._config.sample_seconds
+            self._telemetry_due = True
 
     def _pending(self) -> bool:
         """Whether any look at a GPU is under way."""

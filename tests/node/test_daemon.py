@@ -298,6 +298,9 @@ def test_an_idle_node_lets_go_of_the_driver_so_that_a_gpu_can_be_reset(
     bench.settings["rest_after_seconds"] = 0.5
     bench.start()
     wait_until(lambda: not bench.gpus.has_clients(), "nobody in the driver")
+    before = len(controller.said("telemetry"))
+    wait_until(lambda: len(controller.said("telemetry")) >= before + 2, "reports at rest", seconds=4.0)
+    assert not bench.gpus.has_clients()
     capped(bench, controller, ttl_seconds=60.0)
     assert bench.gpus.has_clients()
     wait_until(
