@@ -59,7 +59,7 @@ class NvmlGpus:
         self._lock = threading.Lock()
         self._calls_under_way = 0
         self._reload_at_seconds: float | None = None
-        self._facts: dict[str, tuple[int, str]] = {}
+        self._facts: dict[str, tuple[int, str, nvml_details.Mig]] = {}
 
     def open(self) -> None:
         """Load libnvidia-ml.so.1 and start it; raises DeviceError without a driver."""
@@ -91,7 +91,8 @@ class NvmlGpus:
                     handle = nvml.nvmlDeviceGetHandleByIndex(index)
                     uuid = nvml.nvmlDeviceGetUUID(handle)
                     slot = nvml.nvmlDeviceGetMinorNumber(handle)
-                    found[uuid] = (slot, nvml.nvmlDeviceGetName(handle))
+                    mig = nvml_details.mig_of(nvml, handle)
+                    found[uuid] = (slot, nvml.nvmlDeviceGetName(handle), mig)
                 except nvml.NVMLError:
                     self._want_reload()
         self._facts.update(found)
@@ -113,7 +114,7 @@ class NvmlGpus:
             requested_milliwatts, enforced_milliwatts = _caps(nvml, handle, fields)
             low_milliwatts, high_milliwatts, default_milliwatts = _constraints(nvml, handle, fields)
             details = nvml_details.details(nvml, handle)
-            slot, name = self._facts.get(uuid) or self._learn(nvml, uuid, handle)
+            slot, name, mig = self._facts.get(uuid) or self._learn(nvml, uuid, handle)
         return GpuReading(
             uuid=uuid,
             slot=slot,
@@ -133,8 +134,8 @@ class NvmlGpus:
             memory_clock_hertz=details.memory_clock_hertz,
             throttle_reasons=details.throttle_reasons,
             throttle_seconds=_throttle_seconds(fields),
-            mig_enabled=details.mig_enabled,
-            mig_uuids=details.mig_uuids,
+            mig_enabled=mig.enabled,
+            mig_uuids=mig.uuids,
         )
 
     def read_energy_joules(self, uuid: str) -> float | None:
@@ -188,8 +189,10 @@ class NvmlGpus:
             else:
                 nvml.nvmlDeviceSetGpuLockedClocks(handle, 0, int(most_hertz // HERTZ_PER_MEGAHERTZ))
 
-    def _learn(self, nvml: Any, uuid: str, handle: Any) -> tuple[int, str]:
-        facts = self._facts[uuid] = nvml.nvmlDeviceGetMinorNumber(handle), nvml.nvmlDeviceGetName(handle)
+    def _learn(self, nvml: Any, uuid: str, handle: Any) -> tuple[int, str, nvml_details.Mig]:
+        name = nvml.nvmlDeviceGetName(handle)
+        slot, mig = nvml.nvmlDeviceGetMinorNumber(handle), nvml_details.mig_of(nvml, handle)
+        facts = self._facts[uuid] = slot, name, mig
         return facts
 
     @contextmanager

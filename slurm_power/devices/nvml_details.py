@@ -27,20 +27,33 @@ class Details:
 
     memory_clock_hertz: float | None
     throttle_reasons: tuple[str, ...] | None
-    mig_enabled: bool | None
-    mig_uuids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mig:
+    """Whether a GPU is cut into instances, and which; None where that is not offered."""
+
+    enabled: bool | None
+    uuids: tuple[str, ...]
 
 
 def details(nvml: Any, handle: Any) -> Details:
-    """Read everything optional of a GPU."""
+    """Read what is optional of a GPU and changes from second to second."""
     memory_megahertz = offered(nvml, lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM))
     mask = offered(nvml, lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
-    mode = offered(nvml, lambda: nvml.nvmlDeviceGetMigMode(handle)[0])
     return Details(
         memory_clock_hertz=None if memory_megahertz is None else memory_megahertz * HERTZ_PER_MEGAHERTZ,
         throttle_reasons=None if mask is None else reason_words(mask),
-        mig_enabled=None if mode is None else bool(mode),
-        mig_uuids=tuple(nvml.nvmlDeviceGetUUID(part) for part in mig_handles(nvml, handle)) if mode else (),
+    )
+
+
+def mig_of(nvml: Any, handle: Any) -> Mig:
+    """Read how a GPU is cut; that changes only while nothing runs on it."""
+    mode = offered(nvml, lambda: nvml.nvmlDeviceGetMigMode(handle)[0])
+    parts = mig_handles(nvml, handle) if mode else []
+    return Mig(
+        enabled=None if mode is None else bool(mode),
+        uuids=tuple(nvml.nvmlDeviceGetUUID(part) for part in parts),
     )
 
 

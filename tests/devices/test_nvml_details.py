@@ -96,16 +96,17 @@ def with_mig() -> Any:
 
 
 def test_mig_instances_are_named_and_their_processes_found() -> None:
-    found = nvml_details.details(with_mig(), "gpu")
-    assert (found.mig_enabled, found.mig_uuids) == (True, ("MIG-gpu/0", "MIG-gpu/2"))
+    found = nvml_details.mig_of(with_mig(), "gpu")
+    assert (found.enabled, found.uuids) == (True, ("MIG-gpu/0", "MIG-gpu/2"))
     assert nvml_details.process_ids(with_mig(), "gpu") == [7, 8, 9]
 
 
 def test_what_is_not_offered_is_unknown_and_what_fails_is_an_error() -> None:
     found = nvml_details.details(standin(), "gpu")
-    assert (found.memory_clock_hertz, found.throttle_reasons, found.mig_enabled) == (None, None, None)
+    assert (found.memory_clock_hertz, found.throttle_reasons) == (None, None)
+    assert nvml_details.mig_of(standin(), "gpu") == nvml_details.Mig(enabled=None, uuids=())
     with pytest.raises(NvmlError, match="15"):
-        nvml_details.details(standin(nvmlDeviceGetMigMode=refuse(15)), "gpu")
+        nvml_details.mig_of(standin(nvmlDeviceGetMigMode=refuse(15)), "gpu")
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,9 @@ def test_a_job_is_seen_by_everybody_who_has_to(bed: Bed) -> None:
     bed.until(lambda: bed.power_job(job).get("state") == "ended", "the end in Slurm's list", 10)
     assert least <= bed.power_job(job)["energy_joules"] <= most
 
+    strangers = [entry["reason"] for entry in bed.ledger(90) if entry["kind"] == "stranger"]
+    assert strangers == [], "the job's own processes are known as its own"
+
     entries = bed.ledger(60, job_id=job)
     assert [entry for entry in entries if entry["kind"] in {"cap", "hold"}] == []
     assert bed.ledger(60)  # the chain is whole, or this fails
