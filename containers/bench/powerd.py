@@ -140,12 +140,16 @@ def main() -> int:
         munge = Munged(root / "munge")
         bench = NodeBench(root / "node", build_library(root / "lib"), gpu_count=GPUS)
         controller = FakeController(str(munge.socket))
-        bench.settings |= {"controller": controller.address, "munge_socket": str(munge.socket)}
+        bench.settings |= {
+            "controller": controller.address,
+            "ca_file": str(controller.ca_file),
+            "munge_socket": str(munge.socket),
+        }
         try:
             figures = measured(bench, controller)
         finally:
             bench.close()
-            controller.close()
+            controller.discard()
             munge.close()
     print("| what | measured | target |\n|---|---|---|")
     for figure in figures:
