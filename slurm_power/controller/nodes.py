@@ -80,6 +80,13 @@ class NodeLinks:
         self.start_task(self._accept(listener))
         self.start_task(self._sweep())
 
+    @property
+    def port(self) -> int:
+        """The port that is listened on, also when any free one was asked for."""
+        assert self._listener is not None
+        port: int = self._listener.getsockname()[1]
+        return port
+
     def start_task(self, work: "asyncio._CoroutineLike[None]") -> None:
         """Run something on the side until ``stop``."""
         task = asyncio.get_running_loop().create_task(work)

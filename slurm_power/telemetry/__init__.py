@@ -11,6 +11,7 @@ from slurm_power.model.reading import EssReading, GpuReading, PowerReading, Qual
 from slurm_power.model.site import Site
 from slurm_power.model.snapshot import CapLease, HoldLease, LimitEvent, NodeState, Snapshot
 from slurm_power.telemetry.circuits import CircuitMeters, NodeDraw
+from slurm_power.telemetry.gpu_rows import gpu_of
 from slurm_power.wire import Message, WireError
 
 # How many loads of the grid connection are kept, one for each interval of its meter.
@@ -68,6 +69,7 @@ class SiteTelemetry:
         self._listed_jobs: tuple[Job, ...] = ()
         self._jobs_at_seconds: float | None = None
         self._node_jobs: dict[str, _NodeJob] = {}
+        self._jobs_on: dict[str, set[str]] = {}
         self._energy_joules: dict[str, dict[str, float]] = {}
         self._recent_loads: deque[float] = deque(maxlen=_RECENT_LOADS)
         self._load_at_seconds = float("-inf")
@@ -133,7 +135,7 @@ class SiteTelemetry:
     def node_reported(self, node: str, message: Message, now_seconds: float) -> None:
         """Take a node's telemetry; raises WireError when it is not what the protocol says."""
         try:
-            gpus = [_gpu(gpu) for gpu in _objects(message, "gpus")]
+            gpus = [gpu_of(row) for row in _objects(message, "gpus")]
             jobs = [(str(job["job_id"]), job) for job in _objects(message, "jobs")]
             leases = _objects(message, "leases")
         except (TypeError, KeyError, ValueError) as error:
@@ -146,9 +148,8 @@ class SiteTelemetry:
             energy = job.get("energy_joules")
             if isinstance(energy, int | float) and math.isfinite(energy):
                 self._energy_joules.setdefault(job_id, {})[node] = float(energy)
-        for job_id, known in list(self._node_jobs.items()):
-            if job_id not in here:
-                self._leave(job_id, known, node)
+        for job_id in self._jobs_on.get(node, set()) - here:
+            self._leave(job_id, node)
 
     def job_registered(self, node: str, message: Message, now_seconds: float) -> None:
         """A job has come to a node: its prolog runs or has run."""
@@ -158,6 +159,7 @@ class SiteTelemetry:
         known.flex = _flex(message.get("flex")) or known.flex
         uuids = message.get("gpus")
         known.gpus[node] = tuple(str(uuid) for uuid in uuids) if isinstance(uuids, list) else ()
+        self._jobs_on.setdefault(node, set()).add(str(message["job_id"]))
 
     def job_left(self, node: str, message: Message) -> None:
         """A job has left a node: its epilog has run."""
@@ -166,14 +168,15 @@ class SiteTelemetry:
         if isinstance(energy, dict):
             joules = [value for value in energy.values() if isinstance(value, int | float)]
             self._energy_joules.setdefault(job_id, {})[node] = float(sum(joules))
+        self._leave(job_id, node)
+
+    def _leave(self, job_id: str, node: str) -> None:
+        self._jobs_on.get(node, set()).discard(job_id)
         known = self._node_jobs.get(job_id)
         if known is not None:
-            self._leave(job_id, known, node)
-
-    def _leave(self, job_id: str, known: _NodeJob, node: str) -> None:
-        known.gpus.pop(node, None)
-        if not known.gpus:
-            del self._node_jobs[job_id]
+            known.gpus.pop(node, None)
+            if not known.gpus:
+                del self._node_jobs[job_id]
 
     def energies_joules(self) -> dict[str, float]:
         """GPU energy of every job over all its nodes, as far as they have reported it."""
@@ -324,36 +327,13 @@ def _objects(message: Message, key: str) -> list[dict[str, object]]:
     return found
 
 
-def _gpu(message: dict[str, object]) -> GpuReading:
-    """One GPU of a telemetry message; raises KeyError, TypeError or ValueError for a wrong field."""
-
-    def number(key: str) -> float:
-        value = message[key]
-        if type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]  # checked first
-            raise ValueError(f"{key} is no number: {value!r}")
-        return float(value)  # type: ignore[arg-type]  # the line above proves it a number
-
-    return GpuReading(
-        uuid=str(message["uuid"]),
-        slot=int(number("slot")),
-        name=str(message["name"]),
-        power_watts=number("power_watts"),
-        energy_joules=None if message["energy_joules"] is None else number("energy_joules"),
-        utilization_ratio=number("utilization_ratio"),
-        sm_clock_hertz=number("sm_clock_hertz"),
-        temperature_celsius=number("temperature_celsius"),
-        requested_cap_watts=number("requested_cap_watts"),
-        enforced_cap_watts=number("enforced_cap_watts"),
-        default_cap_watts=number("default_cap_watts"),
-        min_cap_watts=number("min_cap_watts"),
-        max_cap_watts=number("max_cap_watts"),
-        error=str(message.get("error", "")),
-    )
+_WORKLOADS = {word.value: word for word in Workload}
+_FLEXES = {word.value: word for word in Flex}
 
 
 def _workload(value: object) -> Workload | None:
-    return next((word for word in Workload if word.value == value), None)
+    return _WORKLOADS.get(value) if isinstance(value, str) else None
 
 
 def _flex(value: object) -> Flex | None:
-    return next((word for word in Flex if word.value == value), None)
+    return _FLEXES.get(value) if isinstance(value, str) else None

@@ -71,8 +71,8 @@ def test_slurm_power_commands_and_options_exist(document: Path) -> None:
             continue
         command = slurm_power.commands.get(name)
         assert command is not None, f"slurm-power {line}: no such command"
-        while isinstance(command, click.Group):
-            name = words.pop(0) if words else ""
+        while isinstance(command, click.Group) and words:
+            name = words.pop(0)
             assert name in command.commands, f"slurm-power {line}: no such command"
             command = command.commands[name]
         known = {option for parameter in command.params for option in parameter.opts}
