@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # the root part of the node daemon comes by here, and stays small
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from slurm_power.model.job import Job
     from slurm_power.model.ledger import LedgerEntry
     from slurm_power.model.reading import CapReading, EssReading, GpuReading
+    from slurm_power.model.series import Point, Resolution
 
 
 class DeviceError(Exception):
@@ -19,6 +20,10 @@ class DeviceError(Exception):
 
 class SchedulerError(Exception):
     """The workload manager did not answer or refused. The text is what it said."""
+
+
+class StoreError(Exception):
+    """A store could not be read or written. The text names it and the reason."""
 
 
 class PowerMeter(Protocol):
@@ -125,7 +130,7 @@ class Scheduler(Protocol):
 
 
 class Ledger(Protocol):
-    """The append-only record of decisions."""
+    """The append-only, hash-chained record of decisions."""
 
     def append(self, entry: LedgerEntry) -> None:
         """Write one entry durably."""
@@ -133,4 +138,90 @@ class Ledger(Protocol):
 
     def entries(self, since: datetime | None = None, job_id: str | None = None) -> Iterable[LedgerEntry]:
         """Entries in order, oldest first."""
+        ...
+
+    def rows(
+        self,
+        after_sequence: int = 0,
+        *,
+        since: datetime | None = None,
+        job_id: str | None = None,
+        visible_to: str | None = None,
+        most: int | None = None,
+    ) -> Iterator[tuple[int, LedgerEntry, str]]:
+        """Rows as (sequence, entry, stored hash), oldest first, those after ``after_sequence``.
+
+        ``visible_to`` leaves entries about that user's jobs and about no job.
+        """
+        ...
+
+    @property
+    def checked_sequence(self) -> int:
+        """The last entry that ``broken_at_sequence`` has found in order; 0 before the first."""
+        ...
+
+    def broken_at_sequence(self, most: int | None = None) -> int | None:
+        """Sequence of the first entry that was altered, removed or inserted; looks at ``most`` of them."""
+        ...
+
+
+class Records(Protocol):
+    """What is known of each job, and small values that survive a restart."""
+
+    def put_jobs(self, records: Mapping[str, Mapping[str, object]]) -> None:
+        """Store what is known of several jobs, all or nothing, replacing what was."""
+        ...
+
+    def job(self, job_id: str) -> dict[str, object]:
+        """What is known of one job; {} for an unknown one."""
+        ...
+
+    def jobs(self) -> dict[str, dict[str, object]]:
+        """All job records by job id."""
+        ...
+
+    def put_state(self, key: str, value: object) -> None:
+        """Remember a small JSON value."""
+        ...
+
+    def state(self, key: str, default: object = None) -> object:
+        """Read back a remembered value."""
+        ...
+
+
+class Store(Ledger, Records, Protocol):
+    """Ledger and metadata of one controller."""
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class SeriesWriter(Protocol):
+    """Takes one tick of named values after the other."""
+
+    def add(self, at: datetime, values: Mapping[str, float | None]) -> None:
+        """Add one tick; None says that a value is not known. Raises StoreError."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it, what is still on its way included."""
+        ...
+
+
+class SeriesReader(Protocol):
+    """Gives series back."""
+
+    def names(self) -> Sequence[str]:
+        """Names of all series, in order; raises StoreError."""
+        ...
+
+    def read(
+        self,
+        names: Sequence[str],
+        since: datetime | None = None,
+        until: datetime | None = None,
+        resolution: Resolution = ...,
+    ) -> Mapping[str, Sequence[Point]]:
+        """Points that touch [since, until), by series, oldest first, RAW by default; raises StoreError."""
         ...
