@@ -212,6 +212,10 @@ class SeriesWriter(Protocol):
 class SeriesReader(Protocol):
     """Gives series back."""
 
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
     def names(self) -> Sequence[str]:
         """Names of all series, in order; raises StoreError."""
         ...

@@ -12,6 +12,7 @@ from containers.demo.stage import Stage
 from slurm_power.cli.commands.stored import report_data
 from slurm_power.report.data import ReportData, Series, judge
 from slurm_power.report.html import write_report
+from slurm_power.store.places import LEDGER_NAME, open_series_reader
 from slurm_power.store.sqlite import SqliteStore
 
 # A meter refresh, a cycle and a battery's ramp take one to two seconds each.
@@ -34,9 +35,13 @@ def settle(course: Course, stage: Stage, report: Path) -> tuple[ReportData, bool
     """Collect everything into a report file; returns its data and whether all was well."""
     with tempfile.TemporaryDirectory(prefix="slurm-power-demo-") as folder:
         stage.copy_store(Path(folder))
-        store = SqliteStore(Path(folder) / "powerctld.sqlite")
+        store = SqliteStore(Path(folder) / LEDGER_NAME)
         try:
-            data = report_data(store, circuit="grid", title="slurm-power demo", settle_seconds=SETTLE_SECONDS)
+            recorded = open_series_reader(Path(folder))
+            data = report_data(
+                store, recorded, circuit="grid", title="slurm-power demo", settle_seconds=SETTLE_SECONDS
+            )
+            recorded.close()
         finally:
             store.close()
     series = _true_series(course, data.series, data.started.timestamp())

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from containers.cluster import lifecycle
 from containers.cluster.lab import Lab
 from containers.cluster.layout import Options
+from slurm_power.store.places import LEDGER_NAME, SERIES_NAME
 
 
 class Stage(Protocol):
@@ -65,12 +66,13 @@ class ProcessStage:
 
     def copy_store(self, target: Path) -> None:
         """Copy the store as it stands, through SQLite itself: powerctld writes on meanwhile."""
-        file = self.lab.run_directory / "state" / "powerctld" / "powerctld.sqlite"
-        with (
-            closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as store,
-            closing(sqlite3.connect(target / file.name)) as copy,
-        ):
-            store.backup(copy)
+        for name in (LEDGER_NAME, SERIES_NAME):
+            file = self.lab.run_directory / "state" / "powerctld" / name
+            with (
+                closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as store,
+                closing(sqlite3.connect(target / name)) as copy,
+            ):
+                store.backup(copy)
 
     def end(self) -> None:
         """Stop the lab and remove it."""

@@ -13,7 +13,7 @@ from containers.faults.outcome import Outcome
 from slurm_power.store.sqlite import SqliteStore
 
 KIND = "ledger: SIGKILL while writing"
-# Rows as fast as they go, each acknowledged on standard output once it is durable; series in between.
+# Rows as fast as they go, each acknowledged on standard output once it is durable; other writes in between.
 _WRITER = """
 import sys
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ for number in range(int(sys.argv[2]), 1 << 30):
     entry = LedgerEntry(at=at, actor="trial", kind="row", subject=str(number), reason="x" * (number % 300))
     store.append(entry)
     print(number, flush=True)
-    store.add_samples(at, {f"s{index}": float(number) for index in range(20)})
+    store.put_jobs({str(index): {"seconds": number} for index in range(20)})
     store.put_state("levers", {"number": number})
 """
 

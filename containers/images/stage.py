@@ -5,12 +5,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from slurm_power.store.places import LEDGER_NAME, SERIES_NAME
+
 CLOSE_SECONDS = 10.0
 COPY_SECONDS = 30.0
 # A whole copy through SQLite itself: the files of a live store change while they are read.
 _COPY = """
 import sqlite3, sys
-store = sqlite3.connect("file:/lab/state/powerctld/powerctld.sqlite?mode=ro", uri=True)
+store = sqlite3.connect("file:/lab/state/powerctld/" + sys.argv[1] + "?mode=ro", uri=True)
 copy = sqlite3.connect(":memory:")
 store.backup(copy)
 sys.stdout.buffer.write(copy.serialize())
@@ -51,13 +53,14 @@ class ContainerStage:
 
     def copy_store(self, target: Path) -> None:
         """Copy powerctld's store as it stands while powerctld writes on; raises CalledProcessError."""
-        copied = subprocess.run(
-            [*self._exec, "python3", "-c", _COPY],
-            check=True,
-            stdout=subprocess.PIPE,
-            timeout=COPY_SECONDS,
-        )
-        (target / "powerctld.sqlite").write_bytes(copied.stdout)
+        for name in (LEDGER_NAME, SERIES_NAME):
+            copied = subprocess.run(
+                [*self._exec, "python3", "-c", _COPY, name],
+                check=True,
+                stdout=subprocess.PIPE,
+                timeout=COPY_SECONDS,
+            )
+            (target / name).write_bytes(copied.stdout)
 
     def end(self) -> None:
         """Let go of the lab; whoever brought it up takes it down."""

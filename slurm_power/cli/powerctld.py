@@ -17,6 +17,8 @@ from slurm_power.controller.probe import build_drivers, close_drivers, fingerpri
 from slurm_power.ports import PowerMeter, Storage
 from slurm_power.slurm.commands import CommandRunner
 from slurm_power.slurm.scheduler_cli import CliScheduler
+from slurm_power.store.background import BackgroundSeries
+from slurm_power.store.places import LEDGER_NAME, open_series_writer
 from slurm_power.store.sqlite import SqliteStore
 
 _EXIT_BAD_INPUT = 2
@@ -60,11 +62,19 @@ async def _serve(config: SiteConfig, *, check_only: bool) -> int:
             raise ConfigError(config.file, [f"device.{name}: {text}" for name, text in problems.items()])
         print(f"{config.file}: good, all devices answer")
         return 0
-    store = SqliteStore(config.controller.state_directory / "powerctld.sqlite")
+    store = SqliteStore(config.controller.state_directory / LEDGER_NAME)
     try:
         return await _run(config, store, meters, storages, problems)
     finally:
         store.close()
+
+
+def _series(config: SiteConfig) -> BackgroundSeries:
+    """Open the series, behind a queue; a store that cannot be opened now is tried again and again."""
+    directory = config.controller.state_directory
+    return BackgroundSeries(
+        lambda: open_series_writer(config.store, directory), queue_ticks=config.store.queue_ticks
+    )
 
 
 async def _run(
@@ -83,10 +93,17 @@ async def _run(
     for name, text in problems.items():
         log.warning("device.%s: %s; starting all the same, it has answered before", name, text)
     store.put_state(_ACCEPTED, marks)
+    series = _series(config)
     try:
-        controller = _controller(config, store, meters, storages)
+        controller = _controller(config, store, series, meters, storages)
+        return await _serve_until_stopped(config, controller)
     except AuthorityError as error:
         raise ConfigError(config.file, [f"controller.tls_directory: {error}"]) from None
+    finally:
+        series.close()
+
+
+async def _serve_until_stopped(config: SiteConfig, controller: Controller) -> int:
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, controller.stop)
@@ -100,6 +117,7 @@ async def _run(
 def _controller(
     config: SiteConfig,
     store: SqliteStore,
+    series: BackgroundSeries,
     meters: Mapping[str, PowerMeter],
     storages: Mapping[str, Storage],
 ) -> Controller:
@@ -107,6 +125,7 @@ def _controller(
     return Controller(
         config,
         store,
+        series=series,
         meters=meters,
         storages=storages,
         scheduler=CliScheduler(

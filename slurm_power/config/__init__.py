@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from slurm_power.config.node import NodeConfig, load_node
     from slurm_power.config.problems import ConfigError
     from slurm_power.config.site import ControllerConfig, SiteConfig, load_site
+    from slurm_power.config.store import StoreConfig
 
 __all__ = [
     "ApcPdu",
@@ -16,13 +17,14 @@ __all__ = [
     "DeviceConfig",
     "NodeConfig",
     "SiteConfig",
+    "StoreConfig",
     "SunspecMeter",
     "SunspecPcs",
     "load_node",
     "load_site",
 ]
 
-_MODULES = ("node", "problems", "devices", "site")
+_MODULES = ("node", "problems", "devices", "store", "site")
 
 
 def __getattr__(name: str) -> Any:

@@ -28,8 +28,8 @@ from slurm_power.model.job import Job
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.loads import job_loads
 from slurm_power.plan.planner import plan_cycle
-from slurm_power.ports import PowerMeter, Scheduler, Storage
-from slurm_power.store.sqlite import SqliteStore
+from slurm_power.ports import PowerMeter, Scheduler, Storage, Store
+from slurm_power.store.background import BackgroundSeries
 from slurm_power.telemetry import SiteTelemetry
 from slurm_power.telemetry.circuits import SourceRow
 from slurm_power.wire import Message
@@ -63,16 +63,17 @@ class Controller:
     def __init__(
         self,
         config: SiteConfig,
-        store: SqliteStore,
+        store: Store,
         *,
         meters: Mapping[str, PowerMeter],
         storages: Mapping[str, Storage],
         scheduler: Scheduler,
+        series: BackgroundSeries | None = None,
     ) -> None:
-        """``meters`` by circuit, ``storages`` by ESS."""
+        """``meters`` by circuit, ``storages`` by ESS; without ``series`` none are kept."""
         self.config = config
         self.store = store
-        self.recorder = Recorder(store, config.policy)
+        self.recorder = Recorder(store, config.policy, series)
         self.plan = Plan()
         self.telemetry = SiteTelemetry(
             config.site,

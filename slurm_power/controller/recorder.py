@@ -8,6 +8,7 @@ from typing import Any, assert_never
 
 from slurm_power.act import Outcome
 from slurm_power.controller.levers import LeverState
+from slurm_power.controller.series_values import series_values
 from slurm_power.model.action import HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
 from slurm_power.model.job import Job, JobState
 from slurm_power.model.ledger import LedgerEntry
@@ -15,7 +16,8 @@ from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import kilowatts_text
 from slurm_power.plan.loads import job_loads
 from slurm_power.plan.policy import Policy
-from slurm_power.store.sqlite import SqliteStore
+from slurm_power.ports import Store
+from slurm_power.store.background import BackgroundSeries
 
 # A battery follows the load every second; its ledger gets a line when it moves by this share of its power.
 _WORTH_WRITING_RATIO = 0.2
@@ -35,8 +37,11 @@ class _JobRecord:
 class Recorder:
     """The controller's pen. It decides what is worth a ledger entry; it never decides anything else."""
 
-    def __init__(self, store: SqliteStore, policy: Policy) -> None:
+    def __init__(self, store: Store, policy: Policy, series: BackgroundSeries | None = None) -> None:
+        """Without ``series`` none are kept."""
         self._store = store
+        self._series = series
+        self._series_broken = False
         self._policy = policy
         self._written_discharge: dict[str, float] = {}
         self._written_errors: dict[str, str] = {}
@@ -147,26 +152,15 @@ class Recorder:
         self._shortfalls = now_short
 
     def series(self, snapshot: Snapshot) -> None:
-        """Write one row of the series: watts of every circuit and battery, limits, what caps withhold."""
-        values: dict[str, float | None] = {}
-        for name, reading in snapshot.circuits.items():
-            values[f"circuit.{name}.watts"] = reading.known_watts()
-            values[f"circuit.{name}.limit_watts"] = snapshot.limit_watts(name)
-        for name, ess in snapshot.ess.items():
-            values[f"ess.{name}.discharge_watts"] = ess.discharge_watts
-            values[f"ess.{name}.setpoint_watts"] = snapshot.setpoints.get(name, 0.0)
-            values[f"ess.{name}.soc_ratio"] = ess.soc_ratio
-        root = snapshot.site.root.name
-        withheld_watts = 0.0
-        for load in job_loads(snapshot, self._policy):
-            weight = load.circuit_weights.get(root, 0.0)
-            watts = load.gpu_watts * load.job.gpu_count
-            values[f"job.{load.job.job_id}.gpu_watts"] = watts if load.covered else None
-            values[f"job.{load.job.job_id}.cap_watts"] = load.cap_watts
-            if load.cap_watts is not None:
-                withheld_watts += max(0.0, load.uncapped_watts - load.gpu_watts) * weight
-        values["caps.withheld_watts"] = withheld_watts
-        self._store.add_samples(snapshot.at, values)
+        """Hand on one tick of the series, and write when their store fails or is well again."""
+        if self._series is None:
+            return
+        self._series.add(snapshot.at, series_values(snapshot, self._policy))
+        problem = self._series.problem
+        if bool(problem) != self._series_broken:
+            self._series_broken = bool(problem)
+            kind = "fault" if problem else "fault over"
+            self.note(snapshot.at, "controller", kind, "store:series", problem or "it takes series again")
 
     def jobs(
         self, snapshot: Snapshot, levers: LeverState, energy_joules: Mapping[str, float], cycle_seconds: float

@@ -1,4 +1,4 @@
-"""The embedded store: one SQLite file with the hash-chained ledger, 1-s series, jobs and small state."""
+"""The embedded store: one SQLite file with the hash-chained ledger, jobs and small state."""
 
 import json
 import sqlite3
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from slurm_power import clock
 from slurm_power.model.ledger import GENESIS_HASH, LedgerEntry, chained_hash
 
 _SCHEMA = """
@@ -26,12 +27,6 @@ CREATE TABLE IF NOT EXISTS ledger (
 CREATE INDEX IF NOT EXISTS ledger_job ON ledger (job_id);
 CREATE INDEX IF NOT EXISTS ledger_user ON ledger (user);
 CREATE INDEX IF NOT EXISTS ledger_at ON ledger (at);
-CREATE TABLE IF NOT EXISTS sample (
-    at REAL NOT NULL,
-    name TEXT NOT NULL,
-    value REAL,
-    PRIMARY KEY (at, name)
-) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS job (
     job_id TEXT PRIMARY KEY,
     record TEXT NOT NULL
@@ -48,25 +43,19 @@ SELECT seq FROM (
 ) UNION SELECT seq FROM (
     SELECT seq FROM ledger WHERE job_id IS NULL AND seq > :after ORDER BY seq LIMIT :most
 )"""
-KEEP_SAMPLES_SECONDS = 7 * 86_400.0
-# After a long pause much is too old at once; this much of it goes with each tick, so that no tick is slow.
-_DROP_SECONDS = 60.0
+# Before series had a file of their own they were rows here, kept for a week.
+_OLD_SAMPLES_SECONDS = 7 * 86_400.0
 _LEDGER_COLUMNS = "at, actor, kind, subject, reason, job_id, user, saved_watts, details, hash"
 
 
 class SqliteStore:
     """One open store. Only one process may write; readers may come and go.
 
-    Ledger rows are on disk when ``append`` returns; series are written in the background of the same file
-    and may lose their last seconds in a power cut. Samples are kept for ``keep_samples_seconds`` (7 days)
-    and dropped little by little as new ones come in; ledger and job records are kept for ever.
+    Ledger rows are on disk when ``append`` returns, and are kept for ever, as job records are.
     """
 
-    def __init__(
-        self, file: Path, *, read_only: bool = False, keep_samples_seconds: float = KEEP_SAMPLES_SECONDS
-    ) -> None:
+    def __init__(self, file: Path, *, read_only: bool = False) -> None:
         self.file = file
-        self._keep_samples_seconds = keep_samples_seconds
         if read_only:
             self._connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=5.0)
         else:
@@ -75,12 +64,23 @@ class SqliteStore:
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.executescript(_SCHEMA)
+            self._drop_old_samples()
         self._last_hash = self._stored_last_hash()
         self._checked = (0, GENESIS_HASH)
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    def _drop_old_samples(self) -> None:
+        """Drop the series of an older version a week after the last was written; its pages are used again."""
+        there = self._connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'sample'").fetchone()
+        if there is None:
+            return
+        newest = self._connection.execute("SELECT MAX(at) FROM sample").fetchone()[0] or 0.0
+        if newest < clock.now().timestamp() - _OLD_SAMPLES_SECONDS:
+            with self._transaction() as connection:
+                connection.execute("DROP TABLE sample")
 
     def _stored_last_hash(self) -> str:
         row = self._connection.execute("SELECT hash FROM ledger ORDER BY seq DESC LIMIT 1").fetchone()
@@ -94,7 +94,7 @@ class SqliteStore:
     def append(self, entry: LedgerEntry) -> None:
         """Write one ledger entry durably, chained to the one before."""
         chained = chained_hash(self._last_hash, entry)
-        # The ledger must survive a power cut; series may lose their last seconds for a quieter disk.
+        # The ledger must survive a power cut; a job's running figures may lose their last seconds.
         self._connection.execute("PRAGMA synchronous=FULL")
         with self._transaction() as connection:
             connection.execute(
@@ -178,32 +178,6 @@ class SqliteStore:
             sequence, stored = current, stored_hash
             self._checked = (sequence, stored)
         return None
-
-    def add_samples(self, at: datetime, values: Mapping[str, float | None]) -> None:
-        """Add one tick of named values, and drop some of what has become too old."""
-        stamp = at.timestamp()
-        with self._transaction() as connection:
-            connection.executemany(
-                "INSERT OR REPLACE INTO sample (at, name, value) VALUES (?,?,?)",
-                [(stamp, name, value) for name, value in values.items()],
-            )
-            connection.execute(
-                "DELETE FROM sample WHERE at < MIN(?, (SELECT MIN(at) FROM sample) + ?)",
-                (stamp - self._keep_samples_seconds, _DROP_SECONDS),
-            )
-
-    def series_names(self) -> list[str]:
-        """Names of all series."""
-        rows = self._connection.execute("SELECT DISTINCT name FROM sample ORDER BY name")
-        return [name for (name,) in rows]
-
-    def samples(self, name: str, since: datetime | None = None) -> list[tuple[datetime, float | None]]:
-        """One series, oldest first."""
-        rows = self._connection.execute(
-            "SELECT at, value FROM sample WHERE name = ? AND at >= ? ORDER BY at",
-            (name, since.timestamp() if since else 0.0),
-        )
-        return [(datetime.fromtimestamp(stamp, UTC), value) for stamp, value in rows]
 
     def put_job(self, job_id: str, record: Mapping[str, object]) -> None:
         """Store what is known of a job, replacing what was."""

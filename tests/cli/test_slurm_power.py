@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from slurm_power.cli.commands.quantities import Duration, Watts
 from slurm_power.cli.slurm_power import main
 from slurm_power.model.ledger import LedgerEntry
+from slurm_power.store.series import SqliteSeries
 from slurm_power.store.sqlite import SqliteStore
 from tests.cli.fake_powerctld import STATUS, Answer, entry, fake_powerctld
 from tests.devices import benches
@@ -251,8 +252,9 @@ def test_show_config_says_where_values_come_from(tmp_path: Path) -> None:
 
 def fill(store: SqliteStore, *, restored: bool) -> None:
     start = datetime(2026, 1, 2, 3, 0, tzinfo=UTC)
+    series = SqliteSeries(store.file.with_name("series.sqlite"))
     for second in range(30):
-        store.add_samples(
+        series.add(
             start + timedelta(seconds=second),
             {
                 "circuit.grid.watts": 900.0,
@@ -266,6 +268,7 @@ def fill(store: SqliteStore, *, restored: bool) -> None:
                 "caps.withheld_watts": 200.0,
             },
         )
+    series.close()
     store.put_job(
         "17", {"user": "alice", "name": "train", "state": "ended", "seconds": 20, "slowdown_seconds": 2}
     )

@@ -10,6 +10,7 @@ import pytest
 from slurm_power.act import Outcome
 from slurm_power.controller.levers import LeverState
 from slurm_power.controller.recorder import Recorder
+from slurm_power.controller.series_values import series_values
 from slurm_power.model.action import HoldJob, SetCap
 from slurm_power.model.job import Job
 from slurm_power.model.site import LimitKind
@@ -81,9 +82,8 @@ def test_a_cap_that_only_some_nodes_took_is_written_with_what_failed(store: Sqli
     assert [entry.kind for entry in store.entries()] == ["failed", "cap"]
 
 
-def test_no_draw_is_made_up_for_a_job_that_no_node_reports(store: SqliteStore) -> None:
-    recorder = Recorder(store, Policy())
+def test_no_draw_is_made_up_for_a_job_that_no_node_reports() -> None:
     job = running("1", ("c1",))
-    recorder.series(at(0, job))
-    recorder.series(replace(at(1, job), nodes={}))
-    assert [value for _, value in store.samples("job.1.gpu_watts")] == [5200.0, None]
+    reported, silent = at(0, job), replace(at(1, job), nodes={})
+    drawn = [series_values(snapshot, Policy())["job.1.gpu_watts"] for snapshot in (reported, silent)]
+    assert drawn == [5200.0, None]

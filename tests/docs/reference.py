@@ -6,13 +6,14 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_type_hints
 
-from slurm_power.config import ApcPdu, ControllerConfig, NodeConfig, SunspecMeter, SunspecPcs
+from slurm_power.config import ApcPdu, ControllerConfig, NodeConfig, StoreConfig, SunspecMeter, SunspecPcs
 from slurm_power.model.site import Circuit, Ess
 from slurm_power.plan.policy import Policy
 
 # Heading of the table in the document, its dataclass, keys that TOML has and the dataclass has not.
 TABLES: tuple[tuple[str, type, tuple[tuple[str, str, str], ...]], ...] = (
     ("[controller]", ControllerConfig, ()),
+    ("[store]", StoreConfig, ()),
     ("[policy]", Policy, ()),
     ("[circuit.NAME]", Circuit, ()),
     ("[ess.NAME]", Ess, (("device", "string", "required"),)),
@@ -55,7 +56,7 @@ def _default(field: "Field[Any]") -> str:
         return "empty"
     if isinstance(field.default, bool):
         return str(field.default).lower()
-    return f"{field.default:g}" if isinstance(field.default, int | float) else str(field.default)
+    return f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
 
 
 if __name__ == "__main__":

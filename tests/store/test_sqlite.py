@@ -66,13 +66,8 @@ def test_tampering_breaks_the_chain(tmp_path: Path, tampering: str, broken_at: i
     again.close()
 
 
-def test_series_jobs_and_state(tmp_path: Path) -> None:
+def test_jobs_and_state(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "s.sqlite")
-    store.add_samples(AT, {"circuit.grid.watts": 20_000.0, "circuit.rack1.watts": None})
-    store.add_samples(AT + timedelta(seconds=1), {"circuit.grid.watts": 21_000.0})
-    assert [value for _, value in store.samples("circuit.grid.watts")] == [20_000.0, 21_000.0]
-    assert store.samples("circuit.rack1.watts")[0][1] is None
-    assert len(store.samples("circuit.grid.watts", since=AT + timedelta(seconds=0.5))) == 1
     store.put_job("17", {"user": "alice"})
     store.put_job("17", {"user": "alice", "energy_joules": 5.0})
     assert store.jobs() == {"17": {"user": "alice", "energy_joules": 5.0}}
@@ -126,20 +121,6 @@ def test_a_long_ledger_is_checked_piece_by_piece(tmp_path: Path) -> None:
     assert [again.broken_at_sequence(3) for _ in range(4)] == [None, None, 8, 8]
     assert again.checked_sequence == 7
     again.close()
-
-
-def test_old_samples_go_little_by_little(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "s.sqlite", keep_samples_seconds=3600.0)
-    for minute in range(61):
-        store.add_samples(AT + timedelta(minutes=minute), {"circuit.grid.watts": float(minute)})
-    assert len(store.samples("circuit.grid.watts")) == 61
-    for second in range(1, 6):  # after a pause in which everything but the last minute has become old
-        store.add_samples(AT + timedelta(minutes=119, seconds=second), {"circuit.grid.watts": 0.0})
-        assert len(store.samples("circuit.grid.watts")) == 61
-    for second in range(6, 61):
-        store.add_samples(AT + timedelta(minutes=119, seconds=second), {"circuit.grid.watts": 0.0})
-    assert store.samples("circuit.grid.watts")[0][1] == 60.0
-    store.close()
 
 
 def test_one_job_or_several(tmp_path: Path) -> None:

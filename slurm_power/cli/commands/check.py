@@ -124,7 +124,11 @@ def show_config(file: Path, as_json: bool) -> None:
 
 
 def _rows(config: SiteConfig, document: dict[str, Any]) -> list[tuple[str, Any, str]]:
-    tables: list[tuple[str, Any]] = [("controller", config.controller), ("policy", config.policy)]
+    tables: list[tuple[str, Any]] = [
+        ("controller", config.controller),
+        ("store", config.store),
+        ("policy", config.policy),
+    ]
     tables += [(f"circuit.{name}", circuit) for name, circuit in config.site.circuits.items()]
     tables += [(f"device.{name}", device) for name, device in config.devices.items()]
     tables += [(f"ess.{name}", ess) for name, ess in config.site.ess.items()]

@@ -7,9 +7,8 @@ import click
 
 from slurm_power.cli.commands.connection import json_option, print_json
 from slurm_power.cli.commands.stored import report_data
+from slurm_power.ports import StoreError
 from slurm_power.store.sqlite import SqliteStore
-
-STORE_NAME = "powerctld.sqlite"
 
 
 @click.command()
@@ -29,20 +28,22 @@ STORE_NAME = "powerctld.sqlite"
 def report(state_directory: Path, out_file: Path, circuit: str | None, title: str, as_json: bool) -> None:
     """Write a self-contained HTML report."""
     from slurm_power.report.html import write_report  # noqa: PLC0415 - matplotlib, a second and an extra
+    from slurm_power.store.places import LEDGER_NAME, open_series_reader  # noqa: PLC0415 - numpy
 
-    file = state_directory / STORE_NAME
+    file = state_directory / LEDGER_NAME
     if not file.is_file():
-        found = sorted(state_directory.glob("*.sqlite*"))
-        if not found:
-            raise click.ClickException(f"{file}: there is no store in this directory")
-        file = found[0]
+        raise click.ClickException(f"{file}: there is no store in this directory")
     try:
         store = SqliteStore(file, read_only=True)
         try:
-            data = report_data(store, circuit=circuit, title=title)
+            recorded = open_series_reader(state_directory)
+            try:
+                data = report_data(store, recorded, circuit=circuit, title=title)
+            finally:
+                recorded.close()
         finally:
             store.close()
-    except (sqlite3.Error, ValueError) as error:
+    except (sqlite3.Error, StoreError, ValueError) as error:
         raise click.ClickException(f"{file}: {error}") from None
     write_report(data, out_file)
     if as_json:

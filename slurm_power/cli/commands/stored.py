@@ -1,9 +1,10 @@
 """Turn powerctld's store into the values of a report."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from slurm_power.model.ledger import LedgerEntry
+from slurm_power.ports import SeriesReader, Store
 from slurm_power.report.data import (
     DEFAULT_SETTLE_SECONDS,
     Decision,
@@ -13,29 +14,29 @@ from slurm_power.report.data import (
     Series,
     judge,
 )
-from slurm_power.store.sqlite import SqliteStore
 
 # A job that ended and one that nobody lists any more need no restoring: their devices were given back.
 _ENDED = "ended"
 
 
 def report_data(
-    store: SqliteStore,
+    store: Store,
+    recorded: SeriesReader,
     *,
     circuit: str | None = None,
     title: str = "Power report",
     settle_seconds: float = DEFAULT_SETTLE_SECONDS,
 ) -> ReportData:
     """Collect a report; raises ValueError when the store has no series of the circuit."""
-    names = store.series_names()
+    names = recorded.names()
     circuits = [name.removeprefix("circuit.").removesuffix(".watts") for name in names if _is_circuit(name)]
     if circuit is None:
-        circuit = max(circuits, key=lambda name: _mean(store, name), default=None)
+        circuit = max(circuits, key=lambda name: _mean(recorded, name), default=None)
     if circuit is None or circuit not in circuits:
         known = ", ".join(circuits) or "none"
         raise ValueError(f"no series of circuit {circuit!r}; there are: {known}")
-    started, series = _series(store, circuit, [name for name in names if name.startswith("ess.")])
-    entries = store.entries()
+    started, series = _series(recorded, circuit, [name for name in names if name.startswith("ess.")])
+    entries = list(store.entries())
     jobs = tuple(_job(job_id, record) for job_id, record in store.jobs().items())
     decisions = tuple(
         Decision(
@@ -69,19 +70,25 @@ def _is_circuit(name: str) -> bool:
     return name.startswith("circuit.") and name.endswith(".watts") and not name.endswith(".limit_watts")
 
 
-def _mean(store: SqliteStore, circuit: str) -> float:
-    values = [value for _, value in store.samples(f"circuit.{circuit}.watts") if value is not None]
+def _samples(recorded: SeriesReader, name: str) -> list[tuple[float, float | None]]:
+    return [(point.at_seconds, point.mean) for point in recorded.read([name])[name]]
+
+
+def _mean(recorded: SeriesReader, circuit: str) -> float:
+    values = [value for _, value in _samples(recorded, f"circuit.{circuit}.watts") if value is not None]
     return sum(values) / len(values) if values else 0.0
 
 
-def _series(store: SqliteStore, circuit: str, ess_names: list[str]) -> tuple[datetime, Series]:
+def _series(recorded: SeriesReader, circuit: str, ess_names: list[str]) -> tuple[datetime, Series]:
     """Join the columns on the circuit's own rows; several batteries add up, their charge is averaged."""
-    rows = store.samples(f"circuit.{circuit}.watts")
+    rows = _samples(recorded, f"circuit.{circuit}.watts")
+    if not rows:
+        raise ValueError(f"the series of circuit {circuit!r} has no values any more")
     started = rows[0][0]
     moments = [at for at, _ in rows]
 
     def column(name: str) -> list[float | None]:
-        found = dict(store.samples(name))
+        found = dict(_samples(recorded, name))
         return [found.get(at) for at in moments]
 
     def joined(suffix: str, *, mean: bool) -> tuple[float | None, ...]:
@@ -90,8 +97,8 @@ def _series(store: SqliteStore, circuit: str, ess_names: list[str]) -> tuple[dat
         known = [[value for value in row if value is not None] for row in joined_rows]
         return tuple((sum(row) / (len(row) if mean else 1)) if row else None for row in known)
 
-    return started, Series(
-        seconds=tuple((at - started).total_seconds() for at in moments),
+    return datetime.fromtimestamp(started, UTC), Series(
+        seconds=tuple(at - started for at in moments),
         import_watts=tuple(value for _, value in rows),
         limit_watts=tuple(column(f"circuit.{circuit}.limit_watts")),
         ess_discharge_watts=joined(".discharge_watts", mean=False),
@@ -125,7 +132,7 @@ def _job(job_id: str, record: dict[str, object]) -> JobSummary:
     )
 
 
-def _events(store: SqliteStore, started: datetime) -> tuple[EventSpan, ...]:
+def _events(store: Store, started: datetime) -> tuple[EventSpan, ...]:
     """Events as they were announced; one that was cancelled ends there."""
     spans: dict[str, EventSpan] = {}
     for entry in store.entries():

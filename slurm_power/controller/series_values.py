@@ -1,0 +1,31 @@
+"""A snapshot into one tick of named values: what circuits, batteries, GPUs and jobs draw."""
+
+from slurm_power.model.snapshot import Snapshot
+from slurm_power.plan.loads import job_loads
+from slurm_power.plan.policy import Policy
+
+
+def series_values(snapshot: Snapshot, policy: Policy) -> dict[str, float | None]:
+    """Named values of one moment; None where nothing is known."""
+    values: dict[str, float | None] = {}
+    for name, reading in snapshot.circuits.items():
+        values[f"circuit.{name}.watts"] = reading.known_watts()
+        values[f"circuit.{name}.limit_watts"] = snapshot.limit_watts(name)
+    for name, ess in snapshot.ess.items():
+        values[f"ess.{name}.discharge_watts"] = ess.discharge_watts
+        values[f"ess.{name}.setpoint_watts"] = snapshot.setpoints.get(name, 0.0)
+        values[f"ess.{name}.soc_ratio"] = ess.soc_ratio
+    for node in snapshot.nodes.values():
+        for uuid, gpu in node.gpus.items():
+            values[f"gpu.{node.name}.{uuid}.watts"] = None if gpu.error else gpu.power_watts
+    root = snapshot.site.root.name
+    withheld_watts = 0.0
+    for load in job_loads(snapshot, policy):
+        weight = load.circuit_weights.get(root, 0.0)
+        watts = load.gpu_watts * load.job.gpu_count
+        values[f"job.{load.job.job_id}.gpu_watts"] = watts if load.covered else None
+        values[f"job.{load.job.job_id}.cap_watts"] = load.cap_watts
+        if load.cap_watts is not None:
+            withheld_watts += max(0.0, load.uncapped_watts - load.gpu_watts) * weight
+    values["caps.withheld_watts"] = withheld_watts
+    return values

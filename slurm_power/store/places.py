@@ -1,0 +1,36 @@
+"""Where powerctld's stores lie in its state directory, and how its series are opened there."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from slurm_power.config.store import StoreConfig
+from slurm_power.ports import SeriesReader
+from slurm_power.store.old_samples import JoinedSeries, OldSamples
+from slurm_power.store.reading import SeriesReading
+from slurm_power.store.retention import Keep
+from slurm_power.store.series import DEFAULT_STEPS, SqliteSeries
+
+LEDGER_NAME = "powerctld.sqlite"
+SERIES_NAME = "series.sqlite"
+
+
+def open_series_writer(config: StoreConfig, state_directory: Path) -> SqliteSeries:
+    """Open the embedded series for writing; raises StoreError."""
+    steps: Mapping[str, float] = {**DEFAULT_STEPS, "watts": config.resolution_watts}
+    keep = Keep(
+        raw_days=config.raw_days,
+        minute_days=config.minute_days,
+        quarter_hour_days=config.quarter_hour_days,
+        disk_budget_bytes=config.disk_budget_bytes,
+    )
+    return SqliteSeries(state_directory / SERIES_NAME, keep=keep, steps=steps)
+
+
+def open_series_reader(state_directory: Path) -> SeriesReader:
+    """Open what a state directory, or a copy of it, has of series, old ones included; raises StoreError."""
+    readers: list[SeriesReader] = []
+    if (state_directory / LEDGER_NAME).is_file():
+        readers.append(OldSamples(state_directory / LEDGER_NAME))
+    if (state_directory / SERIES_NAME).is_file():
+        readers.append(SeriesReading.open(state_directory / SERIES_NAME))
+    return JoinedSeries(readers)
