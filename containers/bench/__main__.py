@@ -10,7 +10,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from containers.bench.measures import Bench, Figure
+from containers.bench.figure import Figure
+from containers.bench.measures import Bench
+from containers.bench.series import series_figures
 from containers.bench.steady import steady_plant, without_recharging
 from containers.cluster import lifecycle
 from containers.cluster.layout import LabError, Options
@@ -24,16 +26,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m containers.bench", description=__doc__)
     parser.add_argument("--data", type=Path, help="a folder of traces; nothing reads it yet")
     parser.add_argument("--out", type=Path, help="write the table to this file as well")
+    parser.add_argument("--only", choices=["series"], help="leave the lab out, measure this alone")
     arguments = parser.parse_args()
+    try:
+        figures = series_figures() if arguments.only == "series" else _lab_figures()
+    except LabError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return error.exit_status
+    table = _table(figures)
+    print(table)
+    if arguments.out is not None:
+        arguments.out.write_text(table + "\n")
+    return 0
+
+
+def _lab_figures() -> list[Figure]:
+    """All figures, the lab's among them; raises LabError when no lab can be built."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="slurm-power-bench-") as folder:
         plant = steady_plant(PLANT_FILE, Path(folder) / "plant.toml")
         Path(folder).chmod(0o755)
-        try:
-            started = lifecycle.up(Options(power=True, plant=str(plant)))
-        except LabError as error:
-            print(f"bench: {error}", file=sys.stderr)
-            return error.exit_status
+        started = lifecycle.up(Options(power=True, plant=str(plant)))
     figures = [Figure(what="lab up: 4 nodes, plant, our daemons (packages there)", value=_seconds(began))]
     try:
         site = started.lab.layout.etc / "site.toml"
@@ -51,11 +64,8 @@ def main() -> int:
         began = time.monotonic()
         started.discard()
     figures.append(Figure(what="lab down", value=_seconds(began)))
-    table = _table(figures)
-    print(table)
-    if arguments.out is not None:
-        arguments.out.write_text(table + "\n")
-    return 0
+    _say("series")
+    return figures + series_figures()
 
 
 def _say(what: str) -> None:

@@ -9,11 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from containers.bench.figure import Figure
 from containers.bench.processes import processes_with, usage
 from containers.cluster.lab import Lab
 from containers.demo.stage import ask
@@ -27,15 +27,6 @@ HOOK_RUNS = 100
 SUBMIT_PAIRS = 50
 EVENT_WATTS = 12_500
 DROP_WATTS = 1000.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One row of the table. ``target`` is what it is held against, "" for none."""
-
-    what: str
-    value: str
-    target: str = ""
 
 
 def percentile(values: list[float], share: float) -> float:

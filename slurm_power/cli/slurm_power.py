@@ -6,6 +6,7 @@ from slurm_power import __version__
 from slurm_power.cli.commands.authority import ca
 from slurm_power.cli.commands.check import check, show_config
 from slurm_power.cli.commands.event import cancel_event, control, event, yield_node
+from slurm_power.cli.commands.export import export
 from slurm_power.cli.commands.ledger import ledger, why
 from slurm_power.cli.commands.report import report
 from slurm_power.cli.commands.sources import sources
@@ -31,6 +32,7 @@ for command in (
     check,
     show_config,
     report,
+    export,
 ):
     main.add_command(command)
 

@@ -170,7 +170,8 @@ class SeriesReading:
         resolution: Resolution,
         found: dict[str, list[Point]],
     ) -> None:
-        for part in sorted({number // CHUNK_SERIES for number in wanted}):
+        parts = sorted({number // CHUNK_SERIES for number in wanted})
+        for part in parts:
             rows = self._connection.execute(
                 "SELECT start_ms, part, members, data FROM chunk"
                 " WHERE tier = ? AND part = ? AND start_ms >= ? AND start_ms < ?",
@@ -178,15 +179,19 @@ class SeriesReading:
             )
             for row in rows:
                 _take_rolled(wanted, row[0], Chunk(*row[1:]), found)
-        for row in self._not_rolled_yet(resolution):
+        for row in self._not_rolled_yet(resolution, parts):
             if first_ms <= row[0] < until_ms:
                 _take_rolled(wanted, row[0], Chunk(*row[1:]), found)
 
-    def _not_rolled_yet(self, resolution: Resolution) -> list[tuple[int, int, bytes, bytes]]:
+    def _not_rolled_yet(
+        self, resolution: Resolution, parts: list[int]
+    ) -> list[tuple[int, int, bytes, bytes]]:
         """Chunks that the next turn of the minute, or of the quarter, will write: (start, part, ...)."""
         block = Block()
-        for tick in self.ticks():
-            block.add(*tick)
+        for at_ms, ids, row in self.ticks():
+            asked = np.isin(ids // CHUNK_SERIES, parts)
+            if asked.any():
+                block.add(at_ms, ids[asked], row[asked])
         running = []
         if block.ticks:
             start_ms = block.minute * MINUTE_MS
@@ -197,10 +202,15 @@ class SeriesReading:
             "SELECT COALESCE(MAX(start_ms), ?) + ? FROM chunk WHERE tier = ?",
             (-QUARTER_MS, QUARTER_MS, int(resolution)),
         ).fetchone()[0]
-        rows = self._connection.execute(
-            "SELECT start_ms, part, members, data FROM chunk WHERE tier = ? AND start_ms >= ?",
-            (int(Resolution.MINUTE), after_ms),
-        ).fetchall()
+        rows = [
+            row
+            for part in parts
+            for row in self._connection.execute(
+                "SELECT start_ms, part, members, data FROM chunk"
+                " WHERE tier = ? AND part = ? AND start_ms >= ?",
+                (int(Resolution.MINUTE), part, after_ms),
+            )
+        ]
         quarters: dict[int, list[tuple[int, bytes, bytes]]] = {}
         for start_ms, *chunk in rows + running:
             quarters.setdefault(start_ms // QUARTER_MS * QUARTER_MS, []).append(tuple(chunk))
