@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 packages: ## Install the Debian packages of the test bed
-	containers/install-packages.sh build cluster accounting snmp
+	containers/install-packages.sh build cluster accounting snmp stores
 
 demo: $(STAMP) ## A peak shaved on a real cluster with a simulated plant (writes demo-report.html)
 	containers/install-packages.sh build cluster

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Install the Debian packages one or more groups need, and only those that are missing:
-#   install-packages.sh GROUP...      GROUP: build cluster accounting snmp engine
+#   install-packages.sh GROUP...      GROUP: build cluster accounting snmp stores engine
 # No service is started by the installation: the lab runs its own daemons in its own directory.
 set -euo pipefail
 
@@ -12,9 +12,10 @@ packages_of() {
         cluster) echo slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge openssl ;;
         accounting) echo slurmdbd mariadb-server ;;
         snmp) echo snmp ;;
+        stores) echo victoria-metrics ;;
         engine) echo docker.io docker-compose debootstrap iproute2 iptables ;;
         *)
-            echo "install-packages.sh: unknown group '$1'; groups: build cluster accounting snmp engine" >&2
+            echo "install-packages.sh: unknown group '$1'; groups: build cluster accounting snmp stores engine" >&2
             return 2
             ;;
     esac

@@ -71,9 +71,9 @@ async def _serve(config: SiteConfig, *, check_only: bool) -> int:
 
 def _series(config: SiteConfig) -> BackgroundSeries:
     """Open the series, behind a queue; a store that cannot be opened now is tried again and again."""
-    directory = config.controller.state_directory
+    directory, site = config.controller.state_directory, config.site.name
     return BackgroundSeries(
-        lambda: open_series_writer(config.store, directory), queue_ticks=config.store.queue_ticks
+        lambda: open_series_writer(config.store, directory, site), queue_ticks=config.store.queue_ticks
     )
 
 

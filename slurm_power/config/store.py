@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 # Room for some minutes of a mid-sized site, and for the write-ahead log beside them.
 LEAST_BUDGET_BYTES = 64_000_000
@@ -18,6 +19,7 @@ class StoreConfig:
     disk_budget_bytes: int = 20_000_000_000
     resolution_watts: float = 0.1
     queue_ticks: int = 120
+    series_url: str | None = None
 
     def problems(self) -> list[str]:
         """What is wrong, each problem with its key."""
@@ -40,4 +42,18 @@ class StoreConfig:
             found.append(f"resolution_watts: {self.resolution_watts:g} is not between 0.001 and 100")
         if not 1 <= self.queue_ticks <= 3600:
             found.append(f"queue_ticks: {self.queue_ticks} is not between 1 and 3600")
+        if self.series_url is not None and (problem := check_url(self.series_url)):
+            found.append(f"series_url: {problem}")
         return found
+
+
+def check_url(url: str) -> str:
+    """What is wrong with the address of an engine; "" for nothing."""
+    parts = urlsplit(url)
+    try:
+        port_good = parts.port is None or parts.port > 0
+    except ValueError:
+        port_good = False
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_good:
+        return f"{url!r} is no address; write http://HOST:PORT"
+    return "" if not parts.query and not parts.fragment else f"{url!r}: leave out what follows ? or #"

@@ -11,13 +11,14 @@ from slurm_power.ports import SeriesWriter, StoreError
 log = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 10.0
+_RETRY_SECONDS = 0.5
 
 
 class BackgroundSeries:
     """A bounded queue before a store of series. A full queue drops its oldest tick.
 
-    ``problem`` says what is wrong now, "" when nothing is; ``lost_ticks`` counts what was dropped. A tick
-    that the store refuses is lost as well: the next one is tried on its own.
+    ``problem`` says what is wrong now, "" when nothing is; ``lost_ticks`` counts what was dropped. What a
+    store that is away refuses (StoreError) is tried again; a tick that breaks it otherwise is lost.
     """
 
     def __init__(self, open_writer: Callable[[], SeriesWriter], *, queue_ticks: int) -> None:
@@ -73,6 +74,7 @@ class BackgroundSeries:
                 if not self._queue:
                     break
                 at, values = self._queue.popleft()
+                self._full = self._full and bool(self._queue)
             self._write(at, values)
         if self._writer is not None:
             self._writer.close()
@@ -83,9 +85,23 @@ class BackgroundSeries:
                 self._writer = self._open_writer()
             self._writer.add(at, values)
             self._refusal = ""
-        except Exception as error:  # noqa: BLE001  # whatever it is, the next tick is tried again
+        except StoreError as error:
+            self._refused(str(error))
+            self._keep(at, values)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it must not end the thread
             self.lost_ticks += 1
-            text = str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
-            if not self._refusal:
-                log.error("series are not stored: %s", text)
-            self._refusal = text
+            self._refused(f"{type(error).__name__}: {error}")
+
+    def _refused(self, text: str) -> None:
+        if not self._refusal:
+            log.error("series are not stored: %s", text)
+        self._refusal = text
+
+    def _keep(self, at: datetime, values: Mapping[str, float | None]) -> None:
+        """Put a refused tick back where it was, and wait before it is tried again."""
+        with self._changed:
+            if self._closing or len(self._queue) >= self._most:
+                self.lost_ticks += 1
+            else:
+                self._queue.appendleft((at, values))
+            self._changed.wait_for(lambda: self._closing, _RETRY_SECONDS)

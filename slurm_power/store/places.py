@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from slurm_power.config.store import StoreConfig
-from slurm_power.ports import SeriesReader
+from slurm_power.ports import SeriesReader, SeriesWriter
 from slurm_power.store.old_samples import JoinedSeries, OldSamples
+from slurm_power.store.prometheus import PrometheusWriter
 from slurm_power.store.reading import SeriesReading
 from slurm_power.store.retention import Keep
 from slurm_power.store.series import DEFAULT_STEPS, SqliteSeries
@@ -14,8 +15,10 @@ LEDGER_NAME = "powerctld.sqlite"
 SERIES_NAME = "series.sqlite"
 
 
-def open_series_writer(config: StoreConfig, state_directory: Path) -> SqliteSeries:
-    """Open the embedded series for writing; raises StoreError."""
+def open_series_writer(config: StoreConfig, state_directory: Path, site: str) -> SeriesWriter:
+    """Open the series of a site for writing, where ``config`` says; raises StoreError."""
+    if config.series_url is not None:
+        return PrometheusWriter(config.series_url, site)
     steps: Mapping[str, float] = {**DEFAULT_STEPS, "watts": config.resolution_watts}
     keep = Keep(
         raw_days=config.raw_days,

@@ -36,7 +36,7 @@ def with_old_samples(folder: Path, age: timedelta) -> None:
 
 def test_old_and_new_series_are_read_as_one(tmp_path: Path) -> None:
     with_old_samples(tmp_path, timedelta())
-    store = open_series_writer(StoreConfig(resolution_watts=1.0), tmp_path)
+    store = open_series_writer(StoreConfig(resolution_watts=1.0), tmp_path, "s")
     for second in range(60, 130):
         store.add(after(second), {GRID: 200.4, "gpu.c1.GPU-1.watts": 1.0})
     store.close()

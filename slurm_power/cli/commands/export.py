@@ -10,6 +10,7 @@ import click
 
 from slurm_power import clock
 from slurm_power.cli.commands.quantities import Duration
+from slurm_power.config.store import check_url
 from slurm_power.model.series import Resolution
 from slurm_power.ports import SeriesReader, StoreError
 
@@ -51,9 +52,10 @@ class Moment(click.ParamType[datetime]):
     "--state",
     "state_directory",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    required=True,
     help="The state directory of powerctld (or a copy).",
 )
+@click.option("--url", default=None, help="Instead: the engine that takes the series, http://HOST:PORT.")
+@click.option("--site", default=None, help="With --url: the site's name in site.toml.")
 @click.option(
     "--out",
     "out_file",
@@ -78,7 +80,9 @@ class Moment(click.ParamType[datetime]):
 )
 @click.option("--list", "only_list", is_flag=True, help="Print the names that match, write nothing.")
 def export(  # noqa: PLR0917  # click gives them by name
-    state_directory: Path,
+    state_directory: Path | None,
+    url: str | None,
+    site: str | None,
     out_file: Path | None,
     patterns: tuple[str, ...],
     since: datetime,
@@ -87,14 +91,12 @@ def export(  # noqa: PLR0917  # click gives them by name
     only_list: bool,
 ) -> None:
     """Write series to a CSV or Parquet file: a row a moment (UTC), a column a series."""
-    from slurm_power.store.places import open_series_reader  # noqa: PLC0415 - numpy
-
     end = until or clock.now()
     problems = [] if only_list else _problems(out_file, since, end)
     try:
-        reader = open_series_reader(state_directory)
+        reader = _reader(state_directory, url, site)
         try:
-            names = _matching(reader, state_directory, patterns, problems)
+            names = _matching(reader, str(state_directory or url), patterns, problems)
             if problems:
                 for problem in problems:
                     click.echo(problem, err=True)
@@ -108,6 +110,22 @@ def export(  # noqa: PLR0917  # click gives them by name
     except (StoreError, OSError) as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"wrote {out_file}: {count} rows of {len(names)} series")
+
+
+def _reader(state_directory: Path | None, url: str | None, site: str | None) -> SeriesReader:
+    """Open what was asked for; raises UsageError, StoreError."""
+    from slurm_power.store.places import open_series_reader  # noqa: PLC0415 - numpy
+    from slurm_power.store.prometheus import PrometheusReader  # noqa: PLC0415 - only here
+
+    if (state_directory is None) == (url is None):
+        raise click.UsageError("give either --state, or --url and --site")
+    if state_directory is not None:
+        return open_series_reader(state_directory)
+    if url is None or site is None:
+        raise click.UsageError("--site: missing; --url needs the site's name")
+    if problem := check_url(url):
+        raise click.UsageError(f"--url: {problem}")
+    return PrometheusReader(url, site)
 
 
 def _problems(out_file: Path | None, since: datetime, until: datetime) -> list[str]:
@@ -133,13 +151,11 @@ def _has_pyarrow() -> bool:
     return find_spec("pyarrow") is not None
 
 
-def _matching(
-    reader: SeriesReader, state_directory: Path, patterns: tuple[str, ...], problems: list[str]
-) -> list[str]:
+def _matching(reader: SeriesReader, place: str, patterns: tuple[str, ...], problems: list[str]) -> list[str]:
     """Names that match any pattern; a pattern without a match is a problem."""
     names = reader.names()
     if not names:
-        problems.append(f"--state: {state_directory} has no series")
+        problems.append(f"{place} has no series")
         return []
     problems += [
         f"--series: nothing matches {pattern!r}; --list prints what there is"
