@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slurm_power.config.devices import ApcPdu, DeviceConfig, SunspecMeter, SunspecPcs
+    from slurm_power.config.metrics import MetricsConfig
     from slurm_power.config.node import NodeConfig, load_node
     from slurm_power.config.problems import ConfigError
     from slurm_power.config.site import ControllerConfig, SiteConfig, load_site
@@ -15,6 +16,7 @@ __all__ = [
     "ConfigError",
     "ControllerConfig",
     "DeviceConfig",
+    "MetricsConfig",
     "NodeConfig",
     "SiteConfig",
     "StoreConfig",
@@ -24,7 +26,7 @@ __all__ = [
     "load_site",
 ]
 
-_MODULES = ("node", "problems", "devices", "store", "site")
+_MODULES = ("node", "problems", "devices", "metrics", "store", "site")
 
 
 def __getattr__(name: str) -> Any:

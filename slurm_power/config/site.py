@@ -7,6 +7,7 @@ from typing import Any
 
 from slurm_power.config.checks import check_tree, check_watts
 from slurm_power.config.devices import DeviceConfig, SunspecPcs, read_devices
+from slurm_power.config.metrics import MetricsConfig
 from slurm_power.config.node import LOG_LEVELS, split_address
 from slurm_power.config.problems import ConfigError, check_keys, read_record, read_toml, subtables
 from slurm_power.config.store import StoreConfig
@@ -39,6 +40,7 @@ class SiteConfig:
     file: Path
     controller: ControllerConfig
     store: StoreConfig
+    metrics: MetricsConfig
     site: Site
     devices: Mapping[str, DeviceConfig]
     ess_devices: Mapping[str, str]
@@ -49,13 +51,19 @@ def load_site(file: Path) -> SiteConfig:
     """Read and check site.toml without touching any device; raises ConfigError with all problems."""
     document = read_toml(file)
     problems: list[str] = []
-    check_keys(document, {"site", "controller", "store", "policy", "circuit", "device", "ess"}, "", problems)
+    check_keys(
+        document,
+        {"site", "controller", "store", "metrics", "policy", "circuit", "device", "ess"},
+        "",
+        problems,
+    )
     name = _site_name(document, problems)
     controller = read_record(
         ControllerConfig, _table(document, "controller", problems), "controller.", problems
     )
     policy = read_record(Policy, _table(document, "policy", problems), "policy.", problems)
     store = read_record(StoreConfig, _table(document, "store", problems), "store.", problems)
+    metrics = read_record(MetricsConfig, _table(document, "metrics", problems), "metrics.", problems)
     devices = read_devices(document, problems)
     circuits = _read_circuits(document, problems)
     ess, ess_devices = _read_ess(document, problems)
@@ -68,12 +76,15 @@ def load_site(file: Path) -> SiteConfig:
         problems += [f"policy.{problem}" for problem in policy.problems()]
     if store is not None:
         problems += [f"store.{problem}" for problem in store.problems()]
-    if problems or controller is None or store is None or policy is None:
+    if metrics is not None:
+        problems += [f"metrics.{problem}" for problem in metrics.problems()]
+    if problems or controller is None or store is None or metrics is None or policy is None:
         raise ConfigError(file, problems)
     return SiteConfig(
         file=file,
         controller=controller,
         store=store,
+        metrics=metrics,
         site=site,
         devices=devices,
         ess_devices=ess_devices,

@@ -13,6 +13,7 @@ from slurm_power.config.node import split_address
 from slurm_power.controller.answers import answer
 from slurm_power.controller.authority import Authority
 from slurm_power.controller.levers import LeverState
+from slurm_power.controller.metrics import MetricsServer
 from slurm_power.controller.node_desk import NodeDesk
 from slurm_power.controller.nodes import NodeLinks
 from slurm_power.controller.operators import OperatorDesk
@@ -21,6 +22,7 @@ from slurm_power.controller.probe import close_drivers
 from slurm_power.controller.rack_feed import FEED_SECONDS, rack_messages
 from slurm_power.controller.recorder import Recorder
 from slurm_power.controller.refusals import RefusalNotes
+from slurm_power.controller.scrape import CycleFigures, page
 from slurm_power.controller.sources import SourceNotes, source_rows
 from slurm_power.controller.user_socket import UserSocket
 from slurm_power.model.action import Action, HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
@@ -94,6 +96,9 @@ class Controller:
         self._stopping = asyncio.Event()
         self._broken = ""
         self._feed_at_seconds = self._started_seconds
+        self.series = series
+        self.cycle_figures = CycleFigures()
+        self._metrics = MetricsServer(lambda: page(self))
         self._shadow_seen: set[tuple[str, str]] = set()
         self._source_notes = SourceNotes(self._note)
         self._refusals = RefusalNotes(self._note)
@@ -151,6 +156,10 @@ class Controller:
         """Seconds since this controller was made."""
         return clock.monotonic() - self._started_seconds
 
+    def connected_nodes(self) -> int:
+        """Node daemons connected now."""
+        return len(self._links.connected())
+
     def snapshot(self) -> Snapshot:
         """The site now, for answers; the cycle takes its own."""
         at = clock.now()
@@ -172,6 +181,7 @@ class Controller:
         host, port = split_address(self.config.controller.listen, "controller.listen", [])
         await self._links.start(host, port)
         await self._users.start()
+        await self._metrics.start(self.config.metrics.listen, self._fault)
         version = "taking over" if self.levers.caps or self.levers.holds else "starting"
         self._note("controller", "start", f"site:{self.config.site.name}", f"{version}, mode {self.mode}")
         tasks = [asyncio.create_task(step) for step in self._pollers()]
@@ -237,8 +247,11 @@ class Controller:
                 await self._cycle(started_seconds)
                 self._broken = ""
             except Exception as error:  # noqa: BLE001  # a cycle that fails renews no lease, so all ends safely
+                self.cycle_figures.failed += 1
                 self._cycle_broke(error)
             spent_seconds = clock.monotonic() - started_seconds
+            self.cycle_figures.done += 1
+            self.cycle_figures.last_seconds = spent_seconds
             if spent_seconds < _LEAST_CYCLE_SECONDS:
                 await asyncio.sleep(_LEAST_CYCLE_SECONDS - spent_seconds)
 
@@ -337,6 +350,7 @@ class Controller:
         self.store.put_state("levers", self.levers.to_json())
         self._note("controller", "stop", f"site:{self.config.site.name}", "everything was given back")
         await self._users.stop()
+        await self._metrics.stop()
         await self._links.stop()
         await close_drivers(self._meters, self._storages)
 

@@ -14,7 +14,8 @@ from slurm_power.model.series import Point, Resolution
 from slurm_power.ports import StoreError
 
 _IMPORT_PATH = "/api/v1/import/prometheus"
-_PREFIX = "slurm_power_"
+# Not the names that powerctld is scraped under: both in one engine must not add up.
+_PREFIX = "slurm_power_recorded_"
 _TIMEOUT_SECONDS = 10.0
 # A query names so many series at most, and asks for so many points of each: engines bound both.
 _MOST_NAMES = 200
@@ -25,7 +26,7 @@ _TOMORROW = timedelta(days=1)
 
 
 def metric_of(name: str) -> str:
-    """Metric of a series: ``gpu.c1.GPU-1.watts`` is one of ``slurm_power_gpu_watts``."""
+    """Metric of a series: ``gpu.c1.GPU-1.watts`` is a ``slurm_power_recorded_gpu_watts``."""
     kind, _, rest = name.partition(".")
     word = rest.rpartition(".")[2]
     return _PREFIX + re.sub(r"[^a-zA-Z0-9_]", "_", f"{kind}_{word}" if word else kind)

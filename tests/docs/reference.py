@@ -6,7 +6,15 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_type_hints
 
-from slurm_power.config import ApcPdu, ControllerConfig, NodeConfig, StoreConfig, SunspecMeter, SunspecPcs
+from slurm_power.config import (
+    ApcPdu,
+    ControllerConfig,
+    MetricsConfig,
+    NodeConfig,
+    StoreConfig,
+    SunspecMeter,
+    SunspecPcs,
+)
 from slurm_power.model.site import Circuit, Ess
 from slurm_power.plan.policy import Policy
 
@@ -14,6 +22,7 @@ from slurm_power.plan.policy import Policy
 TABLES: tuple[tuple[str, type, tuple[tuple[str, str, str], ...]], ...] = (
     ("[controller]", ControllerConfig, ()),
     ("[store]", StoreConfig, ()),
+    ("[metrics]", MetricsConfig, ()),
     ("[policy]", Policy, ()),
     ("[circuit.NAME]", Circuit, ()),
     ("[ess.NAME]", Ess, (("device", "string", "required"),)),

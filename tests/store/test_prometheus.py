@@ -179,8 +179,8 @@ def test_metrics_are_named_by_kind_and_unit() -> None:
         metric_of(name) for name in (GRID, "gpu.c1.GPU-1-2.watts", "caps.withheld_watts", "ess.a.b.soc_ratio")
     ]
     assert named == [
-        "slurm_power_circuit_watts",
-        "slurm_power_gpu_watts",
-        "slurm_power_caps_withheld_watts",
-        "slurm_power_ess_soc_ratio",
+        "slurm_power_recorded_circuit_watts",
+        "slurm_power_recorded_gpu_watts",
+        "slurm_power_recorded_caps_withheld_watts",
+        "slurm_power_recorded_ess_soc_ratio",
     ]

@@ -127,6 +127,7 @@ def _rows(config: SiteConfig, document: dict[str, Any]) -> list[tuple[str, Any, 
     tables: list[tuple[str, Any]] = [
         ("controller", config.controller),
         ("store", config.store),
+        ("metrics", config.metrics),
         ("policy", config.policy),
     ]
     tables += [(f"circuit.{name}", circuit) for name, circuit in config.site.circuits.items()]
