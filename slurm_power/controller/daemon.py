@@ -98,7 +98,7 @@ class Controller:
         self._feed_at_seconds = self._started_seconds
         self.series = series
         self.cycle_figures = CycleFigures()
-        self._metrics = MetricsServer(lambda: page(self))
+        self._metrics = MetricsServer(lambda: page(self, len(self._links.connected())))
         self._shadow_seen: set[tuple[str, str]] = set()
         self._source_notes = SourceNotes(self._note)
         self._refusals = RefusalNotes(self._note)
@@ -155,10 +155,6 @@ class Controller:
     def uptime_seconds(self) -> float:
         """Seconds since this controller was made."""
         return clock.monotonic() - self._started_seconds
-
-    def connected_nodes(self) -> int:
-        """Node daemons connected now."""
-        return len(self._links.connected())
 
     def snapshot(self) -> Snapshot:
         """The site now, for answers; the cycle takes its own."""

@@ -21,7 +21,7 @@ class CycleFigures:
     last_seconds: float = 0.0
 
 
-def page(controller: "Controller") -> Callable[[], str]:
+def page(controller: "Controller", connected_nodes: int) -> Callable[[], str]:
     """Gather one moment; the function returned writes its page and may run in another thread."""
     leases = controller.telemetry.node_leases().items()
     series = controller.series
@@ -31,7 +31,7 @@ def page(controller: "Controller") -> Callable[[], str]:
         cycles=controller.cycle_figures.done,
         failed_cycles=controller.cycle_figures.failed,
         control=controller.mode == "control",
-        connected_nodes=controller.connected_nodes(),
+        connected_nodes=connected_nodes,
         shortfalls=len(controller.plan.shortfalls),
         queued_ticks=series.queued_ticks if series else 0,
         lost_ticks=series.lost_ticks if series else 0,

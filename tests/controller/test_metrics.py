@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from slurm_power import clock
 from slurm_power.config import ConfigError, load_site
+from slurm_power.controller.authority import make_authority
 from slurm_power.controller.daemon import Controller
 from slurm_power.controller.metrics import Own, exposition
 from slurm_power.plan.policy import Policy
@@ -90,6 +92,8 @@ def test_a_controller_is_scraped_over_http(tmp_path: Path) -> None:
         except urllib.error.HTTPError as error:
             return error.code, ""
 
+    make_authority(tmp_path / "tls", "small", ["127.0.0.1"], clock.now())
+
     async def run() -> list[tuple[int, str]]:
         store = SqliteStore(tmp_path / "s.sqlite")
         controller = Controller(load_site(file), store, meters={}, storages={}, scheduler=Queue())
@@ -116,6 +120,8 @@ def test_a_taken_address_is_a_fault_and_control_goes_on(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         file.write_text(SITE.format(port=port, folder=tmp_path) + f'\n[metrics]\nlisten = "{listen}"\n')
+
+        make_authority(tmp_path / "tls", "small", ["127.0.0.1"], clock.now())
 
         async def run() -> list[tuple[str, str]]:
             store = SqliteStore(tmp_path / "s.sqlite")

@@ -5,7 +5,9 @@ import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from slurm_power import clock
 from slurm_power.config import load_site
+from slurm_power.controller.authority import make_authority
 from slurm_power.controller.daemon import Controller
 from slurm_power.store.background import BackgroundSeries
 from slurm_power.store.places import LEDGER_NAME, open_series_reader, open_series_writer
@@ -18,6 +20,7 @@ def test_a_controllers_series_are_there_when_it_has_ended(tmp_path: Path) -> Non
         port = free.getsockname()[1]
     file = tmp_path / "site.toml"
     file.write_text(SITE.format(port=port, folder=tmp_path))
+    make_authority(tmp_path / "tls", "small", ["127.0.0.1"], clock.now())
     config = load_site(file)
     gpus = [
         {
