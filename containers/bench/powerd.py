@@ -16,7 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from containers.bench.measures import Figure, percentile
+from containers.bench.figure import Figure
+from containers.bench.measures import percentile
 from containers.bench.processes import usage
 from containers.faults.controller import FakeController, Munged
 from containers.faults.node import NodeBench, ask, wait_until

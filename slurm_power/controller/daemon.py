@@ -96,9 +96,8 @@ class Controller:
         self._stopping = asyncio.Event()
         self._broken = ""
         self._feed_at_seconds = self._started_seconds
-        self.series = series
         self.cycle_figures = CycleFigures()
-        self._metrics = MetricsServer(lambda: page(self, len(self._links.connected())))
+        self._metrics = MetricsServer(lambda: page(self, series, len(self._links.connected())))
         self._shadow_seen: set[tuple[str, str]] = set()
         self._source_notes = SourceNotes(self._note)
         self._refusals = RefusalNotes(self._note)
@@ -243,11 +242,9 @@ class Controller:
                 await self._cycle(started_seconds)
                 self._broken = ""
             except Exception as error:  # noqa: BLE001  # a cycle that fails renews no lease, so all ends safely
-                self.cycle_figures.failed += 1
                 self._cycle_broke(error)
             spent_seconds = clock.monotonic() - started_seconds
-            self.cycle_figures.done += 1
-            self.cycle_figures.last_seconds = spent_seconds
+            self.cycle_figures.add(spent_seconds, failed=bool(self._broken))
             if spent_seconds < _LEAST_CYCLE_SECONDS:
                 await asyncio.sleep(_LEAST_CYCLE_SECONDS - spent_seconds)
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from slurm_power.controller.metrics import Own, exposition
+from slurm_power.store.background import BackgroundSeries
 
 if TYPE_CHECKING:
     from slurm_power.controller.daemon import Controller
@@ -20,11 +21,18 @@ class CycleFigures:
     failed: int = 0
     last_seconds: float = 0.0
 
+    def add(self, spent_seconds: float, *, failed: bool) -> None:
+        """Count a cycle."""
+        self.done += 1
+        self.failed += failed
+        self.last_seconds = spent_seconds
 
-def page(controller: "Controller", connected_nodes: int) -> Callable[[], str]:
+
+def page(
+    controller: "Controller", series: BackgroundSeries | None, connected_nodes: int
+) -> Callable[[], str]:
     """Gather one moment; the function returned writes its page and may run in another thread."""
     leases = controller.telemetry.node_leases().items()
-    series = controller.series
     own = Own(
         uptime_seconds=controller.uptime_seconds(),
         cycle_seconds=controller.cycle_figures.last_seconds,
