@@ -7,7 +7,8 @@ setpoint, read back, and the enable last. While it is active it is refreshed in 
 import math
 
 from slurm_power.config.devices import SunspecPcs
-from slurm_power.devices.sunspec import RefusedError, SunspecDevice, Values
+from slurm_power.devices.modbus import RefusedError
+from slurm_power.devices.sunspec import SunspecDevice, Values
 from slurm_power.model.reading import EssReading, Quality
 from slurm_power.ports import DeviceError
 

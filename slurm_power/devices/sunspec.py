@@ -1,36 +1,20 @@
-"""SunSpec over Modbus/TCP: pysunspec2 says which register holds what, pymodbus carries the frames.
+"""SunSpec over Modbus/TCP: pysunspec2 says which register holds what, devices/modbus.py carries it.
 
 pysunspec2's own client is never used: it ignores transaction ids, so one late answer shifts all later ones.
-Here a connection on which anything went wrong is closed, so that nothing late can be read from the next one.
 """
 
-import asyncio
-import logging
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from slurm_power import clock
+from slurm_power.devices.modbus import ModbusUnit
 from slurm_power.ports import DeviceError
 
 MAX_READ_WORDS = 125
 MAX_MODELS = 100
 END_OF_CHAIN = 0xFFFF
-BACKOFF_SECONDS = (0.0, 0.25, 0.5, 1.0, 2.0)
 NOT_SCALED = -32768
-EXCEPTIONS = {
-    1: "illegal function",
-    2: "illegal address",
-    3: "illegal value",
-    4: "device failure",
-    5: "acknowledged, still busy",
-    6: "device busy",
-    8: "memory parity error",
-    10: "gateway path unavailable",
-    11: "gateway target does not answer",
-}
-
 _FORMATS = {
     "int16": ("h", -0x8000), "uint16": ("H", 0xFFFF), "count": ("H", 0xFFFF), "acc16": ("H", None),
     "enum16": ("H", 0xFFFF), "bitfield16": ("H", 0xFFFF), "sunssf": ("h", NOT_SCALED),
@@ -38,10 +22,6 @@ _FORMATS = {
     "enum32": ("I", 0xFFFFFFFF), "bitfield32": ("I", 0xFFFFFFFF),
     "int64": ("q", -(2**63)), "uint64": ("Q", 2**64 - 1), "acc64": ("Q", None),
 }  # fmt: skip
-
-
-class RefusedError(DeviceError):
-    """The device answered, and said no (a Modbus exception)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,19 +73,11 @@ class SunspecDevice:
         self, *, name: str, address: str, unit_id: int, base_address: int, timeout_seconds: float
     ) -> None:
         self.name = name
-        host, _, port = address.rpartition(":")
-        self._host, self._port = host.strip("[]"), int(port)
-        self._unit_id, self._base_address, self._timeout_seconds = unit_id, base_address, timeout_seconds
-        self._client: Any = None
-        self._lock = asyncio.Lock()
-        self._failures = 0
-        self._retry_at_seconds = 0.0
-        self._last_error = ""
+        self._link = ModbusUnit(name=name, address=address, unit_id=unit_id, timeout_seconds=timeout_seconds)
+        self._base_address = base_address
         self._starts: dict[int, int] = {}
         self._lengths: dict[int, int] = {}
         self._points: dict[Key, Point] = {}
-        # The wire library reports to its own log what we raise as DeviceError.
-        logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
 
     @property
     def models(self) -> frozenset[int]:
@@ -114,20 +86,20 @@ class SunspecDevice:
 
     async def close(self) -> None:
         """Let go of the connection."""
-        self._drop()
+        self._link.close()
 
     async def walk(self) -> None:
         """Find the models of the device; raises DeviceError if it has no sane chain."""
         self._starts, self._lengths = {}, {}
         starts: dict[int, int] = {}
         lengths: dict[int, int] = {}
-        if await self._read_words(self._base_address, 2) != [0x5375, 0x6E53]:
+        if await self._link.read(self._base_address, 2) != [0x5375, 0x6E53]:
             raise DeviceError(
                 f"{self.name}: register {self._base_address} does not say SunS: no SunSpec device"
             )
         address = self._base_address + 2
         for _ in range(MAX_MODELS):
-            model, length = await self._read_words(address, 2)
+            model, length = await self._link.read(address, 2)
             if model == END_OF_CHAIN:
                 self._starts, self._lengths = starts, lengths
                 return
@@ -156,7 +128,7 @@ class SunspecDevice:
         ]
         words: dict[int, int] = {}
         for first, end in _joined(spans):
-            words.update(enumerate(await self._read_words(first, end - first), first))
+            words.update(enumerate(await self._link.read(first, end - first), first))
         for model in wanted:
             start = self._starts[model]
             if words[start] != model:
@@ -175,10 +147,8 @@ class SunspecDevice:
         except struct.error:
             raise DeviceError(f"{self.name}: {model}.{name}: {raw} does not fit") from None
         words = list(struct.unpack(f">{point.words}H", data))
-        address = self._starts[model] + point.offset
-        await self._request(
-            f"write of {model}.{name} = {raw}",
-            lambda client: client.write_registers(address, words, device_id=self._unit_id),
+        await self._link.write(
+            self._starts[model] + point.offset, words, what=f"write of {model}.{name} = {raw}"
         )
 
     def point(self, model: int, name: str) -> Point:
@@ -216,80 +186,6 @@ class SunspecDevice:
         data = struct.pack(f">{point.words}H", *(words[first + index] for index in range(point.words)))
         value = int(struct.unpack(f">{point.format}", data)[0])
         return None if value == point.not_implemented else value
-
-    async def _read_words(self, address: int, count: int) -> list[int]:
-        reply = await self._request(
-            f"read of registers {address} to {address + count - 1}",
-            lambda client: client.read_holding_registers(address, count=count, device_id=self._unit_id),
-        )
-        if len(reply.registers) != count:
-            self._drop()
-            raise DeviceError(
-                f"{self.name}: asked for {count} registers at {address}, got {len(reply.registers)}"
-            )
-        return list(reply.registers)
-
-    async def _request(self, what: str, send: Any) -> Any:
-        """Do one exchange; anything but a clean answer ends the connection."""
-        from pymodbus.exceptions import ModbusException  # noqa: PLC0415  # vendor libraries load late
-
-        async with self._lock:
-            try:
-                async with asyncio.timeout(self._timeout_seconds):
-                    reply = await send(await self._connected())
-            except TimeoutError:
-                self._failed(f"no answer within {self._timeout_seconds:g} s")
-                raise DeviceError(f"{self.name}: {what}: {self._last_error}") from None
-            except (ModbusException, OSError) as error:
-                self._failed(" ".join(str(error).split()))
-                raise DeviceError(f"{self.name}: {what}: {self._last_error}") from error
-            except asyncio.CancelledError:
-                self._drop()
-                raise
-            self._failures = 0
-        if reply.isError():
-            code = reply.exception_code
-            raise RefusedError(f"{self.name}: {what}: refused, {EXCEPTIONS.get(code, f'exception {code}')}")
-        return reply
-
-    async def _connected(self) -> Any:
-        """Return the connected client; OSError at once while the pause after a failure lasts."""
-        if self._client is not None and self._client.connected:
-            return self._client
-        wait_seconds = self._retry_at_seconds - clock.monotonic()
-        if wait_seconds > 0:
-            raise OSError(f"not connected, next try in {wait_seconds:.1f} s ({self._first_error()})")
-        self._drop()
-        from pymodbus.client import AsyncModbusTcpClient  # noqa: PLC0415  # vendor libraries load late
-
-        # Slightly above our own, so that ours is the one that fires.
-        self._client = AsyncModbusTcpClient(
-            self._host, port=self._port, timeout=self._timeout_seconds * 1.5, retries=0, reconnect_delay=0
-        )
-        if not await self._client.connect():
-            raise OSError(f"cannot connect to {self._host}:{self._port}")
-        return self._client
-
-    def _first_error(self) -> str:
-        return (
-            self._last_error.rpartition("(")[2].rstrip(")")
-            if "next try" in self._last_error
-            else self._last_error
-        )
-
-    def _failed(self, reason: str) -> None:
-        waiting = "next try" in reason
-        self._last_error = reason
-        self._drop()
-        if not waiting:
-            pause = BACKOFF_SECONDS[min(self._failures, len(BACKOFF_SECONDS) - 1)]
-            self._failures += 1
-            self._retry_at_seconds = clock.monotonic() + pause
-
-    def _drop(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
 
 
 def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
