@@ -2,14 +2,14 @@
 
 import argparse
 import logging
-import socket
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from slurm_power.config.node import NodeConfig, load_node
+from slurm_power.config.node import load_node
+from slurm_power.config.node_record import NodeConfig
 from slurm_power.config.problems import ConfigError
-from slurm_power.devices import driver, gpu_driver_name
 from slurm_power.node.guardian import LockedError, lock_node
 from slurm_power.node.leftovers import restore
 
@@ -46,14 +46,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="the same as powerd does at its end (for ExecStopPost): safety caps rest at safe_cap_watts",
     )
-    # Only the keeper says this: the two sockets that the other half of powerd works on.
-    command.add_argument("--front", type=_descriptors, help=argparse.SUPPRESS)
     return command
-
-
-def _descriptors(text: str) -> tuple[int, int]:
-    channel, listener = map(int, text.split(","))
-    return channel, listener
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,39 +60,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.check:
         print(f"{options.config}: fine for node {config.node}")
         return 0
-    logging.basicConfig(
-        level=config.log_level, format="%(asctime)s powerd %(levelname)s %(message)s", stream=sys.stderr
-    )
-    try:
-        if options.restore or options.restore_leases:
-            return _restore(config, entirely=options.restore)
-        if options.front is not None:
-            return _front(config, options.front)
-        return _keeper(config, ["--config", str(options.config), "--node", config.node])
-    except (LockedError, OSError) as error:
-        logging.getLogger("powerd").error("%s", error)
-        return 1
-
-
-def _front(config: NodeConfig, descriptors: tuple[int, int]) -> int:
-    from slurm_power.node.daemon import Daemon  # noqa: PLC0415 - neither half pays for the other's modules
-
-    channel, listener = (socket.socket(fileno=number) for number in descriptors)
-    gpus = driver(gpu_driver_name(config.gpu_driver))()
-    return Daemon(config, gpus, channel, listener).run()
-
-
-def _keeper(config: NodeConfig, words: list[str]) -> int:
-    from slurm_power.node.keeper import Keeper  # noqa: PLC0415 - as above
-
-    # Only what the watchdog can undo may be set, and that knows NVML alone.
-    return Keeper(config, driver("nvml")(), [sys.executable, "-m", "slurm_power.cli.powerd", *words]).run()
+    if options.restore or options.restore_leases:
+        return _restore(config, entirely=options.restore)
+    # What has read and checked the configuration need not live with it: a smaller process takes over.
+    words = ["--config", str(options.config), "--node", config.node, f"--settings={config.to_text()}"]
+    return os.execv(sys.executable, [sys.executable, "-m", "slurm_power.node.halves", *words])  # noqa: S606  # ourselves
 
 
 def _restore(config: NodeConfig, *, entirely: bool) -> int:
     """Bring everything home, ``entirely`` with the safety caps; tries for half a minute, or five seconds."""
-    config.state_directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-    lock_node(config.state_directory)
+    logging.basicConfig(
+        level=config.log_level, format="%(asctime)s powerd %(levelname)s %(message)s", stream=sys.stderr
+    )
+    try:
+        config.state_directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        lock_node(config.state_directory)
+    except (LockedError, OSError) as error:
+        logging.getLogger("powerd").error("%s", error)
+        return 1
     rounds = iter(range(100 if entirely else 20))
     done = restore(
         str(config.state_directory),

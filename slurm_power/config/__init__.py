@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from slurm_power.config.devices import ApcPdu, DeviceConfig, SunspecMeter, SunspecPcs
     from slurm_power.config.metrics import MetricsConfig
-    from slurm_power.config.node import NodeConfig, load_node
+    from slurm_power.config.node import load_node
+    from slurm_power.config.node_record import NodeConfig
     from slurm_power.config.problems import ConfigError
     from slurm_power.config.site import ControllerConfig, SiteConfig, load_site
     from slurm_power.config.store import StoreConfig
@@ -26,7 +27,7 @@ __all__ = [
     "load_site",
 ]
 
-_MODULES = ("node", "problems", "devices", "metrics", "store", "site")
+_MODULES = ("node_record", "node", "problems", "devices", "metrics", "store", "site")
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from slurm_power.config.node import split_address
+from slurm_power.config.node_record import split_address
 from slurm_power.config.problems import read_record, subtables
 
 

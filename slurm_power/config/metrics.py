@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from slurm_power.config.node import split_address
+from slurm_power.config.node_record import split_address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,44 +2,14 @@
 
 import pwd
 import socket
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from slurm_power.config.node_record import NodeConfig, split_address
 from slurm_power.config.problems import ConfigError, read_record, read_toml
 
 GPU_DRIVERS = ("auto", "nvml", "amdsmi")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeConfig:
-    """The ``node.toml`` of powerd.
-
-    ``controller`` is HOST:PORT of powerctld, None for a node that only answers its hooks.
-    ``ca_file`` is the certificate of the site's authority: no other controller is obeyed.
-    ``safe_cap_watts`` is the static cap per GPU that *safety* leases fall to when the controller is lost.
-    ``standing_lock_hertz`` is the clock lock that the site itself sets at boot, which no driver can tell.
-    After ``rest_after_seconds`` without a job or a lease the driver is let go of between samples, which then
-    come every 10 s: a GPU can be reset only while nobody is a client of its driver.
-    ``gpu_driver`` is what GPUs are read through: ``nvml``, ``amdsmi``, or ``auto`` for what the kernel has.
-    ``metrics_textfile`` is a file for the textfile collector of Prometheus's node exporter.
-    ``user`` is whom the part of powerd with the sockets runs as, None for root.
-    """
-
-    node: str
-    socket: Path = Path("/run/slurm-power/powerd.sock")
-    state_directory: Path = Path("/var/lib/slurm-power/powerd")
-    controller: str | None = None
-    ca_file: Path = Path("/etc/slurm-power/ca.pem")
-    munge_socket: str | None = None
-    sample_seconds: float = 1.0
-    rest_after_seconds: float = 60.0
-    safe_cap_watts: float | None = None
-    standing_lock_hertz: float | None = None
-    user: str | None = None
-    gpu_driver: str = "auto"
-    metrics_textfile: Path | None = None
-    log_level: str = "INFO"
 
 
 def load_node(file: Path, node: str | None = None) -> NodeConfig:
@@ -93,12 +63,3 @@ def _exists(user: str) -> bool:
     except KeyError:
         return False
     return True
-
-
-def split_address(address: str, path: str, problems: list[str]) -> tuple[str, int]:
-    """Split HOST:PORT; reports a problem and returns port 0 when it is none."""
-    host, separator, port_text = address.rpartition(":")
-    if separator and host and port_text.isdigit() and 0 < int(port_text) < 65536:
-        return host, int(port_text)
-    problems.append(f"{path}: {address!r} is not HOST:PORT")
-    return address, 0

@@ -8,7 +8,8 @@ from typing import Any
 from slurm_power.config.checks import check_tree, check_watts
 from slurm_power.config.devices import DeviceConfig, SunspecPcs, read_devices
 from slurm_power.config.metrics import MetricsConfig
-from slurm_power.config.node import LOG_LEVELS, split_address
+from slurm_power.config.node import LOG_LEVELS
+from slurm_power.config.node_record import split_address
 from slurm_power.config.problems import ConfigError, check_keys, read_record, read_toml, subtables
 from slurm_power.config.store import StoreConfig
 from slurm_power.model.site import Circuit, Ess, LimitKind, Site

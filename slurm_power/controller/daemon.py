@@ -9,7 +9,7 @@ from typing import Any
 from slurm_power import clock
 from slurm_power.act import Actor, Outcome
 from slurm_power.config import SiteConfig
-from slurm_power.config.node import split_address
+from slurm_power.config.node_record import split_address
 from slurm_power.controller.answers import answer
 from slurm_power.controller.authority import Authority
 from slurm_power.controller.levers import LeverState

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from slurm_power.config.node import split_address
+from slurm_power.config.node_record import split_address
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.loads import job_loads
 from slurm_power.plan.policy import Policy

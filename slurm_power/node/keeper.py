@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from slurm_power import clock
-from slurm_power.config.node import NodeConfig
+from slurm_power.config.node_record import NodeConfig
 from slurm_power.model.lease import Lease, LeaseKey
 from slurm_power.munge import MungeError, munge_encode
 from slurm_power.node.frames import (

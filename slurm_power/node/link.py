@@ -1,7 +1,7 @@
 """The outgoing connection to powerctld: TLS set up in a thread, then lines in the loop."""
 
 import logging
-import random
+import os
 import select
 import selectors
 import socket
@@ -276,6 +276,6 @@ class ControllerLink:
         if problem != self._last_problem:
             log.warning("no controller: %s", problem)
         self._last_problem = problem
-        jitter = random.uniform(0.5, 1.0)  # noqa: S311 - spreads reconnections, keeps no secret
+        jitter = 0.5 + 0.5 * os.urandom(1)[0] / 255.0
         self.next_attempt_seconds = now_seconds + self._backoff_seconds * jitter
         self._backoff_seconds = min(2 * self._backoff_seconds, MOST_BACKOFF_SECONDS)
