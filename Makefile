@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 LAB ?= /tmp/slurm-power-demo
 REPORT ?= demo-report.html
 
-.PHONY: help venv packages demo demo-containers test check check-all lint bench bench-faults cluster-up cluster-down clean
+.PHONY: help venv packages demo demo-containers test check check-all lint bench bench-faults bench-fuzz cluster-up cluster-down clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -65,6 +65,9 @@ FAULT_OPTIONS = $(if $(SEED),--seed=$(SEED)) $(if $(RESUME),--resume=$(RESUME)) 
 bench-faults: $(STAMP) ## 10,000 fault trials; exit 1 if a cap or a ledger row leaks (SEED=, RESUME=, MUTATION=)
 	containers/install-packages.sh build cluster
 	$(BIN)/python -m containers.faults $(FAULT_OPTIONS)
+
+bench-fuzz: $(STAMP) ## A million spoiled messages at every door; exit 1 if anybody falls over (SEED=)
+	$(BIN)/python -m containers.faults.fuzz $(if $(SEED),--seed=$(SEED))
 
 cluster-up: $(STAMP) ## Leave the demo cluster running, for trying things by hand
 	containers/install-packages.sh build cluster

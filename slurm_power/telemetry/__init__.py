@@ -12,6 +12,7 @@ from slurm_power.model.site import Site
 from slurm_power.model.snapshot import CapLease, HoldLease, LimitEvent, NodeState, Snapshot
 from slurm_power.telemetry.circuits import CircuitMeters, NodeDraw
 from slurm_power.telemetry.gpu_rows import gpu_of
+from slurm_power.telemetry.lease_rows import lease_of
 from slurm_power.wire import Message, WireError
 
 # How many loads of the grid connection are kept, one for each interval of its meter.
@@ -137,7 +138,7 @@ class SiteTelemetry:
         try:
             gpus = [gpu_of(row) for row in _objects(message, "gpus")]
             jobs = [(str(job["job_id"]), job) for job in _objects(message, "jobs")]
-            leases = _objects(message, "leases")
+            leases = [lease_of(row) for row in _objects(message, "leases")]
         except (TypeError, KeyError, ValueError) as error:
             raise WireError(f"telemetry: {error}") from None
         self._nodes[node] = ({gpu.uuid: gpu for gpu in gpus}, now_seconds)

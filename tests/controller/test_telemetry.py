@@ -14,6 +14,7 @@ from slurm_power.wire import WireError
 from tests.plan.situations import ess_reading, pending, running, site
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+LEASE = {"lease_id": "L", "uuid": "c1-0", "job_id": "17", "state": "verified", "kind": "economic"}
 NOTHING = Levers(caps={}, holds={}, setpoints={}, events=())
 
 
@@ -111,6 +112,9 @@ def test_a_silent_node_is_no_longer_believed() -> None:
         {"jobs": [{"user": "alice"}]},
         {"jobs": {"17": {}}},
         {"leases": ["mine"]},
+        {"leases": [{**LEASE, "job_id": ["17"]}]},  # found by fuzzing: it broke the status of everybody
+        {"leases": [{**LEASE, "cap_watts": "400"}]},
+        {"leases": [{key: value for key, value in LEASE.items() if key != "uuid"}]},
     ],
 )
 def test_malformed_telemetry_is_refused_whole(wrong: dict[str, Any]) -> None:
