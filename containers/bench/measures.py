@@ -17,9 +17,9 @@ from containers.bench.figure import Figure
 from containers.bench.processes import processes_with, usage
 from containers.cluster.lab import Lab
 from containers.demo.stage import ask
-from slurm_power.config import ApcPdu, SunspecMeter
+from slurm_power.config import SnmpPdu, SunspecMeter
 from slurm_power.devices.meter_sunspec import SunspecMeterDriver
-from slurm_power.devices.pdu_apc import ApcPduDriver
+from slurm_power.devices.pdu_snmp import SnmpPduDriver
 
 CAP_ROUNDS = 10
 COST_SECONDS = 60.0
@@ -79,8 +79,8 @@ class Bench:
         """From an event to its cap, and from the cap to its drop at the meter and at the PDU."""
         ports, snmp = self.lab.layout.ports, self.lab.layout.snmp
         meter = SunspecMeterDriver(SunspecMeter(name="meter", address=f"127.0.0.1:{ports['meter']}"))
-        pdu = ApcPduDriver(
-            ApcPdu(
+        pdu = SnmpPduDriver(
+            SnmpPdu(
                 name="pdu",
                 address=f"127.0.0.1:{ports['pdu']['rack1']}",
                 user=snmp["user"],

@@ -28,7 +28,8 @@ nodes = [{names}]
 overhead_ratio = 1.064          # power supplies of the nodes
 
 [device.pdu_{rack}]
-driver = "apc_rpdu2"
+driver = "snmp_pdu"
+map = "apc_rpdu2"
 address = "127.0.0.1:{layout.ports["pdu"][rack]}"
 user = "{layout.snmp["user"]}"
 auth_key_file = "{layout.etc}/snmp_auth_key"

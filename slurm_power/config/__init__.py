@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from slurm_power.config.devices import ApcPdu, DeviceConfig, SunspecMeter, SunspecPcs
+    from slurm_power.config.devices import DeviceConfig, SnmpPdu, SunspecMeter, SunspecPcs
     from slurm_power.config.metrics import MetricsConfig
     from slurm_power.config.node import load_node
     from slurm_power.config.node_record import NodeConfig
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from slurm_power.config.store import StoreConfig
 
 __all__ = [
-    "ApcPdu",
     "ConfigError",
     "ControllerConfig",
     "DeviceConfig",
     "MetricsConfig",
     "NodeConfig",
     "SiteConfig",
+    "SnmpPdu",
     "StoreConfig",
     "SunspecMeter",
     "SunspecPcs",

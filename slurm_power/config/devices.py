@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from slurm_power.config.node_record import split_address
-from slurm_power.config.problems import read_record, subtables
+from slurm_power.config.problems import ConfigError, read_record, subtables
+from slurm_power.config.snmp_map import load_map
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +35,20 @@ class SunspecPcs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApcPdu:
-    """A rack PDU with APC's rPDU2 MIB. SNMP v3 authPriv if ``user`` is given, else v2c with ``community``.
+class SnmpPdu:
+    """A rack PDU by SNMP: v3 authPriv (SHA-256, AES-128) if ``user`` is given, else v2c with ``community``.
+
+    ``map`` says which object carries its power: ``apc_rpdu2``, ``raritan_pdu2``, or the path of a map of the
+    site's own. ``unit`` is its place in a chain, ``inlet`` the one that is measured.
 
     The two keys stand in files, one line each, so that site.toml itself may be readable.
     """
 
     name: str
     address: str
+    map: str = "apc_rpdu2"
     unit: int = 1
+    inlet: int = 1
     community: str | None = None
     user: str | None = None
     auth_key_file: Path | None = None
@@ -51,12 +57,12 @@ class ApcPdu:
     max_age_seconds: float = 6.0
 
 
-DeviceConfig: TypeAlias = SunspecMeter | SunspecPcs | ApcPdu
+DeviceConfig: TypeAlias = SunspecMeter | SunspecPcs | SnmpPdu
 
-DRIVERS: Mapping[str, type[SunspecMeter] | type[SunspecPcs] | type[ApcPdu]] = {
+DRIVERS: Mapping[str, type[SunspecMeter] | type[SunspecPcs] | type[SnmpPdu]] = {
     "sunspec_meter": SunspecMeter,
     "sunspec_pcs": SunspecPcs,
-    "apc_rpdu2": ApcPdu,
+    "snmp_pdu": SnmpPdu,
 }
 
 
@@ -79,13 +85,17 @@ def read_devices(document: dict[str, Any], problems: list[str]) -> dict[str, Dev
             value = getattr(device, key)
             if not low <= value <= high:
                 problems.append(f"{path}{key}: {value:g} is not between {low:g} and {high:g}")
-        if isinstance(device, ApcPdu):
+        if isinstance(device, SnmpPdu):
             _check_credentials(device, path, problems)
+            try:
+                load_map(device.map)
+            except ConfigError as error:
+                problems += [f"{path}map: {error.file}: {problem}" for problem in error.problems]
         devices[name] = device
     return devices
 
 
-def _check_credentials(device: ApcPdu, path: str, problems: list[str]) -> None:
+def _check_credentials(device: SnmpPdu, path: str, problems: list[str]) -> None:
     if (device.user is None) == (device.community is None):
         problems.append(f"{path}user: give either user (SNMP v3) or community (v2c)")
     for key in ("auth_key_file", "privacy_key_file"):

@@ -13,7 +13,7 @@ DRIVERS = {
     "nvml": "slurm_power.devices.nvml:NvmlGpus",
     "SunspecMeter": "slurm_power.devices.meter_sunspec:SunspecMeterDriver",
     "SunspecPcs": "slurm_power.devices.pcs_sunspec:SunspecPcsDriver",
-    "ApcPdu": "slurm_power.devices.pdu_apc:ApcPduDriver",
+    "SnmpPdu": "slurm_power.devices.pdu_snmp:SnmpPduDriver",
 }
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_power.config import ApcPdu, ConfigError, SunspecMeter, SunspecPcs, load_site
+from slurm_power.config import ConfigError, SnmpPdu, SunspecMeter, SunspecPcs, load_site
 from slurm_power.model.site import LimitKind
 
 GOOD = """
@@ -33,7 +33,7 @@ driver = "sunspec_pcs"
 address = "127.0.0.1:5021"
 
 [device.pdu1]
-driver = "apc_rpdu2"
+driver = "snmp_pdu"
 address = "127.0.0.1:1161"
 community = "lab"
 
@@ -63,7 +63,7 @@ def test_a_good_file_becomes_a_site(tmp_path: Path) -> None:
     assert config.ess_devices == {"battery": "pcs"}
     assert isinstance(config.devices["meter"], SunspecMeter)
     assert isinstance(config.devices["pcs"], SunspecPcs)
-    assert isinstance(config.devices["pdu1"], ApcPdu)
+    assert isinstance(config.devices["pdu1"], SnmpPdu)
     assert config.controller.cap_lease_seconds == 10.0
 
 
@@ -84,7 +84,13 @@ def test_a_good_file_becomes_a_site(tmp_path: Path) -> None:
         ('community = "lab"', "", "device.pdu1.user", "either user (SNMP v3) or community"),
         ('community = "lab"', 'user = "m"', "device.pdu1.auth_key_file", "SNMP v3 needs"),
         ('"127.0.0.1:1161"', '"127.0.0.1"', "device.pdu1.address", "is not HOST:PORT"),
-        ('driver = "apc_rpdu2"', 'driver = "apc"', "device.pdu1.driver", "is not one of"),
+        ('driver = "snmp_pdu"', 'driver = "apc"', "device.pdu1.driver", "is not one of"),
+        (
+            'driver = "snmp_pdu"',
+            'driver = "snmp_pdu"\nmap = "acme"',
+            "device.pdu1.map",
+            "shipped are apc_rpdu2",
+        ),
         ('device = "pcs"', 'device = "meter"', "ess.battery.device", "is no PCS"),
         ('circuit = "grid"', 'circuit = "g"', "ess.battery.circuit", "there is no [circuit.g]"),
         ("overhead_ratio = 1.1", "overhead_ratio = 110", "circuit.grid.overhead_ratio", "between 1 and 3"),

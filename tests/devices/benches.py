@@ -11,7 +11,7 @@ from containers.plant.modbus import ModbusFront
 from containers.plant.pcs import PcsFront
 from containers.plant.pdu import Pdu, SnmpAccess
 from containers.plant.sunspec import Image, Value
-from slurm_power.config.devices import ApcPdu, SunspecMeter, SunspecPcs
+from slurm_power.config.devices import SnmpPdu, SunspecMeter, SunspecPcs
 from slurm_power.simulate.constants import load_constants
 from slurm_power.simulate.pcs import Pcs
 
@@ -91,19 +91,19 @@ def pcs_config(port: int, timeout_seconds: float = 0.5) -> SunspecPcs:
     return SunspecPcs(name="battery", address=f"127.0.0.1:{port}", timeout_seconds=timeout_seconds)
 
 
-def pdu_v2c(port: int, timeout_seconds: float = 1.0, community: str = ACCESS.community) -> ApcPdu:
-    return ApcPdu(
+def pdu_v2c(port: int, timeout_seconds: float = 1.0, community: str = ACCESS.community) -> SnmpPdu:
+    return SnmpPdu(
         name="pdu-1", address=f"127.0.0.1:{port}", community=community, timeout_seconds=timeout_seconds
     )
 
 
 def pdu_v3(
     port: int, directory: Path, *, auth_key: str = ACCESS.auth_key, priv_key: str = ACCESS.priv_key
-) -> ApcPdu:
+) -> SnmpPdu:
     """SNMP v3 with the keys in files, as site.toml wants them."""
     (directory / "auth").write_text(f"{auth_key}\n")
     (directory / "priv").write_text(f"{priv_key}\n")
-    return ApcPdu(
+    return SnmpPdu(
         name="pdu-1",
         address=f"127.0.0.1:{port}",
         user=ACCESS.user,

@@ -7,10 +7,10 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_type_hints
 
 from slurm_power.config import (
-    ApcPdu,
     ControllerConfig,
     MetricsConfig,
     NodeConfig,
+    SnmpPdu,
     StoreConfig,
     SunspecMeter,
     SunspecPcs,
@@ -28,7 +28,7 @@ TABLES: tuple[tuple[str, type, tuple[tuple[str, str, str], ...]], ...] = (
     ("[ess.NAME]", Ess, (("device", "string", "required"),)),
     ('[device.NAME], driver "sunspec_meter"', SunspecMeter, ()),
     ('[device.NAME], driver "sunspec_pcs"', SunspecPcs, ()),
-    ('[device.NAME], driver "apc_rpdu2"', ApcPdu, ()),
+    ('[device.NAME], driver "snmp_pdu"', SnmpPdu, ()),
     ("node.toml", NodeConfig, ()),
 )
 _NAME_OPTIONAL = {"node.toml": {"node": "the short host name"}}

@@ -1,62 +1,42 @@
-"""An APC rack PDU by SNMP (v2c, or v3 authPriv with SHA-256 and AES-128) as a power meter of its rack."""
+"""A rack PDU by SNMP (v2c, or v3 with authentication and privacy) as a power meter of its rack."""
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slurm_power.config.devices import ApcPdu
+from slurm_power.config.devices import SnmpPdu
+from slurm_power.config.problems import ConfigError
+from slurm_power.config.snmp_map import PowerObject, load_map
 from slurm_power.ports import DeviceError
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """One object that carries a PDU's power. ``{unit}`` in the OID is the PDU's place in its chain."""
-
-    label: str
-    oid: str
-    watts_per_count: float
-    unsupported: int = -1
-    first_unit_only: bool = False
+_MOST_DIGITS = 6
 
 
-# In order of preference. PowerNet MIB: rPDU2DeviceStatusPower counts hundredths of a kW; the older
-# rPDUIdentDevicePowerWatts counts watts, knows one unit only, and is what pre-rPDU2 models have.
-SOURCES = (
-    Source(label="rPDU2DeviceStatusPower", oid="1.3.6.1.4.1.318.1.1.26.4.3.1.5.{unit}", watts_per_count=10.0),
-    Source(
-        label="rPDUIdentDevicePowerWatts",
-        oid="1.3.6.1.4.1.318.1.1.12.1.16.0",
-        watts_per_count=1.0,
-        first_unit_only=True,
-    ),
-)
-
-
-class ApcPduDriver:
+class SnmpPduDriver:
     """Implements ``ports.PowerMeter``: one GET of one object per reading.
 
     Which object is decided at open(); no retries, since the next cycle asks again anyway.
     """
 
-    def __init__(self, config: ApcPdu) -> None:
+    def __init__(self, config: SnmpPdu) -> None:
         self._config = config
         self._engine: Any = None
         self._target: Any = None
         self._access: Any = None
-        self._source: Source | None = None
+        self._source: PowerObject | None = None
+        self._digits = 0
 
     async def open(self) -> None:
         """Find the object that carries this PDU's power; raises DeviceError if there is none."""
         self._source = None
         problems = []
-        for source in SOURCES:
+        for source in self._objects():
             if source.first_unit_only and self._config.unit != 1:
                 continue
-            value = await self._get(source)
+            value = await self._get(source, source.oid)
             if value is not None:
-                self._source = source
+                self._source, self._digits = source, await self._digits_of(source)
                 return
             problems.append(source.label)
         raise DeviceError(
@@ -68,10 +48,25 @@ class ApcPduDriver:
         if self._source is None:
             await self.open()
         assert self._source is not None
-        value = await self._get(self._source)
+        value = await self._get(self._source, self._source.oid)
         if value is None:
             raise DeviceError(f"{self._config.name}: {self._source.label}: not supported at this moment")
-        return value * self._source.watts_per_count
+        return value * self._source.watts_per_count / 10.0**self._digits
+
+    def _objects(self) -> tuple[PowerObject, ...]:
+        try:
+            return load_map(self._config.map).power
+        except ConfigError as error:
+            raise DeviceError(f"{self._config.name}: {error}") from None
+
+    async def _digits_of(self, source: PowerObject) -> int:
+        """By how many decimal digits the value is moved; raises DeviceError where the PDU does not say."""
+        if source.digits_oid is None:
+            return 0
+        digits = await self._get(source, source.digits_oid)
+        if digits is None or digits > _MOST_DIGITS:
+            raise DeviceError(f"{self._config.name}: {source.label}: {digits} is no number of decimal digits")
+        return digits
 
     async def close(self) -> None:
         """Let go of the socket."""
@@ -79,7 +74,7 @@ class ApcPduDriver:
             self._engine.close_dispatcher()
         self._engine = self._target = self._access = None
 
-    async def _get(self, source: Source) -> int | None:
+    async def _get(self, source: PowerObject, oid: str) -> int | None:
         """Read one object; None if the PDU does not support it. pysnmp returns errors, seldom raises."""
         await self._made_ready()
         from pysnmp.error import PySnmpError  # noqa: PLC0415  # vendor libraries load late
@@ -90,7 +85,7 @@ class ApcPduDriver:
             get_cmd,
         )
 
-        binding = ObjectType(ObjectIdentity(source.oid.format(unit=self._config.unit)))
+        binding = ObjectType(ObjectIdentity(oid.format(unit=self._config.unit, inlet=self._config.inlet)))
         try:
             failure, status, _, values = await get_cmd(
                 self._engine, self._access, self._target, ContextData(), binding, lookupMib=False
@@ -103,7 +98,7 @@ class ApcPduDriver:
             raise DeviceError(f"{self._config.name}: {source.label}: {status.prettyPrint()}")
         return self._number(source, values[0][1])
 
-    def _number(self, source: Source, value: Any) -> int | None:
+    def _number(self, source: PowerObject, value: Any) -> int | None:
         """Read the value; noSuchObject, noSuchInstance and the sentinel mean "not supported"."""
         kind = type(value).__name__
         if kind in ("NoSuchObject", "NoSuchInstance", "EndOfMibView", "Null"):
@@ -112,7 +107,7 @@ class ApcPduDriver:
             number = int(value)
         except (TypeError, ValueError):
             raise DeviceError(f"{self._config.name}: {source.label}: {kind} is no number") from None
-        if number == source.unsupported:
+        if number in source.unsupported:
             return None
         if number < 0:
             raise DeviceError(f"{self._config.name}: {source.label}: {number} cannot be")
@@ -162,7 +157,7 @@ def _meaning(failure: Any) -> str:
     return _MEANINGS.get(type(failure).__name__, " ".join(str(failure).split()))
 
 
-def _access(config: ApcPdu) -> Any:
+def _access(config: SnmpPdu) -> Any:
     from pysnmp.hlapi.v3arch.asyncio import (  # noqa: PLC0415  # vendor libraries load late
         CommunityData,
         UsmUserData,

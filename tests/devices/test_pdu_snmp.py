@@ -7,12 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from slurm_power.config import ConfigError
+from slurm_power.config.snmp_map import load_map, shipped
 from slurm_power.devices import build_driver
-from slurm_power.devices.pdu_apc import SOURCES, ApcPduDriver
+from slurm_power.devices.pdu_snmp import SnmpPduDriver
 from slurm_power.ports import DeviceError
 from tests.devices import benches
 from tests.devices.contract import check_meter, check_unreachable
@@ -28,6 +31,12 @@ OLD_PDU = """\
 1.3.6.1.4.1.318.1.1.26.2.1.1.1|2|1
 1.3.6.1.4.1.318.1.1.26.4.3.1.5.1|2|-1
 """
+# A Raritan with its second inlet at 1234.5 W, told in tenths.
+RARITAN = """\
+1.3.6.1.2.1.1.1.0|4|Made-up PDU with the PDU2 MIB
+1.3.6.1.4.1.13742.6.3.3.4.1.7.1.2.5|66|1
+1.3.6.1.4.1.13742.6.5.2.3.1.4.1.2.5|66|12345
+"""
 NO_POWER = """\
 1.3.6.1.2.1.1.1.0|4|Something else with SNMP
 1.3.6.1.4.1.318.1.1.26.4.3.1.5.1|4|a text
@@ -42,7 +51,7 @@ def test_contract(version: str, tmp_path: Path) -> None:
         agent.take(12_340.0, 0.0)
         config = benches.pdu_v2c(port) if version == "v2c" else benches.pdu_v3(port, tmp_path)
         driver = build_driver(config)
-        assert isinstance(driver, ApcPduDriver)
+        assert isinstance(driver, SnmpPduDriver)
         async with benches.serving(agent):
             await check_meter(driver, lambda: 12_340.0, 5)
             agent.take(0.0, 0.0)
@@ -62,11 +71,11 @@ def test_agrees_with_snmpget(tmp_path: Path) -> None:
             client = await asyncio.create_subprocess_exec(
                 *("snmpget", "-v3", "-u", benches.ACCESS.user, "-l", "authPriv", "-a", "SHA-256"),
                 *("-A", benches.ACCESS.auth_key, "-x", "AES", "-X", benches.ACCESS.priv_key, "-Oqv"),
-                *(f"127.0.0.1:{port}", SOURCES[0].oid.format(unit=1)),
+                *(f"127.0.0.1:{port}", load_map("apc_rpdu2").power[0].oid.format(unit=1)),
                 stdout=subprocess.PIPE,
             )
             printed, _ = await client.communicate()
-            driver = ApcPduDriver(benches.pdu_v3(port, tmp_path))
+            driver = SnmpPduDriver(benches.pdu_v3(port, tmp_path))
             assert int(printed) * 10.0 == await driver.read_watts() == 4_560.0
             await driver.close()
 
@@ -84,7 +93,7 @@ def test_a_wrong_key_is_named(keys: dict[str, str], words: str, tmp_path: Path) 
     async def run() -> None:
         port = benches.free_port(UDP)
         async with benches.serving(benches.pdu(port)):
-            driver = ApcPduDriver(benches.pdu_v3(port, tmp_path, **keys))
+            driver = SnmpPduDriver(benches.pdu_v3(port, tmp_path, **keys))
             with pytest.raises(DeviceError, match=words):
                 await driver.open()
             await driver.close()
@@ -96,7 +105,7 @@ def test_a_wrong_community_gets_no_answer() -> None:
     async def run() -> None:
         port = benches.free_port(UDP)
         async with benches.serving(benches.pdu(port)):
-            driver = ApcPduDriver(benches.pdu_v2c(port, 0.3, community="not-this"))
+            driver = SnmpPduDriver(benches.pdu_v2c(port, 0.3, community="not-this"))
             await check_unreachable(driver.open, "pdu-1", 2.5)  # loading the library included
             await driver.close()
 
@@ -109,7 +118,7 @@ def test_the_sentinel_is_no_minus_ten_watts() -> None:
         agent = benches.pdu(port)
         agent.take(5_000.0, 0.0)
         async with benches.serving(agent):
-            driver = ApcPduDriver(benches.pdu_v2c(port))
+            driver = SnmpPduDriver(benches.pdu_v2c(port))
             await driver.open()
             agent.set_fault("minus_one", 1.0, None)
             agent.take(5_000.0, 0.0)
@@ -128,7 +137,7 @@ def test_silence_ends_within_the_time_out_and_heals() -> None:
         agent = benches.pdu(port)
         agent.take(5_000.0, 0.0)
         async with benches.serving(agent):
-            driver = ApcPduDriver(benches.pdu_v2c(port, 0.4))
+            driver = SnmpPduDriver(benches.pdu_v2c(port, 0.4))
             await driver.open()
             agent.set_fault("silence", 1.0, None)
             await check_unreachable(driver.read_watts, "pdu-1", 1.0)
@@ -141,7 +150,7 @@ def test_silence_ends_within_the_time_out_and_heals() -> None:
 
 def test_nobody_there() -> None:
     async def run() -> None:
-        driver = ApcPduDriver(benches.pdu_v2c(benches.free_port(UDP), 0.3))
+        driver = SnmpPduDriver(benches.pdu_v2c(benches.free_port(UDP), 0.3))
         await check_unreachable(driver.open, "pdu-1", 2.5)  # loading the library included
         await driver.close()
 
@@ -151,7 +160,7 @@ def test_nobody_there() -> None:
 def test_v3_goes_on_after_the_agent_has_restarted(tmp_path: Path) -> None:
     async def run() -> None:
         port = benches.free_port(UDP)
-        driver = ApcPduDriver(benches.pdu_v3(port, tmp_path))
+        driver = SnmpPduDriver(benches.pdu_v3(port, tmp_path))
         first = benches.pdu(port)
         first.take(1_000.0, 0.0)
         async with benches.serving(first):
@@ -179,6 +188,7 @@ def snmpsim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     data.mkdir()
     (data / "old.snmprec").write_text(OLD_PDU)
     (data / "none.snmprec").write_text(NO_POWER)
+    (data / "raritan.snmprec").write_text(RARITAN)
     port = benches.free_port(UDP)
     with (directory / "log").open("w") as log:
         process = subprocess.Popen(
@@ -201,7 +211,7 @@ def snmpsim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 def _wait_for_answer(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
     async def answers() -> bool:
-        driver = ApcPduDriver(benches.pdu_v2c(port, 0.5, community="old"))
+        driver = SnmpPduDriver(benches.pdu_v2c(port, 0.5, community="old"))
         try:
             await driver.open()
         except DeviceError:
@@ -218,7 +228,7 @@ def _wait_for_answer(port: int, process: "subprocess.Popen[bytes]", log: Path) -
 
 def test_an_older_pdu_is_read_by_the_legacy_object(snmpsim: int) -> None:
     async def run() -> None:
-        driver = ApcPduDriver(benches.pdu_v2c(snmpsim, 2.0, community="old"))
+        driver = SnmpPduDriver(benches.pdu_v2c(snmpsim, 2.0, community="old"))
         await check_meter(driver, lambda: 192.0, 0.1)
 
     asyncio.run(run())
@@ -226,7 +236,7 @@ def test_an_older_pdu_is_read_by_the_legacy_object(snmpsim: int) -> None:
 
 def test_what_is_no_number_is_refused(snmpsim: int) -> None:
     async def run() -> None:
-        driver = ApcPduDriver(benches.pdu_v2c(snmpsim, 2.0, community="none"))
+        driver = SnmpPduDriver(benches.pdu_v2c(snmpsim, 2.0, community="none"))
         with pytest.raises(DeviceError, match="pdu-1: rPDU2DeviceStatusPower: OctetString is no number"):
             await driver.open()
         await driver.close()
@@ -238,8 +248,47 @@ def test_a_key_file_that_is_gone(tmp_path: Path) -> None:
     async def run() -> None:
         config = benches.pdu_v3(benches.free_port(UDP), tmp_path)
         (tmp_path / "auth").unlink()
-        driver = ApcPduDriver(config)
+        driver = SnmpPduDriver(config)
         with pytest.raises(DeviceError, match=r"pdu-1: .*auth: No such file"):
             await driver.open()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_map_is_sound_and_says_whose_it_is(name: str) -> None:
+    found = load_map(name)
+    assert found.vendor
+    assert found.document
+    for each in found.power:
+        each.oid.format(unit=1, inlet=1)
+
+
+def test_all_problems_of_a_map_are_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(
+        'vendor = "Acme"\ncolour = 1\n[[power]]\nlabel = "x"\noid = "1.3.{what}"\nwatts_per_count = -1.0\n'
+        'unsupported = "no"\n'
+    )
+    with pytest.raises(ConfigError) as raised:
+        load_map(str(file))
+    told = " ".join(raised.value.problems)
+    assert all(
+        word in told for word in ("colour", "document", "power[0].oid", "watts_per_count", "unsupported")
+    )
+    with pytest.raises(ConfigError, match="shipped are apc_rpdu2, raritan_pdu2"):
+        load_map("acme")
+
+
+def test_decimal_digits_come_from_the_pdu_itself(snmpsim: int) -> None:
+    async def run() -> None:
+        config = replace(benches.pdu_v2c(snmpsim, community="raritan"), map="raritan_pdu2", inlet=2)
+        driver = SnmpPduDriver(config)
+        assert await driver.read_watts() == 1234.5
+        await driver.close()
+        other = SnmpPduDriver(replace(config, inlet=1))
+        with pytest.raises(DeviceError, match="no power of unit 1"):
+            await other.open()
+        await other.close()
 
     asyncio.run(run())
