@@ -5,6 +5,7 @@ import click
 from slurm_power import __version__
 from slurm_power.cli.commands.authority import ca
 from slurm_power.cli.commands.check import check, show_config
+from slurm_power.cli.commands.commission import commission
 from slurm_power.cli.commands.event import cancel_event, control, event, yield_node
 from slurm_power.cli.commands.export import export
 from slurm_power.cli.commands.ledger import ledger, why
@@ -28,6 +29,7 @@ for command in (
     cancel_event,
     yield_node,
     ca,
+    commission,
     control,
     check,
     show_config,

@@ -139,6 +139,11 @@ def fingerprint(certificate: x509.Certificate | x509.CertificateSigningRequest) 
     return digest.finalize().hex()
 
 
+def pins_of(stored: object) -> dict[str, str]:
+    """The pins as they were kept; none if there is nothing usable."""
+    return {str(node): str(mark) for node, mark in stored.items()} if isinstance(stored, dict) else {}
+
+
 class Authority:
     """The authority at work. ``pins`` are node names with the fingerprints of their keys."""
 

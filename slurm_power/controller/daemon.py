@@ -11,7 +11,7 @@ from slurm_power.act import Actor, Outcome
 from slurm_power.config import SiteConfig
 from slurm_power.config.node_record import split_address
 from slurm_power.controller.answers import answer
-from slurm_power.controller.authority import Authority
+from slurm_power.controller.authority import Authority, pins_of
 from slurm_power.controller.levers import LeverState
 from slurm_power.controller.metrics import MetricsServer
 from slurm_power.controller.node_desk import NodeDesk
@@ -24,6 +24,7 @@ from slurm_power.controller.recorder import Recorder
 from slurm_power.controller.refusals import RefusalNotes
 from slurm_power.controller.scrape import CycleFigures, page
 from slurm_power.controller.sources import SourceNotes, source_rows
+from slurm_power.controller.trust import note_trust, unproven
 from slurm_power.controller.user_socket import UserSocket
 from slurm_power.model.action import Action, HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
 from slurm_power.model.job import Job
@@ -50,10 +51,6 @@ _CHECKED_A_CYCLE = 500
 _SETTLE_SECONDS = 10.0
 _KEEP_LOSSES_SECONDS = 60.0
 _NODE_KEYS = "node_keys"
-
-
-def _pins(stored: object) -> dict[str, str]:
-    return {str(node): str(mark) for node, mark in stored.items()} if isinstance(stored, dict) else {}
 
 
 class Controller:
@@ -84,6 +81,7 @@ class Controller:
                 for circuit in config.site.circuits.values()
                 if circuit.meter is not None
             },
+            unproven(config),
         )
         self._meters = meters
         self._storages = storages
@@ -112,7 +110,7 @@ class Controller:
             munge_socket=config.controller.munge_socket,
             authority=Authority(
                 config.controller.tls_directory,
-                _pins(store.state(_NODE_KEYS)),
+                pins_of(store.state(_NODE_KEYS)),
                 lifetime=timedelta(hours=config.controller.certificate_hours),
                 keep=lambda pins: store.put_state(_NODE_KEYS, pins),
             ),
@@ -179,6 +177,7 @@ class Controller:
         await self._metrics.start(self.config.metrics.listen, self._fault)
         version = "taking over" if self.levers.caps or self.levers.holds else "starting"
         self._note("controller", "start", f"site:{self.config.site.name}", f"{version}, mode {self.mode}")
+        note_trust(self.config, self._note)
         tasks = [asyncio.create_task(step) for step in self._pollers()]
         tasks.append(asyncio.create_task(self._cycles()))
         try:

@@ -23,13 +23,14 @@ def source_rows(
         rows += _node_rows(telemetry, snapshot, name)
     for name, ess in snapshot.ess.items():
         reason = ", ".join(ess.alarms) or ("" if ess.remote else "operated locally")
+        reason = telemetry.unproven.get(name, reason)
         rows.append(
             SourceRow(
                 source=name,
                 measures=f"battery on {snapshot.site.ess[name].circuit}",
                 watts=ess.discharge_watts,
                 age_seconds=ess.age_seconds,
-                quality=ess.quality,
+                quality=ess.quality if ess.trusted else Quality.QUESTIONABLE,
                 reason=reason or ("" if ess.quality is Quality.GOOD else "late or silent"),
             )
         )

@@ -55,6 +55,7 @@ class EssReading:
     ``discharge_watts`` is positive when the battery feeds the site, negative when it charges.
     ``max_charge_watts`` and ``max_discharge_watts`` are what the device can do now, both >= 0.
     ``remote`` is False while somebody operates the device locally: then nobody else may command it.
+    ``trusted`` is False for a device that was not commissioned.
     """
 
     name: str
@@ -68,10 +69,11 @@ class EssReading:
     alarms: tuple[str, ...]
     age_seconds: float
     quality: Quality
+    trusted: bool = True
 
     def usable(self) -> bool:
         """Whether the planner may command this device now."""
-        return self.quality is not Quality.INVALID and self.remote and not self.alarms
+        return self.trusted and self.quality is not Quality.INVALID and self.remote and not self.alarms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,7 @@ class Ess:
 
     ``reserve_soc_ratio`` is kept for outages; ``target_soc_ratio`` is where it is recharged to when there
     is room; ``bridge_seconds`` is how long a discharge must be sustainable before job levers take over.
+    ``uncommissioned`` is who answers for it, and why, if it was not proven by ``slurm-power commission``.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Ess:
     target_soc_ratio: float = 0.8
     bridge_seconds: float = 300.0
     lease_seconds: float = 10.0
+    uncommissioned: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,8 +59,17 @@ class Levers:
 class SiteTelemetry:
     """The controller's memory of the present; times are monotonic seconds given by the caller."""
 
-    def __init__(self, site: Site, meters: Mapping[str, tuple[str, float]]) -> None:
-        """``meters``: by circuit, the name of its meter and the age at which a reading is late."""
+    def __init__(
+        self,
+        site: Site,
+        meters: Mapping[str, tuple[str, float]],
+        unproven: Mapping[str, str] | None = None,
+    ) -> None:
+        """``meters``: by circuit, the name of its meter and the age at which a reading is late.
+
+        ``unproven``: batteries that may not be commanded, each with the reason.
+        """
+        self.unproven = unproven or {}
         self._site = site
         self._meters = {circuit: _Meter() for circuit in meters}
         self.circuits = CircuitMeters(site, meters)
@@ -258,7 +267,7 @@ class SiteTelemetry:
         age_seconds = now_seconds - read_at_seconds
         fresh = judged(name, reading.discharge_watts, age_seconds, max_age_seconds)
         quality = reading.quality if fresh.quality is Quality.GOOD else fresh.quality
-        return replace(reading, age_seconds=age_seconds, quality=quality)
+        return replace(reading, age_seconds=age_seconds, quality=quality, trusted=name not in self.unproven)
 
     def _jobs(self) -> tuple[Job, ...]:
         """The listed jobs, completed with what nodes know; nodes see a start before the list does."""

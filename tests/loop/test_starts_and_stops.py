@@ -1,6 +1,7 @@
 """Powerctld refuses a wrong site before it touches anything, gives back everything when it stops, and psbatch
 does without it."""
 
+import json
 import re
 
 from tests.loop.bed import Bed
@@ -38,6 +39,32 @@ def test_a_device_that_has_answered_before_may_be_away_at_a_start(bed: Bed) -> N
     assert rack["quality"] == "invalid"
     bed.plant("clear_faults")
     bed.until(lambda: bed.glance()["circuits"][1]["quality"] == "good", "the PDU's return", 15)
+
+
+def test_a_battery_is_commissioned_while_powerctld_only_watches(bed: Bed) -> None:
+    words = ["slurm-power", "commission", "pcs", "battery", "--config", str(bed.site_file), "--yes", "--json"]
+    done = bed.lab.run(words, check=False, timeout_seconds=60.0)
+    assert (done.returncode, "slurm-power control off" in done.stderr) == (2, True)
+    bed.lab.run(["slurm-power", "control", "off"])
+    done = bed.lab.run(words, check=False, timeout_seconds=90.0)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["proven"]
+    assert found["charge_reads_negative"]
+    assert found["revert_seconds"] < 10.0
+    assert not bed.truth()["ess"]["enabled"]
+    # From now on nobody has to answer for it.
+    text = bed.site_toml.replace("uncommissioned =", "# uncommissioned =")
+    bed.site_file.write_text(text)
+    bed.lab.restart("powerctld")
+    assert "uncommissioned" not in {entry["kind"] for entry in bed.ledger(5)}
+    done = bed.lab.run(["slurm-power", "check", "--config", str(bed.site_file)], timeout_seconds=30.0)
+    assert "no problems" in done.stdout
+    (bed.run / "state" / "powerctld" / "commissioned.json").unlink()
+    done = bed.lab.run(
+        ["slurm-power", "check", "--config", str(bed.site_file)], check=False, timeout_seconds=30.0
+    )
+    assert (done.returncode, "ess.battery: not commissioned" in done.stderr) == (2, True)
 
 
 def refusals(bed: Bed) -> list[str]:

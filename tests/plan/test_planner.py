@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from slurm_power.model.action import HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
 from slurm_power.model.job import Flex, JobState
 from slurm_power.model.reading import Quality
@@ -339,3 +341,9 @@ def test_an_unreachable_job_is_not_asked_for_savings() -> None:
     found = plan(blind)
     assert caps(found) == {}
     assert found.shortfalls
+
+
+def test_a_battery_that_was_not_commissioned_is_not_commanded() -> None:
+    proven = situation(import_watts=30_400.0)
+    assert discharge(plan(proven)) is not None
+    assert discharge(plan(replace(proven, ess={"battery": replace(ess_reading(), trusted=False)}))) is None

@@ -13,6 +13,7 @@ import click
 from slurm_power.cli.commands.connection import json_option, print_json
 from slurm_power.cli.commands.quantities import percent_text, watts_text
 from slurm_power.config import ConfigError, DeviceConfig, SiteConfig, SunspecPcs, load_site
+from slurm_power.controller.trust import unproven
 from slurm_power.devices import build_driver
 from slurm_power.ports import DeviceError, Storage
 
@@ -39,6 +40,8 @@ def check(file: Path, no_devices: bool, as_json: bool) -> None:
     readings: dict[str, str] = {}
     if config is not None and not no_devices:
         readings, problems = asyncio.run(_probe_all(config))
+    if config is not None:
+        problems += [f"ess.{name}: {reason}" for name, reason in unproven(config).items()]
     if as_json:
         print_json({"ok": not problems, "problems": problems, "devices": readings})
     else:
