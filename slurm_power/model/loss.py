@@ -116,8 +116,21 @@ class Loss:
             LEAST_DISAGREEMENT_WATTS,
         ) + self.doubt_watts(self._below.value or 0.0)
 
-    def compare(self, below_watts: float, measured_watts: float, now_seconds: float, *, learn: bool) -> None:
-        """Take a pair that was read now. It teaches only if ``learn``, and if it is no outlier."""
+    def compare(
+        self,
+        below_watts: float,
+        measured_watts: float,
+        now_seconds: float,
+        *,
+        learn: bool,
+        vouched: bool = False,
+    ) -> None:
+        """Take a pair that was read now. It teaches only if ``learn``, and if it is no outlier.
+
+        What has been apart for long becomes the new normal if the measurement is the higher of the two, or if
+        somebody else has ``vouched`` for it: a meter that reads too little must never be believed for its
+        patience.
+        """
         pause_seconds = min(max(0.0, now_seconds - self._above.at_seconds), SMOOTHING_SECONDS)
         fresh = self._above.value is None
         below = self._below.take(below_watts, now_seconds)
@@ -130,7 +143,11 @@ class Loss:
             self.disagrees_since_seconds = None
         elif self.disagrees_since_seconds is None:
             self.disagrees_since_seconds = now_seconds
-        elif learn and now_seconds - self.disagrees_since_seconds > RELEARN_SECONDS:
+        elif (
+            learn
+            and (vouched or (self.residual_watts or 0.0) > 0.0)
+            and now_seconds - self.disagrees_since_seconds > RELEARN_SECONDS
+        ):
             self.forget()
         if learn and not outlier:
             self._learn(below, above, pause_seconds)

@@ -50,9 +50,7 @@ class Watch:
         """A reading has come."""
         self._error = ""
         self._wrong = self._implausible(watts)
-        self._usable.append((now_seconds, not self._wrong))
-        while self._usable[0][0] < now_seconds - COVERAGE_SECONDS:
-            self._usable.popleft()
+        self._count(usable=not self._wrong, now_seconds=now_seconds)
         self._read_at_seconds = now_seconds
         if self._wrong:
             return
@@ -79,7 +77,12 @@ class Watch:
     def failed(self, error: str, now_seconds: float) -> None:
         """The source could not be read; its last value ages on."""
         self._error = error
-        self._usable.append((now_seconds, False))
+        self._count(usable=False, now_seconds=now_seconds)
+
+    def _count(self, *, usable: bool, now_seconds: float) -> None:
+        self._usable.append((now_seconds, usable))
+        while self._usable[0][0] < now_seconds - COVERAGE_SECONDS:
+            self._usable.popleft()
 
     def saw_below(self, watts: float, now_seconds: float) -> None:
         """What the source should see has this power now: while it moves, the source may not stand still."""

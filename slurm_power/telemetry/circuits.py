@@ -84,8 +84,16 @@ class CircuitMeters:
             own = watch.graded(now_seconds)
             if own.watts is not None and own.quality is not Quality.INVALID:
                 learn = good and own.quality is Quality.GOOD
-                self._losses[name].compare(watts, own.watts, now_seconds, learn=learn)
+                self._losses[name].compare(
+                    watts, own.watts, now_seconds, learn=learn, vouched=self._vouched(name)
+                )
         self._culprits = self._disagreeing(now_seconds)
+
+    def _vouched(self, name: str) -> bool:
+        """Whether the feeder's meter bears a circuit's out, against what that circuit feeds."""
+        loss = self._losses[name]
+        apart = loss.disagrees_since_seconds is not None and loss.residual_watts is not None
+        return apart and self._feeder_agrees(self._site.circuits[name], loss.residual_watts or 0.0)
 
     def _leaves_first(self) -> list[str]:
         return sorted(self._watches, key=lambda name: -len(self._site.path(name)))
@@ -103,7 +111,8 @@ class CircuitMeters:
             if child.parent != name:
                 continue
             reading = self.reading(child.name, now_seconds)
-            if reading is None or reading.known_watts() is None:
+            if reading is None or reading.known_watts() is None or reading.estimated:
+                # An estimate upon an estimate would only pile up margins: this far up nothing is known.
                 return None
             watts += reading.watts or 0.0
             good = good and reading.quality is Quality.GOOD

@@ -82,6 +82,17 @@ def test_a_disagreement_that_stays_becomes_the_new_normal() -> None:
     assert loss.expected_watts(3_000.0) == pytest.approx(9_000.0, rel=0.02)
 
 
+def test_a_meter_that_reads_too_little_is_never_believed_for_its_patience() -> None:
+    loss, now = taught(1_500.0, 1.05)
+    for second in range(3 * int(RELEARN_SECONDS)):
+        loss.compare(4_000.0, 2_500.0, now + second, learn=True)
+    assert loss.disagrees(now + 3 * RELEARN_SECONDS, 12.0)
+    assert loss.expected_watts(4_000.0) == pytest.approx(5_700.0, rel=0.05)
+    for second in range(int(RELEARN_SECONDS) + 60):
+        loss.compare(4_000.0, 4_300.0, now + 3 * RELEARN_SECONDS + second, learn=True, vouched=True)
+    assert loss.expected_watts(4_000.0) == pytest.approx(4_300.0, rel=0.05)
+
+
 def test_what_was_learned_survives_and_nonsense_does_not() -> None:
     loss, _ = taught(1_500.0, 1.2)
     again = Loss(prior_ratio=1.05)

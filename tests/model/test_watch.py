@@ -80,6 +80,14 @@ def test_coverage_counts_what_could_be_used() -> None:
     assert Watch("pdu1", PDU).coverage_ratio(0.0) is None
 
 
+def test_a_meter_that_stays_silent_takes_no_memory() -> None:
+    made, now = watch(5_000.0)
+    for second in range(5_000):
+        made.failed("no answer", now + second)
+    assert len(made._usable) <= 602
+    assert made.coverage_ratio(now + 5_000.0) == 0.0
+
+
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=30))
 def test_whatever_comes_a_good_reading_is_the_last_one_and_plausible(readings: list[float]) -> None:
     made, now = watch(*readings)
