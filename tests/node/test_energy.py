@@ -28,28 +28,42 @@ def load(bench: NodeBench, slot: int, watts: float) -> None:
     )
 
 
-class Truth:
-    """What the plant's own integral says that some GPUs have used since it was made."""
+def counted(bench: NodeBench, count: int) -> bool:
+    return [gpu["energy_joules"] is not None for gpu in bench.status()["gpus"][:count]] == [True] * count
 
-    def __init__(self, bench: NodeBench, slots: Sequence[int]) -> None:
-        self._bench, self._slots = bench, slots
-        self._start_joules = self._joules()
+
+class Truth:
+    """What the plant's own integral says that some GPUs have used since a job's prolog.
+
+    A machine that stops us between an answer and our look at the truth must not fail anybody, so the truth is
+    looked at before and after each.
+    """
+
+    def __init__(self, bench: NodeBench, job_id: str, slots: Sequence[int]) -> None:
+        self._bench, self._job_id, self._slots = bench, job_id, slots
+        before = self._joules()
+        prolog(bench, job_id, slots)
+        self._start = (before, self._joules())
 
     def _joules(self) -> float:
         return sum(self._bench.gpus.truth(slot).energy_joules for slot in self._slots)
 
-    def used(self) -> float:
-        return self._joules() - self._start_joules
+    def ended(self, rel: float) -> tuple[dict[str, Any], float]:
+        """End the job; what powerd tells, which must be right, and the truth."""
+        before = self._joules()
+        told = epilog(self._bench, self._job_id)
+        least, most = before - self._start[1], self._joules() - self._start[0]
+        assert (1.0 - rel) * least <= told["energy_joules"] <= (1.0 + rel) * most, (told, least, most)
+        return told, most
 
 
 def test_two_jobs_across_a_counter_restart_and_a_lost_gpu_are_within_one_percent(bench: NodeBench) -> None:
     bench.start()
     for slot, watts in enumerate((560.0, 420.0, 610.0, 300.0)):
         load(bench, slot, watts)
+    wait_until(lambda: counted(bench, 4), "the counters")  # without one there is nothing to come back to
     time.sleep(2.0)  # the loads' own start is no part of the jobs
-    first, second = Truth(bench, (0, 1)), Truth(bench, (2, 3))
-    prolog(bench, "17", (0, 1))
-    prolog(bench, "18", (2, 3))
+    first, second = Truth(bench, "17", (0, 1)), Truth(bench, "18", (2, 3))
     began = time.monotonic()
     bench.gpus.set_fault(2, FaultKind.LOST, duration_seconds=10.0)
     time.sleep(4.0)
@@ -60,12 +74,10 @@ def test_two_jobs_across_a_counter_restart_and_a_lost_gpu_are_within_one_percent
     load(bench, 2, 350.0)
     wait_until(lambda: bench.status()["gpus"][2]["error"] == "", "the GPU's return", seconds=12.0)
     time.sleep(max(0.0, 20.0 - (time.monotonic() - began)))
-    told_first, true_first = epilog(bench, "17"), first.used()
-    told_second, true_second = epilog(bench, "18"), second.used()
-    assert told_first["energy_joules"] == pytest.approx(true_first, rel=0.01)
+    told_first, true_first = first.ended(rel=0.01)
+    told_second, _ = second.ended(rel=0.01)
     assert 0.0 < told_first["estimated_joules"] < 0.2 * true_first
     assert told_first["coverage_ratio"] > 0.97
-    assert told_second["energy_joules"] == pytest.approx(true_second, rel=0.01)
     assert told_second["estimated_joules"] == 0.0
     assert 0.5 < told_second["coverage_ratio"] < 0.85
 
@@ -74,8 +86,7 @@ def test_a_powerd_that_was_killed_goes_on_with_the_energy_of_its_jobs(bench: Nod
     powerd = bench.start()
     load(bench, 0, 500.0)
     time.sleep(2.0)
-    truth = Truth(bench, (0,))
-    prolog(bench, "17", (0,))
+    truth = Truth(bench, "17", (0,))
     file = bench.state / "front" / "jobs.json"
     wait_until(lambda: file.exists() and '"17"' in file.read_text(), "the job on disk")
     time.sleep(1.0)
@@ -84,8 +95,7 @@ def test_a_powerd_that_was_killed_goes_on_with_the_energy_of_its_jobs(bench: Nod
     bench.start()
     wait_until(lambda: bool(bench.status()["jobs"]), "the job")
     time.sleep(1.5)
-    told, true_joules = epilog(bench, "17"), truth.used()
-    assert told["energy_joules"] == pytest.approx(true_joules, rel=0.02)
+    truth.ended(rel=0.02)
 
 
 def test_a_process_of_another_job_on_a_gpu_is_told_and_its_energy_marked(
