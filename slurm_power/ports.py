@@ -60,6 +60,10 @@ class Storage(Protocol):
         """
         ...
 
+    def reversion_seconds(self, lease_seconds: float) -> float:
+        """After how long in our silence the device itself gives a setpoint of that lease up."""
+        ...
+
     async def release(self) -> None:
         """End our setpoint now; raises DeviceError."""
         ...

@@ -4,7 +4,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from slurm_power.config.devices import DeviceConfig, SnmpPdu, SunspecMeter, SunspecPcs
+    from slurm_power.config.devices import (
+        DeviceConfig,
+        RegisterMeter,
+        RegisterPcs,
+        SnmpPdu,
+        StorageConfig,
+        SunspecMeter,
+        SunspecPcs,
+    )
     from slurm_power.config.metrics import MetricsConfig
     from slurm_power.config.node import load_node
     from slurm_power.config.node_record import NodeConfig
@@ -18,8 +26,11 @@ __all__ = [
     "DeviceConfig",
     "MetricsConfig",
     "NodeConfig",
+    "RegisterMeter",
+    "RegisterPcs",
     "SiteConfig",
     "SnmpPdu",
+    "StorageConfig",
     "StoreConfig",
     "SunspecMeter",
     "SunspecPcs",

@@ -7,7 +7,9 @@ from typing import Any, TypeAlias
 
 from slurm_power.config.node_record import split_address
 from slurm_power.config.problems import ConfigError, read_record, subtables
+from slurm_power.config.register_map import PCS_GIVEN, Role, load_register_map, map_file
 from slurm_power.config.snmp_map import load_map
+from slurm_power.config.snmp_map import map_file as snmp_map_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +59,44 @@ class SnmpPdu:
     max_age_seconds: float = 6.0
 
 
-DeviceConfig: TypeAlias = SunspecMeter | SunspecPcs | SnmpPdu
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterMeter:
+    """A Modbus/TCP meter that is not SunSpec. ``map``: the name of a shipped map, or the path of another."""
 
-DRIVERS: Mapping[str, type[SunspecMeter] | type[SunspecPcs] | type[SnmpPdu]] = {
+    name: str
+    address: str
+    map: str
+    unit_id: int = 1
+    timeout_seconds: float = 0.5
+    max_age_seconds: float = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterPcs:
+    """A Modbus/TCP battery inverter that is not SunSpec, with a map.
+
+    The ratings are needed where the map reads none; where it does, the lower value counts.
+    """
+
+    name: str
+    address: str
+    map: str
+    unit_id: int = 1
+    energy_rating_kwh: float | None = None
+    max_charge_watts: float | None = None
+    max_discharge_watts: float | None = None
+    timeout_seconds: float = 0.5
+    max_age_seconds: float = 3.0
+
+
+StorageConfig: TypeAlias = SunspecPcs | RegisterPcs
+DeviceConfig: TypeAlias = SunspecMeter | RegisterMeter | SnmpPdu | StorageConfig
+
+DRIVERS: Mapping[str, type[DeviceConfig]] = {
     "sunspec_meter": SunspecMeter,
     "sunspec_pcs": SunspecPcs,
+    "register_meter": RegisterMeter,
+    "register_pcs": RegisterPcs,
     "snmp_pdu": SnmpPdu,
 }
 
@@ -87,12 +122,39 @@ def read_devices(document: dict[str, Any], problems: list[str]) -> dict[str, Dev
                 problems.append(f"{path}{key}: {value:g} is not between {low:g} and {high:g}")
         if isinstance(device, SnmpPdu):
             _check_credentials(device, path, problems)
-            try:
-                load_map(device.map)
-            except ConfigError as error:
-                problems += [f"{path}map: {error.file}: {problem}" for problem in error.problems]
+        try:
+            _check_map(device, path, problems)
+        except ConfigError as error:
+            problems += [f"{path}map: {error.file}: {problem}" for problem in error.problems]
         devices[name] = device
     return devices
+
+
+def _check_map(device: DeviceConfig, path: str, problems: list[str]) -> None:
+    """Read the device's map, if it has one; raises ConfigError with what is wrong in it."""
+    if isinstance(device, SnmpPdu):
+        load_map(device.map)
+    elif isinstance(device, RegisterMeter):
+        load_register_map(device.map, Role.METER)
+    elif isinstance(device, RegisterPcs):
+        reads = load_register_map(device.map, Role.PCS).reads
+        for key in PCS_GIVEN:
+            value = getattr(device, key)
+            if value is None and key not in reads:
+                problems.append(f"{path}{key}: missing; the map {device.map} does not read it")
+            elif value is not None and value <= 0.0:
+                problems.append(f"{path}{key}: {value:g} must be above 0")
+
+
+def map_text(device: DeviceConfig) -> str:
+    """What the device's map says, for telling one map from another; empty where it has none or has gone."""
+    if isinstance(device, SunspecMeter | SunspecPcs):
+        return ""
+    file = snmp_map_file(device.map) if isinstance(device, SnmpPdu) else map_file(device.map)
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
 
 
 def _check_credentials(device: SnmpPdu, path: str, problems: list[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm_power.config.checks import check_tree, check_watts
-from slurm_power.config.devices import DeviceConfig, SunspecPcs, read_devices
+from slurm_power.config.devices import DeviceConfig, StorageConfig, read_devices
 from slurm_power.config.metrics import MetricsConfig
 from slurm_power.config.node import LOG_LEVELS
 from slurm_power.config.node_record import split_address
@@ -162,11 +162,11 @@ def _check_references(
     for circuit in site.circuits.values():
         if circuit.meter is not None and circuit.meter not in devices:
             problems.append(f"circuit.{circuit.name}.meter: there is no [device.{circuit.meter}]")
-        elif circuit.meter is not None and isinstance(devices[circuit.meter], SunspecPcs):
+        elif circuit.meter is not None and isinstance(devices[circuit.meter], StorageConfig):
             problems.append(f"circuit.{circuit.name}.meter: {circuit.meter} is a PCS, no meter")
     for name, device in ess_devices.items():
-        if not isinstance(devices.get(device), SunspecPcs):
-            problems.append(f"ess.{name}.device: {device} is no PCS (driver sunspec_pcs)")
+        if not isinstance(devices.get(device), StorageConfig):
+            problems.append(f"ess.{name}.device: {device} is no PCS (driver sunspec_pcs or register_pcs)")
 
 
 def _check_controller(controller: ControllerConfig, problems: list[str]) -> None:

@@ -35,9 +35,14 @@ class SnmpMap:
     power: tuple[PowerObject, ...]
 
 
+def map_file(name: str) -> Path:
+    """The file of a shipped map by its name, or of a map of the site's own by its path."""
+    return Path(name) if "/" in name else SHIPPED / f"{name}.toml"
+
+
 def load_map(name: str) -> SnmpMap:
     """Read a shipped map by its name, or a map of the site's own by its path; raises ConfigError."""
-    file = Path(name) if "/" in name else SHIPPED / f"{name}.toml"
+    file = map_file(name)
     if not file.exists():
         raise ConfigError(file, [f"there is no such map; shipped are {', '.join(shipped())}"])
     document = read_toml(file)

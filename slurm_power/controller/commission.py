@@ -34,14 +34,16 @@ class CommissionError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What was found. ``revert_seconds`` counts from the last write to rest; None: it did not end."""
+    """What was found. ``revert_seconds`` counts from the last write to rest, None: it did not end;
+    ``expected_seconds`` is when it was to end.
+    """
 
     step_watts: float
     charge_reads_negative: bool
     response_seconds: float
     ramp_watts_per_second: float
     revert_seconds: float | None
-    lease_seconds: float
+    expected_seconds: float
 
     def problems(self) -> list[str]:
         """Why it is not to be trusted; empty for one that is."""
@@ -50,8 +52,8 @@ class Findings:
             found.append("a charge does not read as negative: the sign is reversed somewhere")
         if self.revert_seconds is None:
             found.append("the setpoint did not end when we fell silent: it outlives its controller")
-        elif self.revert_seconds > self.lease_seconds + LATE_SECONDS:
-            late = f"{self.revert_seconds:.1f} s instead of {self.lease_seconds:.0f} s"
+        elif self.revert_seconds > self.expected_seconds + LATE_SECONDS:
+            late = f"{self.revert_seconds:.1f} s instead of {self.expected_seconds:.0f} s"
             found.append(f"the setpoint ended too late when we fell silent: after {late}")
         return found
 
@@ -96,11 +98,12 @@ class Commissioning:
                 response_seconds=0.0,
                 ramp_watts_per_second=0.0,
                 revert_seconds=None,
-                lease_seconds=SILENT_LEASE_SECONDS,
+                expected_seconds=self._storage.reversion_seconds(SILENT_LEASE_SECONDS),
             )
         self._say(f"discharging with {watts:.0f} W")
         back_seconds, back_ramp = await self._go_to(watts)
-        self._say(f"falling silent: a setpoint of {SILENT_LEASE_SECONDS:.0f} s is left to run out")
+        expected_seconds = self._storage.reversion_seconds(SILENT_LEASE_SECONDS)
+        self._say(f"falling silent: a setpoint of {expected_seconds:.0f} s is left to run out")
         revert_seconds = await self._fall_silent(watts)
         return Findings(
             step_watts=watts,
@@ -108,7 +111,7 @@ class Commissioning:
             response_seconds=max(begun_seconds, back_seconds or 0.0),
             ramp_watts_per_second=min(ramp, back_ramp),
             revert_seconds=revert_seconds,
-            lease_seconds=SILENT_LEASE_SECONDS,
+            expected_seconds=self._storage.reversion_seconds(SILENT_LEASE_SECONDS),
         )
 
     async def _go_to(self, target_watts: float) -> tuple[float | None, float]:
@@ -141,7 +144,9 @@ class Commissioning:
         began = clock.monotonic()
         await self._storage.close()
         await self._storage.open()
-        while clock.monotonic() - began < STEP_SECONDS:
+        # A device that has a time of its own may need longer than a step.
+        most_seconds = max(STEP_SECONDS, 2 * self._storage.reversion_seconds(SILENT_LEASE_SECONDS))
+        while clock.monotonic() - began < most_seconds:
             await asyncio.sleep(POLL_SECONDS)
             if abs((await self._looked()).discharge_watts) <= REST_RATIO * watts:
                 return clock.monotonic() - began

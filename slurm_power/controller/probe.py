@@ -9,6 +9,7 @@ from typing import cast
 
 from slurm_power import clock
 from slurm_power.config import SiteConfig
+from slurm_power.config.devices import map_text
 from slurm_power.devices import build_driver
 from slurm_power.ports import DeviceError, PowerMeter, Storage
 
@@ -85,8 +86,10 @@ async def _tried(look: Callable[[], Awaitable[None]], close: Callable[[], Awaita
 
 
 def fingerprints(config: SiteConfig) -> dict[str, str]:
-    """What tells one configuration of a device from another: the hash of its table, by its name."""
+    """What tells one configuration of a device from another: the hash of its table and map, by its name."""
     return {
-        name: hashlib.sha256(json.dumps(asdict(device), default=str, sort_keys=True).encode()).hexdigest()
+        name: hashlib.sha256(
+            (json.dumps(asdict(device), default=str, sort_keys=True) + map_text(device)).encode()
+        ).hexdigest()
         for name, device in config.devices.items()
     }

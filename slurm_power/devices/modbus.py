@@ -11,6 +11,7 @@ from slurm_power import clock
 from slurm_power.ports import DeviceError
 
 BACKOFF_SECONDS = (0.0, 0.25, 0.5, 1.0, 2.0)
+INPUT, SINGLE = 4, 6
 EXCEPTIONS = {
     1: "illegal function",
     2: "illegal address",
@@ -52,12 +53,14 @@ class ModbusUnit:
         """Let go of the connection."""
         self._drop()
 
-    async def read(self, address: int, count: int) -> list[int]:
-        """Read holding registers; raises DeviceError, also if another number of them comes back."""
-        reply = await self._request(
-            f"read of registers {address} to {address + count - 1}",
-            lambda client: client.read_holding_registers(address, count=count, device_id=self._unit_id),
-        )
+    async def read(self, address: int, count: int, *, function: int = 3) -> list[int]:
+        """Read holding (function 3) or input registers (4); raises DeviceError, also for another number."""
+
+        def send(client: Any) -> Any:
+            ask = client.read_input_registers if function == INPUT else client.read_holding_registers
+            return ask(address, count=count, device_id=self._unit_id)
+
+        reply = await self._request(f"read of registers {address} to {address + count - 1}", send)
         if len(reply.registers) != count:
             self._drop()
             raise DeviceError(
@@ -65,11 +68,15 @@ class ModbusUnit:
             )
         return list(reply.registers)
 
-    async def write(self, address: int, words: list[int], *, what: str) -> None:
-        """Write registers in one request; raises DeviceError with ``what``, also if refused."""
-        await self._request(
-            what, lambda client: client.write_registers(address, words, device_id=self._unit_id)
-        )
+    async def write(self, address: int, words: list[int], *, what: str, function: int = 16) -> None:
+        """Write registers at once (function 6: one); raises DeviceError with ``what``, also if refused."""
+
+        def send(client: Any) -> Any:
+            if function == SINGLE:
+                return client.write_register(address, words[0], device_id=self._unit_id)
+            return client.write_registers(address, words, device_id=self._unit_id)
+
+        await self._request(what, send)
 
     async def _request(self, what: str, send: Any) -> Any:
         """Do one exchange; anything but a clean answer ends the connection."""

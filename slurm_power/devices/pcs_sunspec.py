@@ -104,6 +104,10 @@ class SunspecPcsDriver:
         if after.raw(704, "WSetRvrtRem") == 0:
             raise DeviceError(f"{self._name}: 704.WSetRvrtRem: the reversion timer does not run")
 
+    def reversion_seconds(self, lease_seconds: float) -> float:
+        """The lease, in whole seconds: the device has a timer for it."""
+        return max(1, math.ceil(lease_seconds))
+
     async def release(self) -> None:
         """Set 0 W, then switch the setpoint off; raises DeviceError. Does nothing where none is on."""
         values = await self._device.read({704: CONTROL, 715: STATE[715]})

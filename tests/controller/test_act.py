@@ -66,6 +66,9 @@ class Battery:
             raise DeviceError(self.error)
         self.setpoints.append(discharge_watts)
 
+    def reversion_seconds(self, lease_seconds: float) -> float:
+        return lease_seconds
+
     async def release(self) -> None:
         self.setpoints.append(None)
 

@@ -23,7 +23,7 @@ GOOD = Findings(
     response_seconds=0.4,
     ramp_watts_per_second=900.0,
     revert_seconds=6.0,
-    lease_seconds=5.0,
+    expected_seconds=5.0,
 )
 
 

@@ -10,6 +10,8 @@ from slurm_power.config import (
     ControllerConfig,
     MetricsConfig,
     NodeConfig,
+    RegisterMeter,
+    RegisterPcs,
     SnmpPdu,
     StoreConfig,
     SunspecMeter,
@@ -28,6 +30,8 @@ TABLES: tuple[tuple[str, type, tuple[tuple[str, str, str], ...]], ...] = (
     ("[ess.NAME]", Ess, (("device", "string", "required"),)),
     ('[device.NAME], driver "sunspec_meter"', SunspecMeter, ()),
     ('[device.NAME], driver "sunspec_pcs"', SunspecPcs, ()),
+    ('[device.NAME], driver "register_meter"', RegisterMeter, ()),
+    ('[device.NAME], driver "register_pcs"', RegisterPcs, ()),
     ('[device.NAME], driver "snmp_pdu"', SnmpPdu, ()),
     ("node.toml", NodeConfig, ()),
 )

@@ -12,7 +12,7 @@ import click
 
 from slurm_power.cli.commands.connection import json_option, print_json
 from slurm_power.cli.commands.quantities import percent_text, watts_text
-from slurm_power.config import ConfigError, DeviceConfig, SiteConfig, SunspecPcs, load_site
+from slurm_power.config import ConfigError, DeviceConfig, SiteConfig, StorageConfig, load_site
 from slurm_power.controller.trust import unproven
 from slurm_power.devices import build_driver
 from slurm_power.ports import DeviceError, Storage
@@ -96,7 +96,7 @@ async def _open_and_read(device: DeviceConfig) -> tuple[str, str]:
 
 
 async def _read(device: DeviceConfig, driver: Any) -> tuple[str, str]:
-    if isinstance(device, SunspecPcs):
+    if isinstance(device, StorageConfig):
         storage: Storage = driver
         reading = await storage.read()
         power = watts_text(reading.discharge_watts)
