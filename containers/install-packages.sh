@@ -12,7 +12,7 @@ packages_of() {
         cluster) echo slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge openssl ;;
         accounting) echo slurmdbd mariadb-server ;;
         snmp) echo snmp ;;
-        stores) echo victoria-metrics ;;
+        stores) echo victoria-metrics postgresql ;;
         engine) echo docker.io docker-compose debootstrap iproute2 iptables ;;
         *)
             echo "install-packages.sh: unknown group '$1'; groups: build cluster accounting snmp stores engine" >&2

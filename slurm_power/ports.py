@@ -196,6 +196,11 @@ class Records(Protocol):
 class Store(Ledger, Records, Protocol):
     """Ledger and metadata of one controller."""
 
+    @property
+    def copy_problem(self) -> str:
+        """Why a copy of it elsewhere is not up to date; "" if it is, or there is none."""
+        ...
+
     def close(self) -> None:
         """Let go of it."""
         ...

@@ -14,12 +14,11 @@ from slurm_power.config import ConfigError, SiteConfig, load_site
 from slurm_power.controller.authority import AuthorityError
 from slurm_power.controller.daemon import Controller
 from slurm_power.controller.probe import build_drivers, close_drivers, fingerprints, probe
-from slurm_power.ports import PowerMeter, Storage
+from slurm_power.ports import PowerMeter, Storage, Store, StoreError
 from slurm_power.slurm.commands import CommandRunner
 from slurm_power.slurm.scheduler_cli import CliScheduler
 from slurm_power.store.background import BackgroundSeries
-from slurm_power.store.places import LEDGER_NAME, open_series_writer
-from slurm_power.store.sqlite import SqliteStore
+from slurm_power.store.places import open_series_writer, open_store
 
 _EXIT_BAD_INPUT = 2
 _ACCEPTED = "accepted_devices"
@@ -62,7 +61,10 @@ async def _serve(config: SiteConfig, *, check_only: bool) -> int:
             raise ConfigError(config.file, [f"device.{name}: {text}" for name, text in problems.items()])
         print(f"{config.file}: good, all devices answer")
         return 0
-    store = SqliteStore(config.controller.state_directory / LEDGER_NAME)
+    try:
+        store = open_store(config.store, config.controller.state_directory)
+    except StoreError as error:
+        raise ConfigError(config.file, [f"store.ledger_url: {error}"]) from None
     try:
         return await _run(config, store, meters, storages, problems)
     finally:
@@ -79,7 +81,7 @@ def _series(config: SiteConfig) -> BackgroundSeries:
 
 async def _run(
     config: SiteConfig,
-    store: SqliteStore,
+    store: Store,
     meters: Mapping[str, PowerMeter],
     storages: Mapping[str, Storage],
     problems: Mapping[str, str],
@@ -116,7 +118,7 @@ async def _serve_until_stopped(config: SiteConfig, controller: Controller) -> in
 
 def _controller(
     config: SiteConfig,
-    store: SqliteStore,
+    store: Store,
     series: BackgroundSeries,
     meters: Mapping[str, PowerMeter],
     storages: Mapping[str, Storage],

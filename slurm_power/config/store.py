@@ -20,6 +20,7 @@ class StoreConfig:
     resolution_watts: float = 0.1
     queue_ticks: int = 120
     series_url: str | None = None
+    ledger_url: str | None = None
 
     def problems(self) -> list[str]:
         """What is wrong, each problem with its key."""
@@ -44,7 +45,23 @@ class StoreConfig:
             found.append(f"queue_ticks: {self.queue_ticks} is not between 1 and 3600")
         if self.series_url is not None and (problem := check_url(self.series_url)):
             found.append(f"series_url: {problem}")
+        if self.ledger_url is not None and (problem := check_ledger_url(self.ledger_url)):
+            found.append(f"ledger_url: {problem}")
         return found
+
+
+def check_ledger_url(url: str) -> str:
+    """What is wrong with the address of a database; "" for nothing."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgresql", "postgres"):
+        return (
+            f"{url!r} is no address; write postgresql://HOST/DATABASE, or postgresql:///DATABASE?host=FOLDER"
+        )
+    if parts.password is not None or "password=" in parts.query:
+        return (
+            "holds a password; put that into a file and write ?passfile=FILE, since others may read site.toml"
+        )
+    return ""
 
 
 def check_url(url: str) -> str:

@@ -32,6 +32,7 @@ class Own:
     shortfalls: int
     queued_ticks: int
     lost_ticks: int
+    copy_stale: bool = False
     lease_states: Mapping[tuple[str, str], int] = field(default_factory=Counter)
 
 
@@ -185,6 +186,7 @@ def _add_own(page: _Page, own: Own) -> None:
         ("controller_connected_nodes", "gauge", "Node daemons connected.", own.connected_nodes),
         ("controller_shortfalls", "gauge", "Limits that cannot be met now.", own.shortfalls),
         ("series_queued_ticks", "gauge", "Ticks waiting for the series' store.", own.queued_ticks),
+        ("ledger_copy_stale", "gauge", "1 while the ledger's copy is not up to date.", own.copy_stale),
         ("series_lost_ticks_total", "counter", "Ticks the store did not take.", own.lost_ticks),
     ):
         page.add(name, kind, text, [({}, float(value))])

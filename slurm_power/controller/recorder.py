@@ -41,7 +41,7 @@ class Recorder:
         """Without ``series`` none are kept."""
         self._store = store
         self._series = series
-        self._series_broken = False
+        self._broken_stores: set[str] = set()
         self._policy = policy
         self._written_discharge: dict[str, float] = {}
         self._written_errors: dict[str, str] = {}
@@ -152,15 +152,16 @@ class Recorder:
         self._shortfalls = now_short
 
     def series(self, snapshot: Snapshot) -> None:
-        """Hand on one tick of the series, and write when their store fails or is well again."""
-        if self._series is None:
-            return
-        self._series.add(snapshot.at, series_values(snapshot, self._policy))
-        problem = self._series.problem
-        if bool(problem) != self._series_broken:
-            self._series_broken = bool(problem)
-            kind = "fault" if problem else "fault over"
-            self.note(snapshot.at, "controller", kind, "store:series", problem or "it takes series again")
+        """Hand on one tick of the series, and write when a store fails or is well again."""
+        if self._series is not None:
+            self._series.add(snapshot.at, series_values(snapshot, self._policy))
+            self._store_fault(snapshot.at, "store:series", self._series.problem, "it takes series again")
+        self._store_fault(snapshot.at, "store:copy", self._store.copy_problem, "it is up to date again")
+
+    def _store_fault(self, at: datetime, subject: str, problem: str, well: str) -> None:
+        if bool(problem) != (subject in self._broken_stores):
+            self._broken_stores ^= {subject}
+            self.note(at, "controller", "fault" if problem else "fault over", subject, problem or well)
 
     def jobs(
         self, snapshot: Snapshot, levers: LeverState, energy_joules: Mapping[str, float], cycle_seconds: float

@@ -43,6 +43,7 @@ def page(
         shortfalls=len(controller.plan.shortfalls),
         queued_ticks=series.queued_ticks if series else 0,
         lost_ticks=series.lost_ticks if series else 0,
+        copy_stale=bool(controller.store.copy_problem),
         lease_states=Counter((node, str(lease.get("state"))) for node, held in leases for lease in held),
     )
     return partial(

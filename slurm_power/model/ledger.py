@@ -28,6 +28,15 @@ class LedgerEntry:
     saved_watts: float | None = None
     details: Mapping[str, object] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Replace halves of surrogate pairs, which no store can hold; bytes that were no text leave them."""
+        for name in ("actor", "kind", "subject", "reason", "job_id", "user"):
+            text = getattr(self, name)
+            if text is not None and not text.isascii():
+                object.__setattr__(
+                    self, name, text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+                )
+
     def canonical(self) -> str:
         """The one text form that is hashed: sorted keys, no spaces, UTC ISO time."""
         return json.dumps(

@@ -68,6 +68,16 @@ class SqliteStore:
         self._last_hash = self._stored_last_hash()
         self._checked = (0, GENESIS_HASH)
 
+    @property
+    def copy_problem(self) -> str:
+        """There is no copy of this one."""
+        return ""
+
+    def states(self) -> dict[str, object]:
+        """All remembered values."""
+        rows = self._connection.execute("SELECT key, value FROM state")
+        return {key: json.loads(value) for key, value in rows}
+
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
