@@ -167,6 +167,13 @@ def _job(controller: "Controller", snapshot: Snapshot, job: Job, load: JobLoad |
     }
 
 
+def job(controller: "Controller", request: Message, caller: Caller) -> Message:
+    """The record of one job, also of one that has ended; empty for what is unknown or somebody else's."""
+    job_id = str(request.get("job_id"))
+    record = dict(controller.recorder.job_record(job_id)) or controller.store.job(job_id)
+    return {"record": record if caller.operator or record.get("user") == caller.user else {}}
+
+
 def sources(controller: "Controller") -> Message:
     """Every source with its quality; no job and no user is in it, so everybody may see it."""
     return {"sources": [row_message(row) for row in controller.source_rows()]}
@@ -292,6 +299,7 @@ _HANDLERS: dict[str, Callable[["Controller", Message, Caller], Message]] = {
     "status": lambda controller, _, caller: status(controller, caller),
     "sources": lambda controller, _, __: sources(controller),
     "ledger": ledger,
+    "job": job,
     "event": add_event,
     "cancel_event": _cancel_event,
     "yield": yield_node,

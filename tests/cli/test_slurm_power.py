@@ -17,6 +17,15 @@ from slurm_power.store.sqlite import SqliteStore
 from tests.cli.fake_powerctld import STATUS, Answer, entry, fake_powerctld
 from tests.devices import benches
 
+RECORD = {
+    "energy_joules": 3.6e6,
+    "estimated_joules": 3.6e5,
+    "shared_joules": 0.0,
+    "host_joules": 7.2e5,
+    "pdu_joules": 5.4e6,
+    "residual_joules": 1.08e6,
+}
+
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
@@ -28,6 +37,8 @@ def answer(request: dict[str, Any]) -> Answer:
             return STATUS
         case "ledger":
             return {"ok": True, "entries": [entry(1), entry(2)], "more": False, "broken_at_sequence": None}
+        case "job":
+            return {"ok": True, "record": RECORD}
         case "event":
             return {"ok": True, "event_id": "ev-4"}
         case "cancel_event":
@@ -73,7 +84,7 @@ def test_json_is_the_answer_itself() -> None:
             "--socket",
             fake.path,
         )
-    assert why == {"job": STATUS["jobs"][0], "entries": [entry(1), entry(2)]}
+    assert why == {"job": STATUS["jobs"][0], "record": RECORD, "entries": [entry(1), entry(2)]}
     assert json.loads(event.output) == {"ok": True, "event_id": "ev-4"}
 
 
@@ -110,6 +121,9 @@ def test_why_explains() -> None:
         "Capped at 520 W a GPU (about 6 % slower): grid is over its limit",
         "Held for 42 s in all.",
         "reason 2",
+        "Energy of its GPUs: 1.000 kWh (0.100 kWh of it estimated).",
+        "Its part of the hosts: 0.200 kWh.",
+        "by their PDUs: 1.500 kWh; 0.300 kWh (20 %) of that is neither GPUs nor hosts",
     ):
         assert words in result.output, words
 
@@ -118,6 +132,8 @@ def test_why_of_an_unknown_job() -> None:
     def nothing(request: dict[str, Any]) -> Answer:
         if request["op"] == "status":
             return {**STATUS, "jobs": []}
+        if request["op"] == "job":
+            return {"ok": True, "record": {}}
         return {"ok": True, "entries": [], "more": False, "broken_at_sequence": None}
 
     with fake_powerctld(nothing) as fake:

@@ -140,6 +140,19 @@ def test_users_see_the_site_and_their_own_jobs_only(folder: Path) -> None:
             assert answer["ok"] and not answer["more"]
             found = {one["subject"] for one in answer["entries"]}
             assert found <= subjects and ("job:1" in found) == ("job:1" in subjects)
+        site.controller.store.put_jobs({"90": {"user": "alice", "energy_joules": 5.0}, "91": {"user": "x"}})
+        site.controller.store.put_jobs({"92": {"user": str(STRANGER), "energy_joules": 6.0}})
+        records = [
+            await site.ask({"op": "job", "job_id": one}, STRANGER) for one in ("1", "90", "92", "93", None)
+        ]
+        assert [answer["record"].get("user") for answer in records] == [
+            str(STRANGER),
+            None,
+            str(STRANGER),
+            None,
+            None,
+        ]
+        assert (await site.ask({"op": "job", "job_id": "90"}))["record"]["energy_joules"] == 5.0
         everything = await site.ask({"op": "ledger"})
         assert "job:2" in {one["subject"] for one in everything["entries"]}
         assert everything["checked_sequence"] == len(everything["entries"])

@@ -48,10 +48,11 @@ def why(job_id: str, socket_path: Path | None, as_json: bool) -> None:
     entries, _ = ledger_entries(socket_path, job_id=job_id)
     jobs = ask({"op": "status"}, socket_path)["jobs"]
     job = next((job for job in jobs if job["job_id"] == job_id), None)
+    record = ask({"op": "job", "job_id": job_id}, socket_path)["record"]
     if as_json:
-        print_json({"job": job, "entries": entries})
+        print_json({"job": job, "record": record, "entries": entries})
         return
-    if job is None and not entries:
+    if job is None and not entries and not record:
         raise click.ClickException(f"nothing is known of a job {job_id} (or it is not yours)")
     console = Console(soft_wrap=True, highlight=False, markup=False)
     if job is not None:
@@ -59,6 +60,8 @@ def why(job_id: str, socket_path: Path | None, as_json: bool) -> None:
             console.print(sentence)
     else:
         console.print(f"Job {job_id} is no longer in the queue.")
+    for sentence in _energy_sentences(record):
+        console.print(sentence)
     if not entries:
         console.print("Nothing was done to it.")
         return
@@ -94,6 +97,32 @@ def _sentences(job: Answer) -> list[str]:
         found.append(f"Held for {duration_text(job['held_seconds'])} in all.")
     if job["state"] == "running" and job["cap_watts"] is None:
         found.append("Not capped now.")
+    return found
+
+
+def _energy_sentences(record: Answer) -> list[str]:
+    """Where its energy went, as far as meters tell, and what they leave unexplained."""
+    gpus = record.get("energy_joules")
+    if gpus is None:
+        return []
+    remarks = [
+        f"{energy_text(record[key])} of it {words}"
+        for key, words in (
+            ("estimated_joules", "estimated"),
+            ("shared_joules", "while others computed there"),
+        )
+        if record.get(key)
+    ]
+    found = [f"Energy of its GPUs: {energy_text(gpus)}" + (f" ({', '.join(remarks)})." if remarks else ".")]
+    host, pdu, rest = (record.get(key) for key in ("host_joules", "pdu_joules", "residual_joules"))
+    if host is not None:
+        found.append(f"Its part of the hosts: {energy_text(host)}.")
+    if pdu is not None and rest is not None:
+        share = f" ({percent_text(rest / pdu)})" if pdu > 0.0 else ""
+        found.append(
+            f"Its part of the racks, by their PDUs: {energy_text(pdu)}; {energy_text(rest)}{share} of that is"
+            " neither GPUs nor hosts: fans, losses, or a sensor that is wrong."
+        )
     return found
 
 
