@@ -55,6 +55,7 @@ class SnmpPdu:
     user: str | None = None
     auth_key_file: Path | None = None
     privacy_key_file: Path | None = None
+    poll_seconds: float = 1.0
     timeout_seconds: float = 1.0
     max_age_seconds: float = 6.0
 
@@ -121,6 +122,11 @@ def read_devices(document: dict[str, Any], problems: list[str]) -> dict[str, Dev
             if not low <= value <= high:
                 problems.append(f"{path}{key}: {value:g} is not between {low:g} and {high:g}")
         if isinstance(device, SnmpPdu):
+            if not 0.25 <= device.poll_seconds <= device.max_age_seconds:
+                problems.append(
+                    f"{path}poll_seconds: {device.poll_seconds:g} is not between 0.25 and max_age_seconds,"
+                    f" {device.max_age_seconds:g}"
+                )
             _check_credentials(device, path, problems)
         try:
             _check_map(device, path, problems)

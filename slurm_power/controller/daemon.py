@@ -18,7 +18,7 @@ from slurm_power.controller.node_desk import NodeDesk
 from slurm_power.controller.nodes import NodeLinks
 from slurm_power.controller.operators import OperatorDesk
 from slurm_power.controller.pollers import poll_meter, poll_scheduler, poll_storage
-from slurm_power.controller.probe import close_drivers
+from slurm_power.controller.probe import beat_seconds, close_drivers
 from slurm_power.controller.rack_feed import FEED_SECONDS, rack_messages
 from slurm_power.controller.recorder import Recorder
 from slurm_power.controller.refusals import RefusalNotes
@@ -42,8 +42,6 @@ log = logging.getLogger(__name__)
 _CYCLE_SECONDS = 1.0
 # Events come in bursts; two cycles closer together than this would see the same world.
 _LEAST_CYCLE_SECONDS = 0.2
-_ROOT_METER_SECONDS = 0.25
-_METER_SECONDS = 1.0
 _STORAGE_SECONDS = 0.5
 # Ledger entries whose chain is checked in one cycle: some milliseconds, and all of a year's within hours.
 _CHECKED_A_CYCLE = 500
@@ -197,7 +195,7 @@ class Controller:
                 circuit,
                 meter,
                 self.telemetry,
-                seconds=_ROOT_METER_SECONDS if circuit == root else _METER_SECONDS,
+                seconds=beat_seconds(self.config, circuit, meter),
                 on_fault=self._fault,
                 on_change=self._wake.set if circuit == root else None,
             )

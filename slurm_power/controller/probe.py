@@ -8,21 +8,34 @@ from dataclasses import asdict
 from typing import cast
 
 from slurm_power import clock
-from slurm_power.config import SiteConfig
+from slurm_power.config import SiteConfig, SnmpPdu
 from slurm_power.config.devices import map_text
 from slurm_power.devices import build_driver
+from slurm_power.devices.pdu_feed import FedPdu, PduFeed
 from slurm_power.ports import DeviceError, PowerMeter, Storage
 
+# An answer by SNMP costs 3 ms: more PDUs than this are read by a process of their own.
+MOST_PDUS_HERE = 16
 _PROBE_SECONDS = 5.0
 _RETRY_SECONDS = 0.3
+_ROOT_METER_SECONDS = 0.25
+_METER_SECONDS = 1.0
 
 
 def build_drivers(config: SiteConfig) -> tuple[dict[str, PowerMeter], dict[str, Storage]]:
     """Unopened drivers: meters by circuit, storages by ESS; load_site has checked which is which."""
-    meters = {
-        circuit.name: cast("PowerMeter", build_driver(config.devices[circuit.meter]))
+    metered = {
+        circuit.name: config.devices[circuit.meter]
         for circuit in config.site.circuits.values()
         if circuit.meter is not None
+    }
+    pdus = [device for device in metered.values() if isinstance(device, SnmpPdu)]
+    feed = PduFeed(pdus) if len(pdus) > MOST_PDUS_HERE else None
+    meters = {
+        circuit: feed.meter(device.name)
+        if feed is not None and isinstance(device, SnmpPdu)
+        else cast("PowerMeter", build_driver(device))
+        for circuit, device in metered.items()
     }
     storages = {
         name: cast("Storage", build_driver(config.devices[device]))
@@ -52,12 +65,23 @@ async def probe(
     return {name: problem for name, problem in zip(checks, found, strict=True) if problem}
 
 
+def beat_seconds(config: SiteConfig, circuit: str, meter: PowerMeter) -> float:
+    """How long to wait between two readings of a circuit's meter."""
+    if isinstance(meter, FedPdu):
+        return 0.0  # its readings come when they are due
+    device = config.devices[str(config.site.circuits[circuit].meter)]
+    if isinstance(device, SnmpPdu):
+        return device.poll_seconds
+    return _ROOT_METER_SECONDS if circuit == config.site.root.name else _METER_SECONDS
+
+
 async def _probe_meter(meter: PowerMeter) -> str:
     async def look() -> None:
         await meter.open()
         await meter.read_watts()
 
-    return await _tried(look, meter.close)
+    seconds = meter.first_round_seconds if isinstance(meter, FedPdu) else _PROBE_SECONDS
+    return await _tried(look, meter.close, seconds)
 
 
 async def _probe_storage(storage: Storage) -> str:
@@ -68,12 +92,16 @@ async def _probe_storage(storage: Storage) -> str:
     return await _tried(look, storage.close)
 
 
-async def _tried(look: Callable[[], Awaitable[None]], close: Callable[[], Awaitable[None]]) -> str:
+async def _tried(
+    look: Callable[[], Awaitable[None]],
+    close: Callable[[], Awaitable[None]],
+    seconds: float = _PROBE_SECONDS,
+) -> str:
     """Try for a few seconds, since one lost answer says nothing; return the last problem, or nothing."""
-    deadline_seconds = clock.monotonic() + _PROBE_SECONDS
+    deadline_seconds = clock.monotonic() + seconds
     while True:
         try:
-            async with asyncio.timeout(_PROBE_SECONDS):
+            async with asyncio.timeout(seconds):
                 await look()
         except (DeviceError, TimeoutError) as error:
             problem = str(error) or "no answer"

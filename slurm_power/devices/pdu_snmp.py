@@ -19,8 +19,10 @@ class SnmpPduDriver:
     Which object is decided at open(); no retries, since the next cycle asks again anyway.
     """
 
-    def __init__(self, config: SnmpPdu) -> None:
+    def __init__(self, config: SnmpPdu, engines: "Engines | None" = None) -> None:
+        """With ``engines``, one is shared by all PDUs with the same credentials."""
         self._config = config
+        self._engines = engines
         self._engine: Any = None
         self._target: Any = None
         self._access: Any = None
@@ -70,7 +72,7 @@ class SnmpPduDriver:
 
     async def close(self) -> None:
         """Let go of the socket."""
-        if self._engine is not None:
+        if self._engine is not None and self._engines is None:
             self._engine.close_dispatcher()
         self._engine = self._target = self._access = None
 
@@ -127,7 +129,9 @@ class SnmpPduDriver:
             return
         # Making an engine reads its MIBs for a third of a second: in a thread, so that no other device's
         # answer is missed meanwhile.
-        engine = await asyncio.to_thread(_new_engine)
+        engine = await (
+            asyncio.to_thread(_new_engine) if self._engines is None else self._engines.of(self._config)
+        )
         from pysnmp.hlapi.v3arch.asyncio import UdpTransportTarget  # noqa: PLC0415  # vendor libraries load late
 
         host, _, port = self._config.address.rpartition(":")
@@ -136,6 +140,20 @@ class SnmpPduDriver:
             (host.strip("[]"), int(port)), timeout=self._config.timeout_seconds, retries=0
         )
         self._engine, self._target, self._access = engine, target, access
+
+
+class Engines:
+    """SNMP engines by credentials: an engine knows one key for a user name, and costs a third of a second."""
+
+    def __init__(self) -> None:
+        self._engines: dict[tuple[object, ...], asyncio.Task[Any]] = {}
+
+    async def of(self, config: SnmpPdu) -> Any:
+        """The engine for a PDU's credentials."""
+        key = (config.user, config.community, config.auth_key_file, config.privacy_key_file)
+        if key not in self._engines:
+            self._engines[key] = asyncio.create_task(asyncio.to_thread(_new_engine))
+        return await self._engines[key]
 
 
 def _new_engine() -> Any:
