@@ -45,8 +45,7 @@ class RegisterPcsDriver:
 
     async def read(self) -> EssReading:
         """Read state; raises DeviceError. A lease that is over ends here, if the device takes longer."""
-        _, reader = self._load()
-        reading = self._reading(reader, await reader.read())
+        reading = self._reading(self._load()[1], await self._raws())
         if self._ends_at_seconds is not None and clock.monotonic() >= self._ends_at_seconds:
             with suppress(DeviceError):  # tried again at the next reading; the device ends it as well
                 await self.release()
@@ -59,7 +58,7 @@ class RegisterPcsDriver:
         when out of range, under LOCAL control, refused, or not as written where the map asks to read back.
         """
         registers, reader = self._load()
-        raws = await reader.read()
+        raws = await self._raws()
         reading = self._reading(reader, raws)
         if not reading.remote:
             raise DeviceError(f"{self._name}: read.control: under LOCAL control, not to be commanded")
@@ -72,8 +71,8 @@ class RegisterPcsDriver:
 
     async def release(self) -> None:
         """End our setpoint now; raises DeviceError. Does nothing where the device says that none is on."""
-        registers, reader = self._load()
-        raws = await reader.read()
+        registers = self._load()[0]
+        raws = await self._raws()
         active = registers.reads.get("active")
         if active is None or raws["active"] in active.meaning["values"]:
             if self._local(raws):
@@ -101,6 +100,14 @@ class RegisterPcsDriver:
                 raise DeviceError(f"{self._name}: {error}") from None
             self._reader = RegisterReader(self._unit, self._map.reads, self._map.max_gap_registers)
         return self._map, self._reader
+
+    async def _raws(self) -> dict[str, int]:
+        """Read all points; a device that does not answer may be one that starts anew and knows nothing."""
+        try:
+            return await self._load()[1].read()
+        except DeviceError:
+            self._written.clear()
+            raise
 
     def _number(self, step: Write, watts: float, lease_seconds: float, raws: dict[str, int]) -> float:
         """What a write carries, in counts of its register; never more power than was asked for."""

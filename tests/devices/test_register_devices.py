@@ -307,27 +307,6 @@ def test_least_and_most_power_of_both_directions_make_a_setpoint() -> None:
     asyncio.run(run())
 
 
-def test_what_wears_out_is_not_written_again_before_its_time(tmp_path: Path) -> None:
-    text = map_file("sma_sunny_boy_storage").read_text()
-    file = tmp_path / "eeprom.toml"
-    file.write_text(text.replace("watchdog_seconds = 60", "watchdog_seconds = 60\nequal_write_seconds = 20"))
-
-    async def run() -> None:
-        port = benches.free_port()
-        async with Registers(30_700, 10_200, port, {30846: 55}) as device:
-            driver = RegisterPcsDriver(pcs(port, str(file)))
-            await driver.set_discharge(1_000.0, 30)
-            first = len(device.written)
-            await driver.set_discharge(1_000.0, 30)
-            assert len(device.written) == first
-            await driver.close()  # it may forget meanwhile
-            await driver.set_discharge(1_000.0, 30)
-            assert len(device.written) == 2 * first
-            await driver.close()
-
-    asyncio.run(run())
-
-
 OWN = """
 vendor = "somebody"
 document = "none"
