@@ -1,5 +1,6 @@
 """The [device.*] tables of site.toml: one dataclass per driver, named in DRIVERS."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +129,8 @@ def read_devices(document: dict[str, Any], problems: list[str]) -> dict[str, Dev
                     f" {device.max_age_seconds:g}"
                 )
             _check_credentials(device, path, problems)
+        elif not 0 <= device.unit_id <= 255:
+            problems.append(f"{path}unit_id: {device.unit_id} is not between 0 and 255")
         try:
             _check_map(device, path, problems)
         except ConfigError as error:
@@ -148,8 +151,8 @@ def _check_map(device: DeviceConfig, path: str, problems: list[str]) -> None:
             value = getattr(device, key)
             if value is None and key not in reads:
                 problems.append(f"{path}{key}: missing; the map {device.map} does not read it")
-            elif value is not None and value <= 0.0:
-                problems.append(f"{path}{key}: {value:g} must be above 0")
+            elif value is not None and not 0.0 < value < math.inf:
+                problems.append(f"{path}{key}: {value:g} must be above 0 and finite")
 
 
 def map_text(device: DeviceConfig) -> str:

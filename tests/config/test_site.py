@@ -42,6 +42,15 @@ circuit = "grid"
 device = "pcs"
 """
 
+SUNSPEC_METER = 'driver = "sunspec_meter"'
+REGISTER_METER = 'driver = "register_meter"\nmap = "eastron_sdm630"'
+SUNSPEC_PCS = 'driver = "sunspec_pcs"'
+REGISTER_PCS = """driver = "register_pcs"
+map = "sungrow_sh"
+energy_rating_kwh = 9.6
+max_charge_watts = 5_000
+max_discharge_watts = 4_600"""
+
 
 def write(folder: Path, text: str) -> Path:
     file = folder / "site.toml"
@@ -92,6 +101,21 @@ def test_a_good_file_becomes_a_site(tmp_path: Path) -> None:
             "shipped are apc_rpdu2",
         ),
         ('device = "pcs"', 'device = "meter"', "ess.battery.device", "is no PCS"),
+        (SUNSPEC_METER, REGISTER_METER, "", ""),
+        (SUNSPEC_METER, f"{REGISTER_METER}\nunit_id = 300", "device.meter.unit_id", "not between 0 and 255"),
+        (SUNSPEC_METER, f"{SUNSPEC_METER}\nunit_id = -1", "device.meter.unit_id", "not between 0 and 255"),
+        (SUNSPEC_METER, REGISTER_METER.replace("eastron_", ""), "device.meter.map", "shipped are"),
+        (SUNSPEC_METER, REGISTER_METER.replace("eastron_sdm630", "sungrow_sh"), "device.meter.map", "role:"),
+        (SUNSPEC_PCS, REGISTER_PCS, "", ""),
+        (SUNSPEC_PCS, REGISTER_PCS.replace("= 9.6", "= 0"), "device.pcs.energy_rating_kwh", "above 0"),
+        (SUNSPEC_PCS, REGISTER_PCS.replace("= 5_000", "= nan"), "device.pcs.max_charge_watts", "finite"),
+        (SUNSPEC_PCS, REGISTER_PCS.replace("= 4_600", "= inf"), "device.pcs.max_discharge_watts", "finite"),
+        (
+            SUNSPEC_PCS,
+            REGISTER_PCS.replace("energy_rating_kwh = 9.6\n", ""),
+            "device.pcs.energy_rating_kwh",
+            "the map sungrow_sh does not read it",
+        ),
         ('circuit = "grid"', 'circuit = "g"', "ess.battery.circuit", "there is no [circuit.g]"),
         ("overhead_ratio = 1.1", "overhead_ratio = 110", "circuit.grid.overhead_ratio", "between 1 and 3"),
         ("rating_watts = 60_000", 'rating_watts = "60 kW"', "circuit.grid.rating_watts", "must be a number"),
@@ -110,6 +134,11 @@ def test_each_mistake_is_named_with_its_path(
         return
     found = problems(tmp_path, text)
     assert any(p.startswith(f"{path}:") and words in p for p in found), found
+
+
+def test_a_register_pcs_is_no_meter(tmp_path: Path) -> None:
+    text = GOOD.replace(SUNSPEC_PCS, REGISTER_PCS).replace('meter = "pdu1"', 'meter = "pcs"')
+    assert problems(tmp_path, text) == ["circuit.rack1.meter: pcs is a PCS, no meter"]
 
 
 def test_all_problems_come_at_once(tmp_path: Path) -> None:
