@@ -114,3 +114,51 @@ def swapped_words(value: int) -> list[int]:
     """An int32, low word first."""
     high, low = struct.unpack(">2H", struct.pack(">i", value))
     return [low, high]
+
+
+def at(address: int, values: list[int]) -> dict[int, int]:
+    """Registers from an address on."""
+    return dict(enumerate(values, address))
+
+
+class StrictDevice:
+    """Has the registers it is given, input and holding apart, and refuses every other."""
+
+    def __init__(self, port: int, registers: Mapping[int, Mapping[int, int]]) -> None:
+        self.port = port
+        self.registers = {function: dict(registers.get(function, {})) for function in (3, 4)}
+        self.written: list[tuple[int, int, list[int]]] = []
+        self._server: ModbusTcpServer | None = None
+
+    async def __aenter__(self) -> "StrictDevice":
+        whole = [SimData(0, values=[0] * 65_536, datatype=DataType.REGISTERS)]
+        bits = [SimData(0, values=[False], datatype=DataType.BITS)]
+        device = SimDevice(id=1, simdata=(bits, bits, whole, whole), action=self._action)
+        self._server = ModbusTcpServer(context=[device], address=("127.0.0.1", self.port))
+        await self._server.serve_forever(background=True)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        await self._server.shutdown()  # type: ignore[no-untyped-call]  # pymodbus
+
+    async def _action(  # pymodbus calls it so
+        self,
+        function: int,
+        _start_address: int,
+        address: int,
+        count: int,
+        current_registers: list[int],
+        set_values: list[int] | list[bool] | None,
+    ) -> ExcCodes | None:
+        span = range(address, address + count)
+        known = self.registers[4 if function == 4 else 3]
+        if not known.keys() >= set(span):
+            return ExcCodes.ILLEGAL_ADDRESS
+        if set_values is not None:
+            words = [int(word) for word in set_values]
+            self.written.append((function, address, words))
+            known.update(at(address, words))
+        for place in span:
+            current_registers[place] = known[place]
+        return None
