@@ -235,8 +235,8 @@ def _check_pcs(found: RegisterMap, problems: list[str]) -> None:
         problems.append(
             "watchdog_seconds: missing; a device that keeps its last setpoint for ever cannot be used"
         )
-    elif found.watchdog_seconds is not None and not 1.0 <= found.watchdog_seconds <= 3600.0:
-        problems.append(f"watchdog_seconds: {found.watchdog_seconds:g} is not between 1 and 3600")
+    elif found.watchdog_seconds is not None and not 1.0 <= found.watchdog_seconds <= 300.0:
+        problems.append(f"watchdog_seconds: {found.watchdog_seconds:g} is not between 1 and 300")
     most = (found.watchdog_seconds or 0.0) / 2
     if not 0.0 <= found.equal_write_seconds <= most:
         problems.append(

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from slurm_power.config.checks import check_tree, check_watts
-from slurm_power.config.devices import DeviceConfig, StorageConfig, read_devices
+from slurm_power.config.devices import DeviceConfig, RegisterPcs, StorageConfig, read_devices
 from slurm_power.config.metrics import MetricsConfig
 from slurm_power.config.node import LOG_LEVELS
 from slurm_power.config.node_record import split_address
 from slurm_power.config.problems import ConfigError, check_keys, read_record, read_toml, subtables
+from slurm_power.config.register_map import Role, load_register_map
 from slurm_power.config.store import StoreConfig
 from slurm_power.model.site import Circuit, Ess, LimitKind, Site
 from slurm_power.plan.policy import Policy
@@ -167,6 +168,21 @@ def _check_references(
     for name, device in ess_devices.items():
         if not isinstance(devices.get(device), StorageConfig):
             problems.append(f"ess.{name}.device: {device} is no PCS (driver sunspec_pcs or register_pcs)")
+        elif isinstance(config := devices[device], RegisterPcs):
+            _check_lease(site.ess[name], config, problems)
+
+
+def _check_lease(ess: Ess, device: RegisterPcs, problems: list[str]) -> None:
+    """A lease must not promise an end that comes sooner than that of the device itself."""
+    try:
+        seconds = load_register_map(device.map, Role.PCS).reversion_seconds(ess.lease_seconds)
+    except ConfigError:  # told with the device
+        return
+    if ess.lease_seconds < seconds:
+        problems.append(
+            f"ess.{ess.name}.lease_seconds: {ess.lease_seconds:g} is too short, {device.name} keeps a"
+            f" setpoint for {seconds:g} s when powerctld is gone; write lease_seconds = {seconds:g}"
+        )
 
 
 def _check_controller(controller: ControllerConfig, problems: list[str]) -> None:

@@ -107,6 +107,12 @@ def test_a_good_file_becomes_a_site(tmp_path: Path) -> None:
         (SUNSPEC_METER, REGISTER_METER.replace("eastron_", ""), "device.meter.map", "shipped are"),
         (SUNSPEC_METER, REGISTER_METER.replace("eastron_sdm630", "sungrow_sh"), "device.meter.map", "role:"),
         (SUNSPEC_PCS, REGISTER_PCS, "", ""),
+        (
+            SUNSPEC_PCS,
+            REGISTER_PCS.replace("sungrow_sh", "sma_sunny_boy_storage"),
+            "ess.battery.lease_seconds",
+            "pcs keeps a setpoint for 60 s when powerctld is gone; write lease_seconds = 60",
+        ),
         (SUNSPEC_PCS, REGISTER_PCS.replace("= 9.6", "= 0"), "device.pcs.energy_rating_kwh", "above 0"),
         (SUNSPEC_PCS, REGISTER_PCS.replace("= 5_000", "= nan"), "device.pcs.max_charge_watts", "finite"),
         (SUNSPEC_PCS, REGISTER_PCS.replace("= 4_600", "= inf"), "device.pcs.max_discharge_watts", "finite"),
