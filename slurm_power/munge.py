@@ -40,9 +40,9 @@ def _run_munge(command: list[str], stdin: str) -> str:
     try:
         done = subprocess.run(
             command,
-            input=stdin,
+            # Whatever a peer sends as a credential: what is no text is no credential either.
+            input=stdin.encode("utf-8", "replace"),
             capture_output=True,
-            text=True,
             timeout=MUNGE_TIMEOUT_SECONDS,
             check=False,
             env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C"},
@@ -50,5 +50,6 @@ def _run_munge(command: list[str], stdin: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MungeError(f"{command[0]}: {error}") from None
     if done.returncode != 0:
-        raise MungeError(f"{command[0]}: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
+        said = (done.stderr.strip() or done.stdout.strip()).decode("utf-8", "replace")
+        raise MungeError(f"{command[0]}: {said}")
+    return done.stdout.decode("utf-8", "replace")

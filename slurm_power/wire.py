@@ -4,6 +4,7 @@ import json
 
 PROTOCOL_VERSION = 2
 MAX_LINE_BYTES = 1 << 20
+_MOST_DIGITS = 18
 
 Message = dict[str, object]
 
@@ -34,10 +35,18 @@ def encode(message: Message) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 
+def _whole_number(text: str) -> int | float:
+    """An int of at most 64 bits. A longer one, which no arithmetic here is made for, becomes a float."""
+    return int(text) if len(text) <= _MOST_DIGITS else float(text)
+
+
+_DECODER = json.JSONDecoder(parse_int=_whole_number)
+
+
 def decode(line: bytes) -> Message:
     """One line back into a message; raises WireError."""
     try:
-        message = json.loads(line)
+        message = _DECODER.decode(line.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError) as error:
         raise WireError(f"not JSON: {error}") from None
     if not isinstance(message, dict):

@@ -37,7 +37,7 @@ from slurm_power.wire import WireError, decode
 
 NODE, STRANGER = "c1", 12345
 ODD: tuple[Any, ...] = (
-    *(None, True, False, 0, -1, 1, 1e308, -0.0, float("nan"), float("inf"), 1 << 70, "", "x" * 5000),
+    *(None, True, False, 0, -1, 1, 1e308, -0.0, float("nan"), float("inf"), 1 << 70, 10**400, "", "x" * 5000),
     *("\x00", "\ud800", "c1", "GPU-a", [], {}, [[]], [None], {"a": {}}, "1e999", "17", [1, "a", None]),
 )
 GPU = {

@@ -221,7 +221,7 @@ class NodeLinks:
         """Give a node its certificate, if MUNGE says that it is root's on one of our nodes."""
         try:
             node, certificate, fresh = await self._certified(message)
-        except (WireError, MungeError) as error:
+        except (WireError, MungeError, ValueError) as error:
             self.on_refusal(connection.peer, f"no certificate: {error}")
             connection.write({"type": "refused", "reason": str(error)})
         else:

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeGuard
 
 from slurm_power.model.job import Flex, Job, JobState, Workload
 from slurm_power.model.reading import EssReading, GpuReading, PowerReading, Quality, judged
@@ -156,7 +157,7 @@ class SiteTelemetry:
         for job_id, job in jobs:
             self.job_registered(node, job, now_seconds)
             energy = job.get("energy_joules")
-            if isinstance(energy, int | float) and math.isfinite(energy):
+            if _amount(energy):
                 self._energy_joules.setdefault(job_id, {})[node] = float(energy)
         for job_id in self._jobs_on.get(node, set()) - here:
             self._leave(job_id, node)
@@ -176,8 +177,9 @@ class SiteTelemetry:
         job_id = str(message.get("job_id"))
         energy = message.get("energy_joules")
         if isinstance(energy, dict):
-            joules = [value for value in energy.values() if isinstance(value, int | float)]
-            self._energy_joules.setdefault(job_id, {})[node] = float(sum(joules))
+            joules = [float(value) for value in energy.values() if _amount(value)]
+            if len(joules) == len(energy):
+                self._energy_joules.setdefault(job_id, {})[node] = sum(joules)
         self._leave(job_id, node)
 
     def _leave(self, job_id: str, node: str) -> None:
@@ -339,6 +341,11 @@ def _objects(message: Message, key: str) -> list[dict[str, object]]:
 
 _WORKLOADS = {word.value: word for word in Workload}
 _FLEXES = {word.value: word for word in Flex}
+
+
+def _amount(value: object) -> TypeGuard[float]:
+    """Whether a value of a message can be an energy."""
+    return type(value) in (int, float) and math.isfinite(value) and value >= 0.0  # type: ignore[arg-type,operator]  # as just seen
 
 
 def _workload(value: object) -> Workload | None:

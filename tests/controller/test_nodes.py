@@ -226,6 +226,9 @@ def test_requests_without_proof_get_no_certificate(munged: Munged) -> None:
             (sound[:-20], request),
             ("", request),
             (None, request),
+            ("\ud800", request),
+            ("a\0b", request),
+            (sound, "\ud800"),
             (other, request),
             (nowhere, request),
             (sound, "no request"),
@@ -235,7 +238,7 @@ def test_requests_without_proof_get_no_certificate(munged: Munged) -> None:
             (answer,) = await site.asked(hello)
             assert answer["type"] == "refused"
         assert site.pins == {}
-        assert len(site.refusals) == 7
+        assert len(site.refusals) == 10
 
     tried(munged, check)
 

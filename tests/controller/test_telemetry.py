@@ -88,7 +88,9 @@ def test_energy_adds_up_over_gpus_and_nodes_and_goes_with_its_job() -> None:
     assert desk.telemetry.energies_joules() == {"17": 140.0}
     desk.telemetry.job_left("c1", {"job_id": "17", "energy_joules": {"c1-0": 90.0, "c1-1": 30.0}})
     assert desk.telemetry.energies_joules() == {"17": 160.0}
-    desk.telemetry.job_left("c2", {"job_id": "17", "energy_joules": None})
+    for nonsense in (None, {"c2-0": float("nan")}, {"c2-0": -5e9}, {"c2-0": True}, {"c2-0": float("inf")}):
+        desk.telemetry.job_left("c2", {"job_id": "17", "energy_joules": nonsense})
+        assert desk.telemetry.energies_joules() == {"17": 160.0}
     desk.telemetry.jobs_listed((), 9.0)
     assert desk.telemetry.energies_joules() == {}
 

@@ -1,5 +1,7 @@
 """Lines and messages: what is sent arrives whatever the cuts, and nothing else is taken for one."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +42,14 @@ def test_any_bytes_are_a_message_or_refused(line: bytes) -> None:
 def test_no_object_is_no_message(line: bytes) -> None:
     with pytest.raises(WireError):
         decode(line)
+
+
+def test_no_number_is_too_long_for_arithmetic() -> None:
+    found = decode(b'{"a":' + b"9" * 400 + b',"b":-' + b"9" * 30 + b',"c":123456789012345678,"d":NaN}')
+    assert found["a"] == math.inf
+    assert found["b"] == pytest.approx(-1e30)
+    assert found["c"] == 123456789012345678
+    assert isinstance(found["c"], int)
 
 
 def test_a_line_that_never_ends_is_refused_before_it_fills_the_memory() -> None:
