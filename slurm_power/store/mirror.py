@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 
+from slurm_power import clock
 from slurm_power.model.ledger import LedgerEntry
 from slurm_power.ports import StoreError
 from slurm_power.store.postgres import PostgresStore
@@ -19,23 +20,49 @@ log = logging.getLogger(__name__)
 _RETRY_SECONDS = 2.0
 _CLOSE_SECONDS = 10.0
 _ROWS_AT_ONCE = 500
+# A portion of rows takes far less; whoever takes longer hangs.
+_PATIENCE_SECONDS = 15.0
 
 
 class MirroredStore:
     """Implements ``ports.Store`` on the local store; ``copy_problem`` says why the copy is not up to date."""
 
-    def __init__(self, local: SqliteStore, open_copy: Callable[[], PostgresStore]) -> None:
-        """``open_copy`` is called in the copying thread, again and again while it raises StoreError."""
+    def __init__(
+        self,
+        local: SqliteStore,
+        open_copy: Callable[[], PostgresStore],
+        *,
+        open_local: Callable[[], SqliteStore] | None = None,
+        patience_seconds: float = _PATIENCE_SECONDS,
+    ) -> None:
+        """Both are opened in the copying thread, again and again while that fails.
+
+        ``open_local`` opens the local store for reading. After ``patience_seconds`` without an answer the
+        copy counts as not up to date.
+        """
         self._local = local
         self._open_copy = open_copy
+        self._open_local = open_local or (lambda: SqliteStore(local.file, read_only=True))
+        self._patience_seconds = patience_seconds
+        self._asked_at_seconds: float | None = None
         self._changed = threading.Condition()
         self._dirty_jobs = dict(local.jobs())
         self._dirty_states = local.states()
         self._unseen = True
         self._closing = False
-        self.copy_problem = ""
+        self._problem = ""
         self._thread = threading.Thread(target=self._work, name="ledger copy", daemon=True)
         self._thread.start()
+
+    @property
+    def copy_problem(self) -> str:
+        """Why the copy is not up to date, a server that hangs included; "" if it is."""
+        asked = self._asked_at_seconds
+        if not self._problem and asked is not None:
+            silent_seconds = clock.monotonic() - asked
+            if silent_seconds > self._patience_seconds:
+                return f"no answer for {silent_seconds:.0f} s"
+        return self._problem
 
     def append(self, entry: LedgerEntry) -> None:
         """Write one entry durably."""
@@ -107,7 +134,7 @@ class MirroredStore:
             self._changed.notify()
 
     def _work(self) -> None:
-        local = SqliteStore(self._local.file, read_only=True)
+        local: SqliteStore | None = None
         copy: PostgresStore | None = None
         try:
             while True:
@@ -115,19 +142,23 @@ class MirroredStore:
                     while not (self._unseen or self._closing):
                         self._changed.wait()
                     self._unseen, closing = False, self._closing
+                self._asked_at_seconds = clock.monotonic()
                 try:
+                    local = local or self._open_local()
                     copy = copy or self._open_copy()
                     self._copy(local, copy)
-                except StoreError as error:
-                    self._tell(str(error))
+                except Exception as error:  # noqa: BLE001  # whatever it is, it must not end the thread
+                    self._tell(str(error) or type(error).__name__)
                 else:
                     self._tell("")
+                self._asked_at_seconds = None
                 if closing:
                     return
-                if self.copy_problem:
+                if self._problem:
                     self._pause()
         finally:
-            local.close()
+            if local is not None:
+                local.close()
             if copy is not None:
                 copy.close()
 
@@ -149,40 +180,35 @@ class MirroredStore:
             if not rows:
                 break
             copy.append_rows(rows)
+            self._asked_at_seconds = clock.monotonic()
         with self._changed:
             jobs, self._dirty_jobs = self._dirty_jobs, {}
             states, self._dirty_states = self._dirty_states, {}
         try:
             copy.put_jobs(jobs)
             copy.put_states(states)
-        except StoreError:
+        except Exception:
             with self._changed:
                 self._dirty_jobs = {**jobs, **self._dirty_jobs}
                 self._dirty_states = {**states, **self._dirty_states}
             raise
 
     def _tell(self, problem: str) -> None:
-        if problem != self.copy_problem:
+        if problem != self._problem:
             if problem:
                 log.warning("the ledger's copy in PostgreSQL: %s", problem)
             else:
                 log.info("the ledger's copy in PostgreSQL is up to date")
-        self.copy_problem = problem
+        self._problem = problem
 
 
 def take_over(local: SqliteStore, copy: PostgresStore) -> int:
     """Fill an empty local store from the copy, on a controller that is new; returns how many entries came.
 
-    Raises StoreError if the copy's chain is broken: what cannot be trusted is not gone on with.
+    All or nothing: half a ledger would be gone on with at the next start. Raises StoreError if the copy's
+    chain is broken: what cannot be trusted is not gone on with either.
     """
     broken = copy.broken_at_sequence()
     if broken is not None:
         raise StoreError(f"its chain of entries is broken at entry {broken}")
-    count = 0
-    for _, entry, _ in copy.rows():
-        local.append(entry)
-        count += 1
-    local.put_jobs(copy.jobs())
-    for key, value in copy.states().items():
-        local.put_state(key, value)
-    return count
+    return local.fill((entry for _, entry, _ in copy.rows()), copy.jobs(), copy.states())

@@ -46,6 +46,7 @@ SELECT seq FROM (
 # Before series had a file of their own they were rows here, kept for a week.
 _OLD_SAMPLES_SECONDS = 7 * 86_400.0
 _LEDGER_COLUMNS = "at, actor, kind, subject, reason, job_id, user, saved_watts, details, hash"
+_INSERT = f"INSERT INTO ledger ({_LEDGER_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)"  # noqa: S608  # constant
 
 
 class SqliteStore:
@@ -101,29 +102,40 @@ class SqliteStore:
         with self._connection:
             yield self._connection
 
+    @contextmanager
+    def _durable_transaction(self) -> Iterator[sqlite3.Connection]:
+        # The ledger must survive a power cut; a job's running figures may lose their last seconds.
+        self._connection.execute("PRAGMA synchronous=FULL")
+        try:
+            with self._transaction() as connection:
+                yield connection
+        finally:
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+
     def append(self, entry: LedgerEntry) -> None:
         """Write one ledger entry durably, chained to the one before."""
         chained = chained_hash(self._last_hash, entry)
-        # The ledger must survive a power cut; a job's running figures may lose their last seconds.
-        self._connection.execute("PRAGMA synchronous=FULL")
-        with self._transaction() as connection:
-            connection.execute(
-                f"INSERT INTO ledger ({_LEDGER_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)",  # noqa: S608  # constant
-                (
-                    entry.at.isoformat(),
-                    entry.actor,
-                    entry.kind,
-                    entry.subject,
-                    entry.reason,
-                    entry.job_id,
-                    entry.user,
-                    entry.saved_watts,
-                    json.dumps(dict(entry.details)),
-                    chained,
-                ),
-            )
-        self._connection.execute("PRAGMA synchronous=NORMAL")
+        with self._durable_transaction() as connection:
+            connection.execute(_INSERT, (*_columns(entry), chained))
         self._last_hash = chained
+
+    def fill(
+        self,
+        entries: Iterable[LedgerEntry],
+        jobs: Mapping[str, Mapping[str, object]],
+        states: Mapping[str, object],
+    ) -> int:
+        """Append what another store held, durably and all or nothing; returns how many entries came."""
+        count, last_hash = 0, self._last_hash
+        with self._durable_transaction() as connection:
+            for entry in entries:
+                last_hash = chained_hash(last_hash, entry)
+                connection.execute(_INSERT, (*_columns(entry), last_hash))
+                count += 1
+            _put_jobs(connection, jobs)
+            _put_states(connection, states)
+        self._last_hash = last_hash
+        return count
 
     def entries(self, since: datetime | None = None, job_id: str | None = None) -> list[LedgerEntry]:
         """Ledger entries, oldest first, optionally from ``since`` on and of one job."""
@@ -196,10 +208,7 @@ class SqliteStore:
     def put_jobs(self, records: Mapping[str, Mapping[str, object]]) -> None:
         """Store what is known of several jobs at once."""
         with self._transaction() as connection:
-            connection.executemany(
-                "INSERT OR REPLACE INTO job (job_id, record) VALUES (?,?)",
-                [(job_id, json.dumps(dict(record))) for job_id, record in records.items()],
-            )
+            _put_jobs(connection, records)
 
     def job(self, job_id: str) -> dict[str, object]:
         """What is known of one job; {} for an unknown one."""
@@ -214,14 +223,40 @@ class SqliteStore:
     def put_state(self, key: str, value: object) -> None:
         """Remember a small JSON value across restarts."""
         with self._transaction() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO state (key, value) VALUES (?,?)", (key, json.dumps(value))
-            )
+            _put_states(connection, {key: value})
 
     def state(self, key: str, default: object = None) -> object:
         """Read back a remembered value."""
         row = self._connection.execute("SELECT value FROM state WHERE key = ?", (key,)).fetchone()
         return json.loads(row[0]) if row else default
+
+
+def _put_jobs(connection: sqlite3.Connection, records: Mapping[str, Mapping[str, object]]) -> None:
+    connection.executemany(
+        "INSERT OR REPLACE INTO job (job_id, record) VALUES (?,?)",
+        [(job_id, json.dumps(dict(record))) for job_id, record in records.items()],
+    )
+
+
+def _put_states(connection: sqlite3.Connection, values: Mapping[str, object]) -> None:
+    connection.executemany(
+        "INSERT OR REPLACE INTO state (key, value) VALUES (?,?)",
+        [(key, json.dumps(value)) for key, value in values.items()],
+    )
+
+
+def _columns(entry: LedgerEntry) -> tuple[object, ...]:
+    return (
+        entry.at.isoformat(),
+        entry.actor,
+        entry.kind,
+        entry.subject,
+        entry.reason,
+        entry.job_id,
+        entry.user,
+        entry.saved_watts,
+        json.dumps(dict(entry.details)),
+    )
 
 
 def _entry(row: Iterable[object]) -> tuple[LedgerEntry, str]:

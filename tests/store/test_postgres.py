@@ -3,10 +3,15 @@
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +21,7 @@ import pytest
 from containers.faults.node import wait_until as until
 from slurm_power.config.store import StoreConfig
 from slurm_power.ports import StoreError
-from slurm_power.store.mirror import MirroredStore
+from slurm_power.store.mirror import MirroredStore, take_over
 from slurm_power.store.places import LEDGER_NAME, open_store
 from slurm_power.store.postgres import PostgresStore
 from slurm_power.store.sqlite import SqliteStore
@@ -91,9 +96,25 @@ class Postgres:
                 continue
         return found
 
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """Alive, but answering nobody."""
+        processes = self._children()
+        self._signal(processes, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(processes, signal.SIGCONT)
+
+    @staticmethod
+    def _signal(processes: list[int], number: signal.Signals) -> None:
+        for pid in processes:
+            with suppress(ProcessLookupError):  # a connection's process ends with it
+                os.kill(pid, number)
+
     def stop(self) -> None:
         assert self._server is not None
-        self._server.send_signal(signal.SIGINT)
+        self._server.send_signal(signal.SIGINT)  # nothing, if it was killed
         self._server.wait(30.0)
         shutil.rmtree(self.folder)
 
@@ -219,8 +240,6 @@ def test_a_server_that_is_killed_loses_nothing_and_stops_nobody(postgres: Postgr
 
 
 def entry_saying(reason: str) -> Any:
-    from dataclasses import replace
-
     return replace(entry(0), reason=reason)
 
 
@@ -263,6 +282,74 @@ def test_a_new_controller_needs_the_database_once_and_a_sound_one(postgres: Post
     alone = open_store(StoreConfig(ledger_url=f"postgresql:///x?host={tmp_path}"), tmp_path)
     until(lambda: alone.copy_problem != "", "the trouble")
     alone.close()
+
+
+def test_taking_over_is_all_or_nothing(postgres: Postgres, tmp_path: Path) -> None:
+    url = postgres.new_database()
+    copy = PostgresStore(url)
+    for number in range(5):
+        copy.append(entry(number))
+    copy.put_jobs({"1": {"user": "alice"}})
+
+    class CutShort(PostgresStore):
+        def rows(self, *words: Any, **filters: Any) -> Iterator[Any]:
+            yield from islice(copy.rows(*words, **filters), 3)
+            raise StoreError("the server went away")
+
+    local = SqliteStore(tmp_path / "s.sqlite")
+    cut_short = CutShort(url, read_only=True)
+    with pytest.raises(StoreError, match="went away"):
+        take_over(local, cut_short)
+    cut_short.close()
+    assert (local.entries(), local.jobs()) == ([], {})
+    assert take_over(local, copy) == 5
+    local.append(entry(5))
+    assert (len(local.entries()), local.broken_at_sequence()) == (6, None)
+    assert local.jobs() == {"1": {"user": "alice"}}
+    local.close()
+    copy.close()
+
+
+def test_a_local_file_that_cannot_be_read_is_told_and_tried_again(postgres: Postgres, tmp_path: Path) -> None:
+    url = postgres.new_database()
+    PostgresStore(url).close()  # makes the tables
+    fails = threading.Event()
+
+    class Reader(SqliteStore):
+        def rows(self, *words: Any, **filters: Any) -> Iterator[Any]:
+            if fails.is_set():
+                raise sqlite3.OperationalError("disk I/O error")
+            return super().rows(*words, **filters)
+
+    file = tmp_path / "s.sqlite"
+    store = MirroredStore(
+        SqliteStore(file), lambda: PostgresStore(url), open_local=lambda: Reader(file, read_only=True)
+    )
+    store.append(entry(0))
+    until(lambda: len(copied(url)) == 1, "the copy")
+    fails.set()
+    store.append(entry(1))
+    until(lambda: "disk I/O error" in store.copy_problem, "the trouble")
+    fails.clear()
+    until(lambda: store.copy_problem == "" and len(copied(url)) == 2, "the copy")
+    store.close()
+
+
+def test_a_server_that_hangs_is_told_and_stops_nobody(postgres: Postgres, tmp_path: Path) -> None:
+    url = postgres.new_database()
+    PostgresStore(url).close()  # makes the tables
+    store = MirroredStore(
+        SqliteStore(tmp_path / "s.sqlite"), lambda: PostgresStore(url), patience_seconds=0.5
+    )
+    store.append(entry(0))
+    until(lambda: len(copied(url)) == 1, "the copy")
+    with postgres.hung():
+        began = time.monotonic()
+        store.append(entry(1))
+        assert time.monotonic() - began < 1.0
+        until(lambda: "no answer for" in store.copy_problem, "the trouble")
+    until(lambda: store.copy_problem == "" and len(copied(url)) == 2, "the copy")
+    store.close()
 
 
 @pytest.mark.parametrize(
