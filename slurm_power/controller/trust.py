@@ -55,6 +55,15 @@ def read_records(state_directory: Path) -> dict[str, dict[str, object]]:
     )
 
 
+def check_writable(config: SiteConfig) -> None:
+    """Raise OSError if ``write_record`` could not store a result; leaves nothing behind but the directory."""
+    directory = config.controller.state_directory
+    directory.mkdir(parents=True, exist_ok=True)
+    trial = directory / f"{FILE_NAME}.trial"
+    trial.touch()
+    trial.unlink()
+
+
 def write_record(config: SiteConfig, name: str, findings: Findings, at: datetime, by: str) -> None:
     """Store what was proven of a battery; raises OSError, with nothing changed."""
     directory = config.controller.state_directory

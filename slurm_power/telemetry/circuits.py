@@ -49,7 +49,7 @@ class CircuitMeters:
         """``meters``: by circuit, the name of its meter and the age at which a reading is late."""
         self._site = site
         self._watches = {
-            name: Watch(source, _expectation(site, site.circuits[name], max_age_seconds))
+            name: Watch(source, expectation(site, site.circuits[name], max_age_seconds))
             for name, (source, max_age_seconds) in meters.items()
         }
         self._losses = {name: Loss(prior_ratio=site.circuits[name].overhead_ratio) for name in meters}
@@ -230,7 +230,7 @@ class CircuitMeters:
                 loss.take_json(stored.get(name))
 
 
-def _expectation(site: Site, circuit: Circuit, max_age_seconds: float) -> Expectation:
+def expectation(site: Site, circuit: Circuit, max_age_seconds: float) -> Expectation:
     """Batteries behind a circuit may feed back as much as it carries; without any it never feeds back."""
     feeds_back = any(circuit.name in site.path(ess.circuit) for ess in site.ess.values())
     return Expectation(

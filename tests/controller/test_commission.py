@@ -1,7 +1,9 @@
 """Commissioning on the plant's battery behind real Modbus: what proves it, what does not, what stops it."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +16,7 @@ from slurm_power.controller.commission import CommissionError, Commissioning, Fi
 from slurm_power.controller.trust import note_trust, read_records, unproven, write_record
 from slurm_power.devices.pcs_sunspec import SunspecPcsDriver
 from slurm_power.model.reading import EssReading
+from slurm_power.model.watch import Expectation, Watch
 from slurm_power.ports import DeviceError
 from tests.devices import benches
 
@@ -32,6 +35,8 @@ class Meter:
 
     def __init__(self, front: PcsFront, watts: float = 20_000.0) -> None:
         self.front, self.watts = front, watts
+        self.frozen: float | None = None
+        self.least_watts = watts
 
     async def open(self) -> None: ...
 
@@ -39,7 +44,9 @@ class Meter:
 
     async def read_watts(self) -> float:
         self.front.advance()
-        return self.watts - self.front.pcs.discharge_watts
+        import_watts = self.watts - self.front.pcs.discharge_watts
+        self.least_watts = min(self.least_watts, import_watts)
+        return import_watts if self.frozen is None else self.frozen
 
 
 class Reversed(SunspecPcsDriver):
@@ -50,16 +57,36 @@ class Reversed(SunspecPcsDriver):
         return replace(reading, discharge_watts=-reading.discharge_watts)
 
 
+class Oversized(SunspecPcsDriver):
+    """A driver for a device that gives four times what it is told."""
+
+    async def set_discharge(self, discharge_watts: float, lease_seconds: float) -> None:
+        await super().set_discharge(4.0 * discharge_watts, lease_seconds)
+
+
+class LetsGo(SunspecPcsDriver):
+    """A driver for a device that drops its setpoint with the connection, whatever its timer."""
+
+    async def close(self) -> None:
+        with suppress(DeviceError):
+            await self.release()
+        await super().close()
+
+
 class Run:
     """One commissioning, and what was said."""
 
     def __init__(self, front: PcsFront, port: int, driver: type[SunspecPcsDriver] = SunspecPcsDriver) -> None:
         self.front = front
-        self.storage = driver(benches.pcs_config(port))
+        self.storage_config = benches.pcs_config(port)
+        self.storage = driver(self.storage_config)
         self.meter = Meter(front)
         self.said: list[str] = []
         self.at_step: Callable[[str], None] = lambda _text: None
-        self.commissioning = Commissioning(self.storage, self.meter, self._say)
+        expectation = Expectation(rating_watts=60_000.0, lowest_watts=-20_000.0, max_age_seconds=5.0)
+        self.commissioning = Commissioning(
+            self.storage, self.meter, self._say, Watch("grid-meter", expectation)
+        )
 
     def _say(self, text: str) -> None:
         self.said.append(text)
@@ -97,20 +124,16 @@ def test_a_sound_battery_is_proven_with_little_power() -> None:
     tried(check)
 
 
-def test_a_reversion_that_only_counts_down_is_found() -> None:
+def test_a_reversion_that_only_counts_down_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     async def check(run: Run) -> None:
         run.front.set_fault("reversion_cosmetic", 0.0, None)
         found = await run.commissioning.run()
         assert found.revert_seconds is None
         assert "outlives its controller" in found.problems()[0]
 
-    from slurm_power.controller import commission
-
-    before, commission.STEP_SECONDS = commission.STEP_SECONDS, 9.0
-    try:
-        tried(check)
-    finally:
-        commission.STEP_SECONDS = before
+    monkeypatch.setattr("slurm_power.controller.commission.STEP_SECONDS", 6.0)
+    monkeypatch.setattr("slurm_power.controller.commission.SILENT_LEASE_SECONDS", 2.0)
+    tried(check)
 
 
 def test_a_reversed_sign_is_found_by_the_first_step() -> None:
@@ -145,6 +168,104 @@ def test_an_interruption_brings_it_to_rest() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         await asyncio.sleep(1.5)
+
+    tried(check)
+
+
+def test_a_device_that_hangs_in_the_middle_ends_at_rest() -> None:
+    async def check(run: Run) -> None:
+        def strike(text: str) -> None:
+            if text.startswith("discharging"):
+                run.front.set_fault("hang", 0.0, 3.0)
+
+        run.at_step = strike
+        with pytest.raises(DeviceError):
+            await run.commissioning.run()
+
+    tried(check)
+
+
+def test_interrupting_again_does_not_keep_it_from_rest() -> None:
+    async def check(run: Run) -> None:
+        task = asyncio.create_task(run.commissioning.run())
+        await asyncio.sleep(1.5)
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0.02)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        run.front.advance()
+        assert abs(run.front.pcs.discharge_watts) < 60.0
+        assert not (await run.storage.read()).alarms
+
+    tried(check)
+
+
+def test_a_setpoint_of_somebody_else_is_left_alone() -> None:
+    async def check(run: Run) -> None:
+        other = SunspecPcsDriver(run.storage_config)
+        await other.open()
+        await other.set_discharge(3_000.0, 20.0)
+        await asyncio.sleep(2.0)
+        with pytest.raises(CommissionError, match="somebody commands it"):
+            await run.commissioning.run()
+        run.front.advance()
+        assert run.front.pcs.discharge_watts == pytest.approx(3_000.0, abs=100.0)
+        await other.release()
+        await other.close()
+        await asyncio.sleep(2.0)
+
+    tried(check)
+
+
+def test_more_power_than_was_asked_for_ends_it() -> None:
+    async def check(run: Run) -> None:
+        with pytest.raises(CommissionError, match="more than it was told"):
+            await run.commissioning.run()
+
+    tried(check, Oversized)
+
+
+def test_a_setpoint_that_ends_with_the_connection_is_no_reversion() -> None:
+    async def check(run: Run) -> None:
+        found = await run.commissioning.run()
+        assert "too early" in found.problems()[0]
+
+    tried(check, LetsGo)
+
+
+def test_a_load_that_falls_while_charging_leads_to_no_export() -> None:
+    async def check(run: Run) -> None:
+        def strike(text: str) -> None:
+            if text.startswith("discharging"):
+                run.meter.watts = 300.0
+
+        run.at_step = strike
+        with pytest.raises(CommissionError, match="exported"):
+            await run.commissioning.run()
+        assert run.meter.least_watts >= 0.0
+
+    tried(check)
+
+
+@pytest.mark.parametrize(("value", "word"), [(math.nan, "no number"), (500_000.0, "out of range")])
+def test_a_meter_that_reads_no_power_is_not_begun_with(value: float, word: str) -> None:
+    async def check(run: Run) -> None:
+        run.meter.frozen = value
+        with pytest.raises(CommissionError, match=word):
+            await run.commissioning.look()
+
+    tried(check)
+
+
+def test_a_meter_that_stands_still_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slurm_power.controller.commission.STEP_SECONDS", 12.0)
+
+    async def check(run: Run) -> None:
+        run.front.set_fault("reversion_cosmetic", 0.0, None)
+        run.meter.frozen = 3_000.0
+        with pytest.raises(CommissionError, match="stuck"):
+            await run.commissioning.run()
 
     tried(check)
 

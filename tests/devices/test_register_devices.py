@@ -246,12 +246,16 @@ def test_power_without_a_direction_is_no_reading(quick_map: str) -> None:
 
 
 class Importing:
-    """A meter behind which enough is used."""
+    """A meter behind which enough is used, and never twice the same."""
+
+    def __init__(self) -> None:
+        self.watts = 20_000.0
 
     async def open(self) -> None: ...
 
     async def read_watts(self) -> float:
-        return 20_000.0
+        self.watts += 0.1
+        return self.watts
 
     async def close(self) -> None: ...
 
