@@ -25,6 +25,9 @@ RATIO_DOUBT = 0.35
 DISAGREEMENT_SPREADS = 6.0
 LEAST_DISAGREEMENT_RATIO = 0.10
 LEAST_DISAGREEMENT_WATTS = 200.0
+# Pairs teach half as much when one side is so far from its own mean, and less the further it is.
+REST_RATIO = 0.02
+LEAST_REST_WATTS = 100.0
 # A disagreement that does not end within this time is a new normal, such as a rack that was added.
 RELEARN_SECONDS = 1800.0
 
@@ -70,6 +73,7 @@ class Loss:
     disagrees_since_seconds: float | None = None
     _below: Smoothed = field(default_factory=Smoothed)
     _above: Smoothed = field(default_factory=Smoothed)
+    _swing: Smoothed = field(default_factory=Smoothed)
 
     @property
     def known(self) -> bool:
@@ -108,7 +112,7 @@ class Loss:
         return self.offset_watts + self.ratio * below_watts
 
     def margin_watts(self) -> float:
-        """How far a measurement may lie from what is expected before somebody must be wrong."""
+        """How far a measurement may lie from what is expected, for a load at rest."""
         level = abs(self._above.value or 0.0)
         return max(
             DISAGREEMENT_SPREADS * self.spread_watts,
@@ -135,13 +139,19 @@ class Loss:
         fresh = self._above.value is None
         below = self._below.take(below_watts, now_seconds)
         above = self._above.take(measured_watts, now_seconds)
+        swing_watts = max(abs(below_watts - below), abs(measured_watts - above))
+        swings_watts = self._swing.take(swing_watts, now_seconds)
         if fresh:
             return
+        before_watts = self.residual_watts or 0.0
         self.residual_watts = above - self.expected_watts(below) if self.weight else None
-        outlier = self.known and abs(self.residual_watts or 0.0) > self.margin_watts()
+        apart_watts = abs(self.residual_watts or 0.0) if self.known else 0.0
+        # Means of a load that swings, of readings at other moments, are apart by as much as it swings.
+        outlier = apart_watts > self.margin_watts() + swings_watts
         if not outlier:
             self.disagrees_since_seconds = None
-        elif self.disagrees_since_seconds is None:
+        elif self.disagrees_since_seconds is None or before_watts * (self.residual_watts or 0.0) < 0.0:
+            # A load that swings, with one side told later, is apart both ways in turn: nobody is wrong then.
             self.disagrees_since_seconds = now_seconds
         elif (
             learn
@@ -149,11 +159,15 @@ class Loss:
             and now_seconds - self.disagrees_since_seconds > RELEARN_SECONDS
         ):
             self.forget()
-        if learn and not outlier:
-            self._learn(below, above, pause_seconds)
+        if learn and apart_watts <= self.margin_watts():
+            self._learn(below, above, pause_seconds, swing_watts)
 
-    def _learn(self, below_watts: float, measured_watts: float, seconds: float) -> None:
+    def _learn(self, below_watts: float, measured_watts: float, seconds: float, swing_watts: float) -> None:
         kept = 0.5 ** (seconds / HALF_LIFE_SECONDS)
+        self.learned_seconds += seconds
+        # After a step both sides come to rest at their own pace, and what lies between them means little.
+        rest_watts = max(LEAST_REST_WATTS, REST_RATIO * abs(measured_watts))
+        seconds /= 1.0 + (swing_watts / rest_watts) ** 2
         self.weight = kept * self.weight + seconds
         self.sum_x = kept * self.sum_x + seconds * below_watts
         self.sum_y = kept * self.sum_y + seconds * measured_watts
@@ -161,7 +175,6 @@ class Loss:
         self.sum_xy = kept * self.sum_xy + seconds * below_watts * measured_watts
         residual = abs(measured_watts - self.expected_watts(below_watts))
         self.spread_watts += min(1.0, seconds / 60.0) * (residual - self.spread_watts)
-        self.learned_seconds += seconds
 
     def forget(self) -> None:
         """Begin anew."""

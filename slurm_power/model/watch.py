@@ -11,22 +11,28 @@ HIGHEST_RATINGS = 3.0
 # One reading that jumps by more than what hangs here is believed when the next one says the same.
 STEP_RATIO = 1.0
 # An unchanged value is stuck when what it should see has moved by so much, for longer than so many refreshes.
-STUCK_REFRESHES = 4.0
-LEAST_STUCK_SECONDS = 6.0
+STUCK_REFRESHES = 2.5
+LEAST_STUCK_SECONDS = 4.0
 STUCK_RATIO = 0.05
 LEAST_STUCK_WATTS = 150.0
+# What has moved and is back counts for less with time: a load that swings adds up, a glitch a day does not.
+FORGIVEN_RATIO = 0.1
 # Shares are told of the last ten minutes.
 COVERAGE_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
-    """What is plausible for a source; ``lowest_watts`` below zero is what batteries may feed back."""
+    """What is plausible for a source; ``lowest_watts`` below zero is what batteries may feed back.
+
+    ``below_refresh_seconds`` is how often the slowest of what it feeds is read.
+    """
 
     rating_watts: float
     lowest_watts: float
     max_age_seconds: float
     refresh_seconds: float = 2.0
+    below_refresh_seconds: float = 1.0
 
 
 class Watch:
@@ -38,11 +44,15 @@ class Watch:
         self._watts: float | None = None
         self._read_at_seconds = float("-inf")
         self._changed_at_seconds = float("-inf")
+        self._settling_seconds = expectation.refresh_seconds + 2.0 * expectation.below_refresh_seconds
         self._error = "never read"
         self._wrong = ""
         self._jumped_from: float | None = None
-        self._seen_low: float | None = None
-        self._seen_high: float | None = None
+        self._compared_at_seconds = float("-inf")
+        self._below: float | None = None
+        self._base_low: float | None = None
+        self._base_high: float | None = None
+        self._moved_seconds = 0.0
         self._stuck = ""
         self._usable: deque[tuple[float, bool]] = deque()
 
@@ -57,7 +67,8 @@ class Watch:
         before = self._watts
         if watts != before:
             self._changed_at_seconds = now_seconds
-            self._seen_low = self._seen_high = None
+            self._base_low = self._base_high = self._below
+            self._moved_seconds = 0.0
             self._stuck = ""
         step_watts = 0.0 if before is None else abs(watts - before)
         jumped = step_watts > STEP_RATIO * self._expected.rating_watts
@@ -84,18 +95,30 @@ class Watch:
         while self._usable[0][0] < now_seconds - COVERAGE_SECONDS:
             self._usable.popleft()
 
-    def saw_below(self, watts: float, now_seconds: float) -> None:
-        """What the source should see has this power now: while it moves, the source may not stand still."""
-        if self._watts is None:
+    def saw_below(self, watts: float, now_seconds: float, doubt_watts: float = 0.0) -> None:
+        """What the source should see has this power now: while it moves, the source may not stand still.
+
+        ``doubt_watts``: how much of it is only assumed. Nothing is held against a source that is not read, or
+        that may still be about to show what has moved.
+        """
+        self._below = watts
+        if self._watts is None or self._read_at_seconds < self._compared_at_seconds:
             return
-        low = watts if self._seen_low is None else min(self._seen_low, watts)
-        high = watts if self._seen_high is None else max(self._seen_high, watts)
-        self._seen_low, self._seen_high = low, high
-        still_seconds = now_seconds - self._changed_at_seconds
-        patience = max(STUCK_REFRESHES * self._expected.refresh_seconds, LEAST_STUCK_SECONDS)
-        moved_watts = high - low
-        much = max(STUCK_RATIO * abs(self._watts), LEAST_STUCK_WATTS)
-        if still_seconds > patience and moved_watts > much:
+        pause_seconds = min(now_seconds - self._compared_at_seconds, self._expected.refresh_seconds)
+        self._compared_at_seconds = now_seconds
+        if self._base_low is None or self._base_high is None:
+            self._base_low = self._base_high = watts
+        # Both are measured at other moments, and what is below may be told later, by a reading and a refresh
+        # of its own: what is seen around a change belongs to the new value.
+        elif now_seconds - self._changed_at_seconds <= self._settling_seconds:
+            self._base_low, self._base_high = min(self._base_low, watts), max(self._base_high, watts)
+        moved_watts = max(self._base_low - watts, watts - self._base_high)
+        if moved_watts <= max(STUCK_RATIO * abs(self._watts), LEAST_STUCK_WATTS) + doubt_watts:
+            self._moved_seconds = max(0.0, self._moved_seconds - FORGIVEN_RATIO * pause_seconds)
+            return
+        self._moved_seconds += pause_seconds
+        if self._moved_seconds > max(STUCK_REFRESHES * self._expected.refresh_seconds, LEAST_STUCK_SECONDS):
+            still_seconds = now_seconds - self._changed_at_seconds
             self._stuck = f"stuck for {still_seconds:.0f} s while what it feeds moved by {moved_watts:.0f} W"
 
     def graded(self, now_seconds: float) -> PowerReading:

@@ -11,7 +11,7 @@ from slurm_power.model.job import Flex, Job, JobState, Workload
 from slurm_power.model.reading import EssReading, GpuReading, PowerReading, Quality, judged
 from slurm_power.model.site import Site
 from slurm_power.model.snapshot import CapLease, HoldLease, LimitEvent, NodeState, Snapshot
-from slurm_power.telemetry.circuits import CircuitMeters, NodeDraw
+from slurm_power.telemetry.circuits import CircuitMeters, Draw
 from slurm_power.telemetry.gpu_rows import gpu_of
 from slurm_power.telemetry.lease_rows import lease_of
 from slurm_power.wire import Message, WireError
@@ -235,9 +235,9 @@ class SiteTelemetry:
     def _observe(self, now_seconds: float) -> None:
         """Let the meters be compared with what they feed."""
         draws = {
-            name: NodeDraw(
+            name: Draw(
                 watts=sum(_worst_watts(gpu) for gpu in gpus.values()),
-                good=not any(gpu.error for gpu in gpus.values()),
+                doubt_watts=sum(max(_worst_watts(gpu), 1.0) for gpu in gpus.values() if gpu.error),
             )
             for name, (gpus, _) in self._nodes.items()
             if self._alive(name, now_seconds)

@@ -18,14 +18,21 @@ _LEAST_MARGIN_RATIO = 0.03
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodeDraw:
-    """What a node's GPUs draw, at worst: one that is lost counts at its last draw or its cap, the higher.
+class Draw:
+    """What draws below a circuit, at worst: a lost GPU counts at its last draw or its cap, the higher.
 
-    ``good`` is False where that was needed.
+    ``doubt_watts`` is what was so assumed, or told by a source that is not good; 0 where all is known.
+    ``lifted_watts`` is by how much readings that may be too low were lifted: without it stands what was read.
     """
 
     watts: float
-    good: bool
+    doubt_watts: float = 0.0
+    lifted_watts: float = 0.0
+
+    @property
+    def told_watts(self) -> float:
+        """What was read. Levels are compared by it: what was lifted to fit would agree with anything."""
+        return self.watts - self.lifted_watts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +56,11 @@ class CircuitMeters:
         """``meters``: by circuit, the name of its meter and the age at which a reading is late."""
         self._site = site
         self._watches = {
-            name: Watch(source, expectation(site, site.circuits[name], max_age_seconds))
-            for name, (source, max_age_seconds) in meters.items()
+            name: Watch(source, expectation(site, site.circuits[name], meters))
+            for name, (source, _) in meters.items()
         }
         self._losses = {name: Loss(prior_ratio=site.circuits[name].overhead_ratio) for name in meters}
-        self._below: dict[str, tuple[float, bool]] = {}
+        self._below: dict[str, Draw] = {}
         self._culprits: dict[str, str] = {}
         self._observed_at_seconds = float("-inf")
 
@@ -66,7 +73,7 @@ class CircuitMeters:
         self._watches[circuit].failed(error, now_seconds)
 
     def observe(
-        self, nodes: Mapping[str, NodeDraw], discharges: Mapping[str, float | None], now_seconds: float
+        self, nodes: Mapping[str, Draw], discharges: Mapping[str, float | None], now_seconds: float
     ) -> None:
         """Compare the levels with each other. ``discharges`` by ESS, None where it does not answer."""
         if now_seconds - self._observed_at_seconds < _OBSERVE_SECONDS:
@@ -78,14 +85,13 @@ class CircuitMeters:
             if below is None:
                 continue
             self._below[name] = below
-            watts, good = below
             watch = self._watches[name]
-            watch.saw_below(watts, now_seconds)
+            watch.saw_below(below.told_watts, now_seconds, below.doubt_watts)
             own = watch.graded(now_seconds)
             if own.watts is not None and own.quality is not Quality.INVALID:
-                learn = good and own.quality is Quality.GOOD
+                learn = below.doubt_watts == 0.0 and own.quality is Quality.GOOD
                 self._losses[name].compare(
-                    watts, own.watts, now_seconds, learn=learn, vouched=self._vouched(name)
+                    below.told_watts, own.watts, now_seconds, learn=learn, vouched=self._vouched(name)
                 )
         self._culprits = self._disagreeing(now_seconds)
 
@@ -101,12 +107,12 @@ class CircuitMeters:
     def _sum_below(
         self,
         name: str,
-        nodes: Mapping[str, NodeDraw],
+        nodes: Mapping[str, Draw],
         discharges: Mapping[str, float | None],
         now_seconds: float,
-    ) -> tuple[float, bool] | None:
-        """What a circuit should see of what reports below it, and whether all of that is good; else None."""
-        watts, good = 0.0, True
+    ) -> Draw | None:
+        """What a circuit should see of what reports below it; None where a part of that is unknown."""
+        watts, doubt_watts, lifted_watts = 0.0, 0.0, 0.0
         for child in self._site.circuits.values():
             if child.parent != name:
                 continue
@@ -115,20 +121,23 @@ class CircuitMeters:
                 # An estimate upon an estimate would only pile up margins: this far up nothing is known.
                 return None
             watts += reading.watts or 0.0
-            good = good and reading.quality is Quality.GOOD
+            if reading.quality is not Quality.GOOD:
+                told = self._watches[child.name].graded(now_seconds)
+                lifted_watts += (reading.watts or 0.0) - (told.watts or 0.0)
+                doubt_watts += max(abs(reading.watts or 0.0), 1.0)
         for node in self._site.circuits[name].nodes:
             draw = nodes.get(node)
             if draw is None:
                 return None
             watts += draw.watts
-            good = good and draw.good
+            doubt_watts += draw.doubt_watts
         for ess in self._site.ess.values():
             if ess.circuit == name:
                 discharge_watts = discharges.get(ess.name)
                 if discharge_watts is None:
                     return None
                 watts -= discharge_watts
-        return watts, good
+        return Draw(watts=watts, doubt_watts=doubt_watts, lifted_watts=lifted_watts)
 
     def _disagreeing(self, now_seconds: float) -> dict[str, str]:
         """Who is the likeliest to be wrong, and why: who disagrees with both of its neighbours.
@@ -176,10 +185,10 @@ class CircuitMeters:
             return None
         own = watch.graded(now_seconds)
         loss, below = self._losses[circuit], self._below.get(circuit)
-        expected_watts = loss.expected_watts(below[0]) if below is not None and loss.known else None
+        expected_watts = loss.expected_watts(below.watts) if below is not None and loss.known else None
         if own.quality is Quality.INVALID and expected_watts is not None:
             assert below is not None
-            margin_watts = loss.doubt_watts(below[0]) + max(
+            margin_watts = loss.doubt_watts(below.watts) + max(
                 _ESTIMATE_SPREADS * loss.spread_watts, _LEAST_MARGIN_RATIO * abs(expected_watts)
             )
             return replace(
@@ -230,12 +239,15 @@ class CircuitMeters:
                 loss.take_json(stored.get(name))
 
 
-def expectation(site: Site, circuit: Circuit, max_age_seconds: float) -> Expectation:
+def expectation(site: Site, circuit: Circuit, meters: Mapping[str, tuple[str, float]]) -> Expectation:
     """Batteries behind a circuit may feed back as much as it carries; without any it never feeds back."""
     feeds_back = any(circuit.name in site.path(ess.circuit) for ess in site.ess.values())
+    refresh_seconds = {name: max_age_seconds / 3.0 for name, (_, max_age_seconds) in meters.items()}
+    below = (child.name for child in site.circuits.values() if child.parent == circuit.name)
     return Expectation(
         rating_watts=circuit.rating_watts,
         lowest_watts=-circuit.rating_watts if feeds_back else -0.01 * circuit.rating_watts,
-        max_age_seconds=max_age_seconds,
-        refresh_seconds=max_age_seconds / 3.0,
+        max_age_seconds=meters[circuit.name][1],
+        refresh_seconds=refresh_seconds[circuit.name],
+        below_refresh_seconds=max((refresh_seconds[name] for name in below if name in meters), default=1.0),
     )

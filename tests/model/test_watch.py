@@ -62,14 +62,87 @@ def test_an_impossible_step_counts_as_the_higher_until_it_is_confirmed() -> None
 def test_standing_still_is_wrong_only_while_what_it_feeds_moves() -> None:
     made, now = watch(*[5_000.0] * 30)
     for second in range(30):
-        made.saw_below(3_000.0 + second % 2, now + second)
+        made.saw_below(3_000.0 - second % 2, now + second)
         made.take(5_000.0, now + second)
     assert graded(made, now + 29.0)[0] is Quality.GOOD
-    made.saw_below(4_000.0, now + 30.0)
-    quality, _, reason = graded(made, now + 30.0)
+    now = move(made, now + 29.0, 4_000.0, seconds=4)
+    assert graded(made, now)[0] is Quality.GOOD  # it may be about to show it
+    now = move(made, now, 4_000.0, seconds=3)
+    quality, _, reason = graded(made, now)
     assert (quality, "stuck for" in reason, "moved by 1000 W" in reason) == (Quality.INVALID, True, True)
-    made.take(5_990.0, now + 31.0)
-    assert graded(made, now + 31.0)[0] is Quality.GOOD
+    made.take(5_990.0, now + 1.0)
+    assert graded(made, now + 1.0)[0] is Quality.GOOD
+
+
+def move(made: Watch, now: float, *below: float, seconds: int = 1, doubt_watts: float = 0.0) -> float:
+    """The source gives its last value on while what it feeds has these, each so long; returns the end."""
+    for watts in below:
+        for _ in range(seconds):
+            now += 1.0
+            made.saw_below(watts, now, doubt_watts)
+            made.take(5_000.0, now)
+    return now
+
+
+def test_what_was_there_for_a_moment_only_proves_nothing() -> None:
+    made, now = watch(5_000.0)
+    now = move(made, now, 3_000.0, seconds=30)
+    now = move(made, now, 1_800.0, 1_800.0, 3_000.0)
+    now = move(made, now, 3_000.0, seconds=60)
+    now = move(made, now, 1_800.0, 1_800.0, 3_000.0)
+    assert graded(made, now)[0] is Quality.GOOD
+
+
+def test_what_moves_while_the_source_is_silent_proves_nothing() -> None:
+    made, now = watch(5_000.0)
+    now = move(made, now, 3_000.0, seconds=30)
+    for _ in range(20):
+        now += 1.0
+        made.failed("no answer", now)
+        made.saw_below(1_000.0, now)
+    now = move(made, now, 1_000.0, 3_000.0)
+    assert graded(made, now)[0] is Quality.GOOD
+
+
+def test_what_swings_faster_than_anybody_waits_is_seen_as_well() -> None:
+    made, now = watch(5_000.0)
+    now = move(made, now, 3_000.0, seconds=10)
+    for _ in range(6):
+        now = move(made, now, 4_000.0, seconds=2)
+        now = move(made, now, 3_000.0, seconds=2)
+    assert graded(made, now)[0] is Quality.INVALID
+
+
+def test_what_is_only_assumed_to_move_proves_nothing() -> None:
+    made, now = watch(5_000.0)
+    now = move(made, now, 3_000.0, seconds=30)
+    now = move(made, now, 3_700.0, seconds=30, doubt_watts=700.0)
+    assert graded(made, now)[0] is Quality.GOOD
+    now = move(made, now, 6_000.0, seconds=30, doubt_watts=700.0)
+    assert graded(made, now)[0] is Quality.INVALID
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(1, 30), st.sampled_from([1_000.0, 1_300.0, 3_000.0, 9_000.0])), max_size=20
+    ),
+    refresh_seconds=st.sampled_from([1, 2]),
+    phase_seconds=st.integers(0, 1),
+)
+def test_a_meter_that_follows_is_never_called_stuck(
+    steps: list[tuple[int, float]], refresh_seconds: int, phase_seconds: int
+) -> None:
+    """However coarse it is: it shows tens of watts, as late as its refresh makes it."""
+    made, now, shown = Watch("pdu1", PDU), 0, 0.0
+    for seconds, below in steps:
+        for _ in range(seconds):
+            now += 1
+            made.saw_below(below, float(now))
+            if (now + phase_seconds) % refresh_seconds == 0:
+                shown = round(0.112 * below + 20.0) * 10.0
+            made.take(shown, float(now))
+            made.saw_below(below, now + 0.5)
+            assert "stuck" not in made.graded(float(now)).reason
 
 
 def test_coverage_counts_what_could_be_used() -> None:

@@ -135,7 +135,9 @@ async def _opened(config: SiteConfig, name: str) -> "AsyncIterator[Commissioning
     device = config.devices[str(root.meter)]
     storage: Any = build_driver(config.devices[config.ess_devices[name]])
     meter: Any = build_driver(device)
-    watch = Watch(device.name, expectation(config.site, root, device.max_age_seconds))
+    watch = Watch(
+        device.name, expectation(config.site, root, {root.name: (device.name, device.max_age_seconds)})
+    )
     try:
         await storage.open()
         await meter.open()
