@@ -256,7 +256,7 @@ class Daemon:
             else:
                 self._take_count(uuid, count)
                 self._desk.visited(uuid)
-        for job in self._jobs.resolve(self._node.uuid_of_slot()):
+        for job in self._jobs.resolve(self._node.gpus_of):
             self._tell(job.start_message())
         hanging = all(self._workers.hanging_seconds(uuid) > 0.1 for uuid in self._workers.pending())
         if self._telemetry_due and hanging:
@@ -285,6 +285,9 @@ class Daemon:
             return  # the visit of its power says so as well
         self._node.take_counter(uuid, count.joules)
         reading = self._node.readings.get(uuid)
+        if reading is not None and reading.mig_enabled:
+            for job in self._jobs.adopt(uuid, count.processes):
+                self._tell(job.start_message())
         for process in self._jobs.take_count(uuid, count, reading.max_cap_watts if reading else 0.0):
             message = stranger_message(uuid, process, self._jobs.holders(uuid))
             log.warning("%s: %s", uuid, message["detail"])

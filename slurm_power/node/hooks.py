@@ -82,12 +82,14 @@ class HookDesk:
         for gone in self._jobs.start(job):
             log.warning("job %s must have ended unseen: job %s has its GPUs", gone.job_id, job.job_id)
             self._tell(gone.end_message())
-        self._jobs.resolve(self._node.uuid_of_slot())
+        self._jobs.resolve(self._node.gpus_of)
         registered = self._jobs.get(job.job_id) or job
         self._jobs.lead_on(registered, clock.monotonic())
         log.info("job %s of %s starts on GPUs %s", job.job_id, job.user, list(job.gpu_slots))
         for lease in self._leases.leases():
-            if lease.uuid in registered.energy and lease.job_id not in (None, job.job_id):
+            # On a GPU in MIG mode the other job may well be alive.
+            left_over = lease.job_id is not None and self._jobs.get(lease.job_id) is None
+            if lease.uuid in registered.energy and left_over:
                 self._leases.release_job(str(lease.job_id), f"left over when job {job.job_id} started")
         self._visit(HOST)
         for uuid in registered.gpus:

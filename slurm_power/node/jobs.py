@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, kw_only=True)
 class NodeJob:
-    """One job on this node. ``gpu_slots`` are what Slurm calls the GPUs, ``energy`` is kept by UUID."""
+    """One job on this node. ``gpu_slots`` are what Slurm calls the GPUs, ``energy`` is kept by UUID.
+
+    ``mig_uuids`` are the instances that Slurm gave it, where it names any.
+    """
 
     job_id: str
     user: str
@@ -30,6 +33,7 @@ class NodeJob:
     workload: str | None
     flex: str | None
     restart_count: int = 0
+    mig_uuids: tuple[str, ...] = ()
     energy: dict[str, EnergyAccount] = field(default_factory=dict)
     since_seconds: float | None = None
     host_joules: float | None = None
@@ -163,28 +167,43 @@ class NodeJobs:
         """How many jobs there are."""
         return len(self._jobs)
 
-    def resolve(self, uuid_of_slot: Mapping[int, str]) -> list[NodeJob]:
-        """Give jobs the UUIDs of their slots; returns those for which one was found only now."""
-        found = []
-        for job in self._jobs.values():
-            new = [uuid_of_slot[slot] for slot in job.gpu_slots if slot in uuid_of_slot]
-            fresh = [uuid for uuid in new if uuid not in job.energy]
-            if fresh:
-                job.energy.update({uuid: EnergyAccount() for uuid in fresh})
-                self._changed = True
-                found.append(job)
-        return found
+    def resolve(self, gpus_of: Callable[[Iterable[int], Iterable[str]], Iterable[str]]) -> list[NodeJob]:
+        """Give jobs the UUIDs of their GPUs, by slots or instances; returns those with a new one."""
+        return [job for job in self._jobs.values() if self._give(job, gpus_of(job.gpu_slots, job.mig_uuids))]
+
+    def adopt(self, uuid: str, processes: Iterable[GpuProcess]) -> list[NodeJob]:
+        """Give a GPU to the jobs that compute on it; returns those that did not have it.
+
+        Only for GPUs in MIG mode: elsewhere a job that computes on a GPU of another is a stranger there.
+        """
+        ids = dict.fromkeys(process.job.job_id for process in processes if process.job is not None)
+        jobs = [self._jobs[job_id] for job_id in ids if job_id in self._jobs]
+        return [job for job in jobs if self._give(job, [uuid])]
+
+    def _give(self, job: NodeJob, uuids: Iterable[str]) -> bool:
+        fresh = {uuid: EnergyAccount() for uuid in uuids if uuid not in job.energy}
+        job.energy.update(fresh)
+        self._changed = self._changed or bool(fresh)
+        return bool(fresh)
 
     def holders(self, uuid: str) -> list[NodeJob]:
-        """The jobs that have a GPU: one, as Slurm gives GPUs out."""
+        """The jobs that have a GPU: one, as Slurm gives GPUs out, but any number in MIG mode."""
         return [job for job in self._jobs.values() if uuid in job.energy]
+
+    def _shared(self, uuid: str) -> bool:
+        """Whether somebody else's work is in what a GPU draws."""
+        return bool(self._strangers.get(uuid)) or len(self.holders(uuid)) > 1
+
+    def _gpus_held(self, job: NodeJob) -> float:
+        """How many GPUs a job has, one that others have as well counted in part."""
+        return sum(1.0 / len(self.holders(uuid)) for uuid in job.energy)
 
     def take_power(self, uuid: str, watts: float, at_seconds: float) -> None:
         """Book a power reading of a GPU for the job that has it."""
         energy = self.books.take_power(uuid, watts, at_seconds)
         for job in self.holders(uuid):
             self._changed = self._changed or job.energy[uuid].start is None
-            job.energy[uuid].follow(energy, shared=bool(self._strangers.get(uuid)))
+            job.energy[uuid].follow(energy, shared=self._shared(uuid))
 
     def take_count(self, uuid: str, count: Count, max_cap_watts: float) -> list[GpuProcess]:
         """Book a reading of a GPU's counter; returns processes that are newly there and nobody's job has."""
@@ -196,7 +215,7 @@ class NodeJobs:
             max_cap_watts=max_cap_watts,
         )
         holders = self.holders(uuid)
-        shared = bool(self._strangers.get(uuid))
+        shared = self._shared(uuid)
         for job in holders:
             self._changed = self._changed or not job.energy[uuid].start_is_counted
             job.energy[uuid].follow(energy, counted_now=True, shared=shared)
@@ -218,7 +237,7 @@ class NodeJobs:
         for job in self._jobs.values():
             since_seconds = at_seconds if job.since_seconds is None else job.since_seconds
             seconds = max(0.0, at_seconds - max(last[1], since_seconds))
-            share_joules = watts * seconds * len(job.energy) / gpu_count
+            share_joules = watts * seconds * self._gpus_held(job) / gpu_count
             job.host_joules = (job.host_joules or 0.0) + share_joules
 
     def take_rack(self, node_watts: float | None, now_seconds: float) -> None:
@@ -231,7 +250,7 @@ class NodeJobs:
         for job in self._jobs.values():
             since_seconds = now_seconds if job.since_seconds is None else job.since_seconds
             seconds = max(0.0, now_seconds - max(last_seconds, since_seconds))
-            own = sum(draws.get(uuid, 0.0) for uuid in job.energy)
+            own = sum(draws.get(uuid, 0.0) / len(self.holders(uuid)) for uuid in job.energy)
             job.pdu_joules = (job.pdu_joules or 0.0) + node_watts * own / whole * seconds
 
     def lead_on(self, job: NodeJob, now_seconds: float) -> None:
@@ -240,7 +259,7 @@ class NodeJobs:
             job.since_seconds = now_seconds
         for uuid, account in job.energy.items():
             energy = self.books.now(uuid, now_seconds)
-            account.follow(energy, shared=bool(self._strangers.get(uuid)))
+            account.follow(energy, shared=self._shared(uuid))
 
 
 def stranger_message(uuid: str, process: GpuProcess, holders: Iterable[NodeJob]) -> Message:
@@ -261,4 +280,5 @@ def stranger_message(uuid: str, process: GpuProcess, holders: Iterable[NodeJob])
 
 def _job(row: dict[str, Any]) -> NodeJob:
     energy = {uuid: account_of(account) for uuid, account in row.pop("energy").items()}
-    return NodeJob(**{**row, "gpu_slots": tuple(row["gpu_slots"])}, energy=energy)
+    parts = {name: tuple(row.get(name, ())) for name in ("gpu_slots", "mig_uuids")}
+    return NodeJob(**{**row, **parts}, energy=energy)

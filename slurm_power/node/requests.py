@@ -16,6 +16,8 @@ MAX_SAMPLE_SECONDS = 60.0
 MAX_SAMPLING_SECONDS = 600.0
 MAX_TEXT = 200
 MAX_SLOTS = 64
+# Seven instances on each of 64 GPUs.
+MAX_MIG = 7 * MAX_SLOTS
 
 
 def job_of_prolog(request: Message) -> NodeJob:
@@ -23,11 +25,15 @@ def job_of_prolog(request: Message) -> NodeJob:
     slots = request.get("gpu_slots") or []
     if not isinstance(slots, list) or len(slots) > MAX_SLOTS or not all(_whole(slot) for slot in slots):
         raise WireError("gpu_slots: not a list of slots")
+    parts = request.get("mig_uuids") or []
+    if not isinstance(parts, list) or len(parts) > MAX_MIG or not all(_mig_name(part) for part in parts):
+        raise WireError("mig_uuids: not a list of names of MIG instances")
     return NodeJob(
         job_id=job_id_of(request),
         user=_text(request, "user") or "",
         uid=_number(request, "uid"),
         gpu_slots=tuple(dict.fromkeys(int(str(slot)) for slot in slots)),
+        mig_uuids=tuple(dict.fromkeys(str(part) for part in parts)),
         workload=_text(request, "workload"),
         flex=_text(request, "flex"),
         restart_count=_number(request, "restart_count"),
@@ -127,6 +133,10 @@ def _number(row: Message, key: str) -> int:
     if type(value) is not int or not 0 <= value < 1 << 32:
         raise WireError(f"{key}: not a whole number")
     return value
+
+
+def _mig_name(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("MIG-") and len(value) <= MAX_TEXT
 
 
 def _positive(row: Message, key: str) -> float:

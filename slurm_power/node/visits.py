@@ -1,7 +1,7 @@
 """What the worker threads do with a GPU: read it; and what they find on the whole node."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -133,7 +133,17 @@ class Node:
         if uuid in self.readings:
             self.readings[uuid] = replace(self.readings[uuid], energy_joules=joules)
 
-    def uuid_of_slot(self) -> dict[int, str]:
-        """The GPU in each slot; of two, the one that answers."""
+    @property
+    def parted(self) -> bool:
+        """Whether a GPU here is in MIG mode: then Slurm counts instances, and its numbers name no GPU."""
+        return any(reading.mig_enabled for reading in self.readings.values())
+
+    def gpus_of(self, slots: Iterable[int], mig_uuids: Iterable[str]) -> list[str]:
+        """UUIDs of a job's GPUs as far as its hook tells: by slot, or by MIG instance on a node with MIG."""
+        # Of two in one slot the one that answers.
         ordered = sorted(self.readings.values(), key=lambda reading: not reading.error)
-        return {reading.slot: reading.uuid for reading in ordered}
+        if self.parted:
+            wanted = set(mig_uuids)
+            return [reading.uuid for reading in ordered if wanted & set(reading.mig_uuids)]
+        uuid_of_slot = {reading.slot: reading.uuid for reading in ordered}
+        return [uuid_of_slot[slot] for slot in slots if slot in uuid_of_slot]

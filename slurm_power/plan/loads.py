@@ -17,7 +17,8 @@ class JobLoad:
     ``gpu_watts`` is the mean over its GPUs now, ``busiest_watts`` the highest of them,
     ``uncapped_watts`` what the mean would be without our cap,
     ``coming_watts`` what is still expected on top while it starts (per GPU, host share included).
-    ``reachable`` is False while no node reports its GPUs: such a job cannot be capped.
+    ``reachable`` is False while no node reports its GPUs, and in MIG mode, where a cap on a GPU would meet
+    all jobs that share it: such a job cannot be capped.
     ``yielded`` is True where it runs on a node that takes no economic cap: a synchronous job is capped whole.
     ``covered`` is False while a GPU of it does not answer: for records its draw is then unknown.
     """
@@ -78,7 +79,7 @@ def _job_load(snapshot: Snapshot, job: Job, policy: Policy) -> JobLoad:
         coming_watts = max(0.0, missing_watts) + host_watts
     return JobLoad(
         job=job,
-        reachable=bool(gpus),
+        reachable=bool(gpus) and not any(gpu.mig_enabled for gpu in gpus),
         gpu_watts=gpu_watts,
         busiest_watts=max((gpu.power_watts for gpu in gpus), default=gpu_watts),
         uncapped_watts=uncapped_watts,

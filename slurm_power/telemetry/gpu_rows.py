@@ -45,6 +45,7 @@ def gpu_of(row: dict[str, object]) -> GpuReading:
         default_cap_watts=default,
         min_cap_watts=low,
         max_cap_watts=high,
+        mig_enabled=row.get("mig_enabled") is True,
         error=str(row.get("error", "")),
     )
 

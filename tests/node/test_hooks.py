@@ -1,5 +1,6 @@
 """prolog and epilog as Slurm runs them: real processes, no PATH, and powerd alive, dead, hung or mad."""
 
+import json
 import os
 import re
 import signal
@@ -70,6 +71,33 @@ def test_a_job_is_announced_measured_and_ended(bench: NodeBench, controller: Fak
     energy_joules = controller.said("job_end", job_id="17")[0]["energy_joules"]
     assert energy_joules[bench.uuids[2]] == pytest.approx(used_joules, rel=0.3)
     assert bench.status()["jobs"] == []
+
+
+def test_the_hook_names_the_instances_of_a_job_on_a_parted_gpu(bench: NodeBench) -> None:
+    """A small server in powerd's place shows the very request."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(bench.socket))
+    listener.listen()
+    listener.settimeout(5.0)
+    said: list[bytes] = []
+
+    def answer() -> None:
+        connection, _ = listener.accept()
+        said.append(connection.recv(4096))
+        connection.sendall(b'{"ok":true}\n')
+        connection.close()
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    done, _ = hook(
+        bench, "prolog", SLURM_JOB_GPUS="9", CUDA_VISIBLE_DEVICES='MIG-1/2,MIG-"odd",3,GPU-4, MIG-5'
+    )
+    thread.join()
+    listener.close()
+    assert (done.returncode, done.stderr) == (0, "")
+    request = json.loads(said[0])
+    assert request["gpu_slots"] == [9]
+    assert request["mig_uuids"] == ["MIG-1/2", 'MIG-"odd"', "MIG-5"]
 
 
 def test_the_epilog_ends_the_job_s_economic_cap(bench: NodeBench, controller: FakeController) -> None:
@@ -213,6 +241,8 @@ def test_only_root_may_announce_jobs(bench: NodeBench) -> None:
         b'{"op":"prolog"}\n',
         b'{"op":"prolog","job_id":"1","gpu_slots":"all"}\n',
         b'{"op":"prolog","job_id":"1","gpu_slots":[-1]}\n',
+        b'{"op":"prolog","job_id":"1","mig_uuids":"MIG-1"}\n',
+        b'{"op":"prolog","job_id":"1","mig_uuids":["GPU-1"]}\n',
         b'{"op":"prolog","job_id":"1","uid":1e400}\n',
         b'{"op":"prolog","job_id":{"a":1}}\n',
         b'{"op":["prolog"]}\n',
