@@ -16,7 +16,7 @@ from slurm_power.ports import DeviceError
 log = logging.getLogger(__name__)
 
 _END_SECONDS = 5.0
-_START_SECONDS = 5.0
+_START_SECONDS = 20.0
 _FIRST_ANSWER_SECONDS = 0.03
 
 

@@ -49,9 +49,10 @@ class Watch:
         self._wrong = ""
         self._jumped_from: float | None = None
         self._compared_at_seconds = float("-inf")
-        self._below: float | None = None
-        self._base_low: float | None = None
-        self._base_high: float | None = None
+        self._base: float | None = None
+        self._has_changed = False
+        self._held: float | None = None
+        self._held_since_seconds = float("-inf")
         self._moved_seconds = 0.0
         self._stuck = ""
         self._usable: deque[tuple[float, bool]] = deque()
@@ -67,7 +68,8 @@ class Watch:
         before = self._watts
         if watts != before:
             self._changed_at_seconds = now_seconds
-            self._base_low = self._base_high = self._below
+            self._has_changed = before is not None
+            self._base = None
             self._moved_seconds = 0.0
             self._stuck = ""
         step_watts = 0.0 if before is None else abs(watts - before)
@@ -101,25 +103,42 @@ class Watch:
         ``doubt_watts``: how much of it is only assumed. Nothing is held against a source that is not read, or
         that may still be about to show what has moved.
         """
-        self._below = watts
         if self._watts is None or self._read_at_seconds < self._compared_at_seconds:
             return
         pause_seconds = min(now_seconds - self._compared_at_seconds, self._expected.refresh_seconds)
         self._compared_at_seconds = now_seconds
-        if self._base_low is None or self._base_high is None:
-            self._base_low = self._base_high = watts
-        # Both are measured at other moments, and what is below may be told later, by a reading and a refresh
-        # of its own: what is seen around a change belongs to the new value.
-        elif now_seconds - self._changed_at_seconds <= self._settling_seconds:
-            self._base_low, self._base_high = min(self._base_low, watts), max(self._base_high, watts)
-        moved_watts = max(self._base_low - watts, watts - self._base_high)
-        if moved_watts <= max(STUCK_RATIO * abs(self._watts), LEAST_STUCK_WATTS) + doubt_watts:
+        much_watts = max(STUCK_RATIO * abs(self._watts), LEAST_STUCK_WATTS) + doubt_watts
+        if self._held is None or abs(watts - self._held) > 0.5 * much_watts:
+            self._held, self._held_since_seconds = watts, now_seconds
+        self._settle(now_seconds)
+        if self._base is None:
+            return
+        moved_watts = abs(watts - self._base)
+        if moved_watts <= much_watts:
             self._moved_seconds = max(0.0, self._moved_seconds - FORGIVEN_RATIO * pause_seconds)
             return
         self._moved_seconds += pause_seconds
         if self._moved_seconds > max(STUCK_REFRESHES * self._expected.refresh_seconds, LEAST_STUCK_SECONDS):
             still_seconds = now_seconds - self._changed_at_seconds
             self._stuck = f"stuck for {still_seconds:.0f} s while what it feeds moved by {moved_watts:.0f} W"
+
+    def _settle(self, now_seconds: float) -> None:
+        """Take what is below now as what belongs to the value that is shown, if it came about with it.
+
+        Both are measured at other moments, and what is below may be told later, by a reading and a refresh
+        of its own. What did not last as long as a refresh may never have been shown: it does not count,
+        unless nothing lasts.
+        """
+        came_seconds = self._held_since_seconds - self._changed_at_seconds
+        lasts = now_seconds - self._held_since_seconds >= self._expected.refresh_seconds
+        if self._base is None:
+            # The first value has not come about now: it belongs to whatever there is.
+            late = now_seconds - self._changed_at_seconds > 2.0 * self._settling_seconds
+            settled = lasts or late or not self._has_changed
+        else:
+            settled = self._has_changed and lasts and came_seconds <= self._settling_seconds
+        if settled:
+            self._base = self._held
 
     def graded(self, now_seconds: float) -> PowerReading:
         """The latest reading with its quality."""

@@ -40,7 +40,7 @@ def test_a_frozen_pdu_and_a_lost_gpu_are_named_and_the_limit_holds(bed: Bed) -> 
 
     bed.until(named, "both named", 30)
     found = sources(bed)
-    assert found["circuit rack1"]["quality"] == "questionable"
+    assert found["circuit rack1"]["quality"] == "questionable", str(found)
     assert "estimated from what it feeds" in found["circuit rack1"]["reason"]
     assert "lost" in found["GPU 5 of c1"]["reason"].lower()
     assert found["circuit rack2"]["quality"] == "good"

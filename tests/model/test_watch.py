@@ -122,6 +122,22 @@ def test_what_is_only_assumed_to_move_proves_nothing() -> None:
     assert graded(made, now)[0] is Quality.INVALID
 
 
+def test_what_it_fed_before_it_changed_is_no_excuse() -> None:
+    """The end of a load is told late; the next load of the same size is then seen all the same."""
+    made, now = watch(9_000.0)
+    for below in (7_000.0, 7_000.0):
+        now += 1.0
+        made.saw_below(below, now)
+        made.take(9_000.0, now)
+    now += 1.0
+    made.take(5_000.0, now)
+    now = move(made, now, 7_000.0, seconds=2)
+    now = move(made, now, 3_000.0, seconds=30)
+    assert graded(made, now)[0] is Quality.GOOD
+    now = move(made, now, 7_000.0, seconds=8)
+    assert graded(made, now)[0] is Quality.INVALID
+
+
 @given(
     steps=st.lists(
         st.tuples(st.integers(1, 30), st.sampled_from([1_000.0, 1_300.0, 3_000.0, 9_000.0])), max_size=20
