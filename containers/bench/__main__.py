@@ -2,46 +2,68 @@
 
 import argparse
 import asyncio
+import json
 import os
 import platform
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
-from containers.bench.figure import Figure
-from containers.bench.measures import Bench
-from containers.bench.series import series_figures
-from containers.bench.steady import steady_plant, without_recharging
-from containers.cluster import lifecycle
-from containers.cluster.layout import LabError, Options
-from containers.plant.__main__ import PLANT_FILE
+from containers.bench.figure import Figure, markdown
+from containers.cluster.layout import LabError
 
 JOB_SECONDS = 1200
 
 
 def main() -> int:
-    """Measure everything and print a Markdown table; returns 0, or 2 when no lab can be built."""
+    """Measure everything and print a Markdown table; returns 0, 1 if a part fails, 2 without a lab."""
     parser = argparse.ArgumentParser(prog="python -m containers.bench", description=__doc__)
     parser.add_argument("--data", type=Path, help="a folder of traces; nothing reads it yet")
     parser.add_argument("--out", type=Path, help="write the table to this file as well")
-    parser.add_argument("--only", choices=["series"], help="leave the lab out, measure this alone")
+    parser.add_argument("--only", choices=list(PARTS), help="measure one part alone")
+    parser.add_argument("--json", action="store_true", help="rows as JSON instead of a table")
     arguments = parser.parse_args()
     try:
-        figures = series_figures() if arguments.only == "series" else _lab_figures()
+        figures = PARTS[arguments.only]() if arguments.only else _all_parts()
     except LabError as error:
         print(f"bench: {error}", file=sys.stderr)
         return error.exit_status
-    table = _table(figures)
+    except subprocess.CalledProcessError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    if arguments.json:
+        table = json.dumps([asdict(figure) for figure in figures], indent=1)
+    else:
+        table = f"{_where()}\n\n{markdown(figures)}"
     print(table)
     if arguments.out is not None:
         arguments.out.write_text(table + "\n")
     return 0
 
 
-def _lab_figures() -> list[Figure]:
-    """All figures, the lab's among them; raises LabError when no lab can be built."""
+def _all_parts() -> list[Figure]:
+    """Each part in a process of its own, so that none pays for the memory of another."""
+    figures = []
+    for part in PARTS:
+        _say(part)
+        words = [sys.executable, "-m", "containers.bench", "--only", part, "--json"]
+        done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
+        figures += [Figure(**row) for row in json.loads(done.stdout)]
+    return figures
+
+
+def _lab() -> list[Figure]:
+    """What a lab with a plant shows; raises LabError when none can be built."""
+    from containers.bench.measures import Bench  # noqa: PLC0415  # each part loads what it measures alone
+    from containers.bench.steady import steady_plant, without_recharging  # noqa: PLC0415  # as above
+    from containers.cluster import lifecycle  # noqa: PLC0415  # as above
+    from containers.cluster.layout import Options  # noqa: PLC0415  # as above
+    from containers.plant.__main__ import PLANT_FILE  # noqa: PLC0415  # as above
+
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="slurm-power-bench-") as folder:
         plant = steady_plant(PLANT_FILE, Path(folder) / "plant.toml")
@@ -63,9 +85,40 @@ def _lab_figures() -> list[Figure]:
     finally:
         began = time.monotonic()
         started.discard()
-    figures.append(Figure(what="lab down", value=_seconds(began)))
-    _say("series")
-    return figures + series_figures()
+    return [*figures, Figure(what="lab down", value=_seconds(began))]
+
+
+def _powerd() -> list[Figure]:
+    from containers.bench.powerd import powerd_figures  # noqa: PLC0415  # as above
+
+    return powerd_figures()
+
+
+def _ingest() -> list[Figure]:
+    from containers.bench.ingest import ingest_figures  # noqa: PLC0415  # as above
+
+    return ingest_figures()
+
+
+def _pdus() -> list[Figure]:
+    from containers.bench.pdus import pdu_figures  # noqa: PLC0415  # as above
+
+    return pdu_figures()
+
+
+def _series() -> list[Figure]:
+    from containers.bench.series import series_figures  # noqa: PLC0415  # as above
+
+    return series_figures()
+
+
+PARTS: dict[str, Callable[[], list[Figure]]] = {
+    "lab": _lab,
+    "powerd": _powerd,
+    "ingest": _ingest,
+    "pdus": _pdus,
+    "series": _series,
+}
 
 
 def _say(what: str) -> None:
@@ -76,15 +129,12 @@ def _seconds(began: float) -> str:
     return f"{time.monotonic() - began:.1f} s"
 
 
-def _table(figures: list[Figure]) -> str:
+def _where() -> str:
     slurm = subprocess.run(["slurmd", "-V"], check=False, capture_output=True, text=True).stdout.strip()
     machine = (
         f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, {slurm}"
     )
-    rows = [f"Measured {time.strftime('%Y-%m-%d', time.gmtime())} on {machine}.", ""]
-    rows += ["| what | measured | target |", "|---|---|---|"]
-    rows += [f"| {figure.what} | {figure.value} | {figure.target} |" for figure in figures]
-    return "\n".join(rows)
+    return f"Measured {time.strftime('%Y-%m-%d', time.gmtime())} on {machine}."
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import json
 import os
 import socket
 import sys
@@ -10,6 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from containers.bench.figure import Figure, share
 from containers.bench.processes import usage
 from containers.plant.pdu import Pdu, SnmpAccess
 from slurm_power.config.devices import SnmpPdu
@@ -18,6 +18,9 @@ from slurm_power.ports import DeviceError
 from slurm_power.simulate.constants import load_constants
 
 ACCESS = SnmpAccess(community="bench", user="meter", auth_key="authentic-key-1", priv_key="private-key-22")
+PDUS = 1000
+BEAT_SECONDS = 5.0
+SECONDS = 30.0
 PLANT = Path(__file__).parents[1] / "plant" / "plant.toml"
 
 
@@ -136,18 +139,32 @@ async def run(count: int, beat_seconds: float, seconds: float) -> dict[str, floa
         await agent.wait()
 
 
+def pdu_figures() -> list[Figure]:
+    """Everything about many PDUs."""
+    found = asyncio.run(run(PDUS, BEAT_SECONDS, SECONDS))
+    gaps = [f"{name} {found[f'gap_{name}_seconds']:.2f}" for name in ("p50", "p99", "max")]
+    return [
+        Figure(
+            what=f"values of {PDUS:,} PDUs by SNMP v3, a second",
+            value=f"{found['values_per_second']:.0f} of {PDUS / BEAT_SECONDS:.0f} due,"
+            f" {found['failed']:.0f} failed",
+        ),
+        share("the process that reads them", found["reader_core_ratio"], 1.0),
+        Figure(what="its memory", value=f"{found['reader_pss_bytes'] / 1e6:.0f} MB PSS"),
+        Figure(
+            what="taking the values, in the controller's process",
+            value=f"{100.0 * found['controller_core_ratio']:.1f} % of a core",
+        ),
+        Figure(what="time between two values of a PDU", value=f"{', '.join(gaps)} s"),
+        Figure(what="all known after a start", value=f"{found['first_round_seconds']:.1f} s"),
+    ]
+
+
 def main() -> int:
-    """Measure and print, or be the agent."""
-    parser = argparse.ArgumentParser(prog="python -m containers.bench.pdus", description=__doc__)
-    parser.add_argument("--pdus", type=int, default=1000)
-    parser.add_argument("--beat", type=float, default=5.0, help="seconds between two readings of a PDU")
-    parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--agent", type=int, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.agent:
-        asyncio.run(answer_for_all(arguments.agent))
-    else:
-        print(json.dumps(asyncio.run(run(arguments.pdus, arguments.beat, arguments.seconds)), indent=1))
+    """Be the agent."""
+    parser = argparse.ArgumentParser(prog="python -m containers.bench.pdus", description=main.__doc__)
+    parser.add_argument("--agent", type=int, required=True, help="the port to answer on")
+    asyncio.run(answer_for_all(parser.parse_args().agent))
     return 0
 
 
