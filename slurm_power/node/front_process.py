@@ -8,6 +8,7 @@ import os
 import pwd
 import selectors
 import socket
+import stat
 import subprocess
 from collections import deque
 from collections.abc import Callable
@@ -57,9 +58,11 @@ class FrontProcess:
     def prepare(self) -> None:
         """Make the front's folder and the hook socket; raises OSError, KeyError for an unknown user."""
         self.directory.mkdir(mode=0o700, exist_ok=True)
-        if self._config.user is not None:
+        if self._config.user is None:
+            _give(self.directory, os.getuid(), os.getgid())
+        else:
             account = pwd.getpwnam(self._config.user)
-            os.chown(self.directory, account.pw_uid, account.pw_gid)
+            _give(self.directory, account.pw_uid, account.pw_gid)
         path = self._config.socket
         path.parent.mkdir(parents=True, exist_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -184,3 +187,30 @@ class FrontProcess:
             self._listener.close()
             self._config.socket.unlink(missing_ok=True)
             self._listener = None
+
+
+def _give(directory: Path, uid: int, gid: int) -> None:
+    """Make a folder and the plain files in it another user's, when ``user`` of node.toml has changed.
+
+    Who had the folder may have put anything there: links, hard ones too, could lead to files of root's.
+    """
+    folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if os.fstat(folder).st_uid == uid:
+            return
+        os.fchown(folder, uid, gid)
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries]
+        for name in names:
+            try:
+                file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+            except OSError:
+                continue
+            try:
+                found = os.fstat(file)
+                if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+                    os.fchown(file, uid, gid)
+            finally:
+                os.close(file)
+    finally:
+        os.close(folder)

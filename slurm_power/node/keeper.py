@@ -93,6 +93,8 @@ class Keeper:
         """Serve until SIGTERM; returns the exit status. Raises LockedError, and OSError."""
         config = self._config
         config.state_directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        # Whatever the umask: the front's user has to pass through to its own folder.
+        config.state_directory.chmod(0o711)
         lock = lock_node(config.state_directory)
         try:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

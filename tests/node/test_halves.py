@@ -81,6 +81,52 @@ def test_the_front_has_no_privileges_and_the_hooks_work(bench: NodeBench) -> Non
     assert not bench.socket.exists()
 
 
+def test_the_front_reaches_its_folder_whatever_the_umask(
+    bench: NodeBench, controller: FakeController
+) -> None:
+    """The systemd unit has UMask=0077."""
+    bench.settings["user"] = "nobody"
+    bench.settings["ca_file"] = str(bench.folder / "ca.pem")
+    (bench.folder / "ca.pem").write_bytes(controller.ca_file.read_bytes())
+    bench.wrapper = ["sh", "-c", 'umask 0077; exec "$@"', "sh"]
+    bench.start()
+    wait_until(lambda: controller.connected, "the connection")
+    assert bench.state.stat().st_mode & 0o777 == 0o711
+
+
+def test_another_user_takes_over_what_the_front_had(bench: NodeBench, controller: FakeController) -> None:
+    bench.settings["ca_file"] = str(bench.folder / "ca.pem")
+    (bench.folder / "ca.pem").write_bytes(controller.ca_file.read_bytes())
+    powerd = bench.start()
+    wait_until(lambda: controller.connected, "the connection")
+    assert ask(bench.socket, {"op": "prolog", "job_id": "17", "gpu_slots": [0]})["ok"]
+    wait_until((bench.state / "front" / "jobs.json").exists, "the job in its file")
+    powerd.terminate()
+    assert powerd.wait(10) == 0
+    key = (bench.state / "front" / "node.key").read_bytes()
+
+    # What may have been put there to get at files of root's stays root's.
+    precious = bench.folder / "precious"
+    precious.write_text("root's")
+    (bench.state / "front" / "linked").hardlink_to(precious)
+    (bench.state / "front" / "pointing").symlink_to(precious)
+    bench.settings["user"] = "nobody"
+    powerd = bench.start()
+    wait_until(lambda: controller.connections == 2, "the connection with the same key")
+    assert [job["job_id"] for job in bench.status()["jobs"]] == ["17"]
+    assert (bench.state / "front" / "node.key").read_bytes() == key
+    assert precious.stat().st_uid == 0
+    powerd.terminate()
+    assert powerd.wait(10) == 0
+
+    del bench.settings["user"]
+    bench.start()
+    wait_until(lambda: controller.connections == 3, "the connection of root's front")
+    owners = {path.name: path.lstat().st_uid for path in (bench.state / "front").iterdir()}
+    assert owners["node.key"] == owners["jobs.json"] == 0
+    assert (bench.state / "front").stat().st_uid == 0
+
+
 def test_no_half_listens_on_tcp(bench: NodeBench, controller: FakeController) -> None:
     powerd = bench.start()
     wait_until(lambda: controller.connected, "the connection")
