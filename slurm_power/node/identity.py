@@ -3,6 +3,7 @@
 Key and request are made by the openssl command: no library for it has to live in the daemon.
 """
 
+import os
 import ssl
 import subprocess
 from contextlib import suppress
@@ -33,31 +34,52 @@ class Identity:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         try:
             context.load_verify_locations(self._authority)
+        except OSError as error:  # an SSLError is one
+            raise WireError(f"ca_file {self._authority}: {error.strerror or error}") from None
+        try:
             if self.certified:
                 context.load_cert_chain(self._directory / CERTIFICATE, self._directory / KEY)
         except ssl.SSLError as error:
             self.discard()
             raise WireError(f"certificate: {error}") from None
         except OSError as error:
-            raise WireError(f"ca_file {self._authority}: {error.strerror or error}") from None
+            raise WireError(f"{self._directory / KEY}: {error.strerror or error}") from None
         return context
 
     def request(self) -> str:
         """A certificate request, with the key that is there or a new one; raises WireError."""
         key, request = self._directory / KEY, self._directory / REQUEST
-        new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", str(key)]
-        own = ["-key", str(key)] if key.exists() else new_key
-        command = ["openssl", "req", "-new", *own, "-subj", f"/CN={self._node}", "-out", str(request)]
+        if not key.exists() or key.stat().st_size == 0:
+            self._make_key(key)
+        self._openssl("req", "-new", "-key", str(key), "-subj", f"/CN={self._node}", "-out", str(request))
+        try:
+            return request.read_text()
+        except OSError as error:
+            raise WireError(f"{request}: {error.strerror or error}") from None
+
+    def _make_key(self, key: Path) -> None:
+        """Have a whole key or none: half of one, after a full disk or a power cut, would be used for ever."""
+        draft = key.with_suffix(".draft")
+        curve = ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
+        self._openssl("genpkey", *curve, "-out", str(draft))
+        try:
+            draft.chmod(0o600)
+            with draft.open("rb") as stream:
+                os.fsync(stream.fileno())
+            draft.replace(key)
+        except OSError as error:
+            raise WireError(f"{draft}: {error.strerror or error}") from None
+
+    @staticmethod
+    def _openssl(*words: str) -> None:
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=OPENSSL_SECONDS, check=False
+                ["openssl", *words], capture_output=True, text=True, timeout=OPENSSL_SECONDS, check=False
             )
-            text = request.read_text() if done.returncode == 0 else ""
         except (OSError, subprocess.TimeoutExpired) as error:
             raise WireError(f"openssl: {error}") from None
-        if not text:
+        if done.returncode != 0:
             raise WireError(f"openssl: {done.stderr.strip()[-200:]}")
-        return text
 
     def keep(self, certificate_pem: str) -> None:
         """Store a certificate that the controller has made; raises WireError if it does not fit the key."""
