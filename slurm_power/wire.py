@@ -18,16 +18,20 @@ class LineDecoder:
 
     def __init__(self, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self._buffer = bytearray()
-        self._max_line_bytes = max_line_bytes
+        self.max_line_bytes = max_line_bytes
 
     def feed(self, data: bytes) -> list[bytes]:
         """Add received bytes; return the lines now complete, without their newline."""
-        self._buffer += data
-        *lines, rest = self._buffer.split(b"\n")
-        self._buffer = bytearray(rest)
-        if max(map(len, (rest, *lines))) > self._max_line_bytes:
-            raise WireError(f"line longer than {self._max_line_bytes} bytes")
-        return [bytes(line) for line in lines]
+        # Only what is new is looked at: a long line that comes byte by byte must not cost its square.
+        first, *others = data.split(b"\n")
+        self._buffer += first
+        lines = []
+        for piece in others:
+            lines.append(bytes(self._buffer))
+            self._buffer = bytearray(piece)
+        if max(map(len, (self._buffer, *lines))) > self.max_line_bytes:
+            raise WireError(f"line longer than {self.max_line_bytes} bytes")
+        return lines
 
 
 def encode(message: Message) -> bytes:

@@ -27,6 +27,8 @@ _SWEEP_SECONDS = 5.0
 _MOST_UNSENT_BYTES = 4 * MAX_LINE_BYTES
 _TLS_RECORD = b"\x16"
 _HINT_BYTES = 4096
+# Whoever has not proved anything yet may make us keep so much of a line, and no more.
+_GREETING_BYTES = 64 * 1024
 _BACKLOG = 4096
 # asyncio reserves 256 KiB a TLS connection; a report of a node is a few KiB.
 _TLS_BUFFER_BYTES = 16 * 1024
@@ -193,8 +195,12 @@ class NodeLinks:
             await asyncio.sleep(_SWEEP_SECONDS)
             now_seconds = clock.monotonic()
             for connection in list(self._open):
-                patience = _SILENCE_SECONDS if connection.node else _GREETING_SECONDS
-                if now_seconds - connection.heard_seconds > patience:
+                # Before the greeting words that drip in are no sign of life.
+                if connection.node:
+                    late = now_seconds - connection.heard_seconds > _SILENCE_SECONDS
+                else:
+                    late = now_seconds - connection.opened_seconds > _GREETING_SECONDS
+                if late:
                     self.on_refusal(connection.node or connection.peer, "silent")
                     connection.abort()
 
@@ -274,8 +280,8 @@ class _NodeConnection(asyncio.Protocol):
         self._links = links
         self.peer = peer
         self.node = ""
-        self.heard_seconds = clock.monotonic()
-        self._decoder = LineDecoder()
+        self.opened_seconds = self.heard_seconds = clock.monotonic()
+        self._decoder = LineDecoder(_GREETING_BYTES)
         self._transport: asyncio.Transport | None = None
         self._enrolling = False
 
@@ -326,6 +332,7 @@ class _NodeConnection(asyncio.Protocol):
             raise WireError(f"node {node!r} is on no circuit of site.toml")
         self.write({"type": "welcome", "version": PROTOCOL_VERSION})
         self.node = node
+        self._decoder.max_line_bytes = MAX_LINE_BYTES
         self._links.greeted(node, self)
 
     def write(self, message: Message) -> None:

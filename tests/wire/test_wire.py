@@ -1,6 +1,7 @@
 """Lines and messages: what is sent arrives whatever the cuts, and nothing else is taken for one."""
 
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -57,3 +58,12 @@ def test_a_line_that_never_ends_is_refused_before_it_fills_the_memory() -> None:
     assert decoder.feed(b"x" * 99) == []
     with pytest.raises(WireError, match="longer than 100"):
         decoder.feed(b"x" * 99)
+
+
+def test_a_long_line_that_comes_byte_by_byte_costs_no_more_than_its_length() -> None:
+    decoder = LineDecoder()
+    start_seconds = time.process_time()
+    for _ in range(100_000):
+        assert decoder.feed(b"x") == []
+    assert decoder.feed(b"\nrest\n") == [b"x" * 100_000, b"rest"]
+    assert time.process_time() - start_seconds < 2.0
