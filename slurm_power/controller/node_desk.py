@@ -85,6 +85,8 @@ class NodeDesk:
 
     def _energy(self, node: str, job: Message) -> None:
         job_id = str(job.get("job_id"))
+        if not self._telemetry.may_have(node, job_id):
+            return
         self._energies.take(job_id, node, job)
         self._recorder.job_energy(job_id, self._energies.of(job_id))
 

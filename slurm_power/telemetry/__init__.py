@@ -34,15 +34,22 @@ class _Meter:
     before_watts: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What one node says of a job on it."""
+
+    user: str
+    workload: Workload | None
+    flex: Flex | None
+    gpus: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class _NodeJob:
     """A job as its nodes registered it in the prolog, the first of them at ``since_seconds``."""
 
     since_seconds: float
-    user: str = ""
-    workload: Workload | None = None
-    flex: Flex | None = None
-    gpus: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    nodes: dict[str, _Words] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +87,7 @@ class SiteTelemetry:
         self._listed_jobs: tuple[Job, ...] = ()
         self._jobs_at_seconds: float | None = None
         self._node_jobs: dict[str, _NodeJob] = {}
+        self._places: dict[str, frozenset[str]] = {}
         self._jobs_on: dict[str, set[str]] = {}
         self._energy_joules: dict[str, dict[str, float]] = {}
         self._recent_loads: deque[float] = deque(maxlen=_RECENT_LOADS)
@@ -131,13 +139,25 @@ class SiteTelemetry:
         over |= {
             job_id
             for job_id, known in self._node_jobs.items()
-            if job_id not in listed and not any(self._alive(node, now_seconds) for node in known.gpus)
+            if job_id not in listed and not any(self._alive(node, now_seconds) for node in known.nodes)
         }
         for job_id in over & set(self._node_jobs):
             del self._node_jobs[job_id]
-        known = {job.job_id for job in jobs} | set(self._node_jobs)
+        known = listed | set(self._node_jobs)
         for job_id in set(self._energy_joules) - known:
             del self._energy_joules[job_id]
+        self._places = {
+            job.job_id: self._places.get(job.job_id, frozenset()).union(job.nodes)
+            for job in jobs
+            if job.nodes
+        }
+
+    def may_have(self, node: str, job_id: str) -> bool:
+        """Whether the list has had a job on a node, or does not say where it is.
+
+        Root on a node may say anything: what it says of jobs that are elsewhere counts for nothing.
+        """
+        return node in self._places.get(job_id, (node,))
 
     def _alive(self, node: str, now_seconds: float) -> bool:
         _, seen_seconds = self._nodes.get(node, ({}, float("-inf")))
@@ -164,13 +184,16 @@ class SiteTelemetry:
 
     def job_registered(self, node: str, message: Message, now_seconds: float) -> None:
         """A job has come to a node: its prolog runs or has run."""
-        known = self._node_jobs.setdefault(str(message["job_id"]), _NodeJob(since_seconds=now_seconds))
-        known.user = str(message.get("user") or known.user)
-        known.workload = _workload(message.get("workload")) or known.workload
-        known.flex = _flex(message.get("flex")) or known.flex
+        job_id = str(message["job_id"])
+        known = self._node_jobs.setdefault(job_id, _NodeJob(since_seconds=now_seconds))
         uuids = message.get("gpus")
-        known.gpus[node] = tuple(str(uuid) for uuid in uuids) if isinstance(uuids, list) else ()
-        self._jobs_on.setdefault(node, set()).add(str(message["job_id"]))
+        known.nodes[node] = _Words(
+            user=str(message.get("user") or ""),
+            workload=_workload(message.get("workload")),
+            flex=_flex(message.get("flex")),
+            gpus=tuple(str(uuid) for uuid in uuids) if isinstance(uuids, list) else (),
+        )
+        self._jobs_on.setdefault(node, set()).add(job_id)
 
     def job_left(self, node: str, message: Message) -> None:
         """A job has left a node: its epilog has run."""
@@ -186,13 +209,16 @@ class SiteTelemetry:
         self._jobs_on.get(node, set()).discard(job_id)
         known = self._node_jobs.get(job_id)
         if known is not None:
-            known.gpus.pop(node, None)
-            if not known.gpus:
+            known.nodes.pop(node, None)
+            if not known.nodes:
                 del self._node_jobs[job_id]
 
     def energies_joules(self) -> dict[str, float]:
         """GPU energy of every job over all its nodes, as far as they have reported it."""
-        return {job_id: sum(by_node.values()) for job_id, by_node in self._energy_joules.items()}
+        return {
+            job_id: sum(joules for node, joules in by_node.items() if self.may_have(node, job_id))
+            for job_id, by_node in self._energy_joules.items()
+        }
 
     @property
     def jobs_known(self) -> bool:
@@ -307,23 +333,27 @@ def _mean_over(history: deque[tuple[float, float]], begin_seconds: float, end_se
 def _unlisted(job_id: str, known: _NodeJob, starting: bool) -> Job:
     return Job(
         job_id=job_id,
-        user=known.user,
+        user=next((words.user for words in known.nodes.values() if words.user), ""),
         account="",
         name="",
         state=JobState.STARTING if starting else JobState.RUNNING,
-        gpu_count=sum(len(uuids) for uuids in known.gpus.values()),
+        gpu_count=sum(len(words.gpus) for words in known.nodes.values()),
     )
 
 
 def _merged(job: Job, known: _NodeJob, starting: bool) -> Job:
+    """A job with what its nodes say; a job that the list has elsewhere, or still waiting, is not theirs."""
     state = JobState.STARTING if job.state is JobState.PENDING and starting else job.state
+    told = {node: words for node, words in known.nodes.items() if not job.nodes or node in job.nodes}
+    if state is JobState.PENDING:
+        told = {}
     return replace(
         job,
         state=state,
-        workload=known.workload or job.workload,
-        flex=known.flex or job.flex,
-        nodes=job.nodes or tuple(known.gpus),
-        gpus_by_node=tuple(known.gpus.items()),
+        workload=next((words.workload for words in told.values() if words.workload), job.workload),
+        flex=next((words.flex for words in told.values() if words.flex), job.flex),
+        nodes=job.nodes or tuple(told),
+        gpus_by_node=tuple((node, words.gpus) for node, words in told.items()),
     )
 
 

@@ -205,3 +205,26 @@ def test_only_what_lasts_over_two_readings_is_lasting() -> None:
     desk.telemetry.meter_read("rack1", 14_000.0, 2.0)
     desk.telemetry.meter_read("rack1", 14_000.0, 3.0)
     assert desk.seen(3.0).lasting_watts == {"rack1": 9000.0}
+
+
+def test_a_node_changes_no_promise_of_a_job_that_is_elsewhere() -> None:
+    desk = Desk()
+    theirs = running("17", ("c2",), flex=Flex.FLEX0, gpus_per_node=1)
+    listed = (replace(theirs, gpus_by_node=()), pending("18", 1, flex=Flex.FLEX0))
+    desk.telemetry.jobs_listed(listed, 1.0)
+    desk.report("c2", 2.0, told("c2", workload="training", flex="flex0", energy_joules=50.0))
+    before = desk.jobs(2.0)
+    lies = [
+        told("c1", job_id, workload="inference", flex="flex3", energy_joules=9e9) for job_id in ("17", "18")
+    ]
+    desk.report("c1", 3.0, *lies)
+    for second in (30.0, 61.0, 80.0):  # a start is believed for a while, since it comes before the list
+        desk.report("c2", second, told("c2", workload="training", flex="flex0", energy_joules=50.0))
+        desk.report("c1", second, *lies)
+        desk.telemetry.jobs_listed(listed, second)
+    assert desk.jobs(80.0)["17"] == before["17"]
+    assert desk.jobs(80.0)["18"] == before["18"]
+    desk.telemetry.job_left("c1", {"job_id": "17", "energy_joules": {"c1-0": 9e9}})
+    assert desk.telemetry.energies_joules()["17"] == 50.0
+    assert not desk.telemetry.may_have("c1", "17")
+    assert desk.telemetry.may_have("c2", "17")
