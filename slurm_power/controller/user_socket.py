@@ -6,6 +6,7 @@ import os
 import pwd
 import socket
 import struct
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ log = logging.getLogger(__name__)
 
 _REQUEST_SECONDS = 5.0
 _MOST_REQUEST_BYTES = 65_536
+# Each caller costs a file descriptor. One user must not take those that operators, nodes and devices need.
+_MOST_CALLERS_OF_A_USER = 16
+_MOST_CALLERS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class UserSocket:
         self._path = path
         self._answer = answer
         self._server: asyncio.Server | None = None
+        self._callers: Counter[int] = Counter()
 
     async def start(self) -> None:
         """Listen; a socket file left by a dead controller is replaced."""
@@ -65,15 +70,32 @@ class UserSocket:
         self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        caller = _caller(writer)
+        if self._too_many(caller):
+            writer.transport.abort()
+            return
+        self._callers[caller.uid] += 1
         try:
             async with asyncio.timeout(_REQUEST_SECONDS):
                 line = await reader.readuntil(b"\n")
-                writer.write(encode(self._reply(line, _caller(writer))))
+                writer.write(encode(self._reply(line, caller)))
                 await writer.drain()
+                writer.close()
+                await writer.wait_closed()
         except (TimeoutError, EOFError, ConnectionError, asyncio.LimitOverrunError) as error:
-            log.info("user socket: %s", type(error).__name__)
+            # Anybody can bring this about as often as they like: not for the log.
+            log.debug("user socket: uid %d: %s", caller.uid, type(error).__name__)
         finally:
-            writer.close()
+            # One that does not read its answer must not keep it here.
+            writer.transport.abort()
+            self._callers[caller.uid] -= 1
+            self._callers += Counter()  # forgets who has none left
+
+    def _too_many(self, caller: Caller) -> bool:
+        if caller.operator:
+            return False
+        others = sum(count for uid, count in self._callers.items() if not Caller(uid).operator)
+        return self._callers[caller.uid] >= _MOST_CALLERS_OF_A_USER or others >= _MOST_CALLERS
 
     def _reply(self, line: bytes, caller: Caller) -> Message:
         try:

@@ -255,3 +255,66 @@ def test_a_caller_that_says_too_much_or_nothing_is_hung_up_on(folder: Path) -> N
         writer.close()
 
     tried(folder, check)
+
+
+class Hog:
+    """A user with 300 connections, each with the same request, who reads no answer."""
+
+    CODE = (
+        "import socket,sys,time; found=[socket.socket(socket.AF_UNIX) for _ in range(300)]\n"
+        "for s in found: s.connect(sys.argv[1])\n"
+        "for s in found:\n"
+        "    try: s.sendall(sys.argv[2].encode())\n"
+        "    except OSError: pass\n"
+        "print('done', flush=True); time.sleep(60)"
+    )
+
+    def __init__(self, path: Path, request: str) -> None:
+        self._words = ["setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups", "--"]
+        self._words += ["/usr/bin/env", "python3", "-I", "-c", self.CODE, str(path), request]
+        self.before = self.descriptors()
+
+    @staticmethod
+    def descriptors() -> int:
+        """How many this process, which has the controller, holds open."""
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    async def settled(self, most: int, seconds: float) -> None:
+        """Wait until the controller holds no more than ``most`` descriptors for it."""
+        async with asyncio.timeout(seconds):
+            while self.descriptors() > self.before + most:  # noqa: ASYNC110  # polls what has no event
+                await asyncio.sleep(0.05)
+
+    async def __aenter__(self) -> "Hog":
+        self._process = await asyncio.create_subprocess_exec(*self._words, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        await self._process.stdout.readline()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._process.kill()
+        await self._process.wait()
+
+
+@needs_root
+def test_no_user_can_take_all_places(folder: Path) -> None:
+    async def check(site: Site) -> None:
+        async with Hog(site.path, "") as hog:
+            await hog.settled(30, seconds=2.0)
+            assert (await site.ask({"op": "status"}))["ok"]
+            await hog.settled(8, seconds=10.0)
+            assert (await site.ask({"op": "status"}, uid=STRANGER))["ok"]
+
+    tried(folder, check)
+
+
+@needs_root
+def test_answers_that_nobody_reads_are_not_kept(folder: Path) -> None:
+    async def check(site: Site) -> None:
+        long = replace(entry(None, None), reason="x" * 2000)
+        assert isinstance(site.controller.store, SqliteStore)
+        site.controller.store.fill([long] * 400, {}, {})
+        async with Hog(site.path, '{"op":"ledger"}\n') as hog:
+            await hog.settled(8, seconds=10.0)
+
+    tried(folder, check)
