@@ -58,7 +58,7 @@ def read_records(state_directory: Path) -> dict[str, dict[str, object]]:
 def check_writable(config: SiteConfig) -> None:
     """Raise OSError if ``write_record`` could not store a result; leaves nothing behind but the directory."""
     directory = config.controller.state_directory
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     trial = directory / f"{FILE_NAME}.trial"
     trial.touch()
     trial.unlink()
@@ -74,7 +74,7 @@ def write_record(config: SiteConfig, name: str, findings: Findings, at: datetime
         "by": by,
         "findings": asdict(findings),
     }
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = directory / f"{FILE_NAME}.new"
     with temporary.open("w") as stream:
         stream.write(json.dumps(records, indent=1) + "\n")

@@ -49,7 +49,7 @@ def _load(file: Path) -> dict[str, HoldNote]:
 
 
 def _store(file: Path, notes: dict[str, HoldNote]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = file.with_suffix(".new")
     with fresh.open("w") as stream:
         json.dump({key: note_to_json(note) for key, note in notes.items()}, stream)

@@ -13,6 +13,7 @@ from slurm_power.model.series import Resolution
 from slurm_power.ports import StoreError
 from slurm_power.store.blocks import MINUTE_MS, QUARTER_MS, Block, Chunk, chunks_of, rolled_up
 from slurm_power.store.packing import Ids, pack, pack_ids, to_steps
+from slurm_power.store.private import private_file
 from slurm_power.store.reading import SeriesReading
 from slurm_power.store.retention import Keep, Room
 
@@ -71,7 +72,7 @@ class SqliteSeries(SeriesReading):
         """``steps`` maps the last word of a name (``watts``) to the step its values are kept in."""
         self._steps = dict(DEFAULT_STEPS if steps is None else steps)
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            private_file(file)
             connection = sqlite3.connect(
                 file, timeout=busy_seconds, check_same_thread=False, isolation_level=None
             )

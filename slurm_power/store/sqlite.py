@@ -9,6 +9,7 @@ from pathlib import Path
 
 from slurm_power import clock
 from slurm_power.model.ledger import GENESIS_HASH, LedgerEntry, chained_hash
+from slurm_power.store.private import private_file
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS ledger (
@@ -60,7 +61,7 @@ class SqliteStore:
         if read_only:
             self._connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=5.0)
         else:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            private_file(file)
             self._connection = sqlite3.connect(file, timeout=5.0)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
