@@ -8,6 +8,7 @@ from typing import Protocol, assert_never
 from slurm_power.model.action import Action, HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
 from slurm_power.model.job import Job
 from slurm_power.ports import DeviceError, Scheduler, SchedulerError, Storage
+from slurm_power.tasks import end_all
 from slurm_power.wire import Message
 
 # Leases are renewed when this share of their time is over: two renewals may be lost before one runs out.
@@ -178,9 +179,7 @@ class Actor:
         problems = []
         # A hold that was being written when we stop may have been taken: it is released as well.
         written = {key.removeprefix("job:") for key in self._under_way if key.startswith("job:")}
-        for task in self._under_way.values():
-            task.cancel()
-        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+        await end_all(self._under_way.values())
         self._under_way.clear()
         for job_id in list(self._granted):
             job = jobs.get(job_id)
@@ -198,9 +197,7 @@ class Actor:
         problems += [text for step in done if (text := step.result())]
         if late:
             problems.append(f"{len(late)} releases not answered in time: those levers end by themselves")
-            for unanswered in late:
-                unanswered.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            await end_all(late)
         return problems
 
 

@@ -12,6 +12,7 @@ from slurm_power.model.job import Job
 from slurm_power.model.ledger import LedgerEntry
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.loads import JobLoad, job_loads
+from slurm_power.ports import StoreError
 from slurm_power.wire import Message
 
 if TYPE_CHECKING:
@@ -47,7 +48,11 @@ def _cancel_event(controller: "Controller", request: Message, caller: Caller) ->
 def _forget_node(controller: "Controller", request: Message, caller: Caller) -> Message:
     _need_operator(caller, "forget a node's key")
     node = str(request.get("node"))
-    if not controller.forget_node(node, caller.user):
+    try:
+        known = controller.forget_node(node, caller.user)
+    except StoreError as error:
+        raise RefusedError(f"nothing was forgotten: {error}") from None
+    if not known:
         raise RefusedError(f"no key is pinned for {node!r}")
     return {}
 

@@ -33,6 +33,8 @@ from slurm_power.plan.loads import job_loads
 from slurm_power.plan.planner import plan_cycle
 from slurm_power.ports import PowerMeter, Scheduler, Storage, Store
 from slurm_power.store.background import BackgroundSeries
+from slurm_power.store.patient import PatientStore
+from slurm_power.tasks import end_all
 from slurm_power.telemetry import SiteTelemetry
 from slurm_power.telemetry.circuits import SourceRow
 from slurm_power.wire import Message
@@ -69,8 +71,8 @@ class Controller:
     ) -> None:
         """``meters`` by circuit, ``storages`` by ESS; without ``series`` none are kept."""
         self.config = config
-        self.store = store
-        self.recorder = Recorder(store, config.policy, series)
+        self.store = PatientStore(store)
+        self.recorder = Recorder(self.store, config.policy, series)
         self.plan = Plan()
         self.telemetry = SiteTelemetry(
             config.site,
@@ -110,7 +112,7 @@ class Controller:
                 config.controller.tls_directory,
                 pins_of(store.state(_NODE_KEYS)),
                 lifetime=timedelta(hours=config.controller.certificate_hours),
-                keep=lambda pins: store.put_state(_NODE_KEYS, pins),
+                keep=lambda pins: self.store.put_state_at_once(_NODE_KEYS, pins),
             ),
             on_message=self._take,
             on_change=self._node_changed,
@@ -183,9 +185,7 @@ class Controller:
             for task in done:
                 task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_all(tasks)
             await self._wind_down()
 
     def _pollers(self) -> list[Coroutine[Any, Any, None]]:
@@ -288,6 +288,7 @@ class Controller:
         self._shadow_seen = {(kind, job_id) for kind, job_id in self._shadow_seen if job_id in {"", *jobs}}
         self.recorder.shortfalls(self.plan, snapshot.at)
         self.recorder.series(snapshot)
+        self.recorder.store_fault(snapshot.at, "store:ledger", self.store.problem, "it is written again")
         if now_seconds >= self._feed_at_seconds:
             self._feed_at_seconds = now_seconds + FEED_SECONDS
             for node, message in rack_messages(snapshot).items():

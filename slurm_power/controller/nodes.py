@@ -16,6 +16,7 @@ from contextlib import suppress
 from slurm_power import clock
 from slurm_power.controller.authority import Authority
 from slurm_power.munge import MungeError, munge_decode
+from slurm_power.ports import StoreError
 from slurm_power.wire import MAX_LINE_BYTES, PROTOCOL_VERSION, LineDecoder, Message, WireError, decode, encode
 
 log = logging.getLogger(__name__)
@@ -227,7 +228,7 @@ class NodeLinks:
         """Give a node its certificate, if MUNGE says that it is root's on one of our nodes."""
         try:
             node, certificate, fresh = await self._certified(message)
-        except (WireError, MungeError, ValueError) as error:
+        except (WireError, MungeError, StoreError, ValueError) as error:
             self.on_refusal(connection.peer, f"no certificate: {error}")
             connection.write({"type": "refused", "reason": str(error)})
         else:

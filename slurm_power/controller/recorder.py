@@ -155,10 +155,11 @@ class Recorder:
         """Hand on one tick of the series, and write when a store fails or is well again."""
         if self._series is not None:
             self._series.add(snapshot.at, series_values(snapshot, self._policy))
-            self._store_fault(snapshot.at, "store:series", self._series.problem, "it takes series again")
-        self._store_fault(snapshot.at, "store:copy", self._store.copy_problem, "it is up to date again")
+            self.store_fault(snapshot.at, "store:series", self._series.problem, "it takes series again")
+        self.store_fault(snapshot.at, "store:copy", self._store.copy_problem, "it is up to date again")
 
-    def _store_fault(self, at: datetime, subject: str, problem: str, well: str) -> None:
+    def store_fault(self, at: datetime, subject: str, problem: str, well: str) -> None:
+        """Write when a store fails, and when it is well again."""
         if bool(problem) != (subject in self._broken_stores):
             self._broken_stores ^= {subject}
             self.note(at, "controller", "fault" if problem else "fault over", subject, problem or well)
