@@ -5,6 +5,7 @@ import asyncio
 import logging
 import os
 import signal
+import sqlite3
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,10 +62,14 @@ async def _serve(config: SiteConfig, *, check_only: bool) -> int:
             raise ConfigError(config.file, [f"device.{name}: {text}" for name, text in problems.items()])
         print(f"{config.file}: good, all devices answer")
         return 0
+    directory = config.controller.state_directory
     try:
-        store = open_store(config.store, config.controller.state_directory)
+        store = open_store(config.store, directory)
     except StoreError as error:
         raise ConfigError(config.file, [f"store.ledger_url: {error}"]) from None
+    except (sqlite3.Error, OSError) as error:
+        problem = f"controller.state_directory: {directory} cannot be used: {error}"
+        raise ConfigError(config.file, [problem]) from None
     try:
         return await _run(config, store, meters, storages, problems)
     finally:

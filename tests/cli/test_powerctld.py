@@ -1,0 +1,47 @@
+"""What powerctld says when it cannot start: exit 2, a sentence with the key, no traceback."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from slurm_power import clock
+from slurm_power.controller.authority import make_authority
+
+SITE = """
+[site]
+name = "small"
+[controller]
+listen = "127.0.0.1:6820"
+socket = "{folder}/ctl.sock"
+state_directory = "{folder}/state"
+tls_directory = "{folder}/tls"
+[circuit.grid]
+rating_watts = 60_000
+limit_watts = 30_000
+limit_kind = "economic"
+nodes = ["c1"]
+"""
+
+
+def start(folder: Path) -> subprocess.CompletedProcess[str]:
+    make_authority(folder / "tls", "small", ["127.0.0.1"], clock.now())
+    file = folder / "site.toml"
+    file.write_text(SITE.format(folder=folder))
+    words = [sys.executable, "-m", "slurm_power.cli.powerctld", "--config", str(file)]
+    return subprocess.run(words, check=False, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("what", ["a file", "a broken ledger"])
+def test_a_state_directory_that_cannot_be_used_is_named(tmp_path: Path, what: str) -> None:
+    state = tmp_path / "state"
+    if what == "a file":
+        state.write_text("not a directory")
+    else:
+        state.mkdir()
+        (state / "powerctld.sqlite").write_text("no database" * 1000)
+    ended = start(tmp_path)
+    assert ended.returncode == 2
+    assert f"controller.state_directory: {state} cannot be used:" in ended.stderr
+    assert "Traceback" not in ended.stderr
