@@ -1,5 +1,8 @@
 """slurm-power: the terminal of users and operators."""
 
+import io
+import sys
+
 import click
 
 from slurm_power import __version__
@@ -12,6 +15,14 @@ from slurm_power.cli.commands.ledger import ledger, why
 from slurm_power.cli.commands.report import report
 from slurm_power.cli.commands.sources import sources
 from slurm_power.cli.commands.status import status
+
+
+def run() -> None:
+    """Run the command line; a terminal that knows no dash or arrow gets a question mark."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    main()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,4 +51,4 @@ for command in (
 
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -6,6 +6,7 @@ share one MUNGE key, so MUNGE alone would let root on one node speak for another
 
 import ipaddress
 import os
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,8 @@ CA_YEARS = 10
 SERVER_DAYS = 825
 # A node whose clock is behind by less than this still accepts what was made just now.
 BACKDATED = timedelta(hours=1)
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+_LONGEST_HOST = 253
 CA_KEY, CA_CERTIFICATE, SERVER_KEY, SERVER_CERTIFICATE = "ca.key", "ca.pem", "server.key", "server.pem"
 
 
@@ -38,6 +41,7 @@ def make_authority(directory: Path, site: str, hosts: list[str], now: datetime) 
     present = [name for name in (CA_KEY, CA_CERTIFICATE) if (directory / name).exists()]
     if present:
         raise AuthorityError(f"{directory}: has {', '.join(present)} already; nothing was changed")
+    _names(hosts)  # before anything is there that a second try would stumble over
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"slurm-power {site}"[:64])])
@@ -60,6 +64,7 @@ def make_authority(directory: Path, site: str, hosts: list[str], now: datetime) 
 
 def make_server_certificate(directory: Path, hosts: list[str], now: datetime) -> None:
     """Make the controller's key and certificate, anew if there are some; raises AuthorityError, OSError."""
+    names = _names(hosts)
     key, issuer = _load(directory)
     own = ec.generate_private_key(ec.SECP256R1())
     certificate = (
@@ -70,7 +75,7 @@ def make_server_certificate(directory: Path, hosts: list[str], now: datetime) ->
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - BACKDATED)
         .not_valid_after(now + timedelta(days=SERVER_DAYS))
-        .add_extension(x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -80,11 +85,21 @@ def make_server_certificate(directory: Path, hosts: list[str], now: datetime) ->
     _write(directory / SERVER_CERTIFICATE, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
 
 
-def _host(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
+def _names(hosts: list[str]) -> list[x509.GeneralName]:
+    """The hosts as a certificate names them; raises AuthorityError with all that are none."""
+    names: list[x509.GeneralName] = []
+    problems = []
+    for host in hosts:
+        try:
+            names.append(x509.IPAddress(ipaddress.ip_address(host)))
+        except ValueError:
+            if _HOST.fullmatch(host) and len(host) <= _LONGEST_HOST:
+                names.append(x509.DNSName(host))
+            else:
+                problems.append(f"--host: {host!r} is neither a host's name nor an address")
+    if problems:
+        raise AuthorityError("; ".join([*problems, "nothing was changed"]))
+    return names
 
 
 def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:

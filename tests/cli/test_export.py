@@ -120,6 +120,7 @@ def test_all_problems_are_said_at_once_and_nothing_is_written(state: Path) -> No
     [
         (("--since", "yesterday", "--out", "x.csv"), "is no moment"),
         (("--since", "9" * 30 + "d", "--out", "x.csv"), "too long ago"),
+        (("--since", "0001-01-01T00:00+14:00", "--out", "x.csv"), "is no moment"),
         ((), "--out: missing"),
         (("--out", "/nowhere/x.csv"), "there is no folder /nowhere"),
     ],

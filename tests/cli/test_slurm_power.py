@@ -157,7 +157,7 @@ def test_event_and_control_say_what_they_did() -> None:
         "duration_seconds": 5400.0,
         "reason": "utility call",
     }
-    assert (cancelled.exit_code, cancelled.output) == (1, "Error: there is no event ev-9\n")
+    assert (cancelled.exit_code, cancelled.output) == (2, "Error: there is no event ev-9\n")
     assert control.output == "control is off\n"
     assert fake.requests[2] == {"op": "control", "enabled": False}
 
@@ -188,11 +188,24 @@ def test_durations(text: str, seconds: float) -> None:
     assert Duration().convert(text, None, None) == seconds
 
 
-@pytest.mark.parametrize("arguments", [["--for", "soon"], ["--for", "10 x"], ["--for", ""], ["--for", "-5m"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--for", "soon"],
+        ["--for", "10 x"],
+        ["--for", ""],
+        ["--for", "-5m"],
+        ["--for", "\N{SUPERSCRIPT TWO}"],
+        ["--for", "9" * 400],
+        ["--for", "9" * 400 + "d"],
+    ],
+)
 def test_wrong_quantities_are_refused(arguments: list[str]) -> None:
     result = run("event", "grid", "--limit-watts", "9kW", "--reason", "x", *arguments)
     assert result.exit_code == 2
     assert run("event", "grid", "--limit-watts", "9 apples", "--reason", "x", "--for", "1m").exit_code == 2
+    huge = run("event", "grid", "--limit-watts", "9" * 400, "--reason", "x", "--for", "1m")
+    assert huge.exit_code == 2
 
 
 def test_watts() -> None:

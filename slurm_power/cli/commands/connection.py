@@ -10,6 +10,7 @@ import click
 
 from slurm_power import wire
 from slurm_power.cli import plain_conf
+from slurm_power.cli.commands.quantities import plain_text
 
 DEFAULT_SOCKET = "/run/slurm-power/powerctld.sock"
 TIMEOUT_SECONDS = 10.0
@@ -18,6 +19,12 @@ MAX_ANSWER_BYTES = 16 * wire.MAX_LINE_BYTES
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 Answer = dict[str, Any]
+
+
+class Refusal(click.ClickException):
+    """powerctld has understood and does not do it: nothing was changed. The text is its own."""
+
+    exit_code = 2
 
 
 def socket_option(command: Command) -> Command:
@@ -37,7 +44,7 @@ def json_option(command: Command) -> Command:
 
 
 def ask(request: wire.Message, socket_path: Path | None) -> Answer:
-    """Send a request; raises click.ClickException with a sentence for the user if it fails or is refused."""
+    """Send a request; raises Refusal, or click.ClickException if it fails, with a sentence for the user."""
     path = socket_path or Path(
         plain_conf.read_plain(plain_conf.slurm_power_conf()).get("controller_socket") or DEFAULT_SOCKET
     )
@@ -55,7 +62,9 @@ def ask(request: wire.Message, socket_path: Path | None) -> Answer:
     except wire.WireError as error:
         raise click.ClickException(f"powerctld at {path} sent no answer of ours: {error}") from None
     if answer.get("ok") is not True:
-        raise click.ClickException(str(answer.get("error") or "powerctld refused without a reason"))
+        if answer.get("error"):
+            raise Refusal(plain_text(answer["error"]))
+        raise click.ClickException("powerctld refused without a reason")
     return answer
 
 
@@ -86,6 +95,19 @@ def ledger_entries(
         if not answer.get("more") or not answer["entries"]:
             return entries, answer.get("broken_at_sequence")
         request["after_sequence"] = entries[-1]["sequence"]
+
+
+def printable(value: Any) -> Any:
+    """An answer for people: what users and nodes have named cannot move the terminal's cursor."""
+    match value:
+        case dict():
+            return {key: printable(item) for key, item in value.items()}
+        case list():
+            return [printable(item) for item in value]
+        case str():
+            return plain_text(value)
+        case _:
+            return value
 
 
 def print_json(value: object) -> None:

@@ -38,13 +38,13 @@ class Moment(click.ParamType[datetime]):
                 raise click.BadParameter(f"{text!r} is too long ago", param=param, ctx=ctx) from None
         try:
             at = datetime.fromisoformat(text)
-        except ValueError:
+            return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+        except (ValueError, OverflowError):
             raise click.BadParameter(
                 f"{text!r} is no moment; write 2026-01-31, 2026-01-31T12:00 (UTC) or 2h for two hours ago",
                 param=param,
                 ctx=ctx,
             ) from None
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 @click.command()

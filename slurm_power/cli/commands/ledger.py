@@ -13,9 +13,17 @@ from slurm_power.cli.commands.connection import (
     json_option,
     ledger_entries,
     print_json,
+    printable,
     socket_option,
 )
-from slurm_power.cli.commands.quantities import Duration, duration_text, energy_text, percent_text, watts_text
+from slurm_power.cli.commands.quantities import (
+    Duration,
+    duration_text,
+    energy_text,
+    percent_text,
+    plain_text,
+    watts_text,
+)
 
 
 @click.command()
@@ -31,7 +39,7 @@ def ledger(job_id: str | None, since_seconds: float | None, socket_path: Path | 
     else:
         console = Console(soft_wrap=True, highlight=False, markup=False)
         for entry in entries:
-            console.print(_line(entry))
+            console.print(_line(printable(entry)))
         if not entries:
             console.print("nothing was decided")
     if broken is not None:
@@ -56,10 +64,10 @@ def why(job_id: str, socket_path: Path | None, as_json: bool) -> None:
         raise click.ClickException(f"nothing is known of a job {job_id} (or it is not yours)")
     console = Console(soft_wrap=True, highlight=False, markup=False)
     if job is not None:
-        for sentence in _sentences(job):
+        for sentence in _sentences(printable(job)):
             console.print(sentence)
     else:
-        console.print(f"Job {job_id} is no longer in the queue.")
+        console.print(f"Job {plain_text(job_id)} is no longer in the queue.")
     for sentence in _energy_sentences(record):
         console.print(sentence)
     if not entries:
@@ -67,7 +75,7 @@ def why(job_id: str, socket_path: Path | None, as_json: bool) -> None:
         return
     console.print("What was decided, oldest first:")
     for entry in entries:
-        console.print(_line(entry))
+        console.print(_line(printable(entry)))
 
 
 # Numbers with less behind them are called estimates.

@@ -1,5 +1,6 @@
 """Durations, watts and energy as people type and read them."""
 
+import math
 import re
 
 import click
@@ -19,10 +20,13 @@ class Duration(click.ParamType[float]):
         if isinstance(value, float):
             return value
         text = str(value).strip().lower()
-        if text.replace(".", "", 1).isdigit():
-            return float(text)
-        if text and _PART.sub("", text) == "":
-            return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _PART.findall(text))
+        seconds = math.inf
+        if text.isascii() and text.replace(".", "", 1).isdigit():
+            seconds = float(text)
+        elif text and _PART.sub("", text) == "":
+            seconds = sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _PART.findall(text))
+        if math.isfinite(seconds):
+            return seconds
         raise click.BadParameter(f"{value!r} is no duration; write 90s, 10m, 2h or 1h30m", ctx, param)
 
 
@@ -36,7 +40,7 @@ class Watts(click.ParamType[float]):
         if isinstance(value, float):
             return value
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(W|kW|MW)?", str(value).strip())
-        if match is None:
+        if match is None or not math.isfinite(float(match[1]) * 1e6):
             raise click.BadParameter(f"{value!r} is no amount of power; write 9000, 9kW or 1.2MW", ctx, param)
         return float(match[1]) * {"W": 1.0, "kW": 1e3, "MW": 1e6}[match[2] or "W"]
 
@@ -60,6 +64,11 @@ def duration_text(seconds: float | None) -> str:
 def energy_text(joules: float | None) -> str:
     """``0.123 kWh``, or a dash for unknown."""
     return _DASH if joules is None else f"{joules / 3.6e6:.3f} kWh"
+
+
+def plain_text(text: object) -> str:
+    """Text of somebody else, without what moves a terminal's cursor or colours, or starts a new line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text))
 
 
 def percent_text(ratio: float | None) -> str:

@@ -7,7 +7,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from slurm_power.cli.commands.connection import Answer, ask, json_option, print_json, socket_option
+from slurm_power.cli.commands.connection import (
+    Answer,
+    ask,
+    json_option,
+    print_json,
+    printable,
+    socket_option,
+)
 from slurm_power.cli.commands.quantities import duration_text, percent_text, watts_text
 
 _COLOURS = {"good": "green", "questionable": "yellow", "invalid": "red"}
@@ -28,7 +35,7 @@ def sources(bad: bool, socket_path: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({**answer, "sources": rows})
     elif rows:
-        Console().print(_table(rows))
+        Console().print(_table(printable(rows)))
     else:
         click.echo("every source is good")
     if bad and rows:

@@ -7,7 +7,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from slurm_power.cli.commands.connection import Answer, ask, json_option, print_json, socket_option
+from slurm_power.cli.commands.connection import (
+    Answer,
+    ask,
+    json_option,
+    print_json,
+    printable,
+    socket_option,
+)
 from slurm_power.cli.commands.quantities import duration_text, percent_text, watts_text
 
 
@@ -20,6 +27,7 @@ def status(socket_path: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
+    answer = printable(answer)
     console = Console()
     mode = "controls" if answer["mode"] == "control" else "only watches, touches nothing"
     console.print(f"[bold]{escape(answer['site'])}[/bold]: powerctld {mode}, up", end=" ")
