@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from slurm_power import clock
 from slurm_power.controller.job_energy import JobEnergies
 from slurm_power.controller.recorder import Recorder
+from slurm_power.controller.repeats import Repeats
 from slurm_power.model.job import Job
 from slurm_power.telemetry import SiteTelemetry
 from slurm_power.wire import Message
@@ -19,6 +20,7 @@ _EXPECTED_EVENTS = {
     "restored": "restored and read back",
     "expired": "the lease ran out",
 }
+_MOST_TEXT = 300
 # GPUs of one job, on several nodes, answer within a moment of each other.
 _GATHER_SECONDS = 1.0
 
@@ -48,6 +50,7 @@ class NodeDesk:
         self._release = release
         self._on_news = on_news
         self._energies = JobEnergies()
+        self._repeats = Repeats()
         self._gathered: dict[tuple[str, str, object], _Gathered] = {}
 
     def take(self, node: str, message: Message) -> None:
@@ -92,40 +95,57 @@ class NodeDesk:
 
     def _stranger(self, node: str, message: Message) -> None:
         """A process on a GPU that is not its job's: for the ledger, since somebody's energy is in doubt."""
-        job_id = message.get("job_id")
-        self._recorder.note(
-            clock.now(),
-            f"powerd.{node}",
+        # On a GPU without a job it is the business of the job it belongs to, not of everybody.
+        job_id, of_job_id = message.get("job_id"), message.get("of_job_id")
+        about = of_job_id if job_id is None else job_id
+        self._tell(
+            node,
             "stranger",
-            f"gpu:{message.get('uuid')}",
-            str(message.get("detail") or "a process that is not the job's"),
-            job_id=None if job_id is None else str(job_id),
-            details={key: message.get(key) for key in ("pid", "uid", "of_job_id")},
+            message,
+            "a process that is not the job's",
+            job_id="" if about is None else str(about),
+            keys=("pid", "uid", "of_job_id"),
         )
 
     def _lease_event(self, node: str, message: Message) -> None:
-        event = str(message.get("event"))
-        job_id = str(message.get("job_id") or "")
+        event = _short(message.get("event"))
+        job_id = _short(message.get("job_id") or "")
         if event in _EXPECTED_EVENTS:
+            cap_watts = message.get("cap_watts")
             gathered = self._gathered.setdefault(
-                (event, job_id, message.get("cap_watts")), _Gathered(clock.monotonic())
+                (event, job_id, cap_watts if _plain(cap_watts) else None), _Gathered(clock.monotonic())
             )
             gathered.uuids_by_node.setdefault(node, []).append(str(message.get("uuid")))
             return
-        self._recorder.note(
-            clock.now(),
-            f"powerd.{node}",
-            event,
-            f"gpu:{message.get('uuid')}",
-            str(message.get("detail") or event),
-            job_id=job_id or None,
-            details={key: message.get(key) for key in ("cap_watts", "requested_watts", "enforced_watts")},
-        )
+        keys = ("cap_watts", "requested_watts", "enforced_watts")
+        self._tell(node, event, message, event, job_id=job_id, keys=keys)
+
+    def _tell(
+        self, node: str, kind: str, message: Message, reason: str, *, job_id: str, keys: tuple[str, ...]
+    ) -> None:
+        """Write what a node tells; somebody who fights for a limit drifts it many times a second."""
+        reason = _short(message.get("detail") or reason)
+        uuid = _short(message.get("uuid"))
+        details = {key: message.get(key) if _plain(message.get(key)) else None for key in keys}
+
+        def write(again: str) -> None:
+            self._recorder.note(
+                clock.now(),
+                f"powerd.{node}",
+                kind,
+                f"gpu:{uuid}",
+                reason + again,
+                job_id=job_id or None,
+                details=details,
+            )
+
+        self._repeats.tell(node, (kind, uuid, job_id), write, clock.monotonic())
 
     def flush(self, jobs: Mapping[str, Job], *, everything: bool = False) -> None:
         """Write what has been gathered long enough, or ``everything``."""
         now_seconds = clock.monotonic()
         self._energies.keep(jobs)
+        self._repeats.flush(now_seconds, everything=everything)
         for key, gathered in list(self._gathered.items()):
             if everything or now_seconds - gathered.first_seconds >= _GATHER_SECONDS:
                 del self._gathered[key]
@@ -146,3 +166,13 @@ class NodeDesk:
             user=jobs[job_id].user if job_id in jobs else None,
             details={"cap_watts": cap_watts, "gpus": gathered.uuids_by_node},
         )
+
+
+def _short(value: object) -> str:
+    """A node's text as the ledger takes it."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(value)[:_MOST_TEXT])
+
+
+def _plain(value: object) -> bool:
+    """Whether a node's value is one number or a short text."""
+    return isinstance(value, int | float) or (isinstance(value, str) and len(value) <= _MOST_TEXT)
