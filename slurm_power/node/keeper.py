@@ -81,6 +81,8 @@ class Keeper:
         )
         self._told: dict[LeaseKey, Lease] = {}
         self._proofs: deque[Proof] = deque()
+        self._proving = False
+        self._broken: Exception | None = None
         self._round_at_seconds = 0.0
         self._retry: dict[str, tuple[float, float]] = {}
         self._driver_open = False
@@ -144,9 +146,13 @@ class Keeper:
             for event in events:
                 self._report(event)
             self._plan_retry(uuid)
+        if self._broken is not None:
+            # A fault that nobody has thought of: the watchdog, which starts anew, restores what we hold.
+            raise self._broken
         now_seconds = clock.monotonic()
         self._schedule(now_seconds)
         while self._proofs:
+            self._proving = False
             self._tell(self._proofs.popleft())
         self._tell_changes()
         self._guardian.check(now_seconds)
@@ -185,7 +191,12 @@ class Keeper:
             self._open_driver()
         except DeviceError as error:
             log.debug("%s", error)
-        return self._leases.step(uuid, clock.monotonic())
+        try:
+            return self._leases.step(uuid, clock.monotonic())
+        except Exception as error:  # noqa: BLE001  # a thread that ended here would leave its GPU capped for ever
+            self._broken = error
+            self._wake()
+            return []
 
     def _open_driver(self) -> None:
         if not self._driver_open:
@@ -244,7 +255,10 @@ class Keeper:
                 self._leases.controller_connected = request.connected
                 return set()
             case Prove():
-                threading.Thread(target=self._prove, args=(request.digest,), daemon=True).start()
+                # One at a time, however many a mad front asks for: each is a thread and a process of root's.
+                if not self._proving:
+                    self._proving = True
+                    threading.Thread(target=self._prove, args=(request.digest,), daemon=True).start()
                 return set()
             case Yield():
                 return (
