@@ -1,6 +1,7 @@
 """node.toml: what the node daemon needs to know. One file serves all nodes: ``%n`` is the node's name."""
 
 import pwd
+import re
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from slurm_power.config.node_record import NodeConfig, split_address
 from slurm_power.config.problems import ConfigError, read_record, read_toml
 
 GPU_DRIVERS = ("auto", "nvml", "amdsmi")
+_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9_])?")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -16,8 +18,12 @@ def load_node(file: Path, node: str | None = None) -> NodeConfig:
     """Read node.toml; the node's name is ``node``, the file's, or the short host name. Raises ConfigError."""
     document = read_toml(file)
     problems: list[str] = []
-    name = node or document.pop("node", None) or socket.gethostname().split(".")[0]
-    document.pop("node", None)
+    own = document.pop("node", None)
+    name = node or own or socket.gethostname().split(".")[0]
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        # It stands in paths, in the certificate's name (64 letters at most) and in the MUNGE credential.
+        problems.append(f"node: {name!r} is no node's name: letters, digits, '-', '_' and '.', 64 at most")
+        name = "node"
     config = read_record(NodeConfig, document, "", problems, node=name)
     if config is not None:
         if not 0.1 <= config.sample_seconds <= 60.0:

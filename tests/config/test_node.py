@@ -33,3 +33,21 @@ def test_unknown_key_is_named(tmp_path: Path) -> None:
     file.write_text('sockett = "/x"\n')
     with pytest.raises(ConfigError, match="did you mean socket"):
         load_node(file, node="c1")
+
+
+@pytest.mark.parametrize("name", ['a b"', "a/b", "x" * 65, "..", "-c1", "\N{SNOWMAN}", "c1\n"])
+def test_a_name_that_no_certificate_or_path_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text("sample_seconds = 0\n")
+    with pytest.raises(ConfigError) as caught:
+        load_node(file, node=name)
+    assert {problem.split(":")[0] for problem in caught.value.problems} == {"node", "sample_seconds"}
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text("node = 5\n")
+    with pytest.raises(ConfigError, match="node: 5 is no node's name"):
+        load_node(file)
+    file.write_text('node = "gpu-7.cluster"\n')
+    assert load_node(file).node == "gpu-7.cluster"
