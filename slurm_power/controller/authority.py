@@ -207,6 +207,13 @@ class Authority:
             raise WireError(
                 f"{node} is pinned to another key; if it was installed anew: slurm-power ca forget {node}"
             )
+        other = next((name for name, known in self._pins.items() if known == mark and name != node), None)
+        if other is not None:
+            # Copies of one disk would each be able to speak for the other.
+            raise WireError(
+                f"{node} has the key of {other}: remove node.key from powerd's state directory on {node}, or,"
+                f" if {other} was renamed: slurm-power ca forget {other}"
+            )
         if pinned is None:
             self._keep({**self._pins, node: mark})
             self._pins[node] = mark

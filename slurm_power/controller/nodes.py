@@ -331,7 +331,7 @@ class _NodeConnection(asyncio.Protocol):
         node = self._links.authority.node_of(certificate, clock.now())
         if node not in self._links.known_nodes:
             raise WireError(f"node {node!r} is on no circuit of site.toml")
-        self.write({"type": "welcome", "version": PROTOCOL_VERSION})
+        self.write({"type": "welcome", "version": PROTOCOL_VERSION, "node": node})
         self.node = node
         self._decoder.max_line_bytes = MAX_LINE_BYTES
         self._links.greeted(node, self)

@@ -56,9 +56,15 @@ def greet(address: tuple[str, int], node: str, identity: Identity, prove: Callab
         # Expired, forgotten, or of another authority: the next try asks for a new one.
         identity.discard()
         raise WireError(f"the controller does not take our certificate: {error}") from None
-    if decode(lines[0]).get("type") != "welcome":
+    welcome = decode(lines[0])
+    if welcome.get("type") != "welcome":
         connection.close()
         raise WireError(f"no welcome but: {lines[0][:200]!r}")
+    if welcome.get("node", node) != node:
+        # A node that was renamed, or a copy of another's disk, must not go on in the other's name.
+        identity.discard()
+        connection.close()
+        raise WireError(f"our certificate is that of {str(welcome['node'])[:64]!r}; asking for our own")
     return Greeted(connection=connection, decoder=decoder, lines=lines[1:])
 
 

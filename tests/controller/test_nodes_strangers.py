@@ -3,8 +3,10 @@
 import asyncio
 from contextlib import suppress
 
+import pytest
+
 from containers.faults.controller import Munged
-from slurm_power.wire import Message, encode
+from slurm_power.wire import Message, WireError, encode
 from tests.controller.test_nodes import SECONDS, Site, tried
 
 
@@ -43,5 +45,20 @@ def test_a_greeting_that_drips_in_is_cut_off(munged: Munged) -> None:
             dripping.cancel()
             writer.close()
         assert site.refusals == ["silent"]
+
+    tried(munged, check)
+
+
+def test_a_renamed_node_or_a_copy_does_not_speak_in_the_other_s_name(munged: Munged) -> None:
+    async def check(site: Site) -> None:
+        first = await site.greeted("c1", "disk")
+        with first.connection, pytest.raises(WireError, match="our certificate is that of 'c1'"):
+            await site.greeted("c2", "disk")
+        with pytest.raises(WireError, match=r"c2 has the key of c1: remove node\.key"):
+            await site.greeted("c2", "disk")
+        assert site.links.forget("c1")
+        again = await site.greeted("c2", "disk")
+        with again.connection:
+            assert site.links.connected() == ("c2",)
 
     tried(munged, check)
