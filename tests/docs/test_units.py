@@ -49,3 +49,11 @@ def test_each_kept_capability_is_explained() -> None:
     page = (UNITS.parent / "security.md").read_text()
     for capability in kept.split():
         assert f"`{capability}`" in page
+
+
+def test_neither_unit_owns_the_other_s_state_nor_gives_up() -> None:
+    """``User=`` owns the innermost directory of ``StateDirectory=`` and all that is in it."""
+    for name in ("powerd", "powerctld"):
+        text = (UNITS / f"{name}.service").read_text()
+        assert re.findall(r"^StateDirectory=(.+)$", text, re.MULTILINE) == [f"slurm-power/{name}"]
+        assert re.search(r"^StartLimitIntervalSec=0$", text, re.MULTILINE)
