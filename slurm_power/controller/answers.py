@@ -74,7 +74,8 @@ def _need_operator(caller: Caller, deed: str) -> None:
 def status(controller: "Controller", caller: Caller) -> Message:
     """The whole site at a glance; other users' jobs only for operators."""
     snapshot = controller.snapshot()
-    seen = {job.job_id: job for job in snapshot.jobs if caller.operator or job.user == caller.user}
+    user = caller.user  # asked once: behind it may be a directory service
+    seen = {job.job_id: job for job in snapshot.jobs if caller.operator or job.user == user}
     loads = {load.job.job_id: load for load in job_loads(snapshot, controller.config.policy)}
     return {
         "site": snapshot.site.name,

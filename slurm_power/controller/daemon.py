@@ -285,7 +285,8 @@ class Controller:
         for outcome in outcomes:
             changed = outcome.took and self._took(outcome, draws, snapshot.at)
             self.recorder.outcome(outcome, snapshot, jobs, changed=changed, shadow=not self._enabled)
-        self._shadow_seen = {(kind, job_id) for kind, job_id in self._shadow_seen if job_id in {"", *jobs}}
+        known = {"", *jobs}
+        self._shadow_seen = {(kind, job_id) for kind, job_id in self._shadow_seen if job_id in known}
         self.recorder.shortfalls(self.plan, snapshot.at)
         self.recorder.series(snapshot)
         self.recorder.store_fault(snapshot.at, "store:ledger", self.store.problem, "it is written again")
