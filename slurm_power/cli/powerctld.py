@@ -20,6 +20,7 @@ from slurm_power.slurm.commands import CommandRunner
 from slurm_power.slurm.scheduler_cli import CliScheduler
 from slurm_power.store.background import BackgroundSeries
 from slurm_power.store.places import open_series_writer, open_store
+from slurm_power.store.private import lock_directory
 
 _EXIT_BAD_INPUT = 2
 _ACCEPTED = "accepted_devices"
@@ -64,6 +65,7 @@ async def _serve(config: SiteConfig, *, check_only: bool) -> int:
         return 0
     directory = config.controller.state_directory
     try:
+        lock = lock_directory(directory)
         store = open_store(config.store, directory)
     except StoreError as error:
         raise ConfigError(config.file, [f"store.ledger_url: {error}"]) from None
@@ -74,6 +76,7 @@ async def _serve(config: SiteConfig, *, check_only: bool) -> int:
         return await _run(config, store, meters, storages, problems)
     finally:
         store.close()
+        os.close(lock)
 
 
 def _series(config: SiteConfig) -> BackgroundSeries:

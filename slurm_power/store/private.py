@@ -1,5 +1,6 @@
 """Files that only their owner reads: what is stored tells of everybody's jobs."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -11,3 +12,18 @@ def private_file(file: Path) -> None:
     """
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def lock_directory(directory: Path) -> int:
+    """Have a state directory for ourselves while the descriptor returned is open; raises OSError.
+
+    Two writers of one ledger would each chain their entries to their own.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(directory / "powerctld.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise BlockingIOError("another powerctld has it") from None
+    return lock

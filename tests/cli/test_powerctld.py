@@ -1,5 +1,6 @@
 """What powerctld says when it cannot start: exit 2, a sentence with the key, no traceback."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from slurm_power import clock
 from slurm_power.controller.authority import make_authority
+from slurm_power.store.private import lock_directory
 
 SITE = """
 [site]
@@ -45,3 +47,14 @@ def test_a_state_directory_that_cannot_be_used_is_named(tmp_path: Path, what: st
     assert ended.returncode == 2
     assert f"controller.state_directory: {state} cannot be used:" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_state_directory_that_another_has_is_left_alone(tmp_path: Path) -> None:
+    lock = lock_directory(tmp_path / "state")
+    try:
+        ended = start(tmp_path)
+    finally:
+        os.close(lock)
+    assert ended.returncode == 2
+    assert "cannot be used: another powerctld has it" in ended.stderr
+    assert not (tmp_path / "state" / "powerctld.sqlite").exists()
