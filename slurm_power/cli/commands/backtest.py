@@ -1,0 +1,197 @@
+"""``slurm-power backtest``: how well a series would have been forecast, on anybody's own data."""
+
+import csv
+import resource
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from slurm_power import clock
+from slurm_power.cli.commands.connection import print_json
+from slurm_power.cli.commands.quantities import Duration, duration_text, percent_text
+from slurm_power.cli.commands.series_file import SeriesFileError, read_series
+
+if TYPE_CHECKING:
+    from slurm_power.forecast.backtest import Origin
+    from slurm_power.forecast.grid import Series
+
+_EXIT_BAD_INPUT = 2
+_DAY_SECONDS = 86_400.0
+_MOST_STEPS_AHEAD = 2_000
+_LEAST_STEP_SECONDS = 1.0
+
+
+@click.command()
+@click.argument("series_file", metavar="SERIES.csv[.gz]", type=click.Path(path_type=Path))
+@click.option("--column", help="Heading of the values (default: the second column).")
+@click.option("--horizon", type=Duration(), default="24h", show_default=True, help="How far to look ahead.")
+@click.option("--step", type=Duration(), default="15m", show_default=True, help="Values are means over this.")
+@click.option("--origins", type=click.IntRange(1, 10_000), default=24, show_default=True)
+@click.option(
+    "--model", "models", multiple=True, help="Instead of 'blend': 'all', or one expert, or several."
+)
+@click.option(
+    "--out", "out_file", type=click.Path(path_type=Path, dir_okay=False), help="Each forecast as CSV."
+)
+@click.option("--json", "as_json", is_flag=True, help="All figures as JSON.")
+def backtest(  # noqa: PLR0917  # click gives them by name
+    series_file: Path,
+    column: str | None,
+    horizon: float,
+    step: float,
+    origins: int,
+    models: tuple[str, ...],
+    out_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Forecast a known series from rolling origins, and say how good that was.
+
+    SERIES has times (ISO 8601 or epoch seconds) in its first column and a value in another; gaps are allowed,
+    order does not matter. Nothing after an origin is ever visible to its forecast. A MASE of 1 is the error
+    of "the same as yesterday" in the weeks before.
+    """
+    from slurm_power.forecast.backtest import pick_origins, run, score  # noqa: PLC0415  # numpy
+    from slurm_power.forecast.experts import EXPERTS, Seasons  # noqa: PLC0415  # as above
+    from slurm_power.forecast.grid import on_grid  # noqa: PLC0415  # as above
+
+    names = _models(models, list(EXPERTS))
+    problems = _problems(horizon, step, names, list(EXPERTS), out_file)
+    try:
+        times, values = read_series(series_file, column)
+    except SeriesFileError as error:
+        problems += error.problems
+    if problems:
+        _refuse(problems)
+    import numpy as np  # noqa: PLC0415  # as above
+
+    seasons = Seasons(round(_DAY_SECONDS / step), round(horizon / step))
+    try:
+        series = on_grid(np.asarray(times), np.asarray(values), step)
+        chosen = pick_origins(len(series.values), seasons, origins)
+    except ValueError as error:
+        _refuse([f"{series_file}: {error}"])
+    results = []
+    for name in names:
+        began = clock.monotonic()
+        found = list(run(series.values, seasons, chosen, _model(name, seasons), clock.monotonic))
+        if not found:
+            _refuse([f"{series_file}: {name} has nothing to say at any of the origins"])
+        try:
+            judged = score(series.values, seasons, found)
+        except ValueError as error:
+            _refuse([f"{series_file}: {error}"])
+        results.append(
+            {
+                "model": name,
+                "origins": len(found),
+                **asdict(judged),
+                "milliseconds_per_forecast": 1000.0 * sum(origin.seconds for origin in found) / len(found),
+                "seconds": clock.monotonic() - began,
+            }
+        )
+        if out_file is not None and name == names[0]:
+            _write(out_file, series, found)
+    _print(series, seasons.day_steps, results, as_json=as_json)
+
+
+def _models(asked: tuple[str, ...], experts: list[str]) -> list[str]:
+    if "all" in asked:
+        return ["blend", *experts]
+    return list(dict.fromkeys(asked)) or ["blend"]
+
+
+def _model(name: str, seasons: Any) -> Any:
+    from slurm_power.forecast.backtest import model_named  # noqa: PLC0415  # numpy
+
+    return model_named(name, seasons)
+
+
+def _problems(
+    horizon: float, step: float, names: list[str], experts: list[str], out_file: Path | None
+) -> list[str]:
+    problems = []
+    whole = step >= _LEAST_STEP_SECONDS and abs(_DAY_SECONDS / step - round(_DAY_SECONDS / step)) < 1e-9
+    if not whole:
+        problems.append("--step: a day has to be a whole number of steps of at least 1 s")
+    elif not 1 <= round(horizon / step) <= _MOST_STEPS_AHEAD:
+        problems.append(f"--horizon: has to be 1 to {_MOST_STEPS_AHEAD} steps")
+    unknown = [name for name in names if name != "blend" and name not in experts]
+    problems += [f"--model: there is no {name!r}; there are blend, {', '.join(experts)}" for name in unknown]
+    if out_file is not None and not out_file.parent.is_dir():
+        problems.append(f"--out: there is no folder {out_file.parent}")
+    return problems
+
+
+def _refuse(problems: list[str]) -> Any:
+    for problem in problems:
+        click.echo(problem, err=True)
+    sys.exit(_EXIT_BAD_INPUT)
+
+
+def _write(path: Path, series: "Series", found: "list[Origin]") -> None:
+    """A row a forecast step; the origin is the time of the last known value."""
+    try:
+        with path.open("w", newline="", encoding="utf-8") as lines:
+            table = csv.writer(lines, lineterminator="\n")
+            table.writerow(("origin", "time", "p10", "p50", "p90", "actual"))
+            for origin in found:
+                last_seconds = series.start_seconds + (origin.index - 1) * series.step_seconds
+                for step, actual in enumerate(origin.actual):
+                    bounds = (origin.forecast.p10, origin.forecast.p50, origin.forecast.p90)
+                    table.writerow(
+                        (
+                            _iso(last_seconds),
+                            _iso(last_seconds + (step + 1) * series.step_seconds),
+                            *(f"{float(values[step]):.6g}" for values in bounds),
+                            "" if actual != actual else f"{float(actual):.6g}",  # noqa: PLR0124  # NaN
+                        )
+                    )
+    except OSError as error:
+        _refuse([f"--out: {error}"])
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _print(series: "Series", day_steps: int, results: list[dict[str, Any]], *, as_json: bool) -> None:
+    days = len(series.values) / day_steps
+    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if as_json:
+        print_json(
+            {
+                "days": days,
+                "step_seconds": series.step_seconds,
+                "known_ratio": float((series.values == series.values).mean()),  # NaN is not itself
+                "peak_rss_bytes": peak_bytes,
+                "models": results,
+            }
+        )
+        return
+    table = Table("model", box=None, header_style="dim")
+    for heading in ("MASE", "to day naive", "to best naive", "sMAPE", "80 % band covers", "each"):
+        table.add_column(heading, justify="right")
+    for row in results:
+        table.add_row(
+            row["model"],
+            *(_ratio_text(row[name]) for name in ("mase", "to_day_naive", "to_best_naive")),
+            percent_text(row["smape_ratio"]),
+            percent_text(row["coverage_ratio"]),
+            f"{row['milliseconds_per_forecast']:.1f} ms",
+        )
+    Console().print(table)
+    first = results[0]
+    click.echo(
+        f"{days:.1f} days in steps of {duration_text(series.step_seconds)}, {first['origins']} origins;"
+        f" best naive: {first['best_naive'] or 'none'}; {peak_bytes / 1e6:.0f} MB at most"
+    )
+
+
+def _ratio_text(ratio: float | None) -> str:
+    return "\N{EN DASH}" if ratio is None else f"{ratio:.3f}"
