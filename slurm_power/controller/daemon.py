@@ -307,7 +307,8 @@ class Controller:
         if now_seconds - self._started_seconds < _SETTLE_SECONDS:
             return
         poll_seconds = self.config.controller.slurm_poll_seconds
-        self._source_notes.look(source_rows(self.telemetry, snapshot, now_seconds, poll_seconds))
+        rows = source_rows(self.telemetry, snapshot, now_seconds, poll_seconds)
+        self._source_notes.look(rows, now_seconds)
         if now_seconds - self._losses_kept_seconds >= _KEEP_LOSSES_SECONDS:
             self._losses_kept_seconds = now_seconds
             self.store.put_state("losses", self.telemetry.circuits.to_json())

@@ -58,6 +58,8 @@ class NodeDesk:
         match message.get("type"):
             case "telemetry":
                 self._telemetry.node_reported(node, message, clock.monotonic())
+                wall_seconds = clock.now().timestamp()
+                self._telemetry.clock_skews.take(node, message.get("at_seconds"), wall_seconds)
                 jobs = message.get("jobs")
                 for job in jobs if isinstance(jobs, list) else ():
                     self._energy(node, job)

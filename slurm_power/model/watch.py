@@ -1,9 +1,9 @@
 """Watch one source of readings and say how far each can be trusted, with a reason."""
 
 import math
-from collections import deque
 from dataclasses import dataclass, replace
 
+from slurm_power.model.coverage import Coverage
 from slurm_power.model.reading import PowerReading, Quality, judged
 
 # A reading above this many ratings is no power but a slip of a unit or a broken register.
@@ -17,8 +17,6 @@ STUCK_RATIO = 0.05
 LEAST_STUCK_WATTS = 150.0
 # What has moved and is back counts for less with time: a load that swings adds up, a glitch a day does not.
 FORGIVEN_RATIO = 0.1
-# Shares are told of the last ten minutes.
-COVERAGE_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +53,13 @@ class Watch:
         self._held_since_seconds = float("-inf")
         self._moved_seconds = 0.0
         self._stuck = ""
-        self._usable: deque[tuple[float, bool]] = deque()
+        self._coverage = Coverage()
 
     def take(self, watts: float, now_seconds: float) -> None:
         """A reading has come."""
         self._error = ""
         self._wrong = self._implausible(watts)
-        self._count(usable=not self._wrong, now_seconds=now_seconds)
+        self._coverage.add(0.0 if self._wrong else 1.0, now_seconds)
         self._read_at_seconds = now_seconds
         if self._wrong:
             return
@@ -90,12 +88,7 @@ class Watch:
     def failed(self, error: str, now_seconds: float) -> None:
         """The source could not be read; its last value ages on."""
         self._error = error
-        self._count(usable=False, now_seconds=now_seconds)
-
-    def _count(self, *, usable: bool, now_seconds: float) -> None:
-        self._usable.append((now_seconds, usable))
-        while self._usable[0][0] < now_seconds - COVERAGE_SECONDS:
-            self._usable.popleft()
+        self._coverage.add(0.0, now_seconds)
 
     def saw_below(self, watts: float, now_seconds: float, doubt_watts: float = 0.0) -> None:
         """What the source should see has this power now: while it moves, the source may not stand still.
@@ -161,5 +154,4 @@ class Watch:
 
     def coverage_ratio(self, now_seconds: float) -> float | None:
         """The share of the readings of the last ten minutes that could be used; None before the first."""
-        recent = [usable for at, usable in self._usable if at >= now_seconds - COVERAGE_SECONDS]
-        return sum(recent) / len(recent) if recent else None
+        return self._coverage.ratio(now_seconds)

@@ -347,6 +347,7 @@ class Daemon:
             return
         message: Message = {
             "type": "telemetry",
+            "at_seconds": clock.now().timestamp(),
             "gpus": self._gpu_rows(),
             "host": None if self._node.host is None else asdict(self._node.host),
             "leases": [lease_row(lease, clock.monotonic()) for lease in self._leases.leases()],

@@ -12,6 +12,8 @@ from slurm_power.model.reading import EssReading, GpuReading, PowerReading, Qual
 from slurm_power.model.site import Site
 from slurm_power.model.snapshot import CapLease, HoldLease, LimitEvent, NodeState, Snapshot
 from slurm_power.telemetry.circuits import CircuitMeters, Draw
+from slurm_power.telemetry.clock_skew import ClockSkews
+from slurm_power.telemetry.coverage import SourceCoverage
 from slurm_power.telemetry.gpu_rows import gpu_of
 from slurm_power.telemetry.lease_rows import lease_of
 from slurm_power.wire import Message, WireError
@@ -81,6 +83,8 @@ class SiteTelemetry:
         self._site = site
         self._meters = {circuit: _Meter() for circuit in meters}
         self.circuits = CircuitMeters(site, meters)
+        self.coverage = SourceCoverage(site.nodes())
+        self.clock_skews = ClockSkews()
         self._ess: dict[str, tuple[EssReading, float, float]] = {}
         self._nodes: dict[str, tuple[dict[str, GpuReading], float]] = {}
         self._node_leases: dict[str, list[Message]] = {}
@@ -241,11 +245,7 @@ class SiteTelemetry:
             site=self._site,
             circuits=circuits,
             ess={name: self._storage(name, now_seconds) for name in self._ess},
-            nodes={
-                name: NodeState(name=name, age_seconds=now_seconds - seen, gpus=gpus)
-                for name, (gpus, seen) in self._nodes.items()
-                if self._alive(name, now_seconds)
-            },
+            nodes=self._node_states(now_seconds),
             jobs=self._jobs(),
             caps=levers.caps,
             holds=levers.holds,
@@ -257,6 +257,13 @@ class SiteTelemetry:
             recent_load_watts=tuple(self._recent_loads) if fresh else (),
             jobs_age_seconds=None if self._jobs_at_seconds is None else now_seconds - self._jobs_at_seconds,
         )
+
+    def _node_states(self, now_seconds: float) -> dict[str, NodeState]:
+        return {
+            name: NodeState(name=name, age_seconds=now_seconds - seen, gpus=gpus)
+            for name, (gpus, seen) in self._nodes.items()
+            if self._alive(name, now_seconds)
+        }
 
     def _observe(self, now_seconds: float) -> None:
         """Let the meters be compared with what they feed."""
@@ -273,7 +280,8 @@ class SiteTelemetry:
             name: None if ess.quality is Quality.INVALID else ess.discharge_watts
             for name, ess in storages.items()
         }
-        self.circuits.observe(draws, discharges, now_seconds)
+        if self.circuits.observe(draws, discharges, now_seconds):
+            self.coverage.look(self._node_states(now_seconds), storages, now_seconds)
 
     def _readings(self, now_seconds: float) -> dict[str, PowerReading]:
         found = {name: self.circuits.reading(name, now_seconds) for name in self._meters}

@@ -74,10 +74,13 @@ class CircuitMeters:
 
     def observe(
         self, nodes: Mapping[str, Draw], discharges: Mapping[str, float | None], now_seconds: float
-    ) -> None:
-        """Compare the levels with each other. ``discharges`` by ESS, None where it does not answer."""
+    ) -> bool:
+        """Compare the levels with each other. ``discharges`` by ESS, None where it does not answer.
+
+        Returns False where that has been done just now.
+        """
         if now_seconds - self._observed_at_seconds < _OBSERVE_SECONDS:
-            return
+            return False
         self._observed_at_seconds = now_seconds
         self._below = {}
         for name in self._leaves_first():
@@ -94,6 +97,7 @@ class CircuitMeters:
                     below.told_watts, own.watts, now_seconds, learn=learn, vouched=self._vouched(name)
                 )
         self._culprits = self._disagreeing(now_seconds)
+        return True
 
     def _vouched(self, name: str) -> bool:
         """Whether the feeder's meter bears a circuit's out, against what that circuit feeds."""
