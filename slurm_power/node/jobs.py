@@ -15,6 +15,8 @@ from slurm_power.wire import Message
 
 FILE_NAME = "jobs.json"
 SAVE_SECONDS = 60.0
+# Energy by the PDU is told if its readings cover so much of a job's time.
+LEAST_PDU_COVERAGE = 0.95
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,8 @@ class NodeJob:
     since_seconds: float | None = None
     host_joules: float | None = None
     pdu_joules: float | None = None
+    pdu_read_seconds: float = 0.0
+    pdu_due_seconds: float = 0.0
 
     @property
     def gpus(self) -> list[str]:
@@ -59,15 +63,16 @@ class NodeJob:
     def energy_message(self) -> Message:
         """What it has used so far: its GPUs, its share of host and rack, and what these leave unexplained."""
         used = self.used()
+        # What was read for a part of the time is no energy of the whole: often less than the GPUs alone.
+        read_enough = self.pdu_read_seconds >= LEAST_PDU_COVERAGE * self.pdu_due_seconds
+        pdu_joules = self.pdu_joules if read_enough else None
         residual_joules = (
-            None
-            if self.pdu_joules is None
-            else self.pdu_joules - used.energy_joules - (self.host_joules or 0.0)
+            None if pdu_joules is None else pdu_joules - used.energy_joules - (self.host_joules or 0.0)
         )
         return {
             **used.message(),
             "host_joules": self.host_joules,
-            "pdu_joules": self.pdu_joules,
+            "pdu_joules": pdu_joules,
             "residual_joules": residual_joules,
         }
 
@@ -245,11 +250,15 @@ class NodeJobs:
         last_seconds, self._rack_at_seconds = self._rack_at_seconds, now_seconds
         draws = {uuid: energy.watts or 0.0 for uuid, energy in self.books.all()}
         whole = sum(draws.values())
-        if node_watts is None or last_seconds is None or whole <= 0.0:
+        if last_seconds is None:
             return
         for job in self._jobs.values():
             since_seconds = now_seconds if job.since_seconds is None else job.since_seconds
             seconds = max(0.0, now_seconds - max(last_seconds, since_seconds))
+            job.pdu_due_seconds += seconds
+            if node_watts is None or whole <= 0.0:
+                continue
+            job.pdu_read_seconds += seconds
             own = sum(draws.get(uuid, 0.0) / len(self.holders(uuid)) for uuid in job.energy)
             job.pdu_joules = (job.pdu_joules or 0.0) + node_watts * own / whole * seconds
 

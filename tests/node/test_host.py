@@ -77,3 +77,28 @@ def test_the_host_is_split_by_gpus_and_from_the_start_of_each_job_on(tmp_path: P
     jobs.take_host(None, 110.0, 8)
     jobs.take_host(9000.0, 120.0, 8)
     assert second.host_joules == pytest.approx(100.0), "nothing is made up over a gap"
+
+
+def test_a_rack_that_was_read_for_a_part_of_the_time_is_unknown(tmp_path: Path) -> None:
+    jobs = NodeJobs(tmp_path, "boot")
+    mine = job("1", "a")
+    jobs.take_power("a", 500.0, 100.0)
+    jobs.start(mine)
+    jobs.lead_on(mine, 100.0)
+    jobs.take_rack(1_000.0, 100.0)
+    for second in range(101, 201):
+        jobs.take_power("a", 500.0, float(second))
+        jobs.take_rack(None if 150 <= second < 153 else 1_000.0, float(second))
+    told = mine.energy_message()
+    assert told["pdu_joules"] == pytest.approx(97_000.0)
+    assert told["residual_joules"] == pytest.approx(47_000.0)
+    for second in range(201, 211):  # the controller is away
+        jobs.take_power("a", 500.0, float(second))
+        jobs.take_rack(None, float(second))
+    told = mine.energy_message()
+    assert (told["pdu_joules"], told["residual_joules"]) == (None, None)
+    jobs.save_if_changed(1e9)
+    again = NodeJobs(tmp_path, "boot")
+    again.load()
+    (kept,) = again.all()
+    assert (kept.pdu_read_seconds, kept.pdu_due_seconds) == (97.0, 110.0)
