@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         StorageConfig,
         SunspecMeter,
         SunspecPcs,
+        SunspecStorage,
     )
     from slurm_power.config.metrics import MetricsConfig
     from slurm_power.config.node import load_node
@@ -34,6 +35,7 @@ __all__ = [
     "StoreConfig",
     "SunspecMeter",
     "SunspecPcs",
+    "SunspecStorage",
     "load_node",
     "load_site",
 ]

@@ -38,6 +38,22 @@ class SunspecPcs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SunspecStorage:
+    """A battery inverter with SunSpec's older storage models 124 and 802 over Modbus/TCP.
+
+    ``charge_reads_positive``: the device's 802.W is positive while it charges, which the model leaves open.
+    """
+
+    name: str
+    address: str
+    unit_id: int = 1
+    base_address: int = 40000
+    charge_reads_positive: bool = False
+    timeout_seconds: float = 0.5
+    max_age_seconds: float = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SnmpPdu:
     """A rack PDU by SNMP: v3 authPriv (SHA-256, AES-128) if ``user`` is given, else v2c with ``community``.
 
@@ -91,12 +107,13 @@ class RegisterPcs:
     max_age_seconds: float = 3.0
 
 
-StorageConfig: TypeAlias = SunspecPcs | RegisterPcs
+StorageConfig: TypeAlias = SunspecPcs | SunspecStorage | RegisterPcs
 DeviceConfig: TypeAlias = SunspecMeter | RegisterMeter | SnmpPdu | StorageConfig
 
 DRIVERS: Mapping[str, type[DeviceConfig]] = {
     "sunspec_meter": SunspecMeter,
     "sunspec_pcs": SunspecPcs,
+    "sunspec_storage": SunspecStorage,
     "register_meter": RegisterMeter,
     "register_pcs": RegisterPcs,
     "snmp_pdu": SnmpPdu,
@@ -157,7 +174,7 @@ def _check_map(device: DeviceConfig, path: str, problems: list[str]) -> None:
 
 def map_text(device: DeviceConfig) -> str:
     """What the device's map says, for telling one map from another; empty where it has none or has gone."""
-    if isinstance(device, SunspecMeter | SunspecPcs):
+    if isinstance(device, SunspecMeter | SunspecPcs | SunspecStorage):
         return ""
     file = snmp_map_file(device.map) if isinstance(device, SnmpPdu) else map_file(device.map)
     try:

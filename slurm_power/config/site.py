@@ -167,7 +167,9 @@ def _check_references(
             problems.append(f"circuit.{circuit.name}.meter: {circuit.meter} is a PCS, no meter")
     for name, device in ess_devices.items():
         if not isinstance(devices.get(device), StorageConfig):
-            problems.append(f"ess.{name}.device: {device} is no PCS (driver sunspec_pcs or register_pcs)")
+            problems.append(
+                f"ess.{name}.device: {device} is no PCS (driver sunspec_pcs, sunspec_storage or register_pcs)"
+            )
         elif isinstance(config := devices[device], RegisterPcs):
             _check_lease(site.ess[name], config, problems)
 

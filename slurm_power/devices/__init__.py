@@ -13,6 +13,7 @@ DRIVERS = {
     "nvml": "slurm_power.devices.nvml:NvmlGpus",
     "SunspecMeter": "slurm_power.devices.meter_sunspec:SunspecMeterDriver",
     "SunspecPcs": "slurm_power.devices.pcs_sunspec:SunspecPcsDriver",
+    "SunspecStorage": "slurm_power.devices.storage_sunspec:SunspecStorageDriver",
     "RegisterMeter": "slurm_power.devices.meter_register:RegisterMeterDriver",
     "RegisterPcs": "slurm_power.devices.pcs_register:RegisterPcsDriver",
     "SnmpPdu": "slurm_power.devices.pdu_snmp:SnmpPduDriver",

@@ -16,6 +16,7 @@ from slurm_power.config import (
     StoreConfig,
     SunspecMeter,
     SunspecPcs,
+    SunspecStorage,
 )
 from slurm_power.model.site import Circuit, Ess
 from slurm_power.plan.policy import Policy
@@ -30,6 +31,7 @@ TABLES: tuple[tuple[str, type, tuple[tuple[str, str, str], ...]], ...] = (
     ("[ess.NAME]", Ess, (("device", "string", "required"),)),
     ('[device.NAME], driver "sunspec_meter"', SunspecMeter, ()),
     ('[device.NAME], driver "sunspec_pcs"', SunspecPcs, ()),
+    ('[device.NAME], driver "sunspec_storage"', SunspecStorage, ()),
     ('[device.NAME], driver "register_meter"', RegisterMeter, ()),
     ('[device.NAME], driver "register_pcs"', RegisterPcs, ()),
     ('[device.NAME], driver "snmp_pdu"', SnmpPdu, ()),
