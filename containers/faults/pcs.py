@@ -8,6 +8,7 @@ import random
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 
 from containers.faults.outcome import Outcome
@@ -29,6 +30,7 @@ KINDS = {
     "PCS NaN": ("nan", 0.0),
 }
 STEP_SECONDS = 0.25
+PORT_ATTEMPTS = 5
 TOLERANCE_WATTS = 150.0
 MOST_SECONDS = 12.0
 # An answer shows the battery as it was at some moment of the request.
@@ -60,18 +62,30 @@ class _Watch:
 async def run_trial(kind: str, seed: int) -> Outcome:
     """Command, break, go on commanding, then fall silent for good."""
     chance = random.Random(f"pcs {kind} {seed}")  # noqa: S311  # trials have to be repeatable
-    constants = load_constants(PLANT_FILE)
-    front = PcsFront(
-        Pcs(constants.pcs, time.monotonic()), constants.site, host="127.0.0.1", port=_free_port()
-    )
     problems: list[str] = []
     log: list[str] = []
-    await front.start(lambda error: problems.append(f"the plant broke: {error}"))
+    front = await _started(lambda error: problems.append(f"the plant broke: {error}"))
     try:
         safe_seconds = await _play(kind, chance, front, problems, log)
     finally:
         await front.stop()
     return Outcome(kind=kind, seed=seed, problems=tuple(problems), safe_seconds=safe_seconds, log=tuple(log))
+
+
+async def _started(crash: Callable[[BaseException], None]) -> PcsFront:
+    """An inverter that listens; a port that was free may be somebody else's a moment later."""
+    constants = load_constants(PLANT_FILE)
+    for attempts_left in reversed(range(PORT_ATTEMPTS)):
+        pcs = Pcs(constants.pcs, time.monotonic())
+        front = PcsFront(pcs, constants.site, host="127.0.0.1", port=_free_port())
+        try:
+            await front.start(crash)
+        except RuntimeError:
+            if not attempts_left:
+                raise
+        else:
+            return front
+    raise AssertionError
 
 
 async def _play(
