@@ -1,10 +1,10 @@
-"""What nodes say over and over, for the ledger: the first time at once, then how often, once in a while."""
+"""What is said over and over, for the ledger: the first time at once, then how often, once in a while."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 QUIET_SECONDS = 600.0
-# Different things of one node that are told apart; what comes beyond so many is counted together.
+# Different things of one source that are told apart; what comes beyond so many is counted together.
 MOST_KINDS = 256
 
 Key = tuple[Hashable, ...]
@@ -23,9 +23,9 @@ class Repeats:
     def __init__(self) -> None:
         self._told: dict[str, dict[Key, _Told]] = {}
 
-    def tell(self, node: str, key: Key, write: Callable[[str], None], now_seconds: float) -> None:
-        """Something happened on a node; equal keys are the same thing again."""
-        kinds = self._told.setdefault(node, {})
+    def tell(self, who: str, key: Key, write: Callable[[str], None], now_seconds: float) -> None:
+        """Something happened to a node or a source; equal keys are the same thing again."""
+        kinds = self._told.setdefault(who, {})
         if key not in kinds and len(kinds) >= MOST_KINDS:
             key = ()
         told = kinds.get(key)
@@ -38,7 +38,7 @@ class Repeats:
 
     def flush(self, now_seconds: float, *, everything: bool = False) -> None:
         """Write what has happened again and was told long enough ago, or ``everything``."""
-        for node, kinds in list(self._told.items()):
+        for who, kinds in list(self._told.items()):
             for key, told in list(kinds.items()):
                 seconds = now_seconds - told.at_seconds
                 if seconds < QUIET_SECONDS and not everything:
@@ -49,4 +49,4 @@ class Repeats:
                 else:
                     del kinds[key]
             if not kinds:
-                del self._told[node]
+                del self._told[who]

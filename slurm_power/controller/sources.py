@@ -1,20 +1,18 @@
 """Every source of the site in one list, and in the ledger when one goes bad and when it is good again."""
 
 import math
+import re
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
+from slurm_power.controller.repeats import Repeats
 from slurm_power.model.reading import GpuReading, Quality
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.telemetry import SiteTelemetry
 from slurm_power.telemetry.circuits import SourceRow
 
-# What is better counts when it has lasted so long, twice as long after each time that it did not.
-_GOOD_SECONDS = 10.0
-_MOST_GOOD_SECONDS = 600.0
-_FORGIVEN_SECONDS = 3600.0
-_RANK = {Quality.GOOD: 0, Quality.QUESTIONABLE: 1, Quality.INVALID: 2}
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 # Slurm's list is read every few seconds; twice that without one is worth a word.
 _LATE_LISTS = 2.0
 
@@ -107,81 +105,40 @@ def row_message(row: SourceRow) -> dict[str, Any]:
     }
 
 
-@dataclass(slots=True)
-class _Bad:
-    """What was last written of a source that is not good; ``better`` is what it has been since then."""
-
-    written: Quality
-    better: Quality | None = None
-    better_since_seconds: float = 0.0
-    lapses: int = 0
-
-
-@dataclass(slots=True)
-class _Past:
-    """How often a source has recovered lately, for how long it is watched before the next recovery."""
-
-    recoveries: int
-    at_seconds: float
-
-
 class SourceNotes:
-    """Writes a line when a source is no longer good, and one when it is again and has stayed so for a while.
+    """Writes a line when a source is no longer good, and one when it is again.
 
-    What is worse is written at once, what is better only when it lasts, the longer the more often it did not:
-    a source that comes and goes fills no ledger.
+    One that comes and goes for the same reason is counted instead; another reason is written at once.
     """
 
     def __init__(self, note: Callable[[str, str, str, str], None]) -> None:
         """``note`` takes actor, kind, subject and reason."""
         self._note = note
-        self._bad: dict[str, _Bad] = {}
-        self._past: dict[str, _Past] = {}
+        self._bad: dict[str, Quality] = {}
+        self._repeats = Repeats()
 
     def look(self, rows: Iterable[SourceRow], now_seconds: float) -> None:
-        """Compare with what was written last; the first look tells only what is bad."""
+        """Compare with what was seen last; the first look tells only what is bad."""
         there = set()
         for row in rows:
             there.add(row.source)
-            known = self._bad.get(row.source)
-            if known is None:
-                if row.quality is not Quality.GOOD:
-                    self._bad[row.source] = _Bad(row.quality)
-                    self._write(row, "")
-            elif _RANK[row.quality] > _RANK[known.written]:
-                known.written, known.better = row.quality, None
-                self._write(row, "")
-            elif row.quality is known.written:
-                known.lapses += known.better is not None
-                known.better = None
+            if row.quality is self._bad.get(row.source, Quality.GOOD):
+                continue
+            if row.quality is Quality.GOOD:
+                del self._bad[row.source]
+                self._tell(row.source, row.quality, f"{row.measures}: good again", now_seconds)
             else:
-                self._improved(row, known, now_seconds)
+                self._bad[row.source] = row.quality
+                text = f"{row.measures}: {row.reason or row.quality.value}"
+                self._tell(row.source, row.quality, text, now_seconds)
         for source in self._bad.keys() - there:
             del self._bad[source]
-            self._note("controller", "source good", f"source:{source}", "no longer read, or good again")
+            self._tell(source, Quality.GOOD, "good again", now_seconds)
+        self._repeats.flush(now_seconds)
 
-    def _improved(self, row: SourceRow, known: _Bad, now_seconds: float) -> None:
-        if known.better is not row.quality:
-            known.better, known.better_since_seconds = row.quality, now_seconds
-        past = self._past.get(row.source)
-        if past is not None and now_seconds - past.at_seconds > _FORGIVEN_SECONDS:
-            past = None
-        recoveries = 0 if past is None else past.recoveries
-        patience_seconds = min(_GOOD_SECONDS * 2.0**recoveries, _MOST_GOOD_SECONDS)
-        if now_seconds - known.better_since_seconds < patience_seconds:
-            return
-        lapses = f"; it came and went {known.lapses} times meanwhile" if known.lapses else ""
-        self._past[row.source] = _Past(recoveries + 1, now_seconds)
-        if row.quality is Quality.GOOD:
-            del self._bad[row.source]
-        else:
-            self._bad[row.source] = _Bad(row.quality)
-        self._write(row, lapses)
+    def _tell(self, source: str, quality: Quality, text: str, now_seconds: float) -> None:
+        def write(more: str) -> None:
+            self._note("controller", f"source {quality.value}", f"source:{source}", f"{text}{more}")
 
-    def _write(self, row: SourceRow, more: str) -> None:
-        subject = f"source:{row.source}"
-        if row.quality is Quality.GOOD:
-            self._note("controller", "source good", subject, f"{row.measures}: good again{more}")
-            return
-        text = f"{row.measures}: {row.reason or row.quality.value}{more}"
-        self._note("controller", f"source {row.quality.value}", subject, text)
+        # Ages and watts differ each time; the words are what has happened.
+        self._repeats.tell(source, (quality, _NUMBER.sub("", text)), write, now_seconds)

@@ -17,10 +17,9 @@ LEAST_FORECASTS = 8
 class Bands:
     """Bands for one series and its stretches of the horizon."""
 
-    def __init__(self, stretches: Iterable[tuple[int, int]], history: Values, day_steps: int) -> None:
+    def __init__(self, stretches: Iterable[tuple[int, int]], history: Values) -> None:
         self._stretches = tuple(stretches)
         self._history = history
-        self._day_steps = day_steps
 
     def around(self, middle: Values, residuals: Iterable[Values]) -> tuple[Values, Values]:
         """Lower and upper bounds; each residual is outcome less forecast, NaN where unknown."""

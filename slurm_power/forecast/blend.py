@@ -132,7 +132,7 @@ class Blend:
         residuals = [
             (self._outcome(issue) - issue.blended) for issue in self._issues if issue.at < self._count
         ]
-        low, high = Bands(self._stretches, self._history(), self.seasons.day_steps).around(middle, residuals)
+        low, high = Bands(self._stretches, self._history()).around(middle, residuals)
         if np.nanmin(self._history()) >= 0.0:
             low, high = np.maximum(low, 0.0), np.maximum(high, 0.0)
         names = list(self._experts)

@@ -28,38 +28,45 @@ class Notes:
             lambda _actor, kind, _subject, text: self.lines.append((self.now, kind, text))
         )
 
-    def see(self, quality: Quality, seconds: int = 1) -> None:
+    def see(self, quality: Quality, seconds: int = 1, reason: str = "late by 3 s") -> None:
         for _ in range(seconds):
             self.now += 1.0
-            self.notes.look([replace(ROW, quality=quality)], self.now)
+            self.notes.look([replace(ROW, quality=quality, reason=reason)], self.now)
 
     @property
     def kinds(self) -> list[str]:
         return [kind for _, kind, _ in self.lines]
 
 
-def test_bad_is_written_at_once_and_good_when_it_has_lasted() -> None:
+def test_a_change_is_written_at_once() -> None:
     seen = Notes()
     seen.see(Quality.GOOD, 5)
     seen.see(Quality.QUESTIONABLE, 3)
-    assert seen.lines == [(6.0, "source questionable", "circuit rack1: late")]
     seen.see(Quality.INVALID)
-    assert seen.lines[-1][:2] == (9.0, "source invalid")
-    seen.see(Quality.GOOD, 10)
-    assert len(seen.lines) == 2
-    seen.see(Quality.GOOD)
-    assert seen.lines[-1][1:] == ("source good", "circuit rack1: good again")
+    seen.see(Quality.GOOD, 3)
+    assert seen.lines == [
+        (6.0, "source questionable", "circuit rack1: late by 3 s"),
+        (9.0, "source invalid", "circuit rack1: late by 3 s"),
+        (10.0, "source good", "circuit rack1: good again"),
+    ]
 
 
-def test_one_that_comes_and_goes_fills_no_ledger() -> None:
+def test_another_reason_is_written_at_once_whatever_was_before() -> None:
     seen = Notes()
-    for _ in range(360):  # an hour
-        seen.see(Quality.INVALID, 3)
-        seen.see(Quality.GOOD, 4)
-        seen.see(Quality.QUESTIONABLE, 3)
-    assert seen.kinds == ["source invalid"]
-    seen.see(Quality.GOOD, 20)
-    assert "it came and went 359 times meanwhile" in seen.lines[-1][2]
+    for _ in range(5):
+        seen.see(Quality.INVALID, 3, "stale for 7 s")
+        seen.see(Quality.GOOD, 3)
+    seen.see(Quality.QUESTIONABLE, 1, "stuck for 8 s while what it feeds moved by 900 W")
+    assert seen.kinds == ["source invalid", "source good", "source questionable"]
+
+
+def test_one_that_comes_and_goes_is_counted() -> None:
+    seen = Notes()
+    for round_ in range(360):  # an hour
+        seen.see(Quality.INVALID, 4, f"stale for {round_}.5 s")
+        seen.see(Quality.GOOD, 6)
+    assert len(seen.lines) <= 2 * 7
+    assert "times more within 60" in seen.lines[2][2]
 
 
 @given(st.lists(st.tuples(st.sampled_from(list(Quality)), st.integers(1, 60)), min_size=300, max_size=300))
@@ -67,8 +74,7 @@ def test_however_it_flaps_there_are_few_lines_an_hour(spells: list[tuple[Quality
     seen = Notes()
     for quality, seconds in spells:
         seen.see(quality, seconds)
-    hours = seen.now / 3600.0
-    assert len(seen.lines) < 40 + 20 * hours
+    assert len(seen.lines) <= len(Quality) * (1 + seen.now / 600.0)
 
 
 def test_what_is_gone_is_good_again_or_not_read_any_more() -> None:

@@ -56,7 +56,7 @@ def backtest(  # noqa: PLR0917  # click gives them by name
     order does not matter. Nothing after an origin is ever visible to its forecast. A MASE of 1 is the error
     of "the same as yesterday" in the weeks before.
     """
-    from slurm_power.forecast.backtest import pick_origins, run, score  # noqa: PLC0415  # numpy
+    from slurm_power.forecast.backtest import model_named, pick_origins, run, score  # noqa: PLC0415  # numpy
     from slurm_power.forecast.experts import EXPERTS, Seasons  # noqa: PLC0415  # as above
     from slurm_power.forecast.grid import on_grid  # noqa: PLC0415  # as above
 
@@ -79,7 +79,7 @@ def backtest(  # noqa: PLR0917  # click gives them by name
     results = []
     for name in names:
         began = clock.monotonic()
-        found = list(run(series.values, seasons, chosen, _model(name, seasons), clock.monotonic))
+        found = list(run(series.values, seasons, chosen, model_named(name, seasons), clock.monotonic))
         if not found:
             _refuse([f"{series_file}: {name} has nothing to say at any of the origins"])
         try:
@@ -104,12 +104,6 @@ def _models(asked: tuple[str, ...], experts: list[str]) -> list[str]:
     if "all" in asked:
         return ["blend", *experts]
     return list(dict.fromkeys(asked)) or ["blend"]
-
-
-def _model(name: str, seasons: Any) -> Any:
-    from slurm_power.forecast.backtest import model_named  # noqa: PLC0415  # numpy
-
-    return model_named(name, seasons)
 
 
 def _problems(
