@@ -106,15 +106,15 @@ def row_message(row: SourceRow) -> dict[str, Any]:
 
 
 class SourceNotes:
-    """Writes a line when a source is no longer good, and one when it is again.
+    """Writes a line when a source is no longer good, when the reason changes, and when it is good again.
 
-    One that comes and goes for the same reason is counted instead; another reason is written at once.
+    What comes and goes for the same reason is counted instead.
     """
 
     def __init__(self, note: Callable[[str, str, str, str], None]) -> None:
         """``note`` takes actor, kind, subject and reason."""
         self._note = note
-        self._bad: dict[str, Quality] = {}
+        self._bad: dict[str, tuple[Quality, str]] = {}
         self._repeats = Repeats()
 
     def look(self, rows: Iterable[SourceRow], now_seconds: float) -> None:
@@ -122,13 +122,13 @@ class SourceNotes:
         there = set()
         for row in rows:
             there.add(row.source)
-            if row.quality is self._bad.get(row.source, Quality.GOOD):
-                continue
             if row.quality is Quality.GOOD:
-                del self._bad[row.source]
-                self._tell(row.source, row.quality, f"{row.measures}: good again", now_seconds)
-            else:
-                self._bad[row.source] = row.quality
+                if self._bad.pop(row.source, None) is not None:
+                    self._tell(row.source, row.quality, f"{row.measures}: good again", now_seconds)
+                continue
+            words = row.quality, _NUMBER.sub("", row.reason)
+            if self._bad.get(row.source) != words:
+                self._bad[row.source] = words
                 text = f"{row.measures}: {row.reason or row.quality.value}"
                 self._tell(row.source, row.quality, text, now_seconds)
         for source in self._bad.keys() - there:

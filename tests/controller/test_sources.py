@@ -60,6 +60,17 @@ def test_another_reason_is_written_at_once_whatever_was_before() -> None:
     assert seen.kinds == ["source invalid", "source good", "source questionable"]
 
 
+def test_another_reason_of_the_same_quality_is_written_too() -> None:
+    seen = Notes()
+    seen.see(Quality.QUESTIONABLE, 3, "differs from what it feeds by 900 W")
+    seen.see(Quality.QUESTIONABLE, 3, "stuck for 8 s; estimated from what it feeds")
+    seen.see(Quality.QUESTIONABLE, 3, "stuck for 11 s; estimated from what it feeds")
+    assert [text for _, _, text in seen.lines] == [
+        "circuit rack1: differs from what it feeds by 900 W",
+        "circuit rack1: stuck for 8 s; estimated from what it feeds",
+    ]
+
+
 def test_one_that_comes_and_goes_is_counted() -> None:
     seen = Notes()
     for round_ in range(360):  # an hour
