@@ -3,7 +3,7 @@
 Nothing after an origin is ever shown to what forecasts from it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -11,7 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from slurm_power.forecast.blend import Blend, Forecast, stretches
-from slurm_power.forecast.experts import EXPERTS, NAIVE, Seasons, Values
+from slurm_power.forecast.experts import EXPERTS, NAIVE, Expert, Seasons, Values
+from slurm_power.forecast.hour import HOUR_EXPERTS, is_next_hour, next_hour
 
 WINDOW_DAYS = 28
 # Origins move through the times of day: 37 steps have no factor in common with a day of 96.
@@ -69,7 +70,8 @@ def pick_origins(count: int, seasons: Seasons, wanted: int) -> list[int]:
     Raises ValueError when the series is too short for a single one.
     """
     day = seasons.day_steps
-    first = min(WINDOW_DAYS * day, max(count // 2, 1))
+    # The next hour needs no month to be learned, and is judged on more of the series.
+    first = max(count // 3, 1) if is_next_hour(seasons) else min(WINDOW_DAYS * day, max(count // 2, 1))
     last = count - seasons.horizon_steps
     if last < first:
         raise ValueError(
@@ -99,8 +101,15 @@ def run(
 
 
 def model_named(name: str, seasons: Seasons) -> Blend:
-    """The blend, or one expert of it alone; raises KeyError for an unknown name."""
-    return Blend(seasons) if name == "blend" else Blend(seasons, {name: EXPERTS[name]})
+    """The blend for this horizon, or one expert of it alone; raises KeyError for an unknown name."""
+    if name == "blend":
+        return next_hour(seasons) if is_next_hour(seasons) else Blend(seasons)
+    return Blend(seasons, {name: experts_for(seasons)[name]})
+
+
+def experts_for(seasons: Seasons) -> Mapping[str, Expert]:
+    """Whom the blend for this horizon asks."""
+    return HOUR_EXPERTS if is_next_hour(seasons) else EXPERTS
 
 
 def score(values: Values, seasons: Seasons, found: list[Origin]) -> Score:

@@ -15,13 +15,27 @@ from numpy.typing import NDArray
 from slurm_power.forecast.bands import Bands
 from slurm_power.forecast.experts import EXPERTS, Expert, Seasons, Values
 
-ISSUE_HOURS = 3.0
-SCORED_DAYS = 14
-DISCOUNT = 0.97
-SHARPNESS = 5.0
-HISTORY_DAYS = 35
 # Nothing that was ever seen justifies a forecast so many times above it.
 EXPLOSION_RATIO = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How often experts are asked, and how long and how sharply they are judged.
+
+    ``discount`` is the weight of a verdict against the next one's. ``doubt_ratio``: all but the first expert
+    are taken to be so much worse than they were.
+    """
+
+    issue_hours: float
+    scored_days: float
+    discount: float
+    sharpness: float
+    history_days: int
+    doubt_ratio: float = 0.0
+
+
+DAYS_AHEAD = Pace(issue_hours=3.0, scored_days=14.0, discount=0.97, sharpness=5.0, history_days=35)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,15 +83,18 @@ class _Recent:
 class Blend:
     """One series. Values come one by one on a fixed grid, NaN for a gap; nothing later is ever seen."""
 
-    def __init__(self, seasons: Seasons, experts: Mapping[str, Expert] | None = None) -> None:
+    def __init__(
+        self, seasons: Seasons, experts: Mapping[str, Expert] | None = None, pace: Pace = DAYS_AHEAD
+    ) -> None:
         self.seasons = seasons
         self._experts = dict(EXPERTS if experts is None else experts)
-        kept = HISTORY_DAYS * seasons.day_steps
+        self._pace = pace
+        kept = pace.history_days * seasons.day_steps
         self._actual = _Recent(kept)
         self._filled = _Recent(kept)
         self._count = 0
-        self._issue_steps = max(1, round(ISSUE_HOURS * seasons.day_steps / 24))
-        most = SCORED_DAYS * seasons.day_steps // self._issue_steps
+        self._issue_steps = max(1, round(pace.issue_hours * seasons.day_steps / 24))
+        most = round(pace.scored_days * seasons.day_steps) // self._issue_steps
         self._issues: deque[_Issue] = deque(maxlen=most + seasons.horizon_steps // self._issue_steps + 1)
         self._stretches = stretches(seasons.horizon_steps)
 
@@ -100,7 +117,7 @@ class Blend:
         return 2 * (self._issues.maxlen or 0) * self._issue_steps
 
     def extend(self, values: Iterable[float], *, ask: bool = True) -> None:
-        """Take the next values; each three hours all experts are asked, to be judged later.
+        """Take the next values; every ``issue_hours`` all experts are asked, to be judged later.
 
         Not to ``ask`` saves most of the time, for values that lie further back than ``judged_steps``.
         """
@@ -178,13 +195,14 @@ class Blend:
 
     def _weights(self, speaking: NDArray[np.bool_]) -> Values:
         errors = self._errors()
+        errors[:, 1:] *= 1.0 + self._pace.doubt_ratio
         errors[:, ~speaking] = np.inf
         weights = np.zeros_like(errors)
         for row, mean in enumerate(errors):
             judged = np.isfinite(mean)
             if judged.any():
                 best = max(float(mean[judged].min()), 1e-12)
-                weights[row, judged] = np.exp(-SHARPNESS * (mean[judged] / best - 1.0))
+                weights[row, judged] = np.exp(-self._pace.sharpness * (mean[judged] / best - 1.0))
             else:
                 weights[row, speaking] = 1.0
             weights[row] /= weights[row].sum()
@@ -205,7 +223,7 @@ class Blend:
             since = (ages - end) / self._issue_steps
             part = misses[:, :, first:end]
             known = np.isfinite(part).all(axis=2) & (since >= 0.0)[:, None]
-            discounts = DISCOUNT ** np.maximum(since, 0.0)
+            discounts = self._pace.discount ** np.maximum(since, 0.0)
             weight = discounts[:, None] * known
             total = weight.sum(axis=0)
             sums = (np.where(known[:, :, None], part, 0.0).mean(axis=2) * weight).sum(axis=0)
