@@ -1,7 +1,7 @@
 """The next hour, minute by minute: what there is to say beyond "as now".
 
-Persistence is hard to beat so shortly ahead, and on a load of steps nothing beats it. So it has the benefit of
-the doubt: another expert has to have been better by a margin before it counts in full.
+Persistence is hard to beat so shortly ahead, and on a load of steps nothing beats it. So it has the benefit
+of the doubt: another expert has to have been better by a margin before it counts in full.
 """
 
 from collections.abc import Mapping

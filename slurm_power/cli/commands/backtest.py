@@ -54,14 +54,25 @@ def backtest(  # noqa: PLR0917  # click gives them by name
 
     SERIES has times (ISO 8601 or epoch seconds) in its first column and a value in another; gaps are allowed,
     order does not matter. Nothing after an origin is ever visible to its forecast. A MASE of 1 is the error
-    of "the same as yesterday" in the weeks before.
+    of "the same as yesterday" in the weeks before. A horizon of up to 2h in steps of up to 5m is forecast as
+    the next hour is, by other experts.
     """
-    from slurm_power.forecast.backtest import model_named, pick_origins, run, score  # noqa: PLC0415  # numpy
-    from slurm_power.forecast.experts import EXPERTS, Seasons  # noqa: PLC0415  # as above
+    from slurm_power.forecast.backtest import (  # noqa: PLC0415  # numpy
+        experts_for,
+        model_named,
+        pick_origins,
+        run,
+        score,
+    )
+    from slurm_power.forecast.experts import Seasons  # noqa: PLC0415  # as above
     from slurm_power.forecast.grid import on_grid  # noqa: PLC0415  # as above
 
-    names = _models(models, list(EXPERTS))
-    problems = _problems(horizon, step, names, list(EXPERTS), out_file)
+    problems = _step_problems(horizon, step)
+    # With steps that cannot be, the rest is checked as for the usual ones, so that all is told at once.
+    seasons = Seasons(96, 96) if problems else Seasons(round(_DAY_SECONDS / step), round(horizon / step))
+    experts = list(experts_for(seasons))
+    names = _models(models, experts)
+    problems += _problems(names, experts, out_file)
     try:
         times, values = read_series(series_file, column)
     except SeriesFileError as error:
@@ -70,7 +81,6 @@ def backtest(  # noqa: PLR0917  # click gives them by name
         _refuse(problems)
     import numpy as np  # noqa: PLC0415  # as above
 
-    seasons = Seasons(round(_DAY_SECONDS / step), round(horizon / step))
     try:
         series = on_grid(np.asarray(times), np.asarray(values), step)
         chosen = pick_origins(len(series.values), seasons, origins)
@@ -106,15 +116,17 @@ def _models(asked: tuple[str, ...], experts: list[str]) -> list[str]:
     return list(dict.fromkeys(asked)) or ["blend"]
 
 
-def _problems(
-    horizon: float, step: float, names: list[str], experts: list[str], out_file: Path | None
-) -> list[str]:
-    problems = []
+def _step_problems(horizon: float, step: float) -> list[str]:
     whole = step >= _LEAST_STEP_SECONDS and abs(_DAY_SECONDS / step - round(_DAY_SECONDS / step)) < 1e-9
     if not whole:
-        problems.append("--step: a day has to be a whole number of steps of at least 1 s")
-    elif not 1 <= round(horizon / step) <= _MOST_STEPS_AHEAD:
-        problems.append(f"--horizon: has to be 1 to {_MOST_STEPS_AHEAD} steps")
+        return ["--step: a day has to be a whole number of steps of at least 1 s"]
+    if not 1 <= round(horizon / step) <= _MOST_STEPS_AHEAD:
+        return [f"--horizon: has to be 1 to {_MOST_STEPS_AHEAD} steps"]
+    return []
+
+
+def _problems(names: list[str], experts: list[str], out_file: Path | None) -> list[str]:
+    problems = []
     unknown = [name for name in names if name != "blend" and name not in experts]
     problems += [f"--model: there is no {name!r}; there are blend, {', '.join(experts)}" for name in unknown]
     if out_file is not None and not out_file.parent.is_dir():
