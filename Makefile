@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 LAB ?= /tmp/slurm-power-demo
 REPORT ?= demo-report.html
 
-.PHONY: help venv packages demo demo-containers test check check-all lint bench bench-faults bench-fuzz cluster-up cluster-down clean
+.PHONY: help venv packages demo demo-containers test check check-all lint bench bench-forecast bench-faults bench-fuzz cluster-up cluster-down clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -59,6 +59,10 @@ check-all: check ## And what takes longer: the container images
 bench: $(STAMP) ## Figures for docs/benchmarks.md
 	containers/install-packages.sh build cluster snmp
 	$(BIN)/python -m containers.bench $(if $(DATA),--data $(DATA))
+
+bench-forecast: $(STAMP) ## How well known series and jobs would have been forecast; exit 1 if worse than promised (DATA=DIR)
+	$(if $(DATA),,$(error say where the series are: make bench-forecast DATA=DIR))
+	$(BIN)/python -m containers.bench.forecast --data $(DATA)
 
 # SEED: of the first trial. RESUME=FILE: go on where a run was cut off. MUTATION: spoil a copy of the product first; see --help.
 FAULT_OPTIONS = $(if $(SEED),--seed=$(SEED)) $(if $(RESUME),--resume=$(RESUME)) $(if $(MUTATION),--mutation=$(MUTATION))

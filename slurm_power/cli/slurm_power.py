@@ -8,6 +8,7 @@ import click
 from slurm_power import __version__
 from slurm_power.cli.commands.authority import ca
 from slurm_power.cli.commands.backtest import backtest
+from slurm_power.cli.commands.backtest_jobs import backtest_jobs
 from slurm_power.cli.commands.check import check, show_config
 from slurm_power.cli.commands.commission import commission
 from slurm_power.cli.commands.event import cancel_event, control, event, yield_node
@@ -48,6 +49,7 @@ for command in (
     report,
     export,
     backtest,
+    backtest_jobs,
 ):
     main.add_command(command)
 

@@ -15,7 +15,8 @@ from rich.table import Table
 from slurm_power import clock
 from slurm_power.cli.commands.connection import print_json
 from slurm_power.cli.commands.quantities import Duration, duration_text, percent_text
-from slurm_power.cli.commands.series_file import SeriesFileError, read_series
+from slurm_power.cli.commands.series_file import read_series
+from slurm_power.cli.commands.table_file import TableFileError
 
 if TYPE_CHECKING:
     from slurm_power.forecast.backtest import Origin
@@ -75,7 +76,7 @@ def backtest(  # noqa: PLR0917  # click gives them by name
     problems += _problems(names, experts, out_file)
     try:
         times, values = read_series(series_file, column)
-    except SeriesFileError as error:
+    except TableFileError as error:
         problems += error.problems
     if problems:
         _refuse(problems)

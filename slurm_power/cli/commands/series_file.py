@@ -1,15 +1,13 @@
 """A series of anybody's as CSV: a column of times and one of values, every bad row named at once."""
 
 import csv
-import gzip
 import math
-import zlib
 from array import array
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+
+from slurm_power.cli.commands.table_file import TableFileError, opened
 
 # More than this helps nobody.
 _MOST_PROBLEMS = 20
@@ -18,47 +16,22 @@ _GAPS = frozenset({"", "nan", "na", "n/a", "null", "none"})
 _MOST_EPOCH_SECONDS = 1e11
 
 
-class SeriesFileError(ValueError):
-    """The file cannot be used; ``problems`` are sentences for the user, with rows."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
-
-
 def read_series(path: Path, column: str | None) -> tuple["array[float]", "array[float]"]:
     """Times (epoch seconds) and values of a file, .gz or not; an empty value is NaN.
 
     The first column has the times, ISO 8601 (UTC where they do not say) or epoch seconds. ``column`` is a
-    heading, by default the second's. Raises SeriesFileError.
+    heading, by default the second's. Raises TableFileError.
     """
-    try:
-        with _opened(path) as lines:
-            return _rows(csv.reader(lines), str(path), column)
-    except (OSError, EOFError, zlib.error) as error:
-        raise SeriesFileError([f"{path}: {getattr(error, 'strerror', None) or error}"]) from None
-    except UnicodeDecodeError:
-        raise SeriesFileError([f"{path}: no text in UTF-8"]) from None
-    except csv.Error as error:
-        raise SeriesFileError([f"{path}: no CSV: {error}"]) from None
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[TextIO]:
-    if path.suffix == ".gz":
-        with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as lines:
-            yield lines
-    else:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            yield lines
+    with opened(path) as lines:
+        return _rows(csv.reader(lines), str(path), column)
 
 
 def _rows(rows: Iterator[list[str]], name: str, column: str | None) -> tuple["array[float]", "array[float]"]:
     headings = [heading.strip() for heading in next(rows, [])]
     if len(headings) < 2:
-        raise SeriesFileError([f"{name}: row 1 has to name a column of times and one of values"])
+        raise TableFileError([f"{name}: row 1 has to name a column of times and one of values"])
     if column is not None and column not in headings:
-        raise SeriesFileError([f"--column: {name} has no column {column!r}; it has {', '.join(headings)}"])
+        raise TableFileError([f"--column: {name} has no column {column!r}; it has {', '.join(headings)}"])
     at = 1 if column is None else headings.index(column)
     times, values = array("d"), array("d")
     problems: list[str] = []
@@ -78,9 +51,9 @@ def _rows(rows: Iterator[list[str]], name: str, column: str | None) -> tuple["ar
         times.append(time_seconds)
         values.append(value)
     if problems:
-        raise SeriesFileError(problems)
+        raise TableFileError(problems)
     if not times:
-        raise SeriesFileError([f"{name}: it has no rows"])
+        raise TableFileError([f"{name}: it has no rows"])
     return times, values
 
 
