@@ -44,6 +44,22 @@ def test_figures_as_text_and_as_json(tmp_path: Path) -> None:
     assert found["true_ends"] < found["planned"] < found["nothing_planned"]
 
 
+def test_power_at_submission_is_learned_by_name_and_class(tmp_path: Path) -> None:
+    rows = []
+    for number, plain in enumerate(good_rows()):
+        workload = "training" if number % 2 else "inference"
+        words = plain.split(",")
+        words[5] = str({0: 0.2, 1: 0.6, 2: 0.35, 3: 0.5}[number % 4])
+        rows.append(",".join([*words, f"code{'ab'[number % 4 // 2]}-{number}", workload]))
+    path = written(tmp_path / "jobs.csv", rows, heading=f"{HEADING},name,workload")
+    done = backtest_jobs(str(path), "--origins", "5", "--json")
+    assert done.exit_code == 0, done.output
+    late = [row for row in json.loads(done.stdout)["power_at_submission"] if row["from_jobs"] == 20]
+    assert {row["workload"] for row in late} == {"training", "inference"}
+    assert all(row["ratio"] < 0.2 for row in late)
+    assert "training, users with 20 or more jobs before" in backtest_jobs(str(path), "--origins", "5").output
+
+
 @pytest.mark.parametrize(
     ("rows", "words", "told"),
     [

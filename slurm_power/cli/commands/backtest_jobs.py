@@ -14,10 +14,12 @@ from slurm_power.cli.commands.quantities import Duration, duration_text, percent
 from slurm_power.cli.commands.table_file import TableFileError
 
 if TYPE_CHECKING:
+    from slurm_power.forecast.backtest_job_power import SubmittedJob
     from slurm_power.forecast.backtest_jobs import LoggedJob
 
 _EXIT_BAD_INPUT = 2
 _MOST_HOURS = 24.0
+_JOBS_BEFORE = {0: "no", 1: "1 to 4", 5: "5 to 19", 20: "20 or more"}
 
 
 @click.command("backtest-jobs")
@@ -31,12 +33,17 @@ _MOST_HOURS = 24.0
 )
 @click.option("--json", "as_json", is_flag=True, help="All figures as JSON.")
 def backtest_jobs(jobs_file: Path, horizon: float, origins: int, gpus: float | None, as_json: bool) -> None:
-    """Forecast what known jobs will draw within the next minutes, and say how good that was.
+    """Forecast what known jobs draw: within the next minutes, and each at its submission.
 
     JOBS has the columns submit, start, end (epoch seconds), reqt (time limit in seconds), gpus, kw_per_gpu
-    and user. From an origin only jobs submitted by then are visible; starts within the horizon are taken as
-    planned by the controller, ends are drawn from how long earlier jobs ran. Origins lie in the last 40 % of
-    the log. Errors are ratios to those of "as now".
+    and user, and may have name, workload, tier and gpu_type.
+
+    The next minutes: from an origin only jobs submitted by then are visible; starts within the horizon are
+    taken as planned by the controller, ends are drawn from how long earlier jobs ran. Origins lie in the last
+    40 % of the log. Errors are ratios to those of "as now".
+
+    At submission: watts per GPU, from jobs that had ended by then. Errors are ratios to those of the mean of
+    the user's own.
     """
     problems = []
     if not 60.0 <= horizon <= 3600.0 * _MOST_HOURS:
@@ -47,15 +54,18 @@ def backtest_jobs(jobs_file: Path, horizon: float, origins: int, gpus: float | N
         problems += error.problems
     if problems:
         _refuse(problems)
-    from slurm_power.forecast.backtest_jobs import judge  # noqa: PLC0415  # numpy
+    from slurm_power.forecast.backtest_job_power import judge_power  # noqa: PLC0415  # numpy
+    from slurm_power.forecast.backtest_jobs import judge  # noqa: PLC0415  # as above
 
     jobs = [logged_job(row) for row in rows]
     try:
         found = judge(jobs, horizon_seconds=horizon, origins=origins, total_gpus=gpus, clock=clock.monotonic)
     except ValueError as error:
         _refuse([f"{jobs_file}: {error}"])
+    at_submission = judge_power([submitted_job(row) for row in rows])
     if as_json:
-        print_json({"jobs": len(jobs), **asdict(found)})
+        rows_of_power = [{**asdict(score), "ratio": score.ratio} for score in at_submission]
+        print_json({"jobs": len(jobs), **asdict(found), "power_at_submission": rows_of_power})
         return
     ahead = duration_text(horizon)
     click.echo(f"{len(jobs)} jobs, {found.origins} origins, {ahead} ahead; mean error over that of 'as now':")
@@ -66,6 +76,11 @@ def backtest_jobs(jobs_file: Path, horizon: float, origins: int, gpus: float | N
     click.echo(f"  ends known too         {_ratio_text(found.true_ends)} (a bound: nobody knows them)")
     covers = percent_text(found.coverage_ratio)
     click.echo(f"80 % of paths cover {covers}; {found.milliseconds:.1f} ms a forecast")
+    click.echo("watts per GPU at submission; mean error over that of the user's mean:")
+    for score in at_submission:
+        who = f"{score.workload or 'all'}, users with {_JOBS_BEFORE[score.from_jobs]} jobs before"
+        ratio = "the user's mean is exact" if score.ratio is None else f"{score.ratio:.3f}"
+        click.echo(f"  {who:<42} {ratio} ({score.mae_watts:.0f} W, {score.jobs} jobs)")
 
 
 def logged_job(row: JobRow) -> "LoggedJob":
@@ -80,6 +95,22 @@ def logged_job(row: JobRow) -> "LoggedJob":
         row.start_seconds,
         row.end_seconds,
     )
+
+
+def submitted_job(row: JobRow) -> "SubmittedJob":
+    """A row as what job power is judged on."""
+    from slurm_power.forecast.backtest_job_power import SubmittedJob  # noqa: PLC0415  # numpy
+    from slurm_power.forecast.job_power import Submission  # noqa: PLC0415  # as above
+
+    told = Submission(
+        user=row.user,
+        name=row.name,
+        workload=row.workload,
+        tier=row.tier,
+        gpu_type=row.gpu_type,
+        gpus=row.gpus,
+    )
+    return SubmittedJob(told, row.watts_per_gpu, row.submit_seconds, row.end_seconds)
 
 
 def _ratio_text(ratio: float | None) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 from slurm_power.cli.commands.table_file import TableFileError, opened
 
 COLUMNS = ("submit", "start", "end", "reqt", "gpus", "kw_per_gpu", "user")
+# These may be there too.
+MORE_COLUMNS = ("name", "workload", "tier", "gpu_type")
 _MOST_PROBLEMS = 20
 # Epoch seconds reach this in the year 5138.
 _MOST = 1e11
@@ -24,6 +26,10 @@ class JobRow:
     submit_seconds: float
     start_seconds: float
     end_seconds: float
+    name: str = ""
+    workload: str = ""
+    tier: str = ""
+    gpu_type: str = ""
 
 
 def read_jobs(path: Path) -> list[JobRow]:
@@ -64,6 +70,7 @@ def _job(row: dict[str, str]) -> JobRow:
         submit_seconds=_number(row, "submit", zero=True),
         start_seconds=_number(row, "start", zero=True),
         end_seconds=_number(row, "end", zero=True),
+        **{column: (row.get(column) or "").strip() for column in MORE_COLUMNS},
     )
     if not job.user:
         raise ValueError("user is empty")
