@@ -62,7 +62,7 @@ def main() -> int:
             soon = [pool.submit(_measure, path, _HALF_HOUR_MINUTES, _HOUR_ORIGINS) for path in minutes]
             day_rows, soon_rows = [job.result() for job in ahead], [job.result() for job in soon]
         logs = [(path.name, _judge_log(path)) for path in sorted((arguments.data / "jobs").glob("*.csv*"))]
-    except TableFileError as error:
+    except ValueError as error:
         print(f"bench-forecast: {error}", file=sys.stderr)
         return 2
     _print_rows(day_rows + soon_rows)
@@ -88,7 +88,10 @@ def _measure(path: Path, ahead_minutes: int, origins: int) -> Row:
     times, read = read_series(path, None)
     values = on_grid(np.asarray(times), np.asarray(read), 60.0 * step_minutes).values
     seasons = Seasons(1440 // step_minutes, ahead_minutes // step_minutes)
-    chosen = pick_origins(len(values), seasons, origins)
+    try:
+        chosen = pick_origins(len(values), seasons, origins)
+    except ValueError as error:
+        raise TableFileError([f"{path}: {error}"]) from None
     found = list(run(values, seasons, chosen, model_named("blend", seasons), time.monotonic))
     soon_minutes = min(60, ahead_minutes)
     return Row(

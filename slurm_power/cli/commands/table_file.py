@@ -13,8 +13,11 @@ class TableFileError(ValueError):
     """The file cannot be used; ``problems`` are sentences for the user, with rows."""
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
+        super().__init__(problems)  # as it is, so that it survives being pickled by a process pool
         self.problems = problems
+
+    def __str__(self) -> str:
+        return "; ".join(self.problems)
 
 
 @contextmanager
