@@ -93,5 +93,5 @@ def smooth_days(fade_minutes: float) -> Expert:
 HOUR_EXPERTS: Mapping[str, Expert] = {
     "persistence": persistence,
     **{f"smoothed_{smoothing:g}": smoothed(smoothing) for smoothing in SMOOTHINGS},
-    **{f"days_fading_{minutes:g}m": smooth_days(minutes) for minutes in FADE_MINUTES},
+    **{f"days_{minutes:g}m": smooth_days(minutes) for minutes in FADE_MINUTES},
 }
