@@ -71,8 +71,9 @@ def main() -> int:
         (f"30 min, {row.name}: MAE / persistence", row.soon_to_persistence, 0.0, 1.0) for row in soon_rows
     ]
     for name, found in logs:
-        wanted.append((f"30 min by jobs, {name}: / persistence", found.planned or 0.0, 0.0, 0.8))
-        wanted.append((f"the same, nothing planned, {name}", found.nothing_planned or 0.0, 0.0, 1.0))
+        if found.planned is not None and found.nothing_planned is not None:
+            wanted.append((f"30 min by jobs, {name}: / persistence", found.planned, 0.0, 0.8))
+            wanted.append((f"the same, nothing planned, {name}", found.nothing_planned, 0.0, 1.0))
     print()
     for what, value, least, most in wanted:
         print(

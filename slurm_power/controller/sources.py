@@ -133,7 +133,7 @@ class SourceNotes:
                 self._tell(row.source, row.quality, text, now_seconds)
         for source in self._bad.keys() - there:
             del self._bad[source]
-            self._tell(source, Quality.GOOD, "good again", now_seconds)
+            self._tell(source, Quality.GOOD, "no longer read, or good again", now_seconds)
         self._repeats.flush(now_seconds)
 
     def _tell(self, source: str, quality: Quality, text: str, now_seconds: float) -> None:

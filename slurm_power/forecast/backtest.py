@@ -102,9 +102,9 @@ def run(
 
 def model_named(name: str, seasons: Seasons) -> Blend:
     """The blend for this horizon, or one expert of it alone; raises KeyError for an unknown name."""
-    if name == "blend":
-        return next_hour(seasons) if is_next_hour(seasons) else Blend(seasons)
-    return Blend(seasons, {name: experts_for(seasons)[name]})
+    every = experts_for(seasons)
+    asked = every if name == "blend" else {name: every[name]}
+    return next_hour(seasons, asked) if is_next_hour(seasons) else Blend(seasons, asked)
 
 
 def experts_for(seasons: Seasons) -> Mapping[str, Expert]:

@@ -27,7 +27,8 @@ class SubmittedJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerScore:
-    """Mean absolute errors in watts per GPU of jobs whose users had ``from_jobs`` or more ended jobs.
+    """Mean absolute errors in watts per GPU of jobs whose users had ``from_jobs`` ended jobs or more, up to
+    the next of ``CURVE_JOBS``.
 
     ``ratio``: ours over that of the users' means; None where those are exact.
     """

@@ -117,16 +117,22 @@ class _Log:
         self.ends = np.array([job.end_seconds for job in jobs])
         self._watts = np.array([job.watts for job in jobs])
         self._gpus = np.array([job.kind.gpus for job in jobs])
-        moments = np.concatenate([self.starts, self.ends])
+        # Ends first: a job that starts at the moment another ends takes over its GPUs.
+        moments = np.concatenate([self.ends, self.starts])
         order = np.argsort(moments, kind="stable")
         self._moments = moments[order]
-        self._levels = np.cumsum(np.concatenate([self._watts, -self._watts])[order])
-        self._most_used = np.maximum.accumulate(np.cumsum(np.concatenate([self._gpus, -self._gpus])[order]))
+        self._levels = np.cumsum(np.concatenate([-self._watts, self._watts])[order])
+        self._most_used = np.maximum.accumulate(np.cumsum(np.concatenate([-self._gpus, self._gpus])[order]))
 
     def watts(self, at: Values) -> Values:
         """What all jobs draw at these moments."""
         rows = np.searchsorted(self._moments, at, side="right") - 1
         return np.where(rows >= 0, self._levels[np.maximum(rows, 0)], 0.0)
+
+    def most_used_gpus(self, at: float) -> float:
+        """The most GPUs that were in use at once up to a moment."""
+        row = int(np.searchsorted(self._moments, at, side="right")) - 1
+        return float(self._most_used[row]) if row >= 0 else 0.0
 
     def _running(self, at: float) -> NDArray[np.intp]:
         return np.flatnonzero((self.starts <= at) & (self.ends > at))
@@ -148,8 +154,7 @@ class _Log:
             for row in (self._starting(at, float(steps[-1])) if with_starts else ())
         ]
         used = float(self._gpus[rows].sum())
-        most = self._most_used[max(0, int(np.searchsorted(self._moments, at, side="right")) - 1)]
-        total = max(float(most) if total_gpus is None else total_gpus, used, 1.0)
+        total = max(self.most_used_gpus(at) if total_gpus is None else total_gpus, used, 1.0)
         return change_paths(
             running,
             planned,

@@ -39,9 +39,9 @@ def is_next_hour(seasons: Seasons) -> bool:
     return minutes <= MOST_STEP_MINUTES and seasons.horizon_steps * minutes <= 60.0 * MOST_HOURS
 
 
-def next_hour(seasons: Seasons) -> Blend:
-    """The blend for a horizon of up to two hours in steps of up to five minutes."""
-    return Blend(seasons, HOUR_EXPERTS, PACE)
+def next_hour(seasons: Seasons, experts: Mapping[str, Expert] | None = None) -> Blend:
+    """The blend for a horizon of up to two hours in steps of up to five minutes, of all or some experts."""
+    return Blend(seasons, HOUR_EXPERTS if experts is None else experts, PACE)
 
 
 def _fading(count: int, smoothing: float) -> Values:

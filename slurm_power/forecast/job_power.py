@@ -14,7 +14,7 @@ from dataclasses import dataclass
 PRIOR_JOBS = 1.0
 # After so many newer ones a job of the same level counts half: code changes.
 HALF_LIFE_JOBS = 20.0
-# Half the distance between a mean and the 95th percentile of what nobody has seen yet, in means.
+# How far the 95th percentile of what nobody has seen yet lies above its mean, in means.
 _FIRST_SPREAD_RATIO = 0.25
 _P95_SIGMAS = 1.645
 # Runs of the same thing differ in numbers, dates and hashes; a model's size ("7b") stays.
@@ -106,7 +106,8 @@ def name_stem(name: str) -> str:
 
 def _keys(job: Submission) -> Iterator[Hashable]:
     kind = (job.workload, job.tier, job.gpu_type)
+    stem = name_stem(job.name)
     yield kind
     yield (*kind, job.user)
-    yield (*kind, job.user, name_stem(job.name))
-    yield (*kind, job.user, name_stem(job.name), job.gpus)
+    yield (*kind, job.user, stem)
+    yield (*kind, job.user, stem, job.gpus)

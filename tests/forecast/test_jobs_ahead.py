@@ -146,6 +146,18 @@ def test_what_ends_after_the_origin_changes_nothing_that_was_said() -> None:
     assert said[0].any()
 
 
+def test_jobs_that_follow_each_other_at_once_need_no_more_gpus() -> None:
+    from slurm_power.forecast.backtest_jobs import _Log
+
+    first = LoggedJob(KIND, 1_000.0, 0.0, 0.0, 3_600.0)
+    second = LoggedJob(KIND, 4_000.0, 0.0, 3_600.0, 7_200.0)
+    seen = _Log([first, second]).ahead(2_400.0, learned(*range(41, 121)), STEPS, None, with_starts=True)
+    assert seen.quantile(0.5)[-1] == 3_000.0, "8 GPUs at once: the second needs those of the first"
+    late = _Log([first, second]).ahead(3_600.0, learned(*range(41, 121)), STEPS, None, with_starts=True)
+    assert late.weights.tolist() == [1.0] * len(late.weights)
+    assert _Log([first, second]).most_used_gpus(7_000.0) == 8.0
+
+
 @pytest.mark.parametrize("jobs", [[], log(1)])
 def test_a_log_too_short_is_refused(jobs: list[LoggedJob]) -> None:
     with pytest.raises(ValueError, match="too short"):
