@@ -27,6 +27,8 @@ TOLD_KINDS = {
     "event",
     "event over",
     "shortfall",
+    "massive start ahead",
+    "massive start",
     "fault",
 }
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from containers.demo.stage import Stage
 from containers.demo.story import ADMIN_CAP_WATTS, ADMIN_CAPPED_GPU, BATTERY_SOC_RATIO, SUBMISSIONS
+from slurm_power.forecast.messages import forecast_from
+from slurm_power.model.forecast import CircuitForecast, Reach
 
 BEAT_SECONDS = 1.0
 LONGEST_SECONDS = 300.0
@@ -27,6 +29,7 @@ class Course:
     status: dict[str, Any] = field(default_factory=dict)
     unrestored: list[str] = field(default_factory=list)
     gpu_caps_before: dict[str, list[float]] = field(default_factory=dict)
+    forecasts: list[CircuitForecast] = field(default_factory=list)
 
     def say(self, text: str) -> None:
         """Add a line for the watchers."""
@@ -74,6 +77,7 @@ class Play:
         """Add the plant's new seconds, each with the limit that held in it."""
         course = self.course
         course.status = self.stage.status()
+        self._look_ahead()
         known = course.history[-1]["unix_seconds"] if course.history else course.began_unix_seconds
         missing = max(2, int(time.time() - known) + 3)
         limit_watts = _grid(course.status)["limit_watts"]
@@ -81,6 +85,15 @@ class Play:
             if record["unix_seconds"] > known:
                 course.history.append(record)
                 course.limits.append((record["unix_seconds"], limit_watts))
+
+    def _look_ahead(self) -> None:
+        """Keep each forecast of the next minutes as it was given, to be held against what came."""
+        near = self.stage.forecast()["forecasts"][Reach.NEAR.value]
+        if near is None:
+            return
+        forecasts = self.course.forecasts
+        if not forecasts or near["issued_seconds"] > forecasts[-1].issued_seconds:
+            forecasts.append(forecast_from(near))
 
     def _pass_events_on(self) -> None:
         """Give the utility's events to the controller, as the site's operator would."""

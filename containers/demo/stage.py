@@ -29,6 +29,10 @@ class Stage(Protocol):
         """What powerctld says of the site."""
         ...
 
+    def forecast(self) -> dict[str, Any]:
+        """What powerctld expects of the grid connection."""
+        ...
+
     def copy_store(self, target: Path) -> None:
         """Copy powerctld's store into the folder ``target``."""
         ...
@@ -63,6 +67,10 @@ class ProcessStage:
     def status(self) -> dict[str, Any]:
         """Ask powerctld; raises RuntimeError when it refuses."""
         return ask(self.lab.run_directory / "run" / "powerctld.sock", {"op": "status"})
+
+    def forecast(self) -> dict[str, Any]:
+        """Ask powerctld what comes; raises RuntimeError when it refuses."""
+        return ask(self.lab.run_directory / "run" / "powerctld.sock", {"op": "forecast"})
 
     def copy_store(self, target: Path) -> None:
         """Copy the store as it stands, through SQLite itself: powerctld writes on meanwhile."""

@@ -22,6 +22,7 @@ class Submission:
     flex: str
     seconds: int
     story: str
+    begin_in_seconds: int | None = None
 
     def arguments(self) -> list[str]:
         """The command line a user would type."""
@@ -37,6 +38,7 @@ class Submission:
             "--gres=gpu:8",
             "--time=10",
             f"--output={self.name}-%j.out",
+            *([] if self.begin_in_seconds is None else [f"--begin=now+{self.begin_in_seconds}"]),
             f"--wrap=srun {load}",
         ]
 
@@ -63,14 +65,15 @@ SUBMISSIONS = (
         story="an inference service that must not be touched",
     ),
     Submission(
-        at_seconds=16.0,
+        at_seconds=3.0,
         user="alice",
         name="urgent",
         nodes=1,
         workload="training",
         flex="flex0",
         seconds=40,
-        story="an urgent job that nothing may delay: the site jumps above its limit",
+        begin_in_seconds=14,
+        story="an urgent job for in 14 s that nothing may delay: the site will jump above its limit",
     ),
     Submission(
         at_seconds=20.0,

@@ -51,6 +51,10 @@ class ContainerStage:
         """Ask powerctld; raises StageError when it refuses."""
         return self._request("powerctld.sock", {"op": "status"})
 
+    def forecast(self) -> dict[str, Any]:
+        """Ask powerctld what comes; raises StageError when it refuses."""
+        return self._request("powerctld.sock", {"op": "forecast"})
+
     def copy_store(self, target: Path) -> None:
         """Copy powerctld's store as it stands while powerctld writes on; raises CalledProcessError."""
         for name in (LEDGER_NAME, SERIES_NAME):

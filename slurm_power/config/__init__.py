@@ -25,6 +25,7 @@ __all__ = [
     "ConfigError",
     "ControllerConfig",
     "DeviceConfig",
+    "ForecastConfig",
     "MetricsConfig",
     "NodeConfig",
     "RegisterMeter",
@@ -40,7 +41,7 @@ __all__ = [
     "load_site",
 ]
 
-_MODULES = ("node_record", "node", "problems", "devices", "metrics", "store", "site")
+_MODULES = ("node_record", "node", "problems", "devices", "metrics", "store", "forecast", "site")
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 from slurm_power.config.checks import check_tree, check_watts
 from slurm_power.config.devices import DeviceConfig, RegisterPcs, StorageConfig, read_devices
+from slurm_power.config.forecast import ForecastConfig
 from slurm_power.config.metrics import MetricsConfig
 from slurm_power.config.node import LOG_LEVELS
 from slurm_power.config.node_record import split_address
@@ -43,6 +44,7 @@ class SiteConfig:
     controller: ControllerConfig
     store: StoreConfig
     metrics: MetricsConfig
+    forecast: ForecastConfig
     site: Site
     devices: Mapping[str, DeviceConfig]
     ess_devices: Mapping[str, str]
@@ -55,7 +57,7 @@ def load_site(file: Path) -> SiteConfig:
     problems: list[str] = []
     check_keys(
         document,
-        {"site", "controller", "store", "metrics", "policy", "circuit", "device", "ess"},
+        {"site", "controller", "store", "metrics", "forecast", "policy", "circuit", "device", "ess"},
         "",
         problems,
     )
@@ -66,6 +68,7 @@ def load_site(file: Path) -> SiteConfig:
     policy = read_record(Policy, _table(document, "policy", problems), "policy.", problems)
     store = read_record(StoreConfig, _table(document, "store", problems), "store.", problems)
     metrics = read_record(MetricsConfig, _table(document, "metrics", problems), "metrics.", problems)
+    forecast = read_record(ForecastConfig, _table(document, "forecast", problems), "forecast.", problems)
     devices = read_devices(document, problems)
     circuits = _read_circuits(document, problems)
     ess, ess_devices = _read_ess(document, problems)
@@ -80,13 +83,23 @@ def load_site(file: Path) -> SiteConfig:
         problems += [f"store.{problem}" for problem in store.problems()]
     if metrics is not None:
         problems += [f"metrics.{problem}" for problem in metrics.problems()]
-    if problems or controller is None or store is None or metrics is None or policy is None:
+    if forecast is not None:
+        problems += [f"forecast.{problem}" for problem in forecast.problems()]
+    if (
+        problems
+        or controller is None
+        or store is None
+        or metrics is None
+        or forecast is None
+        or policy is None
+    ):
         raise ConfigError(file, problems)
     return SiteConfig(
         file=file,
         controller=controller,
         store=store,
         metrics=metrics,
+        forecast=forecast,
         site=site,
         devices=devices,
         ess_devices=ess_devices,

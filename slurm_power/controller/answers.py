@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from slurm_power.controller.forecast_answer import forecast
 from slurm_power.controller.sources import row_message
 from slurm_power.controller.user_socket import Caller, RefusedError
 from slurm_power.model.job import Job
@@ -306,6 +307,7 @@ _HANDLERS: dict[str, Callable[["Controller", Message, Caller], Message]] = {
     "sources": lambda controller, _, __: sources(controller),
     "ledger": ledger,
     "job": job,
+    "forecast": forecast,
     "event": add_event,
     "cancel_event": _cancel_event,
     "yield": yield_node,

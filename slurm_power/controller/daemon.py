@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,13 +12,14 @@ from slurm_power.config import SiteConfig
 from slurm_power.config.node_record import split_address
 from slurm_power.controller.answers import answer
 from slurm_power.controller.authority import Authority, pins_of
+from slurm_power.controller.forecasting import ForecastDesk
 from slurm_power.controller.levers import LeverState
 from slurm_power.controller.metrics import MetricsServer
 from slurm_power.controller.node_desk import NodeDesk
 from slurm_power.controller.nodes import NodeLinks
 from slurm_power.controller.operators import OperatorDesk
-from slurm_power.controller.pollers import poll_meter, poll_scheduler, poll_storage
-from slurm_power.controller.probe import beat_seconds, close_drivers
+from slurm_power.controller.pollers import every_poller
+from slurm_power.controller.probe import close_drivers
 from slurm_power.controller.rack_feed import FEED_SECONDS, rack_messages
 from slurm_power.controller.recorder import Recorder
 from slurm_power.controller.refusals import RefusalNotes
@@ -44,7 +45,6 @@ log = logging.getLogger(__name__)
 _CYCLE_SECONDS = 1.0
 # Events come in bursts; two cycles closer together than this would see the same world.
 _LEAST_CYCLE_SECONDS = 0.2
-_STORAGE_SECONDS = 0.5
 # Ledger entries whose chain is checked in one cycle: some milliseconds, and all of a year's within hours.
 _CHECKED_A_CYCLE = 500
 # Every source has spoken by then, or has something wrong.
@@ -99,6 +99,7 @@ class Controller:
         self._shadow_seen: set[tuple[str, str]] = set()
         self._source_notes = SourceNotes(self._note)
         self._refusals = RefusalNotes(self._note)
+        self.forecasts = ForecastDesk(config, note=self._note, fault=self._fault)
         self._losses_kept_seconds = self._started_seconds
         self.telemetry.circuits.take_json(store.state("losses"))
         self.levers = LeverState.from_json(
@@ -178,7 +179,17 @@ class Controller:
         version = "taking over" if self.levers.caps or self.levers.holds else "starting"
         self._note("controller", "start", f"site:{self.config.site.name}", f"{version}, mode {self.mode}")
         note_trust(self.config, self._note)
-        tasks = [asyncio.create_task(step) for step in self._pollers()]
+        pollers = every_poller(
+            self.config,
+            self.telemetry,
+            meters=self._meters,
+            storages=self._storages,
+            scheduler=self._scheduler,
+            look=self._look,
+            wake=self._wake.set,
+            on_fault=self._fault,
+        )
+        tasks = [asyncio.create_task(step) for step in [*pollers, self.forecasts.run()]]
         tasks.append(asyncio.create_task(self._cycles()))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -187,42 +198,6 @@ class Controller:
         finally:
             await end_all(tasks)
             await self._wind_down()
-
-    def _pollers(self) -> list[Coroutine[Any, Any, None]]:
-        root = self.config.site.root.name
-        steps: list[Coroutine[Any, Any, None]] = [
-            poll_meter(
-                circuit,
-                meter,
-                self.telemetry,
-                seconds=beat_seconds(self.config, circuit, meter),
-                on_fault=self._fault,
-                on_change=self._wake.set if circuit == root else None,
-            )
-            for circuit, meter in self._meters.items()
-        ]
-        steps += [
-            poll_storage(
-                name,
-                storage,
-                self.telemetry,
-                seconds=_STORAGE_SECONDS,
-                max_age_seconds=self.config.devices[self.config.ess_devices[name]].max_age_seconds,
-                on_fault=self._fault,
-            )
-            for name, storage in self._storages.items()
-        ]
-        steps.append(
-            poll_scheduler(
-                self._scheduler,
-                self.telemetry,
-                self._look,
-                seconds=self.config.controller.slurm_poll_seconds,
-                on_fault=self._fault,
-                on_read=self._wake.set,
-            )
-        )
-        return steps
 
     async def _cycles(self) -> None:
         while not self._stopping.is_set():
@@ -269,6 +244,7 @@ class Controller:
                 await self._let_go()
             outcomes = [Outcome(action=action) for action in self.plan.actions]
         self._record(snapshot, jobs, outcomes, now_seconds)
+        self.forecasts.observe(snapshot)
 
     def _expire(self, at: datetime, jobs: Mapping[str, Job]) -> None:
         if self.telemetry.jobs_known:

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Protocol
 
 from slurm_power import clock
+from slurm_power.config import SiteConfig
+from slurm_power.controller.probe import beat_seconds
 from slurm_power.ports import DeviceError, PowerMeter, Scheduler, SchedulerError, Storage
 from slurm_power.telemetry import SiteTelemetry
 
@@ -14,6 +16,7 @@ log = logging.getLogger(__name__)
 # A failed device is asked again after this long, doubling up to the most.
 _FIRST_RETRY_SECONDS = 0.5
 _MOST_RETRY_SECONDS = 5.0
+_STORAGE_SECONDS = 0.5
 # Anybody may send hints; between two lists there is at least this much time.
 _LEAST_LIST_SECONDS = 1.0
 # Hints come in bursts (one per node of a job), and Slurm itself needs a moment.
@@ -54,6 +57,54 @@ def _said(error: Exception) -> str:
         return str(error)
     log.error("a driver failed in a way it should not", exc_info=error)
     return f"{type(error).__name__}: {error}"
+
+
+def every_poller(
+    config: SiteConfig,
+    telemetry: SiteTelemetry,
+    *,
+    meters: Mapping[str, PowerMeter],
+    storages: Mapping[str, Storage],
+    scheduler: Scheduler,
+    look: asyncio.Event,
+    wake: Callable[[], None],
+    on_fault: FaultNote,
+) -> list[Coroutine[Any, Any, None]]:
+    """A task for each source of a site; ``look`` asks for jobs, ``wake`` is called for what cannot wait."""
+    root = config.site.root.name
+    steps: list[Coroutine[Any, Any, None]] = [
+        poll_meter(
+            circuit,
+            meter,
+            telemetry,
+            seconds=beat_seconds(config, circuit, meter),
+            on_fault=on_fault,
+            on_change=wake if circuit == root else None,
+        )
+        for circuit, meter in meters.items()
+    ]
+    steps += [
+        poll_storage(
+            name,
+            storage,
+            telemetry,
+            seconds=_STORAGE_SECONDS,
+            max_age_seconds=config.devices[config.ess_devices[name]].max_age_seconds,
+            on_fault=on_fault,
+        )
+        for name, storage in storages.items()
+    ]
+    steps.append(
+        poll_scheduler(
+            scheduler,
+            telemetry,
+            look,
+            seconds=config.controller.slurm_poll_seconds,
+            on_fault=on_fault,
+            on_read=wake,
+        )
+    )
+    return steps
 
 
 async def poll_meter(

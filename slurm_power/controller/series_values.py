@@ -1,5 +1,6 @@
 """A snapshot into one tick of named values: what circuits, batteries, GPUs and jobs draw."""
 
+from slurm_power.controller.load_feed import circuit_loads
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.loads import job_loads
 from slurm_power.plan.policy import Policy
@@ -11,6 +12,9 @@ def series_values(snapshot: Snapshot, policy: Policy) -> dict[str, float | None]
     for name, reading in snapshot.circuits.items():
         values[f"circuit.{name}.watts"] = reading.known_watts()
         values[f"circuit.{name}.limit_watts"] = snapshot.limit_watts(name)
+    loads = job_loads(snapshot, policy)
+    for name, watts in circuit_loads(snapshot, loads).items():
+        values[f"circuit.{name}.load_watts"] = watts
     for name, ess in snapshot.ess.items():
         values[f"ess.{name}.discharge_watts"] = ess.discharge_watts
         values[f"ess.{name}.setpoint_watts"] = snapshot.setpoints.get(name, 0.0)
@@ -20,7 +24,7 @@ def series_values(snapshot: Snapshot, policy: Policy) -> dict[str, float | None]
             values[f"gpu.{node.name}.{uuid}.watts"] = None if gpu.error else gpu.power_watts
     root = snapshot.site.root.name
     withheld_watts = 0.0
-    for load in job_loads(snapshot, policy):
+    for load in loads:
         weight = load.circuit_weights.get(root, 0.0)
         watts = load.gpu_watts * load.job.gpu_count
         values[f"job.{load.job.job_id}.gpu_watts"] = watts if load.covered else None

@@ -4,8 +4,11 @@ A job's limit says little: on a public log (KTH-SP2) half of the jobs use less t
 same user's last jobs of that kind did says much.
 """
 
+import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -13,6 +16,8 @@ from numpy.random import Generator
 from slurm_power.forecast.experts import Values
 
 USER_RUNS, ALL_RUNS = 100, 1_500
+# Whose runs are kept over a restart.
+KEPT_USERS = 1_000
 # After so many newer ones a run of the same user counts half.
 HALF_LIFE_RUNS = 10.0
 # What all users' runs together weigh, in runs of the user's own.
@@ -45,9 +50,29 @@ class RunTimes:
     def ended(self, kind: JobKind, seconds: float) -> None:
         """A job has ended after so many seconds."""
         row = seconds, kind.limit_seconds, kind.gpus
-        self._users.setdefault(kind.user, deque(maxlen=USER_RUNS)).append(row)
+        runs = self._users.pop(kind.user, None)
+        # Put back at the end: who ran last is kept longest.
+        self._users[kind.user] = deque(maxlen=USER_RUNS) if runs is None else runs
+        self._users[kind.user].append(row)
         self._all.append(row)
         self._table = None
+
+    def state(self) -> dict[str, Any]:
+        """What was learned, as JSON values; the users who have run jobs last."""
+        users = list(self._users.items())[-KEPT_USERS:]
+        return {"users": {user: list(runs) for user, runs in users}, "all": list(self._all)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Learn from a ``state``; raises ValueError, and learns nothing, if it is none."""
+        try:
+            users = {
+                str(user): deque((_run(row) for row in runs), maxlen=USER_RUNS)
+                for user, runs in state["users"].items()
+            }
+            everybody = deque((_run(row) for row in state["all"]), maxlen=ALL_RUNS)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no record of run times: {type(error).__name__}: {error}") from None
+        self._users, self._all, self._table = users, everybody, None
 
     def remaining(self, kind: JobKind, elapsed_seconds: float, chance: Generator, count: int) -> Values:
         """``count`` draws of how many seconds more a job runs that has run so long; all are above 0."""
@@ -69,6 +94,13 @@ class RunTimes:
         picked = np.searchsorted(bounds, chance.random(count) * bounds[-1], side="right")
         drawn: Values = seconds[np.minimum(picked, len(seconds) - 1)] - elapsed_seconds
         return drawn
+
+
+def _run(row: Any) -> tuple[float, float, float]:
+    seconds, limit, gpus = (float(value) for value in row)
+    if not (math.isfinite(seconds + limit + gpus) and seconds >= 0.0 and limit > 0.0 and gpus > 0.0):
+        raise ValueError(f"{row} is no run of a job")
+    return seconds, limit, gpus
 
 
 def _likeness(rows: Values, kind: JobKind) -> Values:

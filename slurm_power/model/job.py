@@ -45,7 +45,8 @@ class JobState(StrEnum):
 class Job:
     """One job. ``nodes`` is empty until it has been placed; ``gpu_count`` counts all its GPUs.
 
-    ``begin`` is the earliest start the job record carries now, whoever wrote it;
+    ``begin`` is the earliest start the job record carries now, whoever wrote it; ``expected_start`` when the
+    scheduler expects a pending job to start, None while it does not say;
     ``held_by_user`` is True for holds that are not ours: those are never touched. The tasks of a job array
     that have not started are one job: ``task_count`` of them wait, each with ``gpu_count`` GPUs.
     """
@@ -62,6 +63,7 @@ class Job:
     submitted: datetime | None = None
     started: datetime | None = None
     begin: datetime | None = None
+    expected_start: datetime | None = None
     time_limit_seconds: float | None = None
     held_by_user: bool = False
     pending_reason: str = ""

@@ -87,7 +87,7 @@ def _job_load(snapshot: Snapshot, job: Job, policy: Policy) -> JobLoad:
         cap_watts=None if lease is None else lease.cap_watts,
         default_cap_watts=default_cap_watts,
         min_cap_watts=max((gpu.min_cap_watts for gpu in gpus), default=0.0),
-        circuit_weights=circuit_weights(snapshot, _gpu_counts(job)),
+        circuit_weights=circuit_weights(snapshot, gpu_counts(job)),
         covered=bool(gpus) and len(gpus) == len(job.gpu_uuids) and not any(gpu.error for gpu in gpus),
         yielded=any(node in snapshot.yielded_nodes for node, _ in job.gpus_by_node),
     )
@@ -103,7 +103,7 @@ def _gpus(snapshot: Snapshot, job: Job) -> list[GpuReading]:
     ]
 
 
-def _gpu_counts(job: Job) -> list[tuple[str, int]]:
+def gpu_counts(job: Job) -> list[tuple[str, int]]:
     """GPUs per node as the nodes reported them, else spread evenly over the nodes the job was given."""
     if job.gpus_by_node:
         return [(node, len(uuids)) for node, uuids in job.gpus_by_node]

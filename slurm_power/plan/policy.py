@@ -17,6 +17,7 @@ class Policy:
     ``start_expected_seconds``: how long a started job may take to reach the draw expected of it.
     ``gpu_watts``: expected draw per GPU at the start of a job, by workload class.
     ``host_watts_per_gpu``: what a busy GPU adds at the host (fans, CPUs, memory), beside its own draw.
+    ``massive_start_ratio``: a job whose start adds this share of what the site may draw is a massive start.
     ``control``: False is shadow mode: decide and record, touch nothing.
     """
 
@@ -33,6 +34,7 @@ class Policy:
     idle_gpu_watts: float = 75.0
     host_watts_per_gpu: float = 225.0
     start_expected_seconds: float = 20.0
+    massive_start_ratio: float = 0.05
     control: bool = True
 
     def problems(self) -> list[str]:
@@ -51,6 +53,7 @@ class Policy:
             "idle_gpu_watts": (0.0, 1000.0),
             "host_watts_per_gpu": (0.0, 2000.0),
             "start_expected_seconds": (0.0, 600.0),
+            "massive_start_ratio": (0.001, 1.0),
         }
         found = []
         for key, (low, high) in bounds.items():

@@ -113,6 +113,7 @@ def _record(fields: Mapping[str, str]) -> JobRecord:
         submitted=submitted,
         started=None if state is JobState.PENDING else _time(fields, "StartTime"),
         begin=eligible if state is JobState.PENDING and own_begin else None,
+        expected_start=_time(fields, "StartTime") if state is JobState.PENDING else None,
         time_limit_seconds=time_limit_seconds(fields.get("TimeLimit", "")),
         held_by_user=state is JobState.PENDING
         and (fields.get("PriorityLong") == "0" or reason.startswith(("JobHeldUser", "JobHeldAdmin"))),

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from slurm_power.controller.daemon import Controller
+from slurm_power.controller import daemon
+from slurm_power.controller.pollers import every_poller
 from slurm_power.ports import StoreError
 from slurm_power.store.patient import PatientStore
 from slurm_power.store.sqlite import SqliteStore
@@ -130,7 +131,7 @@ def test_powerctld_ends_although_a_driver_swallows_the_cancellation(
 ) -> None:
     """As asyncio.wait_for does when its result comes at the same moment."""
 
-    async def swallowing(self: Controller) -> None:
+    async def swallowing() -> None:
         while True:
             try:
                 await asyncio.sleep(60.0)
@@ -140,8 +141,9 @@ def test_powerctld_ends_although_a_driver_swallows_the_cancellation(
                 swallowed.append(True)
 
     swallowed: list[bool] = []
-    pollers = Controller._pollers
-    monkeypatch.setattr(Controller, "_pollers", lambda self: [*pollers(self), swallowing(self)])
+    monkeypatch.setattr(
+        daemon, "every_poller", lambda *args, **named: [*every_poller(*args, **named), swallowing()]
+    )
 
     async def check(site: Site) -> None:
         site.controller.stop()

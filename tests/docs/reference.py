@@ -8,6 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 from slurm_power.config import (
     ControllerConfig,
+    ForecastConfig,
     MetricsConfig,
     NodeConfig,
     RegisterMeter,
@@ -26,6 +27,7 @@ TABLES: tuple[tuple[str, type, tuple[tuple[str, str, str], ...]], ...] = (
     ("[controller]", ControllerConfig, ()),
     ("[store]", StoreConfig, ()),
     ("[metrics]", MetricsConfig, ()),
+    ("[forecast]", ForecastConfig, ()),
     ("[policy]", Policy, ()),
     ("[circuit.NAME]", Circuit, ()),
     ("[ess.NAME]", Ess, (("device", "string", "required"),)),
