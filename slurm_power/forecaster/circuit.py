@@ -1,14 +1,15 @@
 """One circuit's models: the next hour in fine steps, the next days in quarters of an hour."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slurm_power.forecast.blend import Blend, Forecast
 from slurm_power.forecast.experts import Seasons, Values
 from slurm_power.forecast.jobs_ahead import ChangePaths
 from slurm_power.forecast.near import Near
+from slurm_power.forecast.saved import State, nested, part
 from slurm_power.model.forecast import CircuitForecast, Reach
 
 QUARTER_SECONDS = 900.0
@@ -76,7 +77,7 @@ class CircuitModels:
             found = self.near.forecast(changes)
         except ValueError:
             return None
-        return self._named(found, Reach.NEAR, self.near_end_seconds, self.near_step_seconds, self.near.blend)
+        return self._named(found, Reach.NEAR, self.near_end_seconds, self.near_step_seconds, self.near)
 
     def far_forecast(self) -> CircuitForecast | None:
         """The next days; None while nothing is known."""
@@ -89,7 +90,7 @@ class CircuitModels:
         return self._named(found, Reach.FAR, self.far_end_seconds, QUARTER_SECONDS, self.far)
 
     def _named(
-        self, found: Forecast, reach: Reach, end_seconds: float, step_seconds: float, blend: Blend
+        self, found: Forecast, reach: Reach, end_seconds: float, step_seconds: float, model: Blend | Near
     ) -> CircuitForecast:
         return CircuitForecast(
             circuit=self.name,
@@ -101,29 +102,29 @@ class CircuitModels:
             p90_watts=tuple(found.p90.tolist()),
             source=found.source,
             reason=found.reason,
-            history_days=blend.known * step_seconds / _DAY_SECONDS,
+            history_days=model.known * step_seconds / _DAY_SECONDS,
             drivers=found.weights,
-            score=blend.recent_score(),
+            score=model.recent_score(),
         )
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Everything that has been learned, as arrays."""
         return {
-            **{f"near.{key}": value for key, value in self.near.blend.state().items()},
-            **{f"far.{key}": value for key, value in self.far.state().items()},
+            **nested("near", self.near.state()),
+            **nested("far", self.far.state()),
             "near_step_seconds": np.array(self.near_step_seconds),
             "near_end_seconds": np.array(_or_nan(self.near_end_seconds)),
             "far_end_seconds": np.array(_or_nan(self.far_end_seconds)),
             "quarter": np.array(self._quarter, dtype=np.float64),
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Go on from a state; raises ValueError for one that does not fit, and is then to be thrown away."""
         try:
             if float(state["near_step_seconds"]) != self.near_step_seconds:
                 raise ValueError("it was learned with other steps")
-            self.near.blend.restore(_part(state, "near."))
-            self.far.restore(_part(state, "far."))
+            self.near.restore(part("near", state))
+            self.far.restore(part("far", state))
             self.near_end_seconds = _or_none(float(state["near_end_seconds"]))
             self.far_end_seconds = _or_none(float(state["far_end_seconds"]))
             self._quarter = [float(value) for value in state["quarter"]]
@@ -142,10 +143,6 @@ def _placed(
         return values[-missed:]
     most = round(_MOST_GAP_DAYS * _DAY_SECONDS / step_seconds)
     return np.concatenate([np.full(min(missed, most), np.nan), values])
-
-
-def _part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def _or_nan(value: float | None) -> float:
