@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from slurm_power.controller.forecast_process import COMMAND, SINGLE_THREADED
 from slurm_power.forecaster.circuit import CircuitModels
 from slurm_power.forecaster.state_files import StateFiles
 from slurm_power.forecaster.worker import DIRECTORY
@@ -53,7 +54,7 @@ class Bench:
         self.circuits = circuits
         self.began = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "slurm_power.forecaster"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **SINGLE_THREADED}
         )
         assert self.process.stdout is not None and self.process.stdin is not None
         os.set_blocking(self.process.stdout.fileno(), False)

@@ -6,6 +6,7 @@ worker that is slow, wrong or dead is a forecast that is not there.
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from slurm_power.wire import Message, WireError, decode, encode
 log = logging.getLogger(__name__)
 
 COMMAND = (sys.executable, "-m", "slurm_power.forecaster")
+# Its arrays are small: more threads would only take memory, and cores from others.
+SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _MOST_LINE_BYTES = 8 << 20
 # What a worker that does not listen may have outstanding before it is no longer fed.
 _MOST_WAITING_BYTES = 16 << 20
@@ -83,6 +86,7 @@ class ForecastProcess:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=_MOST_LINE_BYTES,
+                env={**os.environ, **SINGLE_THREADED},
             )
         except OSError as error:
             return f"it cannot be started: {error}"

@@ -27,7 +27,7 @@ from slurm_power.wire import Message
 _KEPT_STEPS = {Reach.NEAR: 120, Reach.FAR: 7 * 96}
 # A forecast that is older than this many steps is late...
 _LATE_STEPS = {Reach.NEAR: 2.0, Reach.FAR: 1.0}
-# ... and a little: the worker has to read and to think.
+# ... and another step, at most so long: the worker has to read and to think.
 _GRACE_SECONDS = 10.0
 _STARTS_EVERY_SECONDS = 2.0
 log = logging.getLogger(__name__)
@@ -212,10 +212,8 @@ class ForecastDesk:
         """Why the worker's forecast is not to be used; "" if it is."""
         said = self._said.get((circuit, reach))
         step = self._steps[reach]
-        if (
-            said is not None
-            and at_seconds < said.issued_seconds + (1.0 + _LATE_STEPS[reach]) * step + _GRACE_SECONDS
-        ):
+        most_seconds = (1.0 + _LATE_STEPS[reach]) * step + min(step, _GRACE_SECONDS)
+        if said is not None and at_seconds < said.issued_seconds + most_seconds:
             return ""
         if self._ending:
             return self._ending

@@ -66,7 +66,6 @@ class StartWatch:
             if not start.massive or start.lead_seconds is None or start.job_id in self._started:
                 continue
             known = self._announced.get(start.job_id)
-            moment = now_seconds + start.lead_seconds
             if known is not None and known.start.earliest is not None and start.earliest is not None:
                 moved = abs((start.earliest - known.start.earliest).total_seconds())
                 if moved < _MOVED_SECONDS:
@@ -77,12 +76,16 @@ class StartWatch:
                     continue
             self._announced[start.job_id] = _Announced(start, now_seconds)
             step = kilowatts_text(start.step_watts.get(root, 0.0))
-            when = f"in {moment - now_seconds:.0f} s" if start.lead_seconds > 0.0 else "now"
+            comes = (
+                f"it will add about {step} at {root}, in {start.lead_seconds:.0f} s at the earliest"
+                if start.lead_seconds > 0.0
+                else f"it adds about {step} at {root} now"
+            )
             self.note(
                 "forecast",
                 "massive start ahead",
                 f"job:{start.job_id}",
-                f"it will add about {step} at {root}, {when} at the earliest ({start.known_from})",
+                f"{comes} ({start.known_from})",
                 job_id=start.job_id,
                 user=start.user,
                 details={

@@ -48,11 +48,16 @@ class ChangePaths:
 
     def quantile(self, ratio: float) -> Values:
         """For each step the change that a share ``ratio`` of the paths stays below."""
+        found: Values = self.quantiles((ratio,))[0]
+        return found
+
+    def quantiles(self, ratios: Sequence[float]) -> Values:
+        """The same for several shares, one a row."""
         order = np.argsort(self.change_watts, axis=0)
         bounds = np.cumsum(self.weights[order], axis=0)
-        at = (bounds < ratio * bounds[-1]).sum(axis=0)
-        rows = np.take_along_axis(order, at[None, :], axis=0)
-        found: Values = np.take_along_axis(self.change_watts, rows, axis=0)[0]
+        at = np.stack([(bounds < ratio * bounds[-1]).sum(axis=0) for ratio in ratios])
+        rows = np.take_along_axis(order, at, axis=0)
+        found: Values = np.take_along_axis(self.change_watts, rows, axis=0)
         return found
 
 

@@ -78,14 +78,14 @@ class Near:
         return replace(said, reason="; ".join(filter(None, (said.reason, self._doubt))))
 
     def _with_jobs(self, alone: Forecast, changes: ChangePaths) -> Forecast:
-        change = changes.quantile(0.5)
+        least, change, most = changes.quantiles((0.1, 0.5, 0.9))
         middle = alone.p50 + change
         residuals = self._issues.outcomes(self._count, self._history) - self._issues.blended(self._count)
         history = self._history.filled
         low, high = Bands(self._stretches, history).around(middle, residuals)
         # That a start does not come, or a large job ends, is known to be possible, seen or not.
-        low = np.minimum(low, middle + changes.quantile(0.1) - change)
-        high = np.maximum(high, middle + changes.quantile(0.9) - change)
+        low = np.minimum(low, middle + least - change)
+        high = np.maximum(high, middle + most - change)
         if float(np.min(history)) >= 0.0:
             low, middle, high = (np.maximum(0.0, path) for path in (low, middle, high))
         return replace(alone, p10=low, p50=middle, p90=high)

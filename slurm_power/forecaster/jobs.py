@@ -34,9 +34,10 @@ class JobsAhead:
         except (KeyError, TypeError) as error:
             raise ValueError(f"no jobs: {type(error).__name__}: {error}") from None
 
-    def on(self, circuit: str) -> ChangePaths:
-        """What jobs may change on a circuit."""
-        return self._paths.changes(_watts(self._running, circuit), _watts(self._planned, circuit))
+    def on(self, circuit: str) -> ChangePaths | None:
+        """What jobs may change on a circuit; None where there is none."""
+        running, planned = _watts(self._running, circuit), _watts(self._planned, circuit)
+        return self._paths.changes(running, planned) if running.any() or planned.any() else None
 
 
 _Row = tuple[JobKind, float, Mapping[str, float]]

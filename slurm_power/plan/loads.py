@@ -69,7 +69,7 @@ def _job_load(snapshot: Snapshot, job: Job, policy: Policy) -> JobLoad:
     default_cap_watts = min((gpu.default_cap_watts for gpu in gpus), default=expected_watts)
     uncapped_watts = gpu_watts if lease is None else max(gpu_watts, lease.uncapped_watts)
     coming_watts = 0.0
-    if _still_starting(snapshot, job, policy) and gpus:
+    if still_starting(snapshot, job, policy) and gpus:
         uncapped_watts = max(uncapped_watts, expected_watts)
         top_watts = expected_watts if lease is None else min(expected_watts, lease.cap_watts)
         missing_watts = top_watts - gpu_watts
@@ -111,7 +111,8 @@ def gpu_counts(job: Job) -> list[tuple[str, int]]:
     return [(node, share + (index < rest)) for index, node in enumerate(job.nodes)]
 
 
-def _still_starting(snapshot: Snapshot, job: Job, policy: Policy) -> bool:
+def still_starting(snapshot: Snapshot, job: Job, policy: Policy) -> bool:
+    """Whether a job that has started may not have reached its draw yet."""
     if job.state is JobState.STARTING:
         return True
     if job.state is not JobState.RUNNING or job.started is None:

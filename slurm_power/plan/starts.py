@@ -9,7 +9,7 @@ from slurm_power.model.job import Job, JobState
 from slurm_power.model.site import Site
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.curves import expected_gpu_watts
-from slurm_power.plan.loads import circuit_weights, gpu_counts
+from slurm_power.plan.loads import circuit_weights, gpu_counts, still_starting
 from slurm_power.plan.policy import Policy
 
 
@@ -38,7 +38,7 @@ def rooms(site: Site, gpus_by_node: Mapping[str, int]) -> dict[str, Room]:
 
 
 def coming_starts(snapshot: Snapshot, policy: Policy, room: Mapping[str, Room]) -> tuple[ComingStart, ...]:
-    """Every start that can come, the soonest first; those that nobody can date come last.
+    """Every start that can come or has just come, the soonest first; those nobody can date come last.
 
     Jobs that their users or an administrator hold, and jobs without GPUs, are not about to start.
     """
@@ -47,7 +47,7 @@ def coming_starts(snapshot: Snapshot, policy: Policy, room: Mapping[str, Room]) 
         _coming(snapshot, job, policy, room, massive_watts=policy.massive_start_ratio * root.ceiling_watts)
         for job in snapshot.jobs
         if job.gpu_count > 0 and not job.held_by_user
-        if job.state is JobState.STARTING or job.state is JobState.PENDING
+        if job.state is JobState.PENDING or still_starting(snapshot, job, policy)
     ]
     return tuple(sorted(found, key=lambda start: (start.lead_seconds is None, start.lead_seconds or 0.0)))
 
@@ -56,7 +56,7 @@ def _coming(
     snapshot: Snapshot, job: Job, policy: Policy, room: Mapping[str, Room], *, massive_watts: float
 ) -> ComingStart:
     earliest, known_from = _earliest(snapshot, job)
-    placed = job.state is JobState.STARTING and bool(job.nodes or job.gpus_by_node)
+    placed = job.state is not JobState.PENDING and bool(job.nodes or job.gpus_by_node)
     steps = _step_watts(snapshot, job, policy, room, placed=placed)
     lead = None if earliest is None else max(0.0, (earliest - snapshot.at).total_seconds())
     return ComingStart(
@@ -77,6 +77,8 @@ def _earliest(snapshot: Snapshot, job: Job) -> tuple[datetime | None, str]:
     """When a job can start at the soonest and who says so: the latest of all that is known."""
     if job.state is JobState.STARTING:
         return snapshot.at, "its prolog runs"
+    if job.state is not JobState.PENDING:
+        return job.started, "it has started"
     known: list[tuple[datetime, str]] = []
     hold = snapshot.holds.get(job.job_id)
     if hold is not None:

@@ -13,6 +13,13 @@ from containers.demo.stage import ask
 POWER_OID = ".1.3.6.1.4.1.318.1.1.26.4.3.1.5.1"
 PDU_STEP_WATTS = 10.0
 OWN_CAP_WATTS = 700.0
+ASK = """
+import json, socket, sys
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.connect(sys.argv[1])
+    connection.sendall(json.dumps({"op": sys.argv[2]}).encode() + b"\\n")
+    print(connection.makefile().readline())
+"""
 # One training on one node draws near 16 kW with the idle rest of the site: this leaves caps to be set.
 TIGHT_WATTS = 12_500
 
@@ -58,6 +65,21 @@ class Bed:
             entries += answer["entries"]
             more = answer["more"]
         return entries
+
+    def ask(self, op: str, **words: Any) -> dict[str, Any]:
+        """Ask powerctld as root."""
+        return ask(self.run / "run" / "powerctld.sock", {"op": op, **words})
+
+    def ask_as(self, user: str, op: str) -> dict[str, Any]:
+        """Ask powerctld as somebody else."""
+        done = self.lab.run(["python3", "-c", ASK, str(self.run / "run" / "powerctld.sock"), op], user=user)
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def entries(self, kind: str, job: str | None = None, *, subject: str = "") -> list[dict[str, Any]]:
+        """Ledger entries of a kind from the last minutes, of a job or a subject."""
+        found = self.ledger(180.0, **({} if job is None else {"job_id": job}))
+        return [row for row in found if row["kind"] == kind and row["subject"].startswith(subject)]
 
     def power_job(self, job: str) -> dict[str, Any]:
         """A job's row in the status, empty while it has none."""

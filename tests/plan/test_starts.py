@@ -42,6 +42,13 @@ def test_a_job_in_its_prolog_comes_now_and_to_its_own_circuits() -> None:
     assert start.placed and start.lead_seconds == 0.0 and start.known_from == "its prolog runs"
 
 
+def test_one_that_has_just_started_may_still_be_coming() -> None:
+    just, long_ago = (running("7", ("c3",), started_seconds_ago=ago) for ago in (3.0, 300.0))
+    (start,) = starts(just)
+    assert start.placed and start.lead_seconds == 0.0 and start.known_from == "it has started"
+    assert not starts(long_ago)
+
+
 def test_the_latest_of_what_is_known_counts() -> None:
     begin = pending("1", 8, begin_in_seconds=60.0)
     backfilled = replace(begin, expected_start=AT + timedelta(seconds=300))
