@@ -91,6 +91,6 @@ def answer(**changes: object) -> dict[str, Any]:
             }
         },
         "starts": [start()],
-        "worker": {"state": "running", "reason": "", "age_seconds": 0.4, "refit": ""},
+        "worker": {"state": "running", "reason": "", "age_seconds": 0.4, "process_id": 4711, "words": {}},
         **changes,
     }

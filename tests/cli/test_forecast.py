@@ -51,7 +51,7 @@ def test_the_hour_before_a_massive_start() -> None:
         "The band reaches above the limit, first at 14:14, by up to 1.9 kW.",
         "▼ job 17 +9.2 kW",
         "Experts at first: persistence 60 %, day_naive 25 %, ew_ar 13 %; at the end: ew_ar 58 %",
-        "Massive start: job 17 (alice, llama-pretrain, 64 GPUs) +9.2 kW at grid in 14 min, from Slurm's plan",
+        "Massive start: job 17 (alice, llama-pretrain, 64 GPUs) +9.2 kW at grid in 14 min (Slurm's plan)",
         "Mean error 410 W over the last 96 forecasts, 18 % less than the best naive forecast, persistence",
         "81 % of outcomes inside the 80 % band.",
         "It rests on 34 days of history.",
@@ -107,16 +107,21 @@ def test_another_users_job_has_no_name_and_an_unplanned_one_no_time() -> None:
     )
     assert "job 18" not in shown
     late = made.start(lead_seconds=8_000.0, earliest="2026-01-03T01:00:00+00:00")
-    assert "in 2.2 h, at Sat 01:00, from Slurm's plan" in text(made.answer(starts=[late]))
+    assert "in 2.2 h, at Sat 01:00 (Slurm's plan)" in text(made.answer(starts=[late]))
 
 
 def test_a_dead_worker_is_named() -> None:
-    reason = "the forecast worker is away (killed by signal 9)"
-    near = made.made("near", 60.0, [20_000.0] * 60, source="day_naive", reason=reason, drivers={}, score=None)
-    away = {"state": "away", "reason": "killed by signal 9", "age_seconds": 12.3, "refit": ""}
+    reason = "the forecast worker is away: killed by signal 9"
+    told = f"fall-back: {reason}"
+    near = made.made("near", 60.0, [20_000.0] * 60, source="day_naive", reason=told, drivers={}, score=None)
+    away = {"state": "away", "reason": reason, "age_seconds": 12.3}
+    away["words"] = {"circuit:rack1": "not for here", "circuit:grid": "learned anew", "run times": "lost"}
     shown = text(made.answer(forecasts={"near": near, "far": None}, worker=away))
     assert f"Fall-back: {reason}, day_naive speaks." in shown
-    assert "The forecast worker is away: killed by signal 9 (last heard of 12 s ago)." in shown
+    assert "The forecast worker is away: killed by signal 9 (last forecast 12 s ago)." in shown
+    assert "The worker says: learned anew." in shown
+    assert "The worker says: lost." in shown
+    assert "not for here" not in shown
     assert "No forecast has been judged yet" in shown
 
 
@@ -152,9 +157,7 @@ def test_a_young_old_or_doubtful_forecast_says_so() -> None:
     ],
 )
 def test_no_forecast_yet(worker: dict[str, Any], words: str) -> None:
-    answer = made.answer(
-        forecasts={"near": None, "far": None}, worker={"age_seconds": None, "refit": "", **worker}
-    )
+    answer = made.answer(forecasts={"near": None, "far": None}, worker={"age_seconds": None, **worker})
     shown = text(answer)
     assert "There is no forecast of grid yet." in shown
     assert words in shown
@@ -259,7 +262,7 @@ def test_picture_and_page(tmp_path: Path) -> None:
     in_terminal = text(made.answer(), columns=300)
     for words in (
         "The band reaches above the limit, first at 14:14, by up to 1.9 kW.",
-        "Massive start: job 17 (alice, llama-pretrain, 64 GPUs) +9.2 kW at grid in 14 min, from Slurm's plan",
+        "Massive start: job 17 (alice, llama-pretrain, 64 GPUs) +9.2 kW at grid in 14 min (Slurm's plan)",
         "81 % of outcomes inside the 80 % band.",
         "The blend of experts speaks.",
     ):

@@ -139,6 +139,7 @@ def _rows(config: SiteConfig, document: dict[str, Any]) -> list[tuple[str, Any, 
         ("controller", config.controller),
         ("store", config.store),
         ("metrics", config.metrics),
+        ("forecast", config.forecast),
         ("policy", config.policy),
         ("supply", config.supply),
     ]

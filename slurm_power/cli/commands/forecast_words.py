@@ -127,7 +127,7 @@ def _start(start: dict[str, Any], answer: Answer, zone: tzinfo | None) -> str:
         now_seconds = datetime.fromisoformat(answer["at"]).timestamp()
         soon = f"in {duration_text(lead)}" if lead > 0 else "any moment"
         when = f"{soon}" if lead < 3600 else f"{soon}, at {clock_text(seconds, now_seconds, zone)}"
-    known = f", from {start['known_from']}" if start["known_from"] else ""
+    known = f" ({start['known_from']})" if start["known_from"] and lead is not None else ""
     massive = "Massive start: " if start["massive"] else ""
     return f"{massive}{job} {step}{at_most} {when}{known}"
 
@@ -182,7 +182,7 @@ def _score(forecast: dict[str, Any] | None) -> list[str]:
 def _speaker(answer: Answer, forecast: dict[str, Any] | None) -> Iterator[str]:
     if not forecast:
         return
-    source, reason = forecast["source"], forecast["reason"]
+    source, reason = forecast["source"], forecast["reason"].removeprefix("fall-back: ")
     if source != "blend":
         yield f"Fall-back: {reason or 'the blend does not speak'}, {source} speaks."
     elif reason:
@@ -199,15 +199,16 @@ def _speaker(answer: Answer, forecast: dict[str, Any] | None) -> Iterator[str]:
 
 
 def _worker(answer: Answer) -> Iterator[str]:
-    """What is wrong with the worker, if anything."""
+    """What is wrong with the worker, if anything, and what it has to say of the circuit or of all."""
     worker = answer["worker"]
-    if worker["state"] == "running":
-        if worker.get("refit"):
-            yield f"Models: {worker['refit']}."
-        return
-    words = {"off": "forecasts are switched off", "starting": "the forecast worker is starting"}
-    state = words.get(worker["state"], f"the forecast worker is {worker['state']}")
-    reason = f": {worker['reason']}" if worker["reason"] else ""
-    age = worker.get("age_seconds")
-    heard = f" (last heard of {duration_text(age)} ago)" if age is not None else ""
-    yield f"{state[0].upper()}{state[1:]}{reason}{heard}."
+    if worker["state"] != "running":
+        words = {"off": "forecasts are switched off", "starting": "the forecast worker is starting"}
+        state = words.get(worker["state"], f"the forecast worker is {worker['state']}")
+        reason = worker["reason"]
+        told = reason if reason.startswith("the forecast") else f"{state}: {reason}" if reason else state
+        age = worker.get("age_seconds")
+        heard = f" (last forecast {duration_text(age)} ago)" if age is not None else ""
+        yield f"{told[0].upper()}{told[1:]}{heard}."
+    for about, text in (worker.get("words") or {}).items():
+        if not about.startswith("circuit:") or about == f"circuit:{answer['circuit']}":
+            yield f"The worker says: {text}."
