@@ -13,6 +13,7 @@ from slurm_power.cli.commands.check import check, show_config
 from slurm_power.cli.commands.commission import commission
 from slurm_power.cli.commands.event import cancel_event, control, event, yield_node
 from slurm_power.cli.commands.export import export
+from slurm_power.cli.commands.forecast import forecast
 from slurm_power.cli.commands.ledger import ledger, why
 from slurm_power.cli.commands.report import report
 from slurm_power.cli.commands.sources import sources
@@ -35,6 +36,7 @@ def main() -> None:
 
 for command in (
     status,
+    forecast,
     sources,
     why,
     ledger,

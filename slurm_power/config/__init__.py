@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from slurm_power.config.problems import ConfigError
     from slurm_power.config.site import ControllerConfig, SiteConfig, load_site
     from slurm_power.config.store import StoreConfig
+    from slurm_power.config.supply import SupplyConfig
 
 __all__ = [
     "ConfigError",
@@ -37,11 +38,12 @@ __all__ = [
     "SunspecMeter",
     "SunspecPcs",
     "SunspecStorage",
+    "SupplyConfig",
     "load_node",
     "load_site",
 ]
 
-_MODULES = ("node_record", "node", "problems", "devices", "metrics", "store", "forecast", "site")
+_MODULES = ("node_record", "node", "problems", "devices", "metrics", "store", "forecast", "supply", "site")
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from slurm_power.config.node_record import split_address
 from slurm_power.config.problems import ConfigError, check_keys, read_record, read_toml, subtables
 from slurm_power.config.register_map import Role, load_register_map
 from slurm_power.config.store import StoreConfig
+from slurm_power.config.supply import SupplyConfig, zone_named
 from slurm_power.model.site import Circuit, Ess, LimitKind, Site
 from slurm_power.plan.policy import Policy
 
@@ -49,6 +51,8 @@ class SiteConfig:
     devices: Mapping[str, DeviceConfig]
     ess_devices: Mapping[str, str]
     policy: Policy
+    supply: SupplyConfig
+    zone: tzinfo
 
 
 def load_site(file: Path) -> SiteConfig:
@@ -57,11 +61,22 @@ def load_site(file: Path) -> SiteConfig:
     problems: list[str] = []
     check_keys(
         document,
-        {"site", "controller", "store", "metrics", "forecast", "policy", "circuit", "device", "ess"},
+        {
+            "site",
+            "controller",
+            "store",
+            "metrics",
+            "forecast",
+            "policy",
+            "supply",
+            "circuit",
+            "device",
+            "ess",
+        },
         "",
         problems,
     )
-    name = _site_name(document, problems)
+    name, zone = _site_table(document, problems)
     controller = read_record(
         ControllerConfig, _table(document, "controller", problems), "controller.", problems
     )
@@ -69,6 +84,7 @@ def load_site(file: Path) -> SiteConfig:
     store = read_record(StoreConfig, _table(document, "store", problems), "store.", problems)
     metrics = read_record(MetricsConfig, _table(document, "metrics", problems), "metrics.", problems)
     forecast = read_record(ForecastConfig, _table(document, "forecast", problems), "forecast.", problems)
+    supply = read_record(SupplyConfig, _table(document, "supply", problems), "supply.", problems)
     devices = read_devices(document, problems)
     circuits = _read_circuits(document, problems)
     ess, ess_devices = _read_ess(document, problems)
@@ -85,6 +101,8 @@ def load_site(file: Path) -> SiteConfig:
         problems += [f"metrics.{problem}" for problem in metrics.problems()]
     if forecast is not None:
         problems += [f"forecast.{problem}" for problem in forecast.problems()]
+    if supply is not None:
+        problems += [f"supply.{problem}" for problem in supply.problems()]
     if (
         problems
         or controller is None
@@ -92,6 +110,7 @@ def load_site(file: Path) -> SiteConfig:
         or metrics is None
         or forecast is None
         or policy is None
+        or supply is None
     ):
         raise ConfigError(file, problems)
     return SiteConfig(
@@ -104,6 +123,8 @@ def load_site(file: Path) -> SiteConfig:
         devices=devices,
         ess_devices=ess_devices,
         policy=policy,
+        supply=supply.below(file.parent),
+        zone=zone,
     )
 
 
@@ -115,14 +136,20 @@ def _table(document: dict[str, Any], key: str, problems: list[str]) -> dict[str,
     return {}
 
 
-def _site_name(document: dict[str, Any], problems: list[str]) -> str:
+def _site_table(document: dict[str, Any], problems: list[str]) -> tuple[str, tzinfo]:
     table = _table(document, "site", problems)
-    check_keys(table, {"name"}, "site.", problems)
-    name = table.get("name")
+    check_keys(table, {"name", "timezone"}, "site.", problems)
+    name, zone_name = table.get("name"), table.get("timezone", "UTC")
     if not isinstance(name, str) or not name:
         problems.append("site.name: missing; give the site a name")
-        return ""
-    return name
+        name = ""
+    zone = zone_named(zone_name) if isinstance(zone_name, str) else None
+    if zone is None:
+        problems.append(
+            f"site.timezone: {zone_name!r} is no time zone that this machine knows; write Europe/Berlin"
+        )
+        zone = UTC
+    return name, zone
 
 
 def _read_circuits(document: dict[str, Any], problems: list[str]) -> dict[str, Circuit]:

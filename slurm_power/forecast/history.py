@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slurm_power.forecast.experts import Values
-from slurm_power.forecast.saved import State, integer, values_of
+from slurm_power.forecast.saved import State, integer, positions, values_of
 
 # A value is far off when it lies this share of all that the last days have shown outside of it,
 # and at least this share of its size.
@@ -126,10 +126,12 @@ class History:
         return float(filled[-1]) if len(filled) else float("nan")
 
     def state(self) -> State:
-        """All that is needed to go on."""
+        """All that is needed to go on; stand-ins only where there are some."""
+        differs = self.actual != self._filled.values
         return {
             "actual": self.actual.copy(),
-            "filled": self._filled.values.copy(),
+            "filled_at": np.flatnonzero(differs),
+            "filled": self._filled.values[differs],
             "away_steps": np.array(self._away_steps),
             "shown": np.array(self._shown),
         }
@@ -140,7 +142,9 @@ class History:
         if count > self._kept:
             raise ValueError(f"actual: {count} values, not {self._kept} at most")
         actual = values_of(state, "actual", (count,), gaps=True)
-        filled = values_of(state, "filled", (count,), gaps=True)
+        filled = actual.copy()
+        at = positions(state, "filled_at", count)
+        filled[at] = values_of(state, "filled", at.shape, gaps=True)
         shown = values_of(state, "shown", (2,))
         away_steps = integer(state, "away_steps", most=self._mend_steps)
         known = np.isfinite(filled)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from slurm_power.forecast.experts import Values
 from slurm_power.forecast.history import History
-from slurm_power.forecast.saved import State, values_of
+from slurm_power.forecast.saved import State, positions, values_of
 
 Stretches = tuple[tuple[int, int], ...]
 
@@ -175,11 +175,8 @@ class Issues:
         blended = values_of(state, "blended", (used, self._horizon))
         errors = values_of(state, "errors", (used, len(self._stretches), self._judged), gaps=True)
         sums = values_of(state, "sums", (used, 4 + self._judged), gaps=True)
-        opened_count = len(state["opened"]) if "opened" in state and state["opened"].ndim == 1 else 0
-        opened = values_of(state, "opened", (opened_count,)).astype(np.int64)
-        if opened_count and not (np.all(np.diff(opened) > 0) and opened[0] >= 0 and opened[-1] < used):
-            raise ValueError("opened: not issues of this state")
-        paths = values_of(state, "open", (opened_count, self._judged + 3, self._horizon), gaps=True)
+        opened = positions(state, "opened", used)
+        paths = values_of(state, "open", (len(opened), self._judged + 3, self._horizon), gaps=True)
         if np.isnan(sums[:, :4]).any() or np.isnan(paths[:, -4:]).any():
             raise ValueError("sums, open: not finite")
         self._taken = used

@@ -42,6 +42,15 @@ def integer(state: Mapping[str, NDArray[np.generic]], name: str, *, most: int, l
     return number
 
 
+def positions(state: Mapping[str, NDArray[np.generic]], name: str, count: int) -> NDArray[np.int64]:
+    """Rising places in an array of ``count``; raises ValueError for others."""
+    found = _numbers(state, name)
+    values = values_of(state, name, found.shape[:1])
+    if len(values) and not (np.all(np.diff(values) > 0) and values[0] >= 0 and values[-1] < count):
+        raise ValueError(f"{name}: not rising within {count}")
+    return values.astype(np.int64)
+
+
 def _numbers(state: Mapping[str, NDArray[np.generic]], name: str) -> NDArray[np.generic]:
     if name not in state:
         raise ValueError(f"{name} is missing")

@@ -1,52 +1,18 @@
-"""Plots as inline SVG that takes its text colour from the page, so that it is readable in light and dark."""
+"""The report's plots of power and battery, as inline SVG."""
 
-import io
-import re
-from contextlib import AbstractContextManager
-
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from slurm_power.report.data import Column, EventSpan, ReportData
+from slurm_power.report.drawing import BATTERY, CAPS, IMPORT, INK, LIMIT, WITHOUT, style, svg
 
-# Stands for the page's own text colour; no plot may use it for anything else.
-_INK = "#010203"
-_IMPORT = "#2f7ed8"
-_LIMIT = "#d64545"
-_WITHOUT = "#8a8f98"
-_BATTERY = "#2e9e6b"
-_CAPS = "#d98a1f"
 _MOST_POINTS = 1500
-
-_STYLE: dict[str, object] = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.parse_math": False,
-    "text.color": _INK,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "axes.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "grid.color": _WITHOUT,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-}
-
-
-def _style(salt: str) -> AbstractContextManager[None]:
-    return rc_context({**_STYLE, "svg.hashsalt": salt})  # type: ignore[dict-item]  # the stub lists each key by name
 
 
 def power_figure(data: ReportData) -> str:
     """Draw power at the circuit against its limit, with what battery and caps took off."""
-    with _style("power"):
+    with style("power"):
         figure = Figure(figsize=(9.2, 3.7), facecolor="none")
         axes = figure.add_subplot()
         series = data.series
@@ -60,18 +26,18 @@ def power_figure(data: ReportData) -> str:
         without = [base + (watts or 0.0) / 1000 for base, watts in zip(from_battery, caps, strict=True)]
         _mark_events(axes, data.events, _time_unit(data))
         axes.fill_between(
-            x, gaps, from_battery, step="post", color=_BATTERY, alpha=0.45, lw=0, label="battery"
+            x, gaps, from_battery, step="post", color=BATTERY, alpha=0.45, lw=0, label="battery"
         )
         axes.fill_between(
-            x, from_battery, without, step="post", color=_CAPS, alpha=0.45, lw=0, label="power caps"
+            x, from_battery, without, step="post", color=CAPS, alpha=0.45, lw=0, label="power caps"
         )
-        axes.step(x, without, where="post", color=_WITHOUT, lw=1.0, ls=(0, (4, 2)), label="with nothing done")
-        axes.step(x, gaps, where="post", color=_IMPORT, lw=1.6, label=f"drawn at {data.circuit}")
-        axes.step(x, _kilowatts(limit), where="post", color=_LIMIT, lw=1.4, label="limit")
+        axes.step(x, without, where="post", color=WITHOUT, lw=1.0, ls=(0, (4, 2)), label="with nothing done")
+        axes.step(x, gaps, where="post", color=IMPORT, lw=1.6, label=f"drawn at {data.circuit}")
+        axes.step(x, _kilowatts(limit), where="post", color=LIMIT, lw=1.4, label="limit")
         axes.set_ylim(bottom=0.0)
         _finish(axes, data, "kW")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.16), ncols=5, handlelength=1.6, fontsize=9)
-        return _svg(figure, "power", "Power at the circuit against its limit")
+        return svg(figure, "power", "Power at the circuit against its limit")
 
 
 def battery_figure(data: ReportData) -> str:
@@ -79,22 +45,22 @@ def battery_figure(data: ReportData) -> str:
     series = data.series
     if all(value is None for value in series.soc_ratio):
         return ""
-    with _style("battery"):
+    with style("battery"):
         figure = Figure(figsize=(9.2, 2.3), facecolor="none")
         axes = figure.add_subplot()
         seconds, (ess, soc) = _thinned(series.seconds, (series.ess_discharge_watts, series.soc_ratio))
         x = [second / _time_unit(data) for second in seconds]
-        axes.axhline(0.0, color=_INK, lw=0.5)
-        axes.fill_between(x, _kilowatts(ess), step="post", color=_BATTERY, alpha=0.45, lw=0)
+        axes.axhline(0.0, color=INK, lw=0.5)
+        axes.fill_between(x, _kilowatts(ess), step="post", color=BATTERY, alpha=0.45, lw=0)
         _finish(axes, data, "kW, discharge up")
         share = axes.twinx()
         share.step(
-            x, [float("nan") if v is None else 100 * v for v in soc], where="post", color=_IMPORT, lw=1.5
+            x, [float("nan") if v is None else 100 * v for v in soc], where="post", color=IMPORT, lw=1.5
         )
         share.set_ylim(0.0, 100.0)
         share.margins(x=0.0)
-        share.set_ylabel("charged, %", color=_IMPORT)
-        return _svg(figure, "battery", "Battery discharge and state of charge")
+        share.set_ylabel("charged, %", color=IMPORT)
+        return svg(figure, "battery", "Battery discharge and state of charge")
 
 
 def _time_unit(data: ReportData) -> float:
@@ -114,7 +80,7 @@ def _finish(axes: Axes, data: ReportData, unit: str) -> None:
 def _mark_events(axes: Axes, events: tuple[EventSpan, ...], time_unit: float) -> None:
     for event in events:
         axes.axvspan(
-            event.start_seconds / time_unit, event.end_seconds / time_unit, color=_LIMIT, alpha=0.08, lw=0
+            event.start_seconds / time_unit, event.end_seconds / time_unit, color=LIMIT, alpha=0.08, lw=0
         )
 
 
@@ -133,18 +99,3 @@ def _thinned(seconds: tuple[float, ...], columns: tuple[Column, ...]) -> tuple[l
         for start in range(0, count, group)
     ]
     return [seconds[row] for row in kept], [tuple(column[row] for row in kept) for column in columns]
-
-
-def _svg(figure: Figure, name: str, label: str) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight", pad_inches=0.05)
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
-    # Two plots on one page must not share identifiers.
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = svg.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
-    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
-    svg = svg.replace(_INK, "currentColor")
-    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

@@ -18,6 +18,7 @@ from slurm_power.config import (
     SunspecMeter,
     SunspecPcs,
     SunspecStorage,
+    SupplyConfig,
 )
 from slurm_power.model.site import Circuit, Ess
 from slurm_power.plan.policy import Policy
@@ -29,6 +30,7 @@ TABLES: tuple[tuple[str, type, tuple[tuple[str, str, str], ...]], ...] = (
     ("[metrics]", MetricsConfig, ()),
     ("[forecast]", ForecastConfig, ()),
     ("[policy]", Policy, ()),
+    ("[supply]", SupplyConfig, ()),
     ("[circuit.NAME]", Circuit, ()),
     ("[ess.NAME]", Ess, (("device", "string", "required"),)),
     ('[device.NAME], driver "sunspec_meter"', SunspecMeter, ()),

@@ -16,6 +16,7 @@ from slurm_power.config import ConfigError, DeviceConfig, SiteConfig, StorageCon
 from slurm_power.controller.trust import unproven
 from slurm_power.devices import build_driver
 from slurm_power.ports import DeviceError, Storage
+from slurm_power.signals.supply_files import SupplyFiles
 
 EXIT_PROBLEMS = 2
 PROBE_SECONDS = 10.0
@@ -42,6 +43,7 @@ def check(file: Path, no_devices: bool, as_json: bool) -> None:
         readings, problems = asyncio.run(_probe_all(config))
     if config is not None:
         problems += [f"ess.{name}: {reason}" for name, reason in unproven(config).items()]
+        problems += [f"supply: {problem}" for problem in _supply_problems(config)]
     if as_json:
         print_json({"ok": not problems, "problems": problems, "devices": readings})
     else:
@@ -59,6 +61,12 @@ def _load(file: Path) -> tuple[SiteConfig | None, list[str]]:
         return load_site(file), []
     except ConfigError as error:
         return None, error.problems
+
+
+def _supply_problems(config: SiteConfig) -> list[str]:
+    files = SupplyFiles(config.supply, config.zone)
+    files.read()
+    return files.problems
 
 
 async def _probe_all(config: SiteConfig) -> tuple[dict[str, str], list[str]]:
@@ -131,12 +139,16 @@ def _rows(config: SiteConfig, document: dict[str, Any]) -> list[tuple[str, Any, 
         ("controller", config.controller),
         ("store", config.store),
         ("metrics", config.metrics),
+        ("forecast", config.forecast),
         ("policy", config.policy),
+        ("supply", config.supply),
     ]
     tables += [(f"circuit.{name}", circuit) for name, circuit in config.site.circuits.items()]
     tables += [(f"device.{name}", device) for name, device in config.devices.items()]
     tables += [(f"ess.{name}", ess) for name, ess in config.site.ess.items()]
     rows: list[tuple[str, Any, str]] = [("site.name", config.site.name, config.file.name)]
+    zone_origin = config.file.name if "timezone" in document["site"] else "default"
+    rows.append(("site.timezone", str(config.zone), zone_origin))
     for path, record in tables:
         given = document
         for key in path.split("."):

@@ -101,7 +101,7 @@ def printable(value: Any) -> Any:
     """An answer for people: what users and nodes have named cannot move the terminal's cursor."""
     match value:
         case dict():
-            return {key: printable(item) for key, item in value.items()}
+            return {plain_text(key): printable(item) for key, item in value.items()}
         case list():
             return [printable(item) for item in value]
         case str():
