@@ -25,6 +25,7 @@ from slurm_power.controller.recorder import Recorder
 from slurm_power.controller.refusals import RefusalNotes
 from slurm_power.controller.scrape import CycleFigures, page
 from slurm_power.controller.sources import SourceNotes, source_rows
+from slurm_power.controller.supply_desk import SupplyDesk
 from slurm_power.controller.trust import note_trust, unproven
 from slurm_power.controller.user_socket import UserSocket
 from slurm_power.model.action import Action, HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
@@ -100,6 +101,7 @@ class Controller:
         self._source_notes = SourceNotes(self._note)
         self._refusals = RefusalNotes(self._note)
         self.forecasts = ForecastDesk(config, note=self._note, fault=self._fault)
+        self.supply = SupplyDesk(config, fault=self._fault)
         self._losses_kept_seconds = self._started_seconds
         self.telemetry.circuits.take_json(store.state("losses"))
         self.levers = LeverState.from_json(
@@ -156,8 +158,11 @@ class Controller:
 
     def snapshot(self) -> Snapshot:
         """The site now, for answers; the cycle takes its own."""
+        return self._snapshot(clock.monotonic())
+
+    def _snapshot(self, now_seconds: float) -> Snapshot:
         at = clock.now()
-        return self.telemetry.snapshot(at, clock.monotonic(), self.levers.view(at))
+        return self.supply.onto(self.telemetry.snapshot(at, now_seconds, self.levers.view(at)))
 
     def source_rows(self) -> list[SourceRow]:
         """Every source of the site with its quality."""
@@ -189,7 +194,7 @@ class Controller:
             wake=self._wake.set,
             on_fault=self._fault,
         )
-        tasks = [asyncio.create_task(step) for step in [*pollers, self.forecasts.run()]]
+        tasks = [asyncio.create_task(step) for step in [*pollers, self.forecasts.run(), self.supply.run()]]
         tasks.append(asyncio.create_task(self._cycles()))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -229,8 +234,8 @@ class Controller:
             self._note("controller", "failed", "cycle", text)
 
     async def _cycle(self, now_seconds: float) -> None:
-        at = clock.now()
-        snapshot = self.telemetry.snapshot(at, now_seconds, self.levers.view(at))
+        snapshot = self._snapshot(now_seconds)
+        at = snapshot.at
         jobs = {job.job_id: job for job in snapshot.jobs}
         self._expire(at, jobs)
         self.plan = plan_cycle(

@@ -28,17 +28,30 @@ def forecast(controller: "Controller", request: Message, caller: Caller) -> Mess
     desk, at = controller.forecasts, controller.now()
     seconds = at.timestamp()
     found = {reach: desk.forecast(name, reach, seconds) for reach in Reach}
+    snapshot = controller.snapshot()
+    supply = {
+        reach.value: controller.supply.ahead(
+            snapshot,
+            name,
+            start_seconds=each.issued_seconds,
+            step_seconds=each.step_seconds,
+            steps=len(each.p50_watts),
+        ).as_message()
+        for reach, each in found.items()
+        if each is not None
+    }
     return {
         "site": site.name,
         "at": at.isoformat(),
         "circuit": name,
         "circuits": list(site.circuits),
-        "limit_watts": controller.snapshot().limit_watts(name),
+        "limit_watts": snapshot.limit_watts(name),
         "label": desk.label(name).value,
         "forecasts": {
             reach.value: None if each is None else forecast_message(each) for reach, each in found.items()
         },
         "history": {reach.value: _history(controller, name, reach) for reach in Reach},
+        "supply": supply,
         "starts": _starts(desk.starts, caller),
         "worker": desk.worker(seconds),
     }
