@@ -10,9 +10,12 @@ from typing import Protocol
 
 import numpy as np
 
+from slurm_power.forecast import fit_state_space, peers
 from slurm_power.forecast.blend import Blend, Forecast, stretches
 from slurm_power.forecast.experts import EXPERTS, NAIVE, Expert, Seasons, Values
 from slurm_power.forecast.hour import HOUR_EXPERTS, is_next_hour, next_hour
+from slurm_power.forecast.peers import PEERS, Peer
+from slurm_power.forecast.refitted import STATE_SPACE, Refitted
 
 WINDOW_DAYS = 28
 # Origins move through the times of day: 37 steps have no factor in common with a day of 96.
@@ -100,16 +103,37 @@ def run(
         yield Origin(at, forecast, values[at : at + seasons.horizon_steps], seconds)
 
 
-def model_named(name: str, seasons: Seasons) -> Blend:
-    """The blend for this horizon, or one expert of it alone; raises KeyError for an unknown name."""
+def model_named(name: str, seasons: Seasons, clock: Callable[[], float]) -> Model:
+    """The blend for this horizon, one expert of it alone, or a peer.
+
+    Raises KeyError for an unknown name, and ImportError where it needs a package that is not installed.
+    ``clock`` is for how long fits take.
+    """
     every = experts_for(seasons)
-    asked = every if name == "blend" else {name: every[name]}
-    return next_hour(seasons, asked) if is_next_hour(seasons) else Blend(seasons, asked)
+    if is_next_hour(seasons):
+        return next_hour(seasons, every if name == "blend" else {name: every[name]})
+    if name in PEERS:
+        return Peer(name, seasons)
+    if name == STATE_SPACE:
+        if not fit_state_space.is_installed():
+            raise ImportError(f"{STATE_SPACE} needs statsmodels")
+        return Refitted(seasons, {}, clock)
+    if name != "blend":
+        return Blend(seasons, {name: every[name]})
+    return Refitted(seasons, every, clock) if fit_state_space.is_installed() else Blend(seasons, every)
 
 
 def experts_for(seasons: Seasons) -> Mapping[str, Expert]:
-    """Whom the blend for this horizon asks."""
+    """Whom the blend for this horizon asks, but for those that have to be fitted."""
     return HOUR_EXPERTS if is_next_hour(seasons) else EXPERTS
+
+
+def names_for(seasons: Seasons) -> dict[str, str]:
+    """What `model_named` knows for this horizon: each name, and the extra it needs ("" for none)."""
+    found = dict.fromkeys(["blend", *experts_for(seasons)], "")
+    if not is_next_hour(seasons):
+        found |= {STATE_SPACE: fit_state_space.EXTRA} | dict.fromkeys(PEERS, peers.EXTRA)
+    return found
 
 
 def score(values: Values, seasons: Seasons, found: list[Origin]) -> Score:

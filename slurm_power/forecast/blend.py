@@ -119,13 +119,21 @@ class Blend:
         Not to ``ask`` saves most of the time, for values that lie further back than ``judged_steps``.
         """
         for value in values:
-            self._history.take(value)
-            for contest in self._contests.values():
-                contest.take(value)
-            self._count += 1
+            self._take(value)
             self._issues.settle(self._count, self._history)
             if ask and self._count % self._issue_steps == 0:
                 self._issue()
+
+    def _take(self, value: float) -> None:
+        was_away = self._history.away_steps > 0
+        mended_steps = self._history.take(value)
+        for contest in self._contests.values():
+            if not was_away and self._history.away_steps:
+                contest.remember()
+            if mended_steps:
+                contest.mend(mended_steps)
+            contest.take(value)
+        self._count += 1
 
     def _issue(self) -> None:
         history = self._history.filled

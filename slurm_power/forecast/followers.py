@@ -48,6 +48,8 @@ class Contest:
         self.make = make
         self.champion: Follower | None = None
         self.challenger: Follower | None = None
+        # Where both were before the values that may turn out an accident.
+        self._before: State = {}
 
     def adopt(self, parameters: Arrays, history: Values) -> bool:
         """Start with new parameters, having followed ``history``; whether they are on trial."""
@@ -56,8 +58,10 @@ class Contest:
             follower.take(value)
         if self.champion is None:
             self.champion = follower
+            self._before = {}
             return False
         self.challenger = follower
+        self._before = {}
         return True
 
     def take(self, value: float) -> None:
@@ -66,24 +70,53 @@ class Contest:
             if follower is not None:
                 follower.take(value)
 
+    def remember(self) -> None:
+        """The next value may turn out an accident."""
+        self._before = {}
+        for name, follower in self._both():
+            self._before |= nested(name, follower.state())
+
+    def mend(self, steps: int) -> None:
+        """As many values since ``remember`` were an accident, and so are as good as gaps."""
+        for name, follower in self._both():
+            before = part(name, self._before)
+            if before:
+                follower.restore(before)
+                for _ in range(steps):
+                    follower.take(float("nan"))
+        self._before = {}
+
     def promote(self) -> None:
         """The one on trial takes over."""
         self.champion, self.challenger = self.challenger, None
+        self._before = nested("champion", part("challenger", self._before))
+
+    def _both(self) -> list[tuple[str, Follower]]:
+        both = ("champion", self.champion), ("challenger", self.challenger)
+        return [(name, follower) for name, follower in both if follower is not None]
 
     def state(self) -> State:
         """All that is needed to go on."""
         found: State = {}
-        for name, follower in (("champion", self.champion), ("challenger", self.challenger)):
-            if follower is not None:
-                found |= nested(f"{name}.parameters", follower.parameters)
-                found |= nested(f"{name}.state", follower.state())
-        return found
+        for name, follower in self._both():
+            found |= nested(f"{name}.parameters", follower.parameters)
+            found |= nested(f"{name}.state", follower.state())
+        return found | nested("before", self._before)
 
     def restored(self, state: Arrays) -> "Contest":
         """Another of its kind that goes on from a state; raises ValueError for one that does not fit."""
         found = Contest(self.make)
         found.champion = self._follower(part("champion", state))
         found.challenger = self._follower(part("challenger", state))
+        before = part("before", state)
+        for name, follower in found._both():
+            kept = part(name, before)
+            if kept:
+                now = follower.state()
+                # What cannot be restored now could not be when it is needed.
+                follower.restore(kept)
+                follower.restore(now)
+        found._before = before
         return found
 
     def _follower(self, state: State) -> Follower | None:

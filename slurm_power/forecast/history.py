@@ -78,13 +78,18 @@ class History:
         """How many of the kept steps had a value."""
         return int(np.isfinite(self.actual).sum())
 
+    @property
+    def away_steps(self) -> int:
+        """How long the last values have been far off; 0 while they are not, or are the new level."""
+        return self._away_steps
+
     def sound(self, last: int) -> Values:
         """The last steps as measured, NaN for gaps and accidents that are over."""
         actual, filled = self.actual[-last:], self._filled.values[-last:]
         return np.where(actual == filled, actual, np.nan)
 
-    def take(self, value: float) -> None:
-        """Take the next value, NaN for a gap."""
+    def take(self, value: float) -> int:
+        """Take the next value, NaN for a gap; returns how many steps before it turned out an accident."""
         is_known = bool(np.isfinite(value))
         is_far = is_known and self._mend_steps > 0 and self._is_far(value)
         self._actual.append(value if is_known else np.nan)
@@ -94,12 +99,14 @@ class History:
         elif self._unknown:
             self._unknown = int(np.argmax(np.isfinite(self._filled.values)))
         if self._away_steps and is_known and not is_far:
-            self._mend(self._away_steps)
-            self._away_steps = 0
-        elif is_far or self._away_steps:
+            mended_steps, self._away_steps = self._away_steps, 0
+            self._mend(mended_steps)
+            return mended_steps
+        if is_far or self._away_steps:
             self._away_steps += 1
             if self._away_steps > self._mend_steps:
                 self._away_steps = 0
+        return 0
 
     def _is_far(self, value: float) -> bool:
         if not self._away_steps:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from slurm_power.report.trace import ForecastTrace, TruePoint
+
 Column = tuple[float | None, ...]
 
 # What the levers need: a meter refresh, a cycle, and a battery's ramp, each about a second or two.
@@ -109,6 +111,14 @@ class ReportData:
     decisions: tuple[Decision, ...]
     events: tuple[EventSpan, ...]
     verdict: Verdict
+    forecast: ForecastTrace | None = None
+
+    @property
+    def truth(self) -> tuple[TruePoint, ...]:
+        """The load that forecasts speak of, by Unix time: what would have been drawn with nothing done."""
+        began = self.started.timestamp()
+        rows = zip(self.series.seconds, self.series.unmitigated_watts, strict=True)
+        return tuple((began + seconds, watts) for seconds, watts in rows)
 
     @property
     def peak_watts(self) -> float | None:

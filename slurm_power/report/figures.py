@@ -1,5 +1,7 @@
 """The report's plots of power and battery, as inline SVG."""
 
+from datetime import datetime
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -35,7 +37,7 @@ def power_figure(data: ReportData) -> str:
         axes.step(x, gaps, where="post", color=IMPORT, lw=1.6, label=f"drawn at {data.circuit}")
         axes.step(x, _kilowatts(limit), where="post", color=LIMIT, lw=1.4, label="limit")
         axes.set_ylim(bottom=0.0)
-        _finish(axes, data, "kW")
+        finish(axes, data.started, _time_unit(data), "kW")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.16), ncols=5, handlelength=1.6, fontsize=9)
         return svg(figure, "power", "Power at the circuit against its limit")
 
@@ -52,7 +54,7 @@ def battery_figure(data: ReportData) -> str:
         x = [second / _time_unit(data) for second in seconds]
         axes.axhline(0.0, color=INK, lw=0.5)
         axes.fill_between(x, _kilowatts(ess), step="post", color=BATTERY, alpha=0.45, lw=0)
-        _finish(axes, data, "kW, discharge up")
+        finish(axes, data.started, _time_unit(data), "kW, discharge up")
         share = axes.twinx()
         share.step(
             x, [float("nan") if v is None else 100 * v for v in soc], where="post", color=IMPORT, lw=1.5
@@ -64,14 +66,19 @@ def battery_figure(data: ReportData) -> str:
 
 
 def _time_unit(data: ReportData) -> float:
-    last = data.series.seconds[-1] if data.series.seconds else 0.0
-    return 1.0 if last <= 600 else 60.0 if last <= 3 * 3600 else 3600.0
+    return time_unit(data.series.seconds[-1] if data.series.seconds else 0.0)
 
 
-def _finish(axes: Axes, data: ReportData, unit: str) -> None:
+def time_unit(length_seconds: float) -> float:
+    """What a time axis of that length counts in: seconds, minutes or hours."""
+    return 1.0 if length_seconds <= 600 else 60.0 if length_seconds <= 3 * 3600 else 3600.0
+
+
+def finish(axes: Axes, started: datetime, unit_seconds: float, unit: str) -> None:
+    """Name the axes, and leave a light grid."""
     axes.set_ylabel(unit)
-    word = {1.0: "seconds", 60.0: "minutes", 3600.0: "hours"}[_time_unit(data)]
-    axes.set_xlabel(f"{word} since {data.started:%Y-%m-%d %H:%M:%S} UTC")
+    word = {1.0: "seconds", 60.0: "minutes", 3600.0: "hours"}[unit_seconds]
+    axes.set_xlabel(f"{word} since {started:%Y-%m-%d %H:%M:%S} UTC")
     axes.margins(x=0.0)
     axes.grid(axis="y")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

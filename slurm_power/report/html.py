@@ -7,6 +7,7 @@ from slurm_power.model.units import kilowatts_text, kwh_from_joules
 from slurm_power.report.data import JobSummary, ReportData, Verdict
 from slurm_power.report.figures import battery_figure, power_figure
 from slurm_power.report.style import STYLE
+from slurm_power.report.trace_figure import trace_figure, trace_words
 
 _DASH = "\N{EN DASH}"
 
@@ -32,6 +33,7 @@ def render(data: ReportData) -> str:
             _tiles(data),
             _section(f"Power at {data.circuit}", f"<figure>{power_figure(data)}</figure>"),
             _battery(data),
+            _forecast(data),
             _jobs(data),
             _events(data),
             _decisions(data),
@@ -95,6 +97,15 @@ def _tiles(data: ReportData) -> str:
 def _battery(data: ReportData) -> str:
     figure = battery_figure(data)
     return _section("Battery", f"<figure>{figure}</figure>") if figure else ""
+
+
+def _forecast(data: ReportData) -> str:
+    if data.forecast is None:
+        return ""
+    names = {job.job_id: job.name for job in data.jobs}
+    words = "".join(f"<p>{escape(line)}</p>" for line in trace_words(data.forecast, names))
+    figure = trace_figure(data.forecast, data.started, names)
+    return _section("Forecast against truth", f"<figure>{figure}</figure>{words}")
 
 
 def _section(title: str, body: str) -> str:

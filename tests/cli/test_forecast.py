@@ -7,14 +7,18 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from slurm_power.cli.slurm_power import main
+from slurm_power.controller.forecast_answer import forecast as controller_answer
 from tests.cli import forecast_answer as made
 from tests.cli.fake_powerctld import fake_powerctld
+from tests.controller.test_forecasting import Bench
+from tests.plan.situations import site, situation
 from tests.report.test_report import Page
 
 EVIL = "\x1b[31m<b>$x$</b>"
@@ -171,6 +175,26 @@ def test_json_is_the_answer_and_the_circuit_is_asked_for() -> None:
         assert json.loads(CliRunner().invoke(main, words).output) == made.answer()
         CliRunner().invoke(main, ["forecast", "--socket", str(fake.path)])
     assert fake.requests == [{"op": "forecast", "circuit": "rack1"}, {"op": "forecast", "circuit": None}]
+
+
+def test_what_powerctld_answers_is_understood() -> None:
+    """Its own code makes the answer, from a controller without a worker that has seen a few minutes."""
+    bench = Bench(enabled=False)
+    for minute in range(8):
+        bench.second(60.0, 20_000.0 + 100.0 * minute)
+    controller: Any = SimpleNamespace(
+        config=SimpleNamespace(site=site()),
+        forecasts=bench.desk,
+        now=lambda: bench.now,
+        snapshot=lambda: situation(import_watts=20_700.0),
+    )
+    caller: Any = SimpleNamespace(user="root", operator=True)
+    answer = {"ok": True, **controller_answer(controller, {"op": "forecast"}, caller)}
+    shown = text(json.loads(json.dumps(answer)))
+    assert "grid draws 20.6 kW (standard load)" in shown
+    assert "Fall-back: forecast.enabled is false, " in shown
+    assert "Forecasts are switched off" in shown
+    assert any(0x2800 <= ord(letter) < 0x2900 for letter in shown)
 
 
 def test_refused_and_away(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Turn powerctld's store into the values of a report."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from slurm_power.model.forecast import CircuitForecast
 from slurm_power.model.ledger import LedgerEntry
 from slurm_power.ports import SeriesReader, Store
 from slurm_power.report.data import (
@@ -14,6 +16,7 @@ from slurm_power.report.data import (
     Series,
     judge,
 )
+from slurm_power.report.trace import announced_starts, forecast_trace
 
 # A job that ended and one that nobody lists any more need no restoring: their devices were given back.
 _ENDED = "ended"
@@ -26,8 +29,12 @@ def report_data(
     circuit: str | None = None,
     title: str = "Power report",
     settle_seconds: float = DEFAULT_SETTLE_SECONDS,
+    forecasts: Sequence[CircuitForecast] = (),
 ) -> ReportData:
-    """Collect a report; raises ValueError when the store has no series of the circuit."""
+    """Collect a report; raises ValueError when the store has no series of the circuit.
+
+    ``forecasts`` are those that were given meanwhile, if somebody kept them: they are held against the truth.
+    """
     names = recorded.names()
     circuits = [name.removeprefix("circuit.").removesuffix(".watts") for name in names if _is_circuit(name)]
     if circuit is None:
@@ -49,7 +56,7 @@ def report_data(
         )
         for entry in entries
     )
-    return ReportData(
+    data = ReportData(
         title=title,
         circuit=circuit,
         started=started,
@@ -64,6 +71,10 @@ def report_data(
             unrestored=_unrestored(decisions, jobs),
         ),
     )
+    starts = announced_starts(entries, circuit)
+    if not forecasts and not starts:
+        return data
+    return replace(data, forecast=forecast_trace(circuit, forecasts, data.truth, starts))
 
 
 def _is_circuit(name: str) -> bool:
