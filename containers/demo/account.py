@@ -12,11 +12,14 @@ from containers.demo.stage import Stage
 from slurm_power.cli.commands.stored import report_data
 from slurm_power.report.data import ReportData, Series, judge
 from slurm_power.report.html import write_report
+from slurm_power.report.trace import announced_starts, forecast_trace
+from slurm_power.report.trace_figure import trace_words
 from slurm_power.store.places import LEDGER_NAME, open_series_reader
 from slurm_power.store.sqlite import SqliteStore
 
 # A meter refresh, a cycle and a battery's ramp take one to two seconds each.
 SETTLE_SECONDS = 5.0
+CIRCUIT = "grid"
 TOLD_KINDS = {
     "cap",
     "uncap",
@@ -41,9 +44,10 @@ def settle(course: Course, stage: Stage, report: Path) -> tuple[ReportData, bool
         try:
             recorded = open_series_reader(Path(folder))
             data = report_data(
-                store, recorded, circuit="grid", title="slurm-power demo", settle_seconds=SETTLE_SECONDS
+                store, recorded, circuit=CIRCUIT, title="slurm-power demo", settle_seconds=SETTLE_SECONDS
             )
             recorded.close()
+            starts = announced_starts(store.entries(), CIRCUIT)
         finally:
             store.close()
     series = _true_series(course, data.series, data.started.timestamp())
@@ -62,6 +66,7 @@ def settle(course: Course, stage: Stage, report: Path) -> tuple[ReportData, bool
             unrestored=tuple(course.unrestored),
         ),
     )
+    data = replace(data, forecast=forecast_trace(CIRCUIT, course.forecasts, data.truth, starts))
     write_report(data, report)
     return data, data.verdict.good
 
@@ -116,6 +121,9 @@ def tell(data: ReportData, console: Console, report: Path) -> None:
             f"{job.held_seconds:.0f}",
         )
     console.print(jobs)
+    if data.forecast is not None:
+        for line in trace_words(data.forecast, {job.job_id: job.name for job in data.jobs}):
+            console.print(line)
     _tell_verdict(data, console, report)
 
 

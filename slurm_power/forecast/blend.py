@@ -106,6 +106,11 @@ class Blend:
         return self._history.known
 
     @property
+    def values(self) -> Values:
+        """What is kept of the series as measured, NaN for gaps, the last value last."""
+        return self._history.actual
+
+    @property
     def judged_steps(self) -> int:
         """How far back a value can still change a weight or a band.
 

@@ -10,9 +10,12 @@ from slurm_power.forecast.experts import Seasons, Values
 from slurm_power.forecast.jobs_ahead import ChangePaths
 from slurm_power.forecast.near import Near
 from slurm_power.forecast.saved import State, nested, part
+from slurm_power.forecast.state_space import StateSpace
 from slurm_power.model.forecast import CircuitForecast, Reach
 
 QUARTER_SECONDS = 900.0
+# Under what name the fitted model stands in the blend.
+FITTED = "state_space"
 _DAY_SECONDS = 86_400.0
 # Beyond so long a gap nothing is remembered anyway.
 _MOST_GAP_DAYS = 28
@@ -23,11 +26,17 @@ _LEAST_KNOWN_RATIO = 0.5
 class CircuitModels:
     """Both models of a circuit, and where on the clock each stands."""
 
-    def __init__(self, name: str, *, near_step_seconds: float, near_steps: int, far_steps: int) -> None:
+    def __init__(
+        self, name: str, *, near_step_seconds: float, near_steps: int, far_steps: int, fitted: bool = False
+    ) -> None:
+        """``fitted``: a state-space model joins the blend of the next days, once it has parameters."""
         self.name = name
         self.near_step_seconds = near_step_seconds
         self.near = Near(Seasons(round(_DAY_SECONDS / near_step_seconds), near_steps))
-        self.far = Blend(Seasons(round(_DAY_SECONDS / QUARTER_SECONDS), far_steps))
+        self.far = Blend(
+            Seasons(round(_DAY_SECONDS / QUARTER_SECONDS), far_steps),
+            followers={FITTED: StateSpace} if fitted else None,
+        )
         self.near_end_seconds: float | None = None
         self.far_end_seconds: float | None = None
         self._quarter: list[float] = []

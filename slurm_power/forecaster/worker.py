@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from slurm_power.forecast.fit_state_space import is_installed
 from slurm_power.forecast.messages import forecast_message
 from slurm_power.forecast.run_times import RunTimes
-from slurm_power.forecaster.circuit import QUARTER_SECONDS, CircuitModels
+from slurm_power.forecast.state_space import Parameters
+from slurm_power.forecaster.circuit import FITTED, QUARTER_SECONDS, CircuitModels
 from slurm_power.forecaster.history import History
 from slurm_power.forecaster.jobs import JobsAhead, learn_ended
+from slurm_power.forecaster.refit import Fitted, Refits
 from slurm_power.forecaster.skew import SkewCheck
 from slurm_power.forecaster.state_files import StateFiles
 from slurm_power.model.forecast import CircuitForecast
@@ -92,6 +95,10 @@ class Worker:
         self._jobs: JobsAhead | None = None
         self._due_near: list[str] = []
         self._due_far: list[str] = []
+        self._refits = Refits(hello.fitted if is_installed() else ())
+        self._parameters: dict[str, Parameters] = {}
+        if hello.fitted and not is_installed():
+            self.words("fits", "statsmodels is not installed: no state-space model joins the blend")
         self._skew = SkewCheck(hello.near_step_seconds)
         self._skew_due_seconds: float | None = None
         self._skew_turn = 0
@@ -194,6 +201,7 @@ class Worker:
             near_step_seconds=hello.near_step_seconds,
             near_steps=hello.near_steps,
             far_steps=hello.far_steps,
+            fitted=name in hello.fitted,
         )
 
     def _restored(self, name: str) -> CircuitModels:
@@ -230,6 +238,37 @@ class Worker:
         finally:
             history.close()
 
+    def refit(self) -> None:
+        """See whether a fit has come to its end, or one is due."""
+        now = self._now_seconds
+        if now is None:
+            return
+        done = self._refits.ended(now)
+        if done is not None:
+            self._adopt(done)
+        name = self._refits.due(now)
+        models = self._models.get(name) if name is not None else None
+        if name is not None and models is not None:
+            self._refits.start(
+                name,
+                models.far.values,
+                models.far.seasons.day_steps,
+                self._parameters.get(name),
+                now_seconds=now,
+            )
+
+    def _adopt(self, done: Fitted) -> None:
+        models = self._models.get(done.circuit)
+        if done.parameters is None or models is None:
+            self.words(f"circuit:{done.circuit}", f"its state-space model was not fitted: {done.reason}")
+            return
+        self._parameters[done.circuit] = done.parameters
+        models.far.adopt(FITTED, done.parameters.arrays())
+        trial = "is on trial beside the old one" if models.far.on_trial(FITTED) else "is used at once"
+        self.words(
+            f"circuit:{done.circuit}", f"its state-space model was fitted in {done.seconds:.1f} s and {trial}"
+        )
+
     def check_skew(self) -> None:
         """Now and then compare what one circuit was fed with what was stored of it, each in its turn."""
         now = self._now_seconds
@@ -261,6 +300,11 @@ class Worker:
             return
         if abs(self._now_seconds - self._saved_at_seconds) >= _SAVE_SECONDS:
             self.save()
+
+    def close(self) -> None:
+        """Save, and end what is being fitted."""
+        self._refits.close()
+        self.save()
 
     def save(self) -> None:
         """Save what has been learned; a disk that refuses costs only what it would have kept."""
@@ -298,10 +342,11 @@ class _Service:
                 worker.speak()
                 if learning:
                     worker.learn_next()
+                worker.refit()
                 worker.check_skew()
                 worker.save_if_due()
         if self._worker is not None:
-            self._worker.save()
+            self._worker.close()
 
     def _take(self, message: Message) -> None:
         if self._worker is None:
