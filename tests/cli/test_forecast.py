@@ -139,6 +139,8 @@ def test_a_young_old_or_doubtful_forecast_says_so() -> None:
         issued_seconds=made.ISSUED_SECONDS - 7_200.0,
     )
     shown = text(made.answer(forecasts={"near": None, "far": far}, starts=[]))
+    young = made.made("near", 60.0, [2e4] * 60, history_days=0.5)
+    assert "the next hour" in text(made.answer(forecasts={"near": young, "far": far}, starts=[]))
     assert "It rests on 12.0 h of history, less than two weeks: it will get better." in shown
     assert "speaks, to be taken with care: a level shift." in shown
     assert "It is 2.0 h old." in shown
@@ -192,6 +194,7 @@ def test_what_powerctld_answers_is_understood() -> None:
     answer = {"ok": True, **controller_answer(controller, {"op": "forecast"}, caller)}
     shown = text(json.loads(json.dumps(answer)))
     assert "grid draws 20.6 kW (standard load)" in shown
+    assert "test, grid: the next hour" in shown
     assert "Fall-back: forecast.enabled is false, " in shown
     assert "Forecasts are switched off" in shown
     assert any(0x2800 <= ord(letter) < 0x2900 for letter in shown)
@@ -227,6 +230,7 @@ def test_any_size_of_site_and_any_past(scale: float, past: list[float | None]) -
         forecasts={"near": near, "far": None}, history={"near": made.history(60.0, known), "far": None}
     )
     shown = text(answer, columns=80)
+    assert "Steady at " in shown
     assert any(0x2800 <= ord(letter) < 0x2900 for letter in shown)
     assert "nan" not in shown
 
