@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from slurm_power.cli.slurm_power import main
+from slurm_power.config import SupplyConfig
 from slurm_power.controller.forecast_answer import forecast as controller_answer
+from slurm_power.controller.supply_desk import SupplyDesk
 from tests.cli import forecast_answer as made
 from tests.cli.fake_powerctld import fake_powerctld
 from tests.controller.test_forecasting import Bench
@@ -184,8 +187,10 @@ def test_what_powerctld_answers_is_understood() -> None:
     bench = Bench(enabled=False)
     for minute in range(8):
         bench.second(60.0, 20_000.0 + 100.0 * minute)
+    config: Any = SimpleNamespace(site=site(), supply=SupplyConfig(), zone=UTC)
     controller: Any = SimpleNamespace(
-        config=SimpleNamespace(site=site()),
+        config=config,
+        supply=SupplyDesk(config, fault=lambda *_: None),
         forecasts=bench.desk,
         now=lambda: bench.now,
         snapshot=lambda: situation(import_watts=20_700.0),
