@@ -58,7 +58,11 @@ class Peer:
         if not np.isfinite([middle, low, high]).all():
             raise ValueError(f"{self._name} gave what is no number")
         return Forecast(
-            p10=np.minimum(low, middle), p50=middle, p90=np.maximum(high, middle), weights={}, source=self._name
+            p10=np.minimum(low, middle),
+            p50=middle,
+            p90=np.maximum(high, middle),
+            weights={},
+            source=self._name,
         )
 
     def _mstl(self, history: Values) -> Any:
