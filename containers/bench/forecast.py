@@ -93,7 +93,7 @@ def _measure(path: Path, ahead_minutes: int, origins: int) -> Row:
         chosen = pick_origins(len(values), seasons, origins)
     except ValueError as error:
         raise TableFileError([f"{path}: {error}"]) from None
-    found = list(run(values, seasons, chosen, model_named("blend", seasons), time.monotonic))
+    found = list(run(values, seasons, chosen, model_named("blend", seasons, time.monotonic), time.monotonic))
     soon_minutes = min(60, ahead_minutes)
     return Row(
         name=match["name"],

@@ -3,7 +3,7 @@
 Nothing after an origin is ever shown to what forecasts from it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -32,6 +32,10 @@ class Model(Protocol):
 
     def extend(self, values: Values, *, ask: bool = True) -> None:
         """Take the next values, NaN for a gap; without ``ask`` nobody is judged on them."""
+
+    @property
+    def refit_seconds(self) -> Sequence[float]:
+        """How long each fit took that was made apart from the forecasts."""
 
     def forecast(self) -> Forecast:
         """Forecast from the last value; raises ValueError while it cannot."""

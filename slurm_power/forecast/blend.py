@@ -118,6 +118,11 @@ class Blend:
         """
         return 2 * self._issues.most * self._issue_steps
 
+    @property
+    def refit_seconds(self) -> tuple[float, ...]:
+        """Nothing is fitted here."""
+        return ()
+
     def extend(self, values: Iterable[float], *, ask: bool = True) -> None:
         """Take the next values; every ``issue_hours`` all experts are asked, to be judged later.
 

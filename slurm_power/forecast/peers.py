@@ -3,7 +3,6 @@
 They take seconds a forecast, so nothing but a backtest asks them.
 """
 
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -20,16 +19,12 @@ LEAST_DAYS = 2
 HARMONICS = 6
 
 
-def are_installed() -> bool:
-    """Whether statsforecast is there, without importing it."""
-    return find_spec("statsforecast") is not None
-
-
 class Peer:
     """One of `PEERS` on one series: fitted to the last 28 days each time it is asked."""
 
     # It is not judged by what it said.
     judged_steps = 0
+    refit_seconds: tuple[float, ...] = ()
 
     def __init__(self, name: str, seasons: Seasons) -> None:
         """Raises ImportError without statsforecast."""

@@ -1,6 +1,6 @@
 """A blend with a follower that is fitted again and again, as a worker would do it in the background."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,17 @@ class Refitted:
         self._recent = Recent(fit_state_space.FIT_DAYS * seasons.day_steps)
         self._parameters: Parameters | None = None
         self._fit_at = 0
-        self.refit_seconds: list[float] = []
+        self._refit_seconds: list[float] = []
 
     @property
     def judged_steps(self) -> int:
         """How far back a value can still change how experts are judged."""
         return self._blend.judged_steps
+
+    @property
+    def refit_seconds(self) -> Sequence[float]:
+        """How long each fit took."""
+        return self._refit_seconds
 
     def extend(self, values: Values, *, ask: bool = True) -> None:
         """Take the next values, NaN for a gap; without ``ask`` nobody is judged on them, nor fitted."""
@@ -56,7 +61,7 @@ class Refitted:
             return
         began = self._clock()
         found = fit_state_space.fit(self._recent.values, self._seasons, self._parameters)
-        self.refit_seconds.append(self._clock() - began)
+        self._refit_seconds.append(self._clock() - began)
         self._fit_at = self._blend.count + REFIT_DAYS * self._seasons.day_steps
         if found.parameters is not None:
             self._parameters = found.parameters

@@ -8,6 +8,8 @@ _MINUTE_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 180, 240, 360, 720)
 _DAY_MINUTES = 1440
 _DAY_STEPS = (1, 2, 7, 14, 30, 90, 365)
 _QUARTER_MINUTES = 15
+# No meter is finer: what differs by less is the same.
+_LEAST_SPAN_WATTS = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,8 @@ class PowerAxis:
 def power_axis(low_watts: float, high_watts: float, most_marks: int = 6) -> PowerAxis:
     """Choose an axis that holds a range with some room, from zero on unless that would press all flat."""
     span = high_watts - low_watts
-    if span <= 1e-9 * max(abs(high_watts), abs(low_watts), 1e-9):
-        span = 0.2 * abs(high_watts) or 1.0
+    if span <= max(1e-6 * abs(high_watts), 1e-6 * abs(low_watts), _LEAST_SPAN_WATTS):
+        span = max(0.2 * abs(high_watts), 1.0)
         low, high = low_watts - span / 2, high_watts + span / 2
     else:
         low, high = low_watts - 0.08 * span, high_watts + 0.08 * span

@@ -37,7 +37,7 @@ def read_held_values(
     empty value nothing is known from then on. The last value ends after twice the usual spacing of the rows,
     or never where it is ``lasting``. Raises SupplyFileError.
     """
-    rows = list(csv.reader(_text(file).splitlines(), strict=False))
+    rows = _rows(file)
     at = _column(file, rows, column)
     found: dict[float, tuple[int, float | None]] = {}
     local_seen: set[datetime] = set()
@@ -72,15 +72,18 @@ def read_held_values(
     )
 
 
-def _text(file: Path) -> str:
+def _rows(file: Path) -> list[list[str]]:
     try:
         if file.stat().st_size > _MOST_BYTES:
             raise SupplyFileError([f"{file}: larger than {_MOST_BYTES / 1e6:.0f} MB"])
-        return file.read_text(encoding="utf-8-sig")
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            return list(csv.reader(lines))
     except OSError as error:
         raise SupplyFileError([f"{file}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
         raise SupplyFileError([f"{file}: no text in UTF-8"]) from None
+    except csv.Error as error:
+        raise SupplyFileError([f"{file}: no CSV: {error}"]) from None
 
 
 def _column(file: Path, rows: list[list[str]], column: str | None) -> int:

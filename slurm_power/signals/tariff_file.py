@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterable
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from slurm_power.config.problems import check_keys
 from slurm_power.model.tariff import (
@@ -182,8 +182,9 @@ def _tables(
     return [(f"{path}{key} {number}", table) for number, table in enumerate(found, start=1)]
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_number(value: object) -> TypeGuard[float]:
+    # Compared, not converted: an integer of hundreds of digits is no float.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def _price(

@@ -3,8 +3,11 @@
 import csv
 import gzip
 import json
+import math
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -66,36 +69,129 @@ def test_every_model_is_compared_when_asked(tmp_path: Path) -> None:
         assert name in done.output
 
 
-@pytest.mark.parametrize(
-    "table",
-    [
-        pytest.param([(at, "5") for at, _ in rows()], id="constant"),
-        pytest.param([(at, f"-{value}") for at, value in rows()], id="negative"),
-        pytest.param(list(reversed(rows())), id="unsorted"),
-        pytest.param([row for row in rows() for _ in range(3)], id="duplicated"),
-        pytest.param(
-            [(at, "nan" if index % 3 else value) for index, (at, value) in enumerate(rows())], id="holes"
-        ),
-        pytest.param([row for index, row in enumerate(rows()) if index % 100 > 30], id="gaps"),
-        pytest.param([(at[:19], value) for at, value in rows()], id="naive times"),
-        pytest.param(
-            [(str(1.7e9 + 3600 * index), value) for index, (_, value) in enumerate(rows())], id="epoch"
-        ),
-        pytest.param(
-            [
-                ((datetime(2026, 3, 1, tzinfo=UTC) + timedelta(hours=h)).astimezone().isoformat(), "3")
-                for h in range(900)
-            ],
-            id="offsets",
-        ),
-        pytest.param([(at, "0") for at, _ in rows()], id="zero"),
-    ],
-)
-def test_odd_series_get_a_forecast(tmp_path: Path, table: list[tuple[str, str]]) -> None:
-    done = backtest(str(written(tmp_path / "a.csv", table)), "--step", "1h", "--origins", "3", "--json")
+def in_berlin(count: int, *, is_told: bool) -> list[tuple[str, str]]:
+    """Hours over the night in which clocks go back, with or without saying which of the two is meant."""
+    start = datetime(2026, 10, 1, tzinfo=UTC)
+    zone = ZoneInfo("Europe/Berlin")
+    times = [(start + timedelta(hours=hour)).astimezone(zone).isoformat() for hour in range(count)]
+    return [(time if is_told else time[:19], f"{5 + (row % 24) / 10:.1f}") for row, time in enumerate(times)]
+
+
+ODD = {
+    "constant": [(at, "5") for at, _ in rows()],
+    "zero": [(at, "0") for at, _ in rows()],
+    "negative": [(at, f"-{value}") for at, value in rows()],
+    "unsorted": list(reversed(rows())),
+    "duplicated": [row for row in rows() for _ in range(3)],
+    "holes": [(at, "nan" if index % 3 else value) for index, (at, value) in enumerate(rows())],
+    "gaps": [row for index, row in enumerate(rows()) if index % 100 > 30],
+    "naive times": [(at[:19], value) for at, value in rows()],
+    "epoch": [(str(1.7e9 + 3600 * index), value) for index, (_, value) in enumerate(rows())],
+    "clocks put back": in_berlin(900, is_told=True),
+    "clocks put back, untold": in_berlin(900, is_told=False),
+    "spikes": [(at, "1e14" if index % 200 == 150 else value) for index, (at, value) in enumerate(rows())],
+    "tiny": [(at, f"{float(value) * 1e-12}") for at, value in rows()],
+    "one value": [(rows()[0][0], "5"), *((at, "") for at, _ in rows()[1:])],
+    "late": [(at, "" if index < 500 else value) for index, (at, value) in enumerate(rows())],
+    "flat, then not": [(at, "5" if index < 600 else value) for index, (at, value) in enumerate(rows())],
+    "two days": rows(49),
+}
+
+
+def finite(found: object) -> bool:
+    """Whether all numbers are numbers, however deep they lie."""
+    if isinstance(found, dict):
+        return all(finite(each) for each in found.values())
+    if isinstance(found, list):
+        return all(finite(each) for each in found)
+    return not isinstance(found, float) or math.isfinite(found)
+
+
+def judged(tmp_path: Path, table: list[tuple[str, str]], *words: str) -> bool:
+    """Whether there is a forecast, with finite numbers; if not, a refusal in one line."""
+    out = tmp_path / "out.csv"
+    series = written(tmp_path / "a.csv", table)
+    done = backtest(str(series), "--step", "1h", "--origins", "2", "--json", "--out", str(out), *words)
+    assert "Traceback" not in done.output
+    if done.exit_code == 2:
+        assert done.output.count("\n") == 1 and str(series) in done.output, done.output
+        return False
     assert done.exit_code == 0, done.output
-    assert "NaN" not in done.stdout
-    assert "Infinity" not in done.stdout
+    assert finite(json.loads(done.stdout))
+    with out.open() as lines:
+        for row in csv.DictReader(lines):
+            low, middle, high = (float(row[name]) for name in ("p10", "p50", "p90"))
+            assert math.isfinite(low) and math.isfinite(high) and low <= middle <= high
+    return True
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_series_get_a_forecast(tmp_path: Path, kind: str) -> None:
+    is_judged = judged(tmp_path, ODD[kind])
+    assert is_judged or kind == "one value"
+    if find_spec("statsmodels"):
+        judged(tmp_path, ODD[kind], "--model", "state_space")
+
+
+@pytest.mark.parametrize("kind", ["constant", "spikes", "late", "one value"])
+def test_odd_series_never_break_an_expert(tmp_path: Path, kind: str) -> None:
+    judged(tmp_path, ODD[kind], "--model", "all")
+
+
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize("name", ["peer_mstl", "peer_autoarima"])
+def test_odd_series_never_break_a_peer(tmp_path: Path, name: str, kind: str) -> None:
+    pytest.importorskip("statsforecast")
+    judged(tmp_path, ODD[kind], "--model", name)
+
+
+def test_minutes_for_the_next_hour_may_be_odd_as_well(tmp_path: Path) -> None:
+    for kind in ("constant", "negative", "holes", "spikes"):
+        table = [(str(60 * index), value) for index, (_, value) in enumerate(ODD[kind])]
+        judged(tmp_path, table, "--step", "1m", "--horizon", "30m", "--model", "all")
+
+
+def test_an_hour_is_too_short_for_a_day_and_enough_for_minutes(tmp_path: Path) -> None:
+    hour = [(str(60 * minute), str(5 + minute % 3)) for minute in range(60)]
+    series = str(written(tmp_path / "a.csv", hour))
+    refused = backtest(series)
+    assert refused.exit_code == 2
+    assert f"{series}: 4 steps are too few" in refused.output
+    assert backtest(series, "--step", "1m", "--horizon", "10m", "--origins", "3").exit_code == 0
+
+
+def test_a_million_rows_are_no_trouble(tmp_path: Path) -> None:
+    values = 5 + np.sin(np.arange(1_000_000) * (2 * np.pi / 1440))
+    text = "\n".join(["ts,kw", *(f"{60 * row},{value:.3f}" for row, value in enumerate(values))])
+    (tmp_path / "a.csv").write_text(text)
+    done = backtest(str(tmp_path / "a.csv"), "--step", "1h", "--origins", "2", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert finite(found) and found["days"] > 690
+    assert found["models"][0]["mae"] < 0.05
+
+
+def test_what_is_not_installed_is_told_with_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slurm_power.cli.commands.backtest.find_spec", lambda _name: None)
+    series = str(written(tmp_path / "a.csv", rows()))
+    for name, told in (
+        ("peer_mstl", "peer_mstl needs statsforecast: pip install 'slurm-power[peers]'"),
+        ("state_space", "state_space needs statsmodels: pip install 'slurm-power[forecast]'"),
+    ):
+        done = backtest(series, "--step", "1h", "--model", name)
+        assert (done.exit_code, done.output) == (2, f"--model: {told}\n")
+
+
+def test_fits_are_counted_and_timed(tmp_path: Path) -> None:
+    pytest.importorskip("statsmodels")
+    series = str(written(tmp_path / "a.csv", rows()))
+    found = json.loads(backtest(series, "--step", "1h", "--origins", "3", "--model", "all", "--json").stdout)
+    by_name = {row["model"]: row for row in found["models"]}
+    for name in ("blend", "state_space"):
+        assert by_name[name]["refits"] >= 1 and 0.0 < by_name[name]["refit_seconds"] < 10.0
+    assert (by_name["persistence"]["refits"], by_name["persistence"]["refit_seconds"]) == (0, None)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from slurm_power.cli.slurm_power import main
+from slurm_power.config import SupplyConfig
 from slurm_power.controller.forecast_answer import forecast as controller_answer
+from slurm_power.controller.supply_desk import SupplyDesk
 from tests.cli import forecast_answer as made
 from tests.cli.fake_powerctld import fake_powerctld
 from tests.controller.test_forecasting import Bench
@@ -139,6 +142,8 @@ def test_a_young_old_or_doubtful_forecast_says_so() -> None:
         issued_seconds=made.ISSUED_SECONDS - 7_200.0,
     )
     shown = text(made.answer(forecasts={"near": None, "far": far}, starts=[]))
+    young = made.made("near", 60.0, [2e4] * 60, history_days=0.5)
+    assert "the next hour" in text(made.answer(forecasts={"near": young, "far": far}, starts=[]))
     assert "It rests on 12.0 h of history, less than two weeks: it will get better." in shown
     assert "speaks, to be taken with care: a level shift." in shown
     assert "It is 2.0 h old." in shown
@@ -182,8 +187,10 @@ def test_what_powerctld_answers_is_understood() -> None:
     bench = Bench(enabled=False)
     for minute in range(8):
         bench.second(60.0, 20_000.0 + 100.0 * minute)
+    config: Any = SimpleNamespace(site=site(), supply=SupplyConfig(), zone=UTC)
     controller: Any = SimpleNamespace(
-        config=SimpleNamespace(site=site()),
+        config=config,
+        supply=SupplyDesk(config, fault=lambda *_: None),
         forecasts=bench.desk,
         now=lambda: bench.now,
         snapshot=lambda: situation(import_watts=20_700.0),
@@ -192,6 +199,7 @@ def test_what_powerctld_answers_is_understood() -> None:
     answer = {"ok": True, **controller_answer(controller, {"op": "forecast"}, caller)}
     shown = text(json.loads(json.dumps(answer)))
     assert "grid draws 20.6 kW (standard load)" in shown
+    assert "test, grid: the next hour" in shown
     assert "Fall-back: forecast.enabled is false, " in shown
     assert "Forecasts are switched off" in shown
     assert any(0x2800 <= ord(letter) < 0x2900 for letter in shown)
@@ -227,6 +235,7 @@ def test_any_size_of_site_and_any_past(scale: float, past: list[float | None]) -
         forecasts={"near": near, "far": None}, history={"near": made.history(60.0, known), "far": None}
     )
     shown = text(answer, columns=80)
+    assert "Steady at " in shown
     assert any(0x2800 <= ord(letter) < 0x2900 for letter in shown)
     assert "nan" not in shown
 

@@ -7,6 +7,7 @@ from slurm_power.forecast.backtest import Origin, model_named, pick_origins, run
 from slurm_power.forecast.blend import Forecast
 from slurm_power.forecast.experts import EXPERTS, Values
 from slurm_power.forecast.grid import on_grid
+from slurm_power.forecast.peers import PEERS
 from tests.forecast.series import DAY, SEASONS, daily
 
 
@@ -16,11 +17,13 @@ def at_rest() -> float:
 
 def forecasts_of(values: Values, model: str = "blend", wanted: int = 8) -> list[Origin]:
     origins = pick_origins(len(values), SEASONS, wanted)
-    return list(run(values, SEASONS, origins, model_named(model, SEASONS), at_rest))
+    return list(run(values, SEASONS, origins, model_named(model, SEASONS, at_rest), at_rest))
 
 
-@pytest.mark.parametrize("model", ["blend", *EXPERTS])
+@pytest.mark.parametrize("model", ["blend", *EXPERTS, "state_space"])
 def test_what_comes_after_an_origin_is_never_seen(model: str) -> None:
+    if model == "state_space":
+        pytest.importorskip("statsmodels")
     values = daily(60, noise=0.5)
     sound = forecasts_of(values, model)
     spoiled = values.copy()
@@ -30,6 +33,22 @@ def test_what_comes_after_an_origin_is_never_seen(model: str) -> None:
         assert before.index == after.index
         np.testing.assert_array_equal(before.forecast.p50, after.forecast.p50)
         np.testing.assert_array_equal(before.forecast.p90, after.forecast.p90)
+        assert before.forecast.source == after.forecast.source
+        assert before.forecast.reason == after.forecast.reason
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_forecasts_and_sees_nothing_later(name: str) -> None:
+    pytest.importorskip("statsforecast")
+    values = daily(20, noise=0.5)
+    spoiled = values.copy()
+    spoiled[15 * DAY :] = 1e6
+    paths = []
+    for each in (values, spoiled):
+        (found,) = run(each, SEASONS, [15 * DAY], model_named(name, SEASONS, at_rest), at_rest)
+        paths.append(found.forecast.p50)
+    np.testing.assert_array_equal(paths[0], paths[1])
+    assert float(np.abs(paths[0] - values[15 * DAY : 16 * DAY]).mean()) < 1.0
 
 
 @pytest.mark.parametrize("count", [2 * DAY, 5 * DAY, 40 * DAY + 7, 400 * DAY])

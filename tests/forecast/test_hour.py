@@ -100,4 +100,4 @@ def test_each_expert_can_be_asked_by_its_name() -> None:
     origins = pick_origins(len(values), MINUTES, 2)
     assert origins[0] < 1_100, "a third of it is enough to begin"
     for name in [*HOUR_EXPERTS, "blend"]:
-        assert list(run(values, MINUTES, origins, model_named(name, MINUTES), lambda: 0.0)), name
+        assert list(run(values, MINUTES, origins, model_named(name, MINUTES, lambda: 0.0), lambda: 0.0)), name

@@ -1,4 +1,4 @@
-"""The state-space expert: the same numbers as statsmodels', fits that never raise, and trials in the blend."""
+"""The state-space expert: the numbers that statsmodels gives, fits that never raise, trials in the blend."""
 
 import json
 import subprocess

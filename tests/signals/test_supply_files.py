@@ -2,11 +2,14 @@
 
 import json
 import os
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from slurm_power.config.supply import CarbonUnit, LimitUnit, PriceUnit, SupplyConfig
 from slurm_power.forecast.supply import HeldValues
@@ -165,6 +168,32 @@ def test_a_column_that_is_not_there(tmp_path: Path) -> None:
         read_held_values(
             tmp_path / "values.csv", column=None, factor=1.0, zone=UTC, negative=False, lasting=False
         )
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200) | st.text("0123456789,.-:TZ+\n\"'t[]={}eainf ", max_size=200).map(str.encode))
+def test_any_bytes_are_read_or_refused_by_name(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("t.csv", "t.toml", "t.json"):
+            file = Path(folder) / name
+            file.write_bytes(content)
+            try:
+                if name == "t.csv":
+                    read_held_values(file, column=None, factor=1.0, zone=BERLIN, negative=True, lasting=False)
+                else:
+                    read_tariff(file)
+            except SupplyFileError as error:
+                assert all(problem.startswith(f"{file}: ") for problem in error.problems)
+
+
+def test_numbers_and_fields_without_measure(tmp_path: Path) -> None:
+    assert "no CSV" in problems(tmp_path, "t,v\n0," + "1" * 200_000)[0]
+    file = tmp_path / "t.json"
+    huge = 10**400
+    file.write_text(json.dumps({"schedule": [{"times": [huge], "tariffs": [1], "demand_charge": huge}]}))
+    with pytest.raises(SupplyFileError) as caught:
+        read_tariff(file)
+    assert len(caught.value.problems) == 4
 
 
 def test_a_tariff_of_our_own_form(tmp_path: Path) -> None:

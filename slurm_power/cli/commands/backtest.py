@@ -3,8 +3,10 @@
 import csv
 import resource
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from slurm_power.forecast.grid import Series
 
 _EXIT_BAD_INPUT = 2
+# What each extra brings.
+_PACKAGES = {"forecast": "statsmodels", "peers": "statsforecast"}
+_PEERS_EXTRA = "peers"
 _DAY_SECONDS = 86_400.0
 _MOST_STEPS_AHEAD = 2_000
 _LEAST_STEP_SECONDS = 1.0
@@ -35,7 +40,7 @@ _LEAST_STEP_SECONDS = 1.0
 @click.option("--step", type=Duration(), default="15m", show_default=True, help="Values are means over this.")
 @click.option("--origins", type=click.IntRange(1, 10_000), default=24, show_default=True)
 @click.option(
-    "--model", "models", multiple=True, help="Instead of 'blend': 'all', or one expert, or several."
+    "--model", "models", multiple=True, help="Instead of 'blend': 'all', or one or several by name."
 )
 @click.option(
     "--out", "out_file", type=click.Path(path_type=Path, dir_okay=False), help="Each forecast as CSV."
@@ -57,10 +62,14 @@ def backtest(  # noqa: PLR0917  # click gives them by name
     order does not matter. Nothing after an origin is ever visible to its forecast. A MASE of 1 is the error
     of "the same as yesterday" in the weeks before. A horizon of up to 2h in steps of up to 5m is forecast as
     the next hour is, by other experts.
+
+    Where statsmodels is installed (slurm-power[forecast]) the blend has a state-space model as well, which is
+    fitted every four weeks. peer_mstl and peer_autoarima are statsforecast's (slurm-power[peers]); they take
+    seconds for each forecast.
     """
     from slurm_power.forecast.backtest import (  # noqa: PLC0415  # numpy
-        experts_for,
         model_named,
+        names_for,
         pick_origins,
         run,
         score,
@@ -71,9 +80,9 @@ def backtest(  # noqa: PLR0917  # click gives them by name
     problems = _step_problems(horizon, step)
     # With steps that cannot be, the rest is checked as for the usual ones, so that all is told at once.
     seasons = Seasons(96, 96) if problems else Seasons(round(_DAY_SECONDS / step), round(horizon / step))
-    experts = list(experts_for(seasons))
-    names = _models(models, experts)
-    problems += _problems(names, experts, out_file)
+    extras = names_for(seasons)
+    names = _models(models, extras)
+    problems += _problems(names, extras, out_file)
     try:
         times, values = read_series(series_file, column)
     except TableFileError as error:
@@ -90,7 +99,8 @@ def backtest(  # noqa: PLR0917  # click gives them by name
     results = []
     for name in names:
         began = clock.monotonic()
-        found = list(run(series.values, seasons, chosen, model_named(name, seasons), clock.monotonic))
+        model = model_named(name, seasons, clock.monotonic)
+        found = list(run(series.values, seasons, chosen, model, clock.monotonic))
         if not found:
             _refuse([f"{series_file}: {name} has nothing to say at any of the origins"])
         try:
@@ -103,6 +113,8 @@ def backtest(  # noqa: PLR0917  # click gives them by name
                 "origins": len(found),
                 **asdict(judged),
                 "milliseconds_per_forecast": 1000.0 * sum(origin.seconds for origin in found) / len(found),
+                "refits": len(model.refit_seconds),
+                "refit_seconds": max(model.refit_seconds, default=None),
                 "seconds": clock.monotonic() - began,
             }
         )
@@ -111,10 +123,17 @@ def backtest(  # noqa: PLR0917  # click gives them by name
     _print(series, seasons.day_steps, results, as_json=as_json)
 
 
-def _models(asked: tuple[str, ...], experts: list[str]) -> list[str]:
+def _models(asked: tuple[str, ...], extras: Mapping[str, str]) -> list[str]:
     if "all" in asked:
-        return ["blend", *experts]
+        # Peers take minutes: only who is asked for by name.
+        every = [name for name, extra in extras.items() if extra != _PEERS_EXTRA and _is_there(extra)]
+        asked = (*every, *(name for name in asked if name != "all"))
     return list(dict.fromkeys(asked)) or ["blend"]
+
+
+def _is_there(extra: str) -> bool:
+    """Whether the package that an extra brings is installed; "" brings none."""
+    return not extra or find_spec(_PACKAGES[extra]) is not None
 
 
 def _step_problems(horizon: float, step: float) -> list[str]:
@@ -126,10 +145,14 @@ def _step_problems(horizon: float, step: float) -> list[str]:
     return []
 
 
-def _problems(names: list[str], experts: list[str], out_file: Path | None) -> list[str]:
+def _problems(names: list[str], extras: Mapping[str, str], out_file: Path | None) -> list[str]:
     problems = []
-    unknown = [name for name in names if name != "blend" and name not in experts]
-    problems += [f"--model: there is no {name!r}; there are blend, {', '.join(experts)}" for name in unknown]
+    for name in names:
+        if name not in extras:
+            problems.append(f"--model: there is no {name!r}; there are {', '.join(extras)}")
+        elif not _is_there(extras[name]):
+            extra = extras[name]
+            problems.append(f"--model: {name} needs {_PACKAGES[extra]}: pip install 'slurm-power[{extra}]'")
     if out_file is not None and not out_file.parent.is_dir():
         problems.append(f"--out: there is no folder {out_file.parent}")
     return problems

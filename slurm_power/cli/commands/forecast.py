@@ -25,6 +25,7 @@ _CHART_ROWS = 14
 _MOST_WIDTH = 120
 _REACH_TITLES = {"near": "the next hour", "far": "the next days"}
 _LEAST_PAST_STEPS = 4
+_DAYS_FOR_FAR = 1.0
 
 
 @click.command()
@@ -33,7 +34,7 @@ _LEAST_PAST_STEPS = 4
     "--reach",
     type=click.Choice(list(_REACH_TITLES)),
     help="The next hour in minutes, or the next days in quarters of an hour"
-    " (default: near if a massive start comes within it, else far).",
+    " (default: near if a massive start comes within it or little is known, else far).",
 )
 @click.option("--png", "png_file", type=click.Path(path_type=Path, dir_okay=False), help="Write a picture.")
 @click.option("--html", "html_file", type=click.Path(path_type=Path, dir_okay=False), help="Write a page.")
@@ -114,10 +115,12 @@ def _start_marks(answer: Answer) -> list[StartMark]:
 
 
 def _reach_of_interest(answer: Answer) -> str:
-    """The hour when something massive starts within it, or where there is no forecast of days yet."""
+    """The hour when something massive starts within it, or where days are not known or rest on hours."""
     found = answer["forecasts"]
-    if not found.get("far") or not found.get("near"):
-        return "near" if found.get("near") or not found.get("far") else "far"
+    if not found.get("near"):
+        return "far" if found.get("far") else "near"
+    if not found.get("far") or found["far"]["history_days"] < _DAYS_FOR_FAR:
+        return "near"
     ahead_seconds = found["near"]["step_seconds"] * len(found["near"]["p50_watts"])
     soon = (
         start["massive"] and start["lead_seconds"] is not None and start["lead_seconds"] < ahead_seconds

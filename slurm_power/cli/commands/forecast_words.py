@@ -63,7 +63,12 @@ def _outlook(answer: Answer, chart: FanChart, zone: tzinfo | None) -> list[str]:
     at = clock_text(chart.issued_seconds + peak * chart.step_seconds, now_seconds, zone)
     band = f"{watts_text(chart.p10_watts[peak])} to {watts_text(chart.p90_watts[peak])}"
     end = clock_text(chart.end_seconds, now_seconds, zone)
-    lines.append(f"Highest until {end}: {watts_text(chart.p50_watts[peak])} at {at} (80 % band {band}).")
+    highest, lowest = watts_text(chart.p50_watts[peak]), watts_text(min(chart.p50_watts))
+    if highest == lowest:
+        widest = f"{watts_text(min(chart.p10_watts))} to {watts_text(max(chart.p90_watts))}"
+        lines.append(f"Steady at {highest} until {end} (80 % band {widest} at its widest).")
+    else:
+        lines.append(f"Highest until {end}: {highest} at {at} (80 % band {band}).")
     lines += _against_limit(chart, now_seconds, zone)
     return lines
 
