@@ -138,17 +138,31 @@ class StartWatch:
             recent = [watts for at, watts in self._ticks[root] if at >= now_seconds - 5.0]
             came = (sum(recent) / len(recent) if recent else step.before_watts) - step.before_watts
             ahead = step.at_seconds - announced.at_seconds
+            others = self._beside(job_id, step, now_seconds)
+            expected = step.step_watts + sum(self._started[other][root].step_watts for other in others)
+            beside = f" together with job {', '.join(others)}" if others else ""
             self.note(
                 "forecast",
                 "massive start",
                 f"job:{job_id}",
-                f"{kilowatts_text(step.step_watts)} were expected at {root}, {kilowatts_text(came)} came;"
+                f"{kilowatts_text(expected)} were expected at {root}{beside}, {kilowatts_text(came)} came;"
                 f" announced {max(0.0, ahead):.0f} s before",
                 job_id=job_id,
                 user=announced.start.user,
                 details={
-                    "expected_watts": round(step.step_watts),
+                    "expected_watts": round(expected),
                     "came_watts": round(came),
                     "announced_seconds": round(ahead, 1),
+                    "together_with": others,
                 },
             )
+
+    def _beside(self, job_id: str, step: Started, now_seconds: float) -> list[str]:
+        """Other massive starts whose steps came at the same time: a meter cannot tell them apart."""
+        root = self._site.root.name
+        since = step.at_seconds - self._policy.start_expected_seconds
+        return [
+            other
+            for other, steps in self._started.items()
+            if other != job_id and root in steps and since < steps[root].at_seconds <= now_seconds
+        ]

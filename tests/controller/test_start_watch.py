@@ -60,8 +60,26 @@ def test_a_massive_start_from_its_announcement_to_its_end() -> None:
     assert labels[2] is LoadLabel.STANDARD and labels[4] is LoadLabel.MASSIVE_START
     came = story.entries[-1]
     assert came["kind"] == "massive start" and len(story.entries) == 2
-    assert came["details"] == {"expected_watts": 6_400, "came_watts": 6_000, "announced_seconds": 30.0}
+    assert came["details"] == {
+        "expected_watts": 6_400,
+        "came_watts": 6_000,
+        "announced_seconds": 30.0,
+        "together_with": [],
+    }
     assert "announced 30 s before" in came["reason"]
+
+
+def test_two_that_start_together_are_told_together() -> None:
+    story = Story()
+    other = replace(starting_at(3.0), job_id="8")
+    for second in range(30):
+        watts = 10_000.0 + (6_400.0 if second > 1 else 0.0) + (6_400.0 if second > 4 else 0.0)
+        jobs = [starting_at(0.0), *([other] if second >= 3 else [])]
+        story.second(second, watts, *jobs)
+    first = next(each for each in story.entries if each["kind"] == "massive start")
+    assert first["details"]["together_with"] == ["8"]
+    assert first["details"]["expected_watts"] == 12_800 and first["details"]["came_watts"] == 12_800
+    assert "together with job 8" in first["reason"]
 
 
 def test_a_plan_that_moves_by_minutes_is_no_news_one_that_moves_by_more_is() -> None:
