@@ -18,7 +18,7 @@ QUARTER_SECONDS = 900.0
 FITTED = "state_space"
 _DAY_SECONDS = 86_400.0
 # Beyond so long a gap nothing is remembered anyway.
-_MOST_GAP_DAYS = 28
+_NEAR_GAP_DAYS, _FAR_GAP_DAYS = 4, 35
 # A quarter of an hour of which less is known is a gap.
 _LEAST_KNOWN_RATIO = 0.5
 
@@ -51,10 +51,13 @@ class CircuitModels:
             # The clock was wrong before, or is now; what is learned is still the best there is.
             self.near_end_seconds = self.far_end_seconds = None
             self._quarter = []
-        news = _placed(self.near_end_seconds, self.near_step_seconds, end_seconds, np.array([watts]))
+        news = _placed(
+            self.near_end_seconds, self.near_step_seconds, end_seconds, np.array([watts]), _NEAR_GAP_DAYS
+        )
         if not len(news):
             return False
-        self.near.extend(news)
+        self.near.extend(news[:-1], ask=False)
+        self.near.extend(news[-1:])
         self.near_end_seconds = end_seconds
         quarter_end = float(np.ceil(end_seconds / QUARTER_SECONDS) * QUARTER_SECONDS)
         if np.isfinite(watts):
@@ -68,7 +71,7 @@ class CircuitModels:
 
     def learn_far(self, first_end_seconds: float, values: Values) -> bool:
         """Take quarters of an hour, the first of which ends then; False if all are known already."""
-        news = _placed(self.far_end_seconds, QUARTER_SECONDS, first_end_seconds, values)
+        news = _placed(self.far_end_seconds, QUARTER_SECONDS, first_end_seconds, values, _FAR_GAP_DAYS)
         if not len(news):
             return False
         # What lies far back teaches the experts, but nobody is judged on it any more: that saves its time.
@@ -142,7 +145,11 @@ class CircuitModels:
 
 
 def _placed(
-    end_seconds: float | None, step_seconds: float, first_end_seconds: float, values: Values
+    end_seconds: float | None,
+    step_seconds: float,
+    first_end_seconds: float,
+    values: Values,
+    most_gap_days: int,
 ) -> Values:
     """What of ``values`` is new, after gaps for what was missed since ``end_seconds``."""
     if end_seconds is None:
@@ -150,7 +157,7 @@ def _placed(
     missed = round((first_end_seconds - end_seconds) / step_seconds) - 1
     if missed < 0:
         return values[-missed:]
-    most = round(_MOST_GAP_DAYS * _DAY_SECONDS / step_seconds)
+    most = round(most_gap_days * _DAY_SECONDS / step_seconds)
     return np.concatenate([np.full(min(missed, most), np.nan), values])
 
 

@@ -109,13 +109,13 @@ class OwnProcess:
 
 
 def stored(
-    directory: Path, hours: float, *, until: float = BEGAN, every: float = 20.0, factor: float = 1.0
+    directory: Path, hours: float, *, until: float = BEGAN, every: float = 60.0, factor: float = 1.0
 ) -> None:
     """Write what powerctld would have stored in the hours before."""
     series = SqliteSeries(directory / SERIES_NAME)
     try:
         for tick in range(round(hours * 3600.0 / every)):
-            at = until - hours * 3600.0 + tick * every
+            at = until - hours * 3600.0 + (tick + 0.5) * every
             series.add(
                 datetime.fromtimestamp(at, UTC),
                 {"circuit.grid.load_watts": factor * load(at), "circuit.rack1.load_watts": 0.4 * load(at)},

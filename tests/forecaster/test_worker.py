@@ -32,12 +32,12 @@ def test_it_speaks_of_the_next_days_after_the_first_quarter(tmp_path: Path) -> N
 
 
 def test_it_learns_from_what_was_stored_before_it_was_there(tmp_path: Path) -> None:
-    stored(tmp_path, 50.0)
+    stored(tmp_path, 27.0)
     bench = InProcess(tmp_path)
     bench.steps(BEGAN + STEP, 1)
     found = bench.last("grid", Reach.FAR)
     assert found.issued_seconds == BEGAN
-    assert found.history_days == pytest.approx(50.0 / 24.0, abs=0.05)
+    assert found.history_days == pytest.approx(27.0 / 24.0, abs=0.05)
     truth = np.array([load(BEGAN + 900.0 * (quarter + 0.5)) for quarter in range(96)])
     flat = np.abs(truth - load(BEGAN)).mean()
     assert np.abs(np.array(found.p50_watts[:96]) - truth).mean() < 0.8 * flat
@@ -45,7 +45,7 @@ def test_it_learns_from_what_was_stored_before_it_was_there(tmp_path: Path) -> N
 
 
 def test_who_was_saved_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
-    stored(tmp_path, 30.0)
+    stored(tmp_path, 4.0)
     whole = InProcess(tmp_path)
     whole.steps(BEGAN + STEP, 40)
     whole.worker.save()
