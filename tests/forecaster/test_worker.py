@@ -32,7 +32,7 @@ def test_it_speaks_of_the_next_days_after_the_first_quarter(tmp_path: Path) -> N
 
 
 def test_it_learns_from_what_was_stored_before_it_was_there(tmp_path: Path) -> None:
-    stored(tmp_path, 27.0)
+    stored(tmp_path, 27.0, every=300.0)
     bench = InProcess(tmp_path)
     bench.steps(BEGAN + STEP, 1)
     found = bench.last("grid", Reach.FAR)
@@ -45,7 +45,7 @@ def test_it_learns_from_what_was_stored_before_it_was_there(tmp_path: Path) -> N
 
 
 def test_who_was_saved_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
-    stored(tmp_path, 4.0)
+    stored(tmp_path, 2.0)
     whole = InProcess(tmp_path)
     whole.steps(BEGAN + STEP, 40)
     whole.worker.save()
@@ -148,10 +148,10 @@ def test_what_is_stored_otherwise_than_it_is_told_is_noticed(tmp_path: Path) -> 
         folder = tmp_path / str(factor)
         folder.mkdir()
         bench = InProcess(folder, circuits=("grid",))
-        bench.steps(BEGAN - 5 * 3600.0, 1)
+        bench.steps(BEGAN - 3 * 3600.0, 1)
         bench.worker.check_skew()
-        stored(folder, 4.0, factor=factor)
-        bench.steps(BEGAN - 4 * 3600.0 + STEP, 4 * 60)
+        stored(folder, 1.5, factor=factor)
+        bench.steps(BEGAN - 1.5 * 3600.0 + STEP, 90)
         bench.worker.check_skew()
         assert any("what is stored differs" in words for words in bench.words()) is noticed
 
