@@ -31,7 +31,7 @@ from slurm_power.forecast.experts import Seasons, Values
 from slurm_power.forecast.grid import on_grid
 
 _NAMED = re.compile(r"(?P<name>.+)_(?P<minutes>\d+)min\.csv(\.gz)?")
-_HOUR_ORIGINS, _DAY_ORIGINS, _PEER_ORIGINS = 60, 60, 5
+_HOUR_ORIGINS, _DAY_ORIGINS, _PEER_ORIGINS = 60, 60, 3
 _HALF_HOUR_MINUTES = 30
 
 
