@@ -1,6 +1,7 @@
 """``python -m containers.bench.forecast --data DIR``: every series there, forecast as `backtest` does.
 
-Prints a table and the figures that the project wants to keep; exits with 1 when one is missed. DIR has CSV
+Prints tables and the figures that the project wants to keep; exits with 1 when one is missed. Where
+statsforecast is installed (slurm-power[peers]) its models forecast as well, from a few origins. DIR has CSV
 files, or has them in ``series/``; a name tells the step (``*_15min.csv``, ``*_1min.csv.gz``). Logs of jobs
 lie in ``jobs/``.
 """
@@ -13,10 +14,13 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
+from containers.bench import forecast_peers
+from containers.bench.forecast_peers import COMPARED, PeerRow
 from slurm_power.cli.commands.backtest_jobs import logged_job
 from slurm_power.cli.commands.jobs_file import read_jobs
 from slurm_power.cli.commands.series_file import read_series
@@ -27,7 +31,7 @@ from slurm_power.forecast.experts import Seasons, Values
 from slurm_power.forecast.grid import on_grid
 
 _NAMED = re.compile(r"(?P<name>.+)_(?P<minutes>\d+)min\.csv(\.gz)?")
-_HOUR_ORIGINS, _DAY_ORIGINS = 60, 60
+_HOUR_ORIGINS, _DAY_ORIGINS, _PEER_ORIGINS = 60, 60, 3
 _HALF_HOUR_MINUTES = 30
 
 
@@ -48,6 +52,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m containers.bench.forecast", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="a folder of series")
     parser.add_argument("--origins", type=int, default=_DAY_ORIGINS, help="per series, 24 h ahead")
+    parser.add_argument("--peer-origins", type=int, default=_PEER_ORIGINS, help="beside peers; 0 for none")
     arguments = parser.parse_args()
     folder = arguments.data / "series" if (arguments.data / "series").is_dir() else arguments.data
     files = [path for path in sorted(folder.glob("*.csv*")) if _NAMED.fullmatch(path.name)]
@@ -60,16 +65,25 @@ def main() -> int:
         with ProcessPoolExecutor() as pool:
             ahead = [pool.submit(_measure, path, 1440, arguments.origins) for path in days]
             soon = [pool.submit(_measure, path, _HALF_HOUR_MINUTES, _HOUR_ORIGINS) for path in minutes]
+            beside = [
+                pool.submit(_compare, path, model, arguments.peer_origins)
+                for path in days
+                for model in (COMPARED if arguments.peer_origins and find_spec("statsforecast") else ())
+            ]
             day_rows, soon_rows = [job.result() for job in ahead], [job.result() for job in soon]
+            peer_rows = [job.result() for job in beside]
         logs = [(path.name, _judge_log(path)) for path in sorted((arguments.data / "jobs").glob("*.csv*"))]
     except ValueError as error:
         print(f"bench-forecast: {error}", file=sys.stderr)
         return 2
     _print_rows(day_rows + soon_rows)
+    forecast_peers.print_rows(peer_rows)
     _print_logs(logs)
-    wanted = _day_figures(day_rows) + [
-        (f"30 min, {row.name}: MAE / persistence", row.soon_to_persistence, 0.0, 1.0) for row in soon_rows
-    ]
+    wanted = (
+        _day_figures(day_rows)
+        + forecast_peers.figures_of(peer_rows)
+        + [(f"30 min, {row.name}: MAE / persistence", row.soon_to_persistence, 0.0, 1.0) for row in soon_rows]
+    )
     for name, found in logs:
         if found.planned is not None and found.nothing_planned is not None:
             wanted.append((f"30 min by jobs, {name}: / persistence", found.planned, 0.0, 0.8))
@@ -82,13 +96,22 @@ def main() -> int:
     return 0 if all(least <= value <= most for _, value, least, most in wanted) else 1
 
 
-def _measure(path: Path, ahead_minutes: int, origins: int) -> Row:
+def _read(path: Path, ahead_minutes: int) -> tuple[str, int, Values, Seasons]:
     match = _NAMED.fullmatch(path.name)
     assert match is not None
     step_minutes = int(match["minutes"])
     times, read = read_series(path, None)
     values = on_grid(np.asarray(times), np.asarray(read), 60.0 * step_minutes).values
-    seasons = Seasons(1440 // step_minutes, ahead_minutes // step_minutes)
+    return match["name"], step_minutes, values, Seasons(1440 // step_minutes, ahead_minutes // step_minutes)
+
+
+def _compare(path: Path, model: str, origins: int) -> PeerRow:
+    name, _, values, seasons = _read(path, 1440)
+    return forecast_peers.compare(name, values, seasons, model, origins)
+
+
+def _measure(path: Path, ahead_minutes: int, origins: int) -> Row:
+    name, step_minutes, values, seasons = _read(path, ahead_minutes)
     try:
         chosen = pick_origins(len(values), seasons, origins)
     except ValueError as error:
@@ -96,7 +119,7 @@ def _measure(path: Path, ahead_minutes: int, origins: int) -> Row:
     found = list(run(values, seasons, chosen, model_named("blend", seasons, time.monotonic), time.monotonic))
     soon_minutes = min(60, ahead_minutes)
     return Row(
-        name=match["name"],
+        name=name,
         ahead=f"{ahead_minutes // 60} h" if ahead_minutes >= 60 else f"{ahead_minutes} min",
         origins=len(found),
         score=score(values, seasons, found),

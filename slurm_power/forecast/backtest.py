@@ -12,10 +12,11 @@ import numpy as np
 
 from slurm_power.forecast import fit_state_space, peers
 from slurm_power.forecast.blend import Blend, Forecast, stretches
+from slurm_power.forecast.days import STATE_SPACE
 from slurm_power.forecast.experts import EXPERTS, NAIVE, Expert, Seasons, Values
 from slurm_power.forecast.hour import HOUR_EXPERTS, is_next_hour, next_hour
 from slurm_power.forecast.peers import PEERS, Peer
-from slurm_power.forecast.refitted import STATE_SPACE, Refitted
+from slurm_power.forecast.refitted import Refitted
 
 WINDOW_DAYS = 28
 # Origins move through the times of day: 37 steps have no factor in common with a day of 96.

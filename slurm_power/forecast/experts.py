@@ -7,6 +7,7 @@ anything that could explode: an autoregression that is not stable is replaced by
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,13 +141,28 @@ def smoothed_days(history: Values, seasons: Seasons) -> Values | None:
     return seasons.ahead(mean) + _run(residuals.ravel(), (rows[-1] - mean)[-AR_ORDER:], seasons)
 
 
-def _harmonics(steps: Values, day_steps: int) -> Values:
-    angle = 2.0 * np.pi * steps / day_steps
+@lru_cache(maxsize=8)
+def _harmonics(first: int, end: int, day_steps: int) -> Values:
+    """A column for each wave, at the steps from ``first`` to before ``end``; the same for each series."""
+    angle = 2.0 * np.pi * np.arange(first, end, dtype=np.float64) / day_steps
     columns = [np.ones_like(angle)]
     # Never more waves than the steps of a day can tell apart.
     for order in range(1, min(HARMONICS, day_steps // 2 - 1) + 1):
         columns += [np.cos(order * angle), np.sin(order * angle)]
     return np.stack(columns, axis=1)
+
+
+@lru_cache(maxsize=8)
+def _weighted_harmonics(count: int, day_steps: int) -> tuple[Values, Values]:
+    """The last ``count`` steps' waves, recent ones weighing more, and the normal matrix of a fit to them."""
+    waves = _harmonics(1 - count, 1, day_steps)
+    ages = np.arange(count - 1, -1, -1, dtype=np.float64)
+    weighted = waves * (0.5 ** (ages / (day_steps * HARMONIC_HALF_LIFE_DAYS)))[:, None]
+    normal = waves.T @ weighted
+    penalty = np.full(len(normal), RIDGE * normal[0, 0])
+    penalty[0] = 0.0
+    normal[np.diag_indices_from(normal)] += penalty
+    return weighted, normal
 
 
 def harmonic_day(history: Values, seasons: Seasons) -> Values | None:
@@ -156,16 +172,11 @@ def harmonic_day(history: Values, seasons: Seasons) -> Values | None:
     if count < 2 * day:
         return None
     recent = history[-count:]
-    steps = np.arange(1 - count, 1, dtype=np.float64)
-    waves = _harmonics(steps, day)
-    weighted = waves * (0.5 ** (-steps / (day * HARMONIC_HALF_LIFE_DAYS)))[:, None]
-    normal = waves.T @ weighted
-    penalty = np.full(len(normal), RIDGE * normal[0, 0])
-    penalty[0] = 0.0
-    normal[np.diag_indices_from(normal)] += penalty
+    waves = _harmonics(1 - count, 1, day)
+    weighted, normal = _weighted_harmonics(count, day)
     weights = np.linalg.solve(normal, weighted.T @ recent)
     residuals = recent - waves @ weights
-    ahead = _harmonics(np.arange(1, seasons.horizon_steps + 1, dtype=np.float64), day) @ weights
+    ahead = _harmonics(1, seasons.horizon_steps + 1, day) @ weights
     return ahead + _run(residuals[-14 * day :], residuals[-AR_ORDER:], seasons)
 
 
@@ -183,13 +194,14 @@ def _run(residuals: Values, last: Values, seasons: Seasons) -> Values:
         first = float(past @ following) / float(past @ past)
         weights = np.zeros(AR_ORDER)
         weights[0] = min(max(first, 0.0), 0.99)
-    state = last[::-1].copy()
-    out = np.empty(seasons.horizon_steps)
-    for step in range(seasons.horizon_steps):
-        out[step] = weights @ state
-        state[1:] = state[:-1]
-        state[0] = out[step]
-    return out
+    # Plain numbers: an array of four costs more than its sum.
+    state, factors = last[::-1].tolist(), weights.tolist()
+    out = []
+    for _ in range(seasons.horizon_steps):
+        value = sum(factor * each for factor, each in zip(factors, state, strict=True))
+        out.append(value)
+        state = [value, *state[:-1]]
+    return np.array(out)
 
 
 # The naive ones come first: the first that can speak is the fall-back.

@@ -151,8 +151,15 @@ class Issues:
         """All that is needed to go on; paths only of what is open."""
         order = self._order()
         opened = [slot for slot in order if slot in self._open]
-        none = np.zeros((0, self._judged + 3, self._horizon), dtype=np.float32)
-        both = [np.concatenate([self._open[slot].paths, self._open[slot].said])[None] for slot in opened]
+        # What the blend said is kept beside, and what was told is one of the paths.
+        none = np.zeros((0, self._judged + 1, self._horizon), dtype=np.float32)
+        both = [
+            np.concatenate([self._open[slot].paths[:-1], self._open[slot].said[::2]])[None] for slot in opened
+        ]
+        told = [
+            np.flatnonzero((self._open[slot].paths == self._open[slot].said[1]).all(axis=1))[-1]
+            for slot in opened
+        ]
         return {
             "at": self._at[order],
             "base": self._base[order],
@@ -161,6 +168,7 @@ class Issues:
             "sums": self._sums[order],
             "open": np.concatenate([none, *both]),
             "opened": np.flatnonzero(np.isin(order, opened)),
+            "told": np.array(told, dtype=np.int64),
         }
 
     def restore(self, state: Mapping[str, NDArray[np.generic]], count: int) -> None:
@@ -176,14 +184,20 @@ class Issues:
         errors = values_of(state, "errors", (used, len(self._stretches), self._judged), gaps=True)
         sums = values_of(state, "sums", (used, 4 + self._judged), gaps=True)
         opened = positions(state, "opened", used)
-        paths = values_of(state, "open", (len(opened), self._judged + 3, self._horizon), gaps=True)
-        if np.isnan(sums[:, :4]).any() or np.isnan(paths[:, -4:]).any():
+        paths = values_of(state, "open", (len(opened), self._judged + 1, self._horizon), gaps=True)
+        told = values_of(state, "told", (len(opened),)).astype(np.int64)
+        if len(told) and not 0 <= told.min() <= told.max() < self._judged:
+            raise ValueError("told: none of the paths")
+        # Experts, the blend, and the bounds.
+        paths = np.concatenate([paths[:, :-2], blended[opened][:, None], paths[:, -2:]], axis=1)
+        middle = paths[np.arange(len(told)), told]
+        if np.isnan(sums[:, :4]).any() or np.isnan(paths[:, -3:]).any() or np.isnan(middle).any():
             raise ValueError("sums, open: not finite")
         self._taken = used
         self._at[:used], self._base[:used] = at, base
         self._blended[:used], self._errors[:used] = blended, errors
         self._sums[:used] = sums
-        self._open = {
-            int(slot): _Open(both[: self._judged].astype(np.float32), both[self._judged :].astype(np.float32))
-            for slot, both in zip(opened, paths, strict=True)
-        }
+        self._open = {}
+        for slot, each, row in zip(opened, paths.astype(np.float32), told, strict=True):
+            said = np.stack([each[-2], each[row], each[-1]])
+            self._open[int(slot)] = _Open(each[: self._judged].copy(), said)

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from slurm_power.forecast import fit_state_space
-from slurm_power.forecast.blend import Blend, Forecast
+from slurm_power.forecast.blend import Forecast
+from slurm_power.forecast.days import STATE_SPACE, days_ahead
 from slurm_power.forecast.experts import Expert, Seasons, Values
 from slurm_power.forecast.history import Recent
-from slurm_power.forecast.state_space import Parameters, StateSpace
+from slurm_power.forecast.state_space import Parameters
 
-STATE_SPACE = "state_space"
 # New parameters are on trial for days, and change little within weeks.
 REFIT_DAYS = 28
 
@@ -24,7 +24,7 @@ class Refitted:
 
     def __init__(self, seasons: Seasons, experts: Mapping[str, Expert], clock: Callable[[], float]) -> None:
         self._seasons = seasons
-        self._blend = Blend(seasons, experts, followers={STATE_SPACE: StateSpace})
+        self._blend = days_ahead(seasons, experts)
         self._clock = clock
         self._recent = Recent(fit_state_space.FIT_DAYS * seasons.day_steps)
         self._parameters: Parameters | None = None

@@ -52,7 +52,7 @@ def next_speaker(
     ours = float(totals.absolute[:, -1].sum())
     if ours <= (NO_WORSE_RATIO if now.naive else WORSE_RATIO) * error:
         return Speaker()
-    worse = f"{ours / error - 1.0:.0%} worse" if error > 0.0 else "worse, and that was exact,"
+    worse = f"{ours / error - 1.0:.0%} worse" if error > 0.0 else "worse"
     return Speaker(name, f"the blend was {worse} than {name} over the last {len(totals.steps)} forecasts")
 
 

@@ -43,9 +43,26 @@ def test_a_missed_figure_is_named_and_ends_with_1(folder: Path) -> None:
     # A walk that repeats nothing, 24 h ahead: no band from two weeks holds, and no pattern is there to find.
     walk = 1e6 + np.cumsum(np.random.default_rng(3).standard_normal(96 * 8))
     written(folder / "series" / "walk_15min.csv", walk, 900)
-    done = bench(folder, "--origins", "4")
+    done = bench(folder, "--origins", "4", "--peer-origins", "0")
     assert done.returncode == 1, done.stderr
     assert "MISSED" in done.stdout
+
+
+def test_peers_are_run_beside_ours_and_their_time_is_compared(folder: Path) -> None:
+    pytest.importorskip("statsforecast")
+    chance = np.random.default_rng(3)
+    steps = np.arange(96 * 8)
+    written(
+        folder / "series" / "day_15min.csv",
+        100.0 + 20.0 * np.sin(2 * np.pi * steps / 96) + chance.standard_normal(len(steps)),
+        900,
+    )
+    done = bench(folder, "--origins", "4", "--peer-origins", "2")
+    for model in ("blend", "state_space", "peer_mstl", "peer_autoarima"):
+        assert f"| day | 2 | {model} |" in done.stdout, done.stdout + done.stderr
+    assert re.search(
+        r"ok     24 h, time of a forecast / peer_\w+'s, the most accurate peer: 0\.0", done.stdout
+    )
 
 
 def test_a_folder_without_series_is_refused(tmp_path: Path) -> None:

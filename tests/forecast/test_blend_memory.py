@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from slurm_power.forecast.bands import Bands
-from slurm_power.forecast.blend import DAYS_AHEAD, Blend, stretches
+from slurm_power.forecast.blend import Blend, stretches
+from slurm_power.forecast.days import days_ahead
 from slurm_power.forecast.experts import EXPERTS, Seasons, Values
 from slurm_power.forecast.saved import State
 from tests.forecast.series import DAY, SEASONS, daily
@@ -134,6 +135,7 @@ def with_infinity(name: str) -> Callable[[State], None]:
         (spoiled("issues.at", np.arange(5)), "at: "),
         (spoiled("issues.errors", np.zeros((1, 2, 3))), "errors: its shape is"),
         (spoiled("issues.opened", np.array([0, 0])), "opened: "),
+        (spoiled("issues.told", np.full(8, 99)), "told: none of the paths"),
     ],
 )
 def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(
@@ -153,7 +155,7 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(
 
 def test_a_state_is_small_and_no_larger_in_a_year() -> None:
     seasons = Seasons(day_steps=96, horizon_steps=192)
-    made = Blend(seasons, pace=DAYS_AHEAD)
+    made = days_ahead(seasons)
     made.extend(np.full(40 * 96, 5.0), ask=False)
     made.extend(np.random.default_rng(1).uniform(1.0, 2.0, 17 * 96))
     assert sum(array.nbytes for array in made.state().values()) < 400_000
