@@ -15,7 +15,7 @@ import csv
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -38,9 +38,20 @@ _SHORTEST_SECONDS, _LONGEST_SECONDS = 80.0, 300.0
 # So many users call everything the same.
 _SAME_NAME_RATIO = 0.2
 _WORDS = (
-    "bert llama gnn unet resnet vit mixtral whisper clip moe diffusion ranker graph nerf tts ocr rlhf"
-    " climate protein weather speech chat rag embed rerank code summarise translate caption"
-).split()
+    "bert",
+    "llama",
+    "gnn",
+    "unet",
+    "resnet",
+    "vit",
+    "moe",
+    "clip",
+    "speech",
+    "ranker",
+    "nerf",
+    "chat",
+    "rag",
+)
 # How a code's people name its runs; the words stay, the rest changes.
 _STYLES = (
     "{word}_run{run}",

@@ -70,21 +70,22 @@ class _Level:
     ramp: float = 0.0
     swing: float = 0.0
 
-    def take(self, watts: float, shape: PowerShape | None) -> None:
-        self.weight = _FADE * self.weight + 1.0
+    def take(self, watts: float, shape: PowerShape | None, weight: float) -> None:
+        self.weight = _FADE * self.weight + weight
         self.squares *= _FADE
         # West, CACM 22 (1979): mean and squares in one pass, without cancellation.
         before = self.mean
-        self.mean += (watts - before) / self.weight
-        self.squares += (watts - before) * (watts - self.mean)
+        self.mean += weight * (watts - before) / self.weight
+        self.squares += weight * (watts - before) * (watts - self.mean)
         self.jobs += 1
         if shape is None:
             return
-        self.shaped = _FADE * self.shaped + 1.0
-        self.excess += (shape.p95_watts - shape.mean_watts - self.excess) / self.shaped
-        self.step += (shape.start_step_watts - shape.mean_watts - self.step) / self.shaped
-        self.ramp += (shape.ramp_seconds - self.ramp) / self.shaped
-        self.swing += (shape.swing_watts - self.swing) / self.shaped
+        self.shaped = _FADE * self.shaped + weight
+        part = weight / self.shaped
+        self.excess += part * (shape.p95_watts - shape.mean_watts - self.excess)
+        self.step += part * (shape.start_step_watts - shape.mean_watts - self.step)
+        self.ramp += part * (shape.ramp_seconds - self.ramp)
+        self.swing += part * (shape.swing_watts - self.swing)
 
 
 _FIELDS = tuple(field.name for field in fields(_Level))
@@ -106,14 +107,19 @@ class JobPowers:
     def __len__(self) -> int:
         return len(self._levels)
 
-    def ended(self, job: Submission, watts_per_gpu: float, shape: PowerShape | None = None) -> None:
-        """A job has ended that drew so much per GPU; raises ValueError for what is no power."""
+    def ended(
+        self, job: Submission, watts_per_gpu: float, shape: PowerShape | None = None, *, weight: float = 1.0
+    ) -> None:
+        """A job has ended that drew so much per GPU; raises ValueError for what is no power.
+
+        ``weight``: below 1 for a job that says less, such as one that broke off.
+        """
         if not math.isfinite(watts_per_gpu) or watts_per_gpu < 0.0:
             raise ValueError(f"{watts_per_gpu} is no power")
         # The wider a level, the later it is noted, and the longer it is remembered.
         for key in reversed(list(_keys(job))):
             level = self._levels.pop(key, None) or _Level()
-            level.take(watts_per_gpu, shape)
+            level.take(watts_per_gpu, shape, weight)
             self._levels[key] = level
         while len(self._levels) > MOST_LEVELS:
             del self._levels[next(iter(self._levels))]

@@ -1,4 +1,4 @@
-"""What a job draws per GPU: as it was seen, and as it is expected. Nouns, shared by who learns and who plans."""
+"""What a job draws per GPU, as it was seen and as it is expected: nouns for who learns and who plans."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,8 @@ class PowerShape:
     """How a job drew power, per GPU.
 
     ``p95_watts``: what it stayed below for 95 % of its time. ``start_step_watts``: how far it rose at its
-    start, from idle to the highest level it held. ``ramp_seconds``: how long it took to hold 90 % of its mean.
-    ``swing_watts``: the highest less the lowest second of a typical minute.
+    start, from idle to the highest level it held. ``ramp_seconds``: how long it took to hold 90 % of its
+    mean. ``swing_watts``: the highest less the lowest second of a typical minute.
     """
 
     mean_watts: float
