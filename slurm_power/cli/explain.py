@@ -64,8 +64,8 @@ def ask(request: dict[str, Any], conf: dict[str, str]) -> dict[str, Any]:
     except ValueError:
         raise CannotAskError(f"what answers at {path} is no power controller") from None
     if not isinstance(answer, dict) or answer.get("ok") is not True:
-        error = answer.get("error") if isinstance(answer, dict) else None
-        raise CannotAskError(f"the power controller does not say: {_plain(str(error or 'no reason given'))}")
+        reason = str(answer.get("error") or "") if isinstance(answer, dict) else ""
+        raise CannotAskError(f"the power controller does not say: {_plain(reason) or 'no reason given'}")
     return answer
 
 

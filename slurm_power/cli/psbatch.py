@@ -30,9 +30,9 @@ Submits a batch job just as sbatch does, and says what the site may do with its 
   --explain          submit nothing; say what the job should draw, how that is known, and whether it would be
                      held now (exit status 1 where the power controller cannot be asked)
 
-The first two may also stand in the script (#PSBATCH --workload=training), in PSBATCH_WORKLOAD and PSBATCH_FLEX, or as
-workload=... and flex=... in ~/.config/slurm-power/psbatch.conf. The command line counts first, then the
-script, the environment, your file, the site's defaults.
+The first two may also stand in the script (#PSBATCH --workload=training), in PSBATCH_WORKLOAD and
+PSBATCH_FLEX, or as workload=... and flex=... in ~/.config/slurm-power/psbatch.conf. The command line counts
+first, then the script, the environment, your file, the site's defaults.
 
 All options of sbatch work as well. What sbatch says:
 

@@ -1,6 +1,6 @@
 """What each job is expected to draw: learned from those that ended, refined while it runs, stored."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
@@ -58,6 +58,7 @@ class JobExpectations:
         self._waiting: dict[str, int] = {}
         self._kept_seconds = _NEVER
         self._kept: tuple[int, int] = (0, 0)
+        self._from_records: set[str] = set()
         for key, take in ((POWERS, self._take_powers), (PROFILES, self._take_profiles)):
             try:
                 take(store.state(key))
@@ -167,7 +168,7 @@ class JobExpectations:
 
     def _take_powers(self, value: object) -> None:
         if value is None:
-            self._learn_from_records(self._store.jobs().values())
+            self._learn_from_records(self._store.jobs())
         else:
             self._powers.take_json(value)
 
@@ -176,11 +177,13 @@ class JobExpectations:
             return
         if not isinstance(value, dict):
             raise ValueError("the profiles of running jobs are damaged")
-        self._running = {str(job_id): _from_json(row) for job_id, row in value.items()}
+        running = {str(job_id): _from_json(row) for job_id, row in value.items()}
+        # What has been learned from its record must not end a second time.
+        self._running = {job_id: one for job_id, one in running.items() if job_id not in self._from_records}
 
-    def _learn_from_records(self, records: Iterable[Mapping[str, object]]) -> None:
+    def _learn_from_records(self, records: Mapping[str, Mapping[str, object]]) -> None:
         """Learn from the means of jobs that ran before anybody learned; capped ones say too little."""
-        for record in sorted(records, key=lambda record: str(record.get("started", ""))):
+        for job_id, record in sorted(records.items(), key=lambda row: str(row[1].get("started", ""))):
             watts, seconds, gpus = (record.get(key) for key in ("mean_watts", "seconds", "gpu_count"))
             if record.get("state") != JobState.ENDED.value or record.get("lowest_cap_watts") is not None:
                 continue
@@ -192,6 +195,7 @@ class JobExpectations:
             submission = Submission(gpus=float(gpus), **words)
             weight = seconds / (seconds + _HALF_WEIGHT_SECONDS)
             self._powers.ended(submission, watts / gpus, weight=weight)
+            self._from_records.add(job_id)
 
 
 def submission_of(job: Job) -> Submission:
