@@ -35,10 +35,11 @@ class Bench:
     def __init__(self, store: SqliteStore) -> None:
         self.notes: list[tuple[str, str]] = []
         self.recorder = Recorder(store, POLICY)
-        self.expectations = JobExpectations(store, POLICY, self._note)
 
-    def _note(self, _actor: str, _kind: str, subject: str, reason: str, **_more: Any) -> None:
-        self.notes.append((subject, reason))
+        def note(actor: str, kind: str, subject: str, reason: str, **more: Any) -> None:
+            self.notes.append((subject, reason))
+
+        self.expectations = JobExpectations(store, POLICY, note)
 
     def tick(
         self, second: float, *jobs: Job, watts: float = DREW, cap_watts: float | None = None
