@@ -250,7 +250,7 @@ def oracle_errors(jobs: list[PlantJob], plant: PlantConstants) -> dict[str, floa
     return {workload: sum(all_) / len(all_) for workload, all_ in misses.items()}
 
 
-def judge_seeds(seeds: tuple[int, ...] = SEEDS) -> dict[int, list[PowerScore]]:
+def judge_seeds(seeds: Sequence[int] = SEEDS) -> dict[int, list[PowerScore]]:
     """The learning curves of several seeds."""
     plant = load_constants(PLANT_FILE)
     runs = run_seeds(seeds, plant)

@@ -93,7 +93,8 @@ class JobExpectations:
             live = {job.job_id: job for job in snapshot.jobs if job.state in _LIVE and job.gpu_count > 0}
             for job_id in [job_id for job_id in self._running if job_id not in live]:
                 self._ended(self._running.pop(job_id))
-            self._tell(live)
+            # A node knows of a start before the list does, but not of the job's name.
+            self._tell({job_id: job for job_id, job in live.items() if job.name})
         if not 0.0 <= now_seconds - self._kept_seconds < _KEEP_SECONDS:
             self._kept_seconds = now_seconds
             self.keep()

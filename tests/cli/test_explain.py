@@ -26,7 +26,7 @@ ANSWER: dict[str, Any] = {
 }
 
 
-WHOSE = "your jobs of this name"
+WHOSE = "14 of your jobs of this name"
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_it_asks_for_the_job_that_sbatch_would_submit_and_says_what_is_expected(
         "time_limit_seconds": 3600.0,
     }
     assert outcome.stdout.decode().splitlines() == [
-        f"It should draw about 412 W a GPU (seldom above 530 W); 3.3 kW on its 8 GPUs: known from 14 of {WHOSE}.",
+        f"It should draw about 412 W a GPU (seldom above 530 W); 3.3 kW on its 8 GPUs: known from {WHOSE}.",
         "It counts as training, flex2: it may be held for up to 900 s, or slowed down as much.",
         "It would be held now: would add 4.5 kW where 1.0 kW are free.",
         "Nothing was submitted.",

@@ -97,6 +97,17 @@ def test_what_was_expected_stays_on_record_while_the_job_runs(store: SqliteStore
     assert record["mean_watts"] == pytest.approx(8 * 600.0)
 
 
+def test_a_start_that_the_list_has_not_told_of_yet_waits_for_its_name(store: SqliteStore) -> None:
+    bench = Bench(store)
+    bench.run("1")
+    unlisted = replace(mine("2", 199.0), name="", account="", state=JobState.STARTING, started=None)
+    for second in (200, 201):
+        assert bench.tick(second, unlisted).expected == {}
+    for second in (202, 203):
+        bench.tick(second, mine("2", 199.0))
+    assert bench.recorder.job_record("2")["expected_known_from"] == "your jobs of this name and size"
+
+
 def test_a_cap_of_ours_teaches_nothing(store: SqliteStore) -> None:
     bench = Bench(store)
     bench.run("1", watts=300.0, cap_watts=300.0)
