@@ -25,10 +25,10 @@ _LEAST_COVERED_RATIO = 0.5
 # After a cap has gone a GPU and its readings take this long to show what the job wants.
 _AFTER_CAP_SECONDS = 5.0
 # One cycle gives so many jobs a new expectation, so that a queue of 50,000 costs milliseconds in each.
-_MOST_A_CYCLE = 500
+_MOST_A_CYCLE = 250
 # Ends that a crash may forget; what is written is megabytes on a big site.
 _KEEP_SECONDS = 60.0
-_LIVE = (JobState.PENDING, JobState.STARTING, JobState.RUNNING, JobState.SUSPENDED)
+_OVER = (JobState.ENDING, JobState.ENDED)
 _NEVER = float("-inf")
 
 
@@ -90,18 +90,22 @@ class JobExpectations:
         for load in loads:
             self._watch(snapshot, load, min(cycle_seconds, 2.0), now_seconds)
         if snapshot.jobs_age_seconds is not None:
-            live = {job.job_id: job for job in snapshot.jobs if job.state in _LIVE and job.gpu_count > 0}
+            # A node knows of a start before the list does, but not of the job's name.
+            live = {
+                job.job_id: job
+                for job in snapshot.jobs
+                if job.gpu_count > 0 and job.name and job.state not in _OVER
+            }
             for job_id in [job_id for job_id in self._running if job_id not in live]:
                 self._ended(self._running.pop(job_id))
-            # A node knows of a start before the list does, but not of the job's name.
-            self._tell({job_id: job for job_id, job in live.items() if job.name})
+            self._tell(live)
         if not 0.0 <= now_seconds - self._kept_seconds < _KEEP_SECONDS:
             self._kept_seconds = now_seconds
             self.keep()
 
     def _watch(self, snapshot: Snapshot, load: JobLoad, seconds: float, now_seconds: float) -> None:
         job = load.job
-        if job.state is not JobState.RUNNING or job.started is None:
+        if job.state is not JobState.RUNNING or job.started is None or not job.name:
             return
         known = self._running.get(job.job_id)
         if known is not None and known.started != job.started:

@@ -48,6 +48,8 @@ class JobProfile:
     _watt_seconds: float = 0.0
     _bins: dict[int, float] = field(default_factory=dict)
     _held: deque[tuple[float, float, float]] = field(default_factory=deque)
+    _held_seconds: float = 0.0
+    _held_joules: float = 0.0
     _highest_held: float = 0.0
     _start_held: float = 0.0
     # When each bin's level was first held, in seconds since the start.
@@ -65,7 +67,7 @@ class JobProfile:
             return
         if capped:
             self.capped_seconds += seconds
-            self._held.clear()
+            self._let_go()
             return
         self.seconds += seconds
         self._watt_seconds += watts * seconds
@@ -78,14 +80,16 @@ class JobProfile:
         """Note which levels have been held, and since when."""
         held = self._held
         if held and not 0.0 <= since_start - held[-1][0] <= _GAP_SECONDS:
-            held.clear()
+            self._let_go()
         held.append((since_start, watts, seconds))
-        while sum(part for _, _, part in held) - held[0][2] >= _HELD_SECONDS - 1e-6:
-            held.popleft()
-        span = sum(part for _, _, part in held)
+        span, joules = self._held_seconds + seconds, self._held_joules + watts * seconds
+        while span - held[0][2] >= _HELD_SECONDS - 1e-6:
+            _, old_watts, old_seconds = held.popleft()
+            span, joules = span - old_seconds, joules - old_watts * old_seconds
+        self._held_seconds, self._held_joules = span, joules
         if span < _HELD_SECONDS - 1e-6:
             return
-        level = sum(watts * part for _, watts, part in held) / span
+        level = max(0.0, joules) / span
         if since_start <= START_SECONDS:
             self._start_held = max(self._start_held, level)
         if level > self._highest_held:
@@ -93,6 +97,10 @@ class JobProfile:
             for number in range(first, min(int(level / BIN_WATTS), _MOST_BINS - 1) + 1):
                 self._reached[number] = max(0.0, since_start - span)
             self._highest_held = level
+
+    def _let_go(self) -> None:
+        self._held.clear()
+        self._held_seconds = self._held_joules = 0.0
 
     def _swing(self, since_start: float, watts: float, seconds: float) -> None:
         number = int(since_start // 60.0)
