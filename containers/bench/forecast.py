@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from containers.bench import forecast_peers
+from containers.bench import forecast_peers, plant_jobs
 from containers.bench.forecast_peers import COMPARED, PeerRow
 from slurm_power.cli.commands.backtest_jobs import logged_job
 from slurm_power.cli.commands.jobs_file import read_jobs
@@ -53,6 +53,9 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="a folder of series")
     parser.add_argument("--origins", type=int, default=_DAY_ORIGINS, help="per series, 24 h ahead")
     parser.add_argument("--peer-origins", type=int, default=_PEER_ORIGINS, help="beside peers; 0 for none")
+    parser.add_argument(
+        "--plant-seeds", type=int, default=0, help="and jobs on the simulated plant, so many seeds of them"
+    )
     arguments = parser.parse_args()
     folder = arguments.data / "series" if (arguments.data / "series").is_dir() else arguments.data
     files = [path for path in sorted(folder.glob("*.csv*")) if _NAMED.fullmatch(path.name)]
@@ -88,6 +91,10 @@ def main() -> int:
         if found.planned is not None and found.nothing_planned is not None:
             wanted.append((f"30 min by jobs, {name}: / persistence", found.planned, 0.0, 0.8))
             wanted.append((f"the same, nothing planned, {name}", found.nothing_planned, 0.0, 1.0))
+    if arguments.plant_seeds > 0:
+        powers = plant_jobs.judge_seeds(range(1, arguments.plant_seeds + 1))
+        plant_jobs.print_table(powers)
+        wanted += plant_jobs.figures(powers)
     print()
     for what, value, least, most in wanted:
         print(

@@ -14,22 +14,25 @@ import slurm_power
 from slurm_power.cli import choices, hint, plain_conf
 from slurm_power.cli.sbatch_options import CommandLine, take_apart
 
+EXIT_CANNOT_SAY = 1
 EXIT_WRONG_VALUE = 2
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
 
 HELP = """\
-Usage: psbatch [--workload CLASS] [--flex FLEX] [any option of sbatch] SCRIPT [ARGUMENTS]
+Usage: psbatch [--workload CLASS] [--flex FLEX] [--explain] [any option of sbatch] SCRIPT [ARGUMENTS]
 
 Submits a batch job just as sbatch does, and says what the site may do with its power:
 
   --workload=CLASS   what the job does: training, inference or generation
   --flex=FLEX        how much it may be slowed down, or held for as long, to keep the site inside its limit:
                      flex0 not at all, flex1 up to 10 %, flex2 up to 25 %, flex3 up to 50 % (0..3 will do)
+  --explain          submit nothing; say what the job should draw, how that is known, and whether it would be
+                     held now (exit status 1 where the power controller cannot be asked)
 
-Both may also stand in the script (#PSBATCH --workload=training), in PSBATCH_WORKLOAD and PSBATCH_FLEX, or as
-workload=... and flex=... in ~/.config/slurm-power/psbatch.conf. The command line counts first, then the
-script, the environment, your file, the site's defaults.
+The first two may also stand in the script (#PSBATCH --workload=training), in PSBATCH_WORKLOAD and
+PSBATCH_FLEX, or as workload=... and flex=... in ~/.config/slurm-power/psbatch.conf. The command line counts
+first, then the script, the environment, your file, the site's defaults.
 
 All options of sbatch work as well. What sbatch says:
 
@@ -57,6 +60,8 @@ def main() -> int:
             _write(2, f"psbatch: {problem}\n")
         _write(2, "psbatch: nothing was submitted\n")
         return EXIT_WRONG_VALUE
+    if line.wants_explanation:
+        return _explain(line, conf)
     _tell_controller(conf)
     return _become_sbatch(options + line.rest)
 
@@ -89,6 +94,21 @@ def _choose(line: CommandLine, conf: dict[str, str], problems: list[str]) -> lis
                     options.append(f"--{option}={word}")
                 break
     return options
+
+
+def _explain(line: CommandLine, conf: dict[str, str]) -> int:
+    """Say what the site expects of the job; returns the exit status."""
+    from slurm_power.cli import explain  # noqa: PLC0415 - a submission does not wait for it
+
+    meant = [os.environ.get(choices.CARRIERS[option]) for option in ("workload", "flex")]
+    request = explain.question(line.rest, _script_path(line.script) if line.script else "", *meant)
+    try:
+        said = explain.sentences(request, explain.ask(request, conf))
+    except explain.CannotAskError as error:
+        _write(2, f"psbatch: {error}\npsbatch: nothing was submitted\n")
+        return EXIT_CANNOT_SAY
+    _write(1, "\n".join(said) + "\n")
+    return 0
 
 
 def _script_path(script: str) -> str:

@@ -43,12 +43,13 @@ class CommandLine:
     ``script`` the script's name, None when sbatch reads it from its input or from ``--wrap``.
     """
 
-    __slots__ = ("ours", "rest", "script", "wants_help", "wants_version")
+    __slots__ = ("ours", "rest", "script", "wants_explanation", "wants_help", "wants_version")
 
     def __init__(self) -> None:
         self.ours: list[tuple[str, str | None]] = []
         self.rest: list[str] = []
         self.script: str | None = None
+        self.wants_explanation = False
         self.wants_help = False
         self.wants_version = False
 
@@ -80,8 +81,12 @@ def take_apart(arguments: list[str], our_options: tuple[str, ...]) -> CommandLin
             else:
                 line.ours.append((name, value))
             continue
+        if word == "--explain":
+            line.wants_explanation = True
+            index += 1
+            continue
         _note_information(line, word)
-        words = 2 if not has_value and _takes_next_word(word) else 1
+        words = 2 if not has_value and takes_next_word(word) else 1
         line.rest += arguments[index : index + words]
         index += words
     return line
@@ -100,7 +105,7 @@ def _note_information(line: CommandLine, word: str) -> None:
         line.wants_version = True
 
 
-def _takes_next_word(word: str) -> bool:
+def takes_next_word(word: str) -> bool:
     """Whether sbatch takes the next word as this option's value; ``word`` holds no ``=`` if it is long."""
     if not word.startswith("--"):
         for position, letter in enumerate(word[1:], start=1):

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from slurm_power.controller.expect_answer import expect, expected_row
 from slurm_power.controller.forecast_answer import forecast
 from slurm_power.controller.sources import row_message
 from slurm_power.controller.user_socket import Caller, RefusedError
@@ -171,6 +172,7 @@ def _job(controller: "Controller", snapshot: Snapshot, job: Job, load: JobLoad |
         "hold_ends_in_seconds": hold.ends_in_seconds if hold else None,
         "hold_reason": held.reason if held else "",
         "pending_reason": job.pending_reason,
+        **expected_row(snapshot.expected.get(job.job_id)),
     }
 
 
@@ -307,6 +309,7 @@ _HANDLERS: dict[str, Callable[["Controller", Message, Caller], Message]] = {
     "sources": lambda controller, _, __: sources(controller),
     "ledger": ledger,
     "job": job,
+    "expect": expect,
     "forecast": forecast,
     "event": add_event,
     "cancel_event": _cancel_event,

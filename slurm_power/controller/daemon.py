@@ -13,6 +13,7 @@ from slurm_power.config.node_record import split_address
 from slurm_power.controller.answers import answer
 from slurm_power.controller.authority import Authority, pins_of
 from slurm_power.controller.forecasting import ForecastDesk
+from slurm_power.controller.job_expectations import JobExpectations
 from slurm_power.controller.levers import LeverState
 from slurm_power.controller.metrics import MetricsServer
 from slurm_power.controller.node_desk import NodeDesk
@@ -101,6 +102,7 @@ class Controller:
         self._source_notes = SourceNotes(self._note)
         self._refusals = RefusalNotes(self._note)
         self.forecasts = ForecastDesk(config, note=self._note, fault=self._fault)
+        self.expectations = JobExpectations(self.store, config.policy, self._note)
         self.supply = SupplyDesk(config, fault=self._fault)
         self._losses_kept_seconds = self._started_seconds
         self.telemetry.circuits.take_json(store.state("losses"))
@@ -162,7 +164,8 @@ class Controller:
 
     def _snapshot(self, now_seconds: float) -> Snapshot:
         at = clock.now()
-        return self.supply.onto(self.telemetry.snapshot(at, now_seconds, self.levers.view(at)))
+        seen = self.telemetry.snapshot(at, now_seconds, self.levers.view(at))
+        return self.expectations.onto(self.supply.onto(seen))
 
     def source_rows(self) -> list[SourceRow]:
         """Every source of the site with its quality."""
@@ -262,7 +265,8 @@ class Controller:
     def _record(
         self, snapshot: Snapshot, jobs: Mapping[str, Job], outcomes: list[Outcome], now_seconds: float
     ) -> None:
-        draws = {load.job.job_id: load.uncapped_watts for load in job_loads(snapshot, self.config.policy)}
+        loads = job_loads(snapshot, self.config.policy)
+        draws = {load.job.job_id: load.uncapped_watts for load in loads}
         for outcome in outcomes:
             changed = outcome.took and self._took(outcome, draws, snapshot.at)
             self.recorder.outcome(outcome, snapshot, jobs, changed=changed, shadow=not self._enabled)
@@ -280,6 +284,7 @@ class Controller:
         self._last_cycle_seconds = now_seconds
         self.recorder.jobs(snapshot, self.levers, self.telemetry.energies_joules(), cycle_seconds)
         self.store.put_state("levers", self.levers.to_json())
+        self.expectations.observe(snapshot, loads, cycle_seconds)
         self._look_at_sources(snapshot, now_seconds)
         self.store.broken_at_sequence(_CHECKED_A_CYCLE)
 
@@ -322,6 +327,7 @@ class Controller:
         if self._enabled:
             await self._let_go()
         self.store.put_state("levers", self.levers.to_json())
+        self.expectations.keep()
         self._note("controller", "stop", f"site:{self.config.site.name}", "everything was given back")
         await self._users.stop()
         await self._metrics.stop()

@@ -10,6 +10,7 @@ from slurm_power.act import Outcome
 from slurm_power.controller.levers import LeverState
 from slurm_power.controller.series_values import series_values
 from slurm_power.model.action import HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
+from slurm_power.model.expected_power import ExpectedPower
 from slurm_power.model.job import Job, JobState
 from slurm_power.model.ledger import LedgerEntry
 from slurm_power.model.snapshot import Snapshot
@@ -183,6 +184,7 @@ class Recorder:
             known = self._known(job.job_id)
             record = known.record
             _describe(record, job)
+            _note_expected(record, job, snapshot.expected.get(job.job_id))
             load = loads.get(job.job_id)
             if job.state in (JobState.STARTING, JobState.RUNNING) and job.gpu_count > 0:
                 known.running_seconds += cycle_seconds
@@ -241,6 +243,23 @@ class Recorder:
 
 def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _note_expected(record: dict[str, Any], job: Job, expected: ExpectedPower | None) -> None:
+    """What was expected of a job, and from whose jobs, stays as it was when the job started."""
+    if expected is None or (job.state is not JobState.PENDING and "expected_mean_watts" in record):
+        return
+    if expected.jobs == 0 or expected.own_seconds > 0.0:
+        return
+    record.update(
+        expected_mean_watts=round(expected.mean_watts, 1),
+        expected_p95_watts=round(expected.p95_watts, 1),
+        expected_start_step_watts=round(expected.start_step_watts, 1),
+        expected_ramp_seconds=round(expected.ramp_seconds, 1),
+        expected_swing_watts=round(expected.swing_watts, 1),
+        expected_known_from=expected.known_from,
+        expected_jobs=expected.jobs,
+    )
 
 
 def _describe(record: dict[str, Any], job: Job) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from slurm_power.model.expected_power import ExpectedPower
 from slurm_power.model.job import Job
 from slurm_power.model.reading import EssReading, GpuReading, PowerReading
 from slurm_power.model.site import LimitKind, Site
@@ -65,6 +66,7 @@ class Snapshot:
     what each ESS has been asked for. ``lasting_watts`` is the lower of each circuit's last two readings.
     ``held_before_seconds`` is how long our holds that are over have kept a job waiting.
     ``yielded_nodes`` are left to their administrator: no economic cap is taken there.
+    ``expected`` is what jobs are expected to draw of which more is known than their class, by job id.
     ``jobs_age_seconds`` is None while the workload manager has never answered.
     """
 
@@ -82,6 +84,7 @@ class Snapshot:
     lasting_watts: Mapping[str, float] = field(default_factory=dict)
     events: tuple[LimitEvent, ...] = ()
     yielded_nodes: frozenset[str] = frozenset()
+    expected: Mapping[str, ExpectedPower] = field(default_factory=dict)
     jobs_age_seconds: float | None = 0.0
 
     def limit_watts(self, circuit: str, lead_seconds: float = 0.0) -> float:

@@ -61,20 +61,45 @@ def job_loads(snapshot: Snapshot, policy: Policy) -> tuple[JobLoad, ...]:
     )
 
 
+def expected_watts(snapshot: Snapshot, job: Job, policy: Policy) -> float:
+    """The mean draw per GPU to expect of a job: by what jobs like it drew, else by its class.
+
+    For what lasts: holds, coming starts, a job whose GPUs do not answer. A careful figure would hold jobs for
+    which there is room, one after the other; when one draws more, caps and batteries are there at once.
+    """
+    known = snapshot.expected.get(job.job_id)
+    return expected_gpu_watts(job.workload, policy) if known is None else known.mean_watts
+
+
+def _start_watts(snapshot: Snapshot, job: Job, policy: Policy) -> float:
+    """The level per GPU to be ready for while a job starts: its 95th percentile, at least its usual step.
+
+    Careful, since it is for seconds, guards limits, and costs nothing once the draw itself is seen.
+    """
+    known = snapshot.expected.get(job.job_id)
+    if known is None:
+        return expected_gpu_watts(job.workload, policy)
+    return max(known.p95_watts, policy.idle_gpu_watts + known.start_step_watts)
+
+
 def _job_load(snapshot: Snapshot, job: Job, policy: Policy) -> JobLoad:
     gpus = _gpus(snapshot, job)
     lease = snapshot.caps.get(job.job_id)
-    expected_watts = expected_gpu_watts(job.workload, policy)
-    gpu_watts = sum(gpu.power_watts for gpu in gpus) / len(gpus) if gpus else expected_watts
-    default_cap_watts = min((gpu.default_cap_watts for gpu in gpus), default=expected_watts)
+    lasting_watts = expected_watts(snapshot, job, policy)
+    gpu_watts = sum(gpu.power_watts for gpu in gpus) / len(gpus) if gpus else lasting_watts
+    default_cap_watts = min((gpu.default_cap_watts for gpu in gpus), default=lasting_watts)
     uncapped_watts = gpu_watts if lease is None else max(gpu_watts, lease.uncapped_watts)
     coming_watts = 0.0
     if still_starting(snapshot, job, policy) and gpus:
-        uncapped_watts = max(uncapped_watts, expected_watts)
-        top_watts = expected_watts if lease is None else min(expected_watts, lease.cap_watts)
+        uncapped_watts = max(uncapped_watts, lasting_watts)
+        start_watts = _start_watts(snapshot, job, policy)
+        if job.job_id in snapshot.expected:
+            # A percentile of what is hardly known may lie where no GPU can go.
+            start_watts = min(start_watts, max(default_cap_watts, lasting_watts))
+        top_watts = start_watts if lease is None else min(start_watts, lease.cap_watts)
         missing_watts = top_watts - gpu_watts
         # The host follows its GPUs: the share of it that is still to come shrinks with theirs.
-        span_watts = max(expected_watts - policy.idle_gpu_watts, 1.0)
+        span_watts = max(start_watts - policy.idle_gpu_watts, 1.0)
         host_watts = policy.host_watts_per_gpu * max(0.0, min(1.0, missing_watts / span_watts))
         coming_watts = max(0.0, missing_watts) + host_watts
     return JobLoad(
@@ -125,7 +150,7 @@ def pending_watts(snapshot: Snapshot, job: Job, policy: Policy) -> float:
 
     Nobody knows yet where it will run, so the losses of the worst path to the grid connection are used.
     """
-    per_gpu = expected_gpu_watts(job.workload, policy) - policy.idle_gpu_watts + policy.host_watts_per_gpu
+    per_gpu = expected_watts(snapshot, job, policy) - policy.idle_gpu_watts + policy.host_watts_per_gpu
     root = snapshot.site.root.name
     worst = max(
         (circuit_weights(snapshot, [(node, 1)]).get(root, 1.0) for node in snapshot.site.nodes()),

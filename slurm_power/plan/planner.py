@@ -1,6 +1,9 @@
 """One cycle: from a snapshot to a plan. Battery first, then caps within the promises, then holds."""
 
-from slurm_power.model.action import Action, Plan, SetDischarge, Shortfall
+from dataclasses import replace
+
+from slurm_power.model.action import Action, HoldJob, Plan, SetDischarge, Shortfall
+from slurm_power.model.job import Job
 from slurm_power.model.reading import EssReading
 from slurm_power.model.site import Circuit, Ess
 from slurm_power.model.snapshot import Snapshot
@@ -200,6 +203,14 @@ def _discharges(
                 SetDischarge(ess=name, discharge_watts=chosen.discharge_watts, reason=chosen.reason)
             )
     return actions
+
+
+def hold_of(snapshot: Snapshot, job: Job, policy: Policy, *, hold_seconds: float) -> HoldJob | None:
+    """The hold that a job would be given if it were submitted now; None if it might start."""
+    room_watts = _start_room_watts(snapshot, job_loads(snapshot, policy), policy)
+    asked = replace(snapshot, jobs=(*snapshot.jobs, job))
+    holds = plan_holds(asked, room_watts=room_watts, hold_seconds=hold_seconds, policy=policy)
+    return next((hold for hold in holds if isinstance(hold, HoldJob) and hold.job_id == job.job_id), None)
 
 
 def _start_room_watts(snapshot: Snapshot, loads: tuple[JobLoad, ...], policy: Policy) -> float:

@@ -8,8 +8,7 @@ from slurm_power.model.forecast import ComingStart
 from slurm_power.model.job import Job, JobState
 from slurm_power.model.site import Site
 from slurm_power.model.snapshot import Snapshot
-from slurm_power.plan.curves import expected_gpu_watts
-from slurm_power.plan.loads import circuit_weights, gpu_counts, still_starting
+from slurm_power.plan.loads import circuit_weights, expected_watts, gpu_counts, still_starting
 from slurm_power.plan.policy import Policy
 
 
@@ -103,7 +102,7 @@ def _step_watts(
 ) -> dict[str, float]:
     """What the start adds to each circuit it may touch."""
     added_watts = max(
-        0.0, expected_gpu_watts(job.workload, policy) - policy.idle_gpu_watts + policy.host_watts_per_gpu
+        0.0, expected_watts(snapshot, job, policy) - policy.idle_gpu_watts + policy.host_watts_per_gpu
     )
     if placed:
         weights = circuit_weights(snapshot, gpu_counts(job))

@@ -19,6 +19,7 @@ from slurm_power.controller.answers import status
 from slurm_power.controller.authority import make_authority
 from slurm_power.controller.daemon import Controller
 from slurm_power.controller.user_socket import Caller
+from slurm_power.forecast.job_power import Submission
 from slurm_power.model.job import Job
 from slurm_power.model.ledger import LedgerEntry
 from slurm_power.store.sqlite import SqliteStore
@@ -351,5 +352,43 @@ def test_answers_that_nobody_reads_are_not_kept(folder: Path) -> None:
             site.controller.store.append(long)
         async with Hog(site.path, '{"op":"ledger"}\n') as hog:
             await hog.settled(8, seconds=10.0)
+
+    tried(folder, check)
+
+
+@needs_root
+def test_a_user_asks_about_jobs_of_their_own_only(folder: Path) -> None:
+    async def check(site: Site) -> None:
+        powers = site.controller.expectations._powers
+        for user, watts in ((str(STRANGER), 300.0), ("alice", 600.0)):
+            told = Submission(user=user, account="secret", name="x", workload="training", gpus=8.0)
+            for _ in range(5):
+                powers.ended(told, watts)
+        request = {"op": "expect", "name": "x", "gpus": 8, "workload": "training", "flex": "flex2"}
+        own = (await site.ask(request, STRANGER))["expected"]
+        assert own["expected_mean_watts"] == pytest.approx(300.0, abs=10.0)
+        assert (own["expected_jobs"], own["flex"]) == (5, "flex2")
+        others = await site.ask({**request, "user": "alice"}, STRANGER)
+        assert others == {"ok": False, "error": f"{STRANGER} may not ask what jobs of alice draw"}
+        hers = (await site.ask({**request, "user": "alice"}))["expected"]
+        assert hers["expected_mean_watts"] == pytest.approx(600.0, abs=10.0)
+        # An account may have one user: its jobs are told to its own people only.
+        nosy = {**request, "account": "secret", "name": "y"}
+        assert (await site.ask({**nosy, "user": "zoe"}))["expected"]["expected_known_from"].endswith(
+            "account"
+        )
+        no_gpus = await site.ask({"op": "expect", "name": "y"}, STRANGER)
+        assert (no_gpus["held"], no_gpus["site_watts"]) == (False, None)
+        wrong = {
+            "op": "expect",
+            "gpus": -1,
+            "workload": "x",
+            "flex": 7,
+            "name": ["a"],
+            "time_limit_seconds": "1",
+        }
+        error = (await site.ask(wrong, STRANGER))["error"]
+        for key in ("gpus", "workload", "flex", "name", "time_limit_seconds"):
+            assert f"{key}: " in error
 
     tried(folder, check)

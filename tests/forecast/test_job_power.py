@@ -1,6 +1,8 @@
 """Watts per GPU at submission: from whom they are learned, how soon, and what is said before."""
 
+import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slurm_power.forecast.backtest_job_power import SubmittedJob, judge_power
-from slurm_power.forecast.job_power import JobPowers, Submission, name_stem
+from slurm_power.forecast.job_power import JobPowers, Submission, batch_in, name_stem
+from slurm_power.model.expected_power import PowerShape
 
 CLASSES = {"training": 600.0, "inference": 350.0}
 JOB = Submission(user="alice", name="bert-run1", workload="training", gpus=8.0)
@@ -113,3 +116,113 @@ def test_nothing_is_learned_from_a_job_before_it_has_ended() -> None:
     assert [score.from_jobs for score in curve] == [0, 1, 5, 20]
     assert curve[-1].mae_watts < curve[1].mae_watts < curve[0].mae_watts
     assert curve[-1].ratio is None, "the user's mean is exact"
+
+
+SHAPE = PowerShape(
+    mean_watts=420.0, p95_watts=520.0, start_step_watts=500.0, ramp_seconds=30.0, swing_watts=250.0
+)
+
+
+def taught(jobs: int = 8, shape: PowerShape = SHAPE) -> JobPowers:
+    known = JobPowers(CLASSES, 500.0, idle_watts=75.0)
+    for _ in range(jobs):
+        known.ended(JOB, shape.mean_watts, shape)
+    return known
+
+
+def test_the_whole_shape_is_expected() -> None:
+    found = taught().expect(JOB)
+    assert found.mean_watts == pytest.approx(420.0, abs=2.0)
+    assert found.p95_watts == pytest.approx(520.0, abs=8.0)
+    assert found.start_step_watts == pytest.approx(500.0, abs=2.0)
+    assert found.ramp_seconds == pytest.approx(30.0, abs=0.5)
+    assert found.swing_watts == pytest.approx(250.0, abs=2.0)
+    new = JobPowers(CLASSES, 500.0, idle_watts=75.0).expect(JOB)
+    assert (new.start_step_watts, new.ramp_seconds, new.swing_watts) == (525.0, 0.0, 0.0)
+
+
+def test_what_a_job_draws_itself_counts_the_more_the_longer_it_runs() -> None:
+    other = PowerShape(
+        mean_watts=620.0, p95_watts=660.0, start_step_watts=560.0, ramp_seconds=5.0, swing_watts=40.0
+    )
+    known = taught()
+    means = [known.expect(JOB, other, seconds).mean_watts for seconds in (0.0, 30.0, 120.0, 3600.0)]
+    assert means[0] == pytest.approx(420.0, abs=2.0)
+    assert means == sorted(means)
+    assert means[2] == pytest.approx(520.0, abs=3.0)
+    late = known.expect(JOB, other, 3600.0)
+    assert late.mean_watts == pytest.approx(620.0, abs=10.0)
+    assert late.p95_watts == pytest.approx(660.0, abs=15.0)
+    assert (late.own_seconds, late.jobs) == (3600.0, 8)
+
+
+def test_an_account_tells_of_a_user_nobody_knows() -> None:
+    known = powers()
+    for run in range(6):
+        known.ended(Submission(user="alice", account="physics", name=f"a{run}", workload="training"), 300.0)
+    found = known.expect(Submission(user="zoe", account="physics", name="b", workload="training"))
+    assert found.known_from == "jobs of this account"
+    assert found.mean_watts == pytest.approx(300.0, abs=10.0)
+
+
+def test_the_batch_in_the_name_tells_runs_apart() -> None:
+    assert [
+        batch_in(name) for name in ("llama-7b-bs32", "x_batch-64_3", "y.batch16.a1", "mbs8", "job 12")
+    ] == [
+        "32",
+        "64",
+        "16",
+        "8",
+        "",
+    ]
+    known = powers()
+    for run in range(8):
+        for batch, watts in ((32, 300.0), (256, 500.0)):
+            known.ended(Submission(user="a", name=f"chat-bs{batch}-{run}", workload="inference"), watts)
+    small = known.expect(Submission(user="a", name="chat-bs32-99", workload="inference"))
+    large = known.expect(Submission(user="a", name="chat-bs256-99", workload="inference"))
+    assert small.mean_watts < 320.0 and large.mean_watts > 480.0
+
+
+def test_a_job_that_broke_off_says_less() -> None:
+    known = taught(3)
+    known.ended(JOB, 100.0, weight=0.1)
+    assert known.expect(JOB).mean_watts > 400.0
+
+
+def test_what_was_learned_survives_as_json_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = taught()
+    second_life = JobPowers(CLASSES, 500.0, idle_watts=75.0)
+    second_life.take_json(json.loads(json.dumps(known.to_json())))
+    assert second_life.expect(JOB).mean_watts == pytest.approx(known.expect(JOB).mean_watts, abs=0.01)
+    assert second_life.expect(JOB).known_from == known.expect(JOB).known_from
+    monkeypatch.setattr("slurm_power.forecast.job_power.MOST_LEVELS", 50)
+    for user in range(200):
+        known.ended(Submission(user=f"u{user}", name="x" * 5_000, workload="training"), 400.0)
+    assert len(known) == 50
+    assert known.expect(Submission(user="u199", name="x" * 5_000, workload="training")).known_from.endswith(
+        "size"
+    )
+    assert known.expect(JOB).known_from == "jobs of this account", "alice was used longest ago"
+    assert len(json.dumps(known.to_json())) < 50 * 500
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda state: {**state, "version": 7},
+        lambda state: {**state, "fields": ["weight"]},
+        lambda state: {**state, "levels": [1]},
+        lambda state: {**state, "levels": {**state["levels"], "x": [1.0]}},
+        lambda state: {**state, "levels": {**state["levels"], "x": ["a"] * 9}},
+        lambda state: {**state, "levels": {**state["levels"], "x": [math.nan] * 9}},
+        lambda state: {**state, "levels": {**state["levels"], "x": [0.0] * 9}},
+        lambda _: [],
+        lambda _: "x",
+    ],
+)
+def test_a_damaged_state_is_refused_as_a_whole(spoil: Any) -> None:
+    known = powers()
+    with pytest.raises(ValueError, match="job power"):
+        known.take_json(spoil(taught().to_json()))
+    assert len(known) == 0

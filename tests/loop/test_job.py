@@ -74,5 +74,26 @@ def test_a_job_is_seen_by_everybody_who_has_to(bed: Bed) -> None:
     assert bed.ledger(60)  # the chain is whole, or this fails
 
 
+def test_the_second_job_of_a_name_is_expected_to_draw_what_the_first_drew(bed: Bed) -> None:
+    # It calls itself a generation, of which little is expected, and draws as a training does.
+    options = ("--gres=gpu:2", "--workload=generation")
+    first = bed.submit("--job-name=again_run1", *options, seconds=18)
+    bed.until(lambda: bed.power_job(first).get("state") == "ended", "the end of the first", 45)
+    record = bed.ask("job", job_id=first)["record"]
+    drew_watts = record["mean_watts"] / 2
+    assert drew_watts > 500.0
+    assert "expected_mean_watts" not in record, "of the first nobody knew more than its class"
+
+    words = ["psbatch", "--explain", "--gres=gpu:2", "--workload=generation", "--job-name=again_run2"]
+    said = bed.lab.run([*words, "--wrap=true"], user="alice").stdout
+    assert "known from 1 of your jobs of this name and size" in said
+    assert "Nothing was submitted" in said
+    second = bed.submit("--job-name=again_run2", *options, seconds=3)
+    bed.until(lambda: bed.ask("job", job_id=second)["record"].get("expected_jobs"), "its record", 15)
+    record = bed.ask("job", job_id=second)["record"]
+    assert record["expected_known_from"] == "your jobs of this name and size"
+    assert abs(record["expected_mean_watts"] - drew_watts) < 0.15 * drew_watts
+
+
 def ask_node(bed: Bed, node: str) -> dict[str, Any]:
     return ask(bed.run / "run" / f"powerd.{node}.sock", {"op": "status"})

@@ -36,7 +36,7 @@ def backtest_jobs(jobs_file: Path, horizon: float, origins: int, gpus: float | N
     """Forecast what known jobs draw: within the next minutes, and each at its submission.
 
     JOBS has the columns submit, start, end (epoch seconds), reqt (time limit in seconds), gpus, kw_per_gpu
-    and user, and may have name, workload, tier and gpu_type.
+    and user, and may have account, name, workload, tier and gpu_type.
 
     The next minutes: from an origin only jobs submitted by then are visible; starts within the horizon are
     taken as planned by the controller, ends are drawn from how long earlier jobs ran. Origins lie in the last
@@ -104,6 +104,7 @@ def submitted_job(row: JobRow) -> "SubmittedJob":
 
     told = Submission(
         user=row.user,
+        account=row.account,
         name=row.name,
         workload=row.workload,
         tier=row.tier,

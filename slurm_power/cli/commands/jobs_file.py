@@ -9,7 +9,7 @@ from slurm_power.cli.commands.table_file import TableFileError, opened
 
 COLUMNS = ("submit", "start", "end", "reqt", "gpus", "kw_per_gpu", "user")
 # These may be there too.
-MORE_COLUMNS = ("name", "workload", "tier", "gpu_type")
+MORE_COLUMNS = ("account", "name", "workload", "tier", "gpu_type")
 _MOST_PROBLEMS = 20
 # Epoch seconds reach this in the year 5138.
 _MOST = 1e11
@@ -26,6 +26,7 @@ class JobRow:
     submit_seconds: float
     start_seconds: float
     end_seconds: float
+    account: str = ""
     name: str = ""
     workload: str = ""
     tier: str = ""

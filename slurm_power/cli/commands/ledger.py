@@ -68,7 +68,7 @@ def why(job_id: str, socket_path: Path | None, as_json: bool) -> None:
             console.print(sentence)
     else:
         console.print(f"Job {plain_text(job_id)} is no longer in the queue.")
-    for sentence in _energy_sentences(record):
+    for sentence in [*_expectation_sentences(printable(record)), *_energy_sentences(record)]:
         console.print(sentence)
     if not entries:
         console.print("Nothing was done to it.")
@@ -106,6 +106,19 @@ def _sentences(job: Answer) -> list[str]:
     if job["state"] == "running" and job["cap_watts"] is None:
         found.append("Not capped now.")
     return found
+
+
+def _expectation_sentences(record: Answer) -> list[str]:
+    """What was expected of it when it started and what it rests on, and what came."""
+    expected = record.get("expected_mean_watts")
+    if expected is None:
+        return []
+    whose = str(record.get("expected_known_from")).replace("your jobs", f"{record.get('user')}'s jobs")
+    found = f"Expected {watts_text(expected)} a GPU (from {record.get('expected_jobs')} {whose})"
+    drew, gpus = record.get("mean_watts"), record.get("gpu_count")
+    if drew is not None and gpus:
+        found += f"; it drew {watts_text(drew / gpus)}"
+    return [f"{found}."]
 
 
 def _energy_sentences(record: Answer) -> list[str]:
