@@ -36,6 +36,7 @@ def question(rest: list[str], script: str, workload: str | None, flex: str | Non
     asked: dict[str, Any] = {"op": "expect", "name": name, "gpus": gpus_asked_for(said)}
     limit_seconds = _limit_seconds(said.get("time", ""))
     more = {
+        "gpu_type": gpu_type_asked_for(said),
         "workload": workload,
         "flex": flex,
         "account": said.get("account"),
@@ -110,6 +111,16 @@ def gpus_asked_for(said: dict[str, str]) -> int:
         if count:
             return count * times
     return 0
+
+
+def gpu_type_asked_for(said: dict[str, str]) -> str:
+    """The type of GPUs that the options name; empty for any type."""
+    for option in ("gpus", "gpus-per-node", "gpus-per-task", "gres"):
+        generic = r"(?:gres[:/])?gpu:" if option == "gres" else ""
+        match = re.match(rf"{generic}([A-Za-z][^:,=]*)(?::\d|$)", said.get(option, ""))
+        if match is not None and match[1] != "none":
+            return match[1]
+    return ""
 
 
 def _count(text: str, *, generic: bool) -> int:

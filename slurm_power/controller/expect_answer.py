@@ -30,7 +30,7 @@ def expect(controller: "Controller", request: Message, caller: Caller) -> Messag
     flex = _one_of(request, "flex", Flex, Flex.FLEX0, problems)
     gpus = int(_number(request, "gpus", _MOST_GPUS, problems) or 0)
     limit_seconds = _number(request, "time_limit_seconds", _LONGEST_SECONDS, problems)
-    told = {key: _word(request, key, problems) for key in ("name", "account", "tier")}
+    told = {key: _word(request, key, problems) for key in ("name", "account", "tier", "gpu_type")}
     if problems:
         raise RefusedError("; ".join(problems))
     if user != asker and not caller.operator:

@@ -80,7 +80,17 @@ class JobExpectations:
 
     def expect(self, submission: Submission) -> ExpectedPower:
         """What a job would draw per GPU that were submitted now."""
-        return self._powers.expect(submission)
+        return self._expect(submission, None)
+
+    def _expect(self, told: Submission, watched: _Running | None) -> ExpectedPower:
+        """By jobs on GPUs of the same type; where none of them is known, of any type."""
+        shape, seconds = None, 0.0
+        if watched is not None:
+            shape, seconds = watched.profile.shape(), watched.profile.seconds
+        found = self._powers.expect(told, shape, seconds)
+        if found.jobs == 0 and told.gpu_type:
+            return self._powers.expect(replace(told, gpu_type=""), shape, seconds)
+        return found
 
     # --- learning ---------------------------------------------------------------------------------------
 
@@ -132,7 +142,11 @@ class JobExpectations:
         covered = seen + profile.capped_seconds >= _LEAST_COVERED_RATIO * known.lasted_seconds
         if shape is not None and seen >= _LEAST_SECONDS and covered:
             weight = seen / (seen + _HALF_WEIGHT_SECONDS)
-            self._powers.ended(known.submission, shape.mean_watts, shape, weight=weight)
+            told = known.submission
+            self._powers.ended(told, shape.mean_watts, shape, weight=weight)
+            if told.gpu_type:
+                # Many ask for GPUs of any type: what they will get is not known before they start.
+                self._powers.ended(replace(told, gpu_type=""), shape.mean_watts, shape, weight=weight)
 
     def _tell(self, live: Mapping[str, Job]) -> None:
         """New jobs first; then those that were told longest ago, as far as this cycle goes."""
@@ -147,15 +161,10 @@ class JobExpectations:
             taught = self._waiting.pop(job_id, -1)
             # What a job itself has drawn must not count in the first word on it: that one goes on record.
             watched = self._running.get(job_id) if taught >= 0 else None
-            if watched is not None:
-                profile = watched.profile
-                found = self._powers.expect(watched.submission, profile.shape(), profile.seconds)
-            elif taught != self._powers.taught:
-                found = self._powers.expect(submission_of(live[job_id]))
-            else:
-                found = None
-            if found is not None and (found.jobs > 0 or found.own_seconds > 0.0):
-                told[job_id] = found
+            if watched is not None or taught != self._powers.taught:
+                found = self._expect(submission_of(live[job_id]), watched)
+                if found.jobs > 0 or found.own_seconds > 0.0:
+                    told[job_id] = found
             self._waiting[job_id] = self._powers.taught
         self._expected = told
 
@@ -210,6 +219,7 @@ def submission_of(job: Job) -> Submission:
         account=job.account,
         name=job.name,
         workload=job.workload.value,
+        gpu_type=job.gpu_type,
         gpus=float(job.gpu_count),
     )
 
@@ -221,6 +231,7 @@ def _to_json(known: _Running) -> dict[str, Any]:
         "account": told.account,
         "name": told.name,
         "workload": told.workload,
+        "gpu_type": told.gpu_type,
         "gpus": told.gpus,
         "started": known.started.isoformat(),
         "lasted_seconds": round(known.lasted_seconds, 1),
@@ -232,7 +243,7 @@ def _from_json(row: object) -> _Running:
     """Read one back; raises ValueError for what is none."""
     try:
         assert isinstance(row, dict)
-        words = {key: str(row[key]) for key in ("user", "account", "name", "workload")}
+        words = {key: str(row[key]) for key in ("user", "account", "name", "workload", "gpu_type")}
         return _Running(
             submission=Submission(gpus=float(row["gpus"]), **words),
             started=datetime.fromisoformat(row["started"]),

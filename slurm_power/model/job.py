@@ -45,8 +45,9 @@ class JobState(StrEnum):
 class Job:
     """One job. ``nodes`` is empty until it has been placed; ``gpu_count`` counts all its GPUs.
 
-    ``begin`` is the earliest start the job record carries now, whoever wrote it; ``expected_start`` when the
-    scheduler expects a pending job to start, None while it does not say;
+    ``gpu_type`` is the type of its GPUs in the scheduler's words, empty while nobody has asked for one or
+    given one. ``begin`` is the earliest start the job record carries now, whoever wrote it;
+    ``expected_start`` when the scheduler expects a pending job to start, None while it does not say;
     ``held_by_user`` is True for holds that are not ours: those are never touched. The tasks of a job array
     that have not started are one job: ``task_count`` of them wait, each with ``gpu_count`` GPUs.
     """
@@ -68,6 +69,7 @@ class Job:
     held_by_user: bool = False
     pending_reason: str = ""
     task_count: int = 1
+    gpu_type: str = ""
     gpus_by_node: tuple[tuple[str, tuple[str, ...]], ...] = field(default=())
 
     @property

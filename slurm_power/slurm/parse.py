@@ -119,6 +119,7 @@ def _record(fields: Mapping[str, str]) -> JobRecord:
         and (fields.get("PriorityLong") == "0" or reason.startswith(("JobHeldUser", "JobHeldAdmin"))),
         pending_reason=reason if state is JobState.PENDING and reason not in _NOTHING else "",
         task_count=task_count(_text(fields, "ArrayTaskID")),
+        gpu_type=_gpu_type(fields),
     )
     return JobRecord(
         job=job, admin_comment=comment, eligible=eligible, update_id=_update_id(fields, job.task_count)
@@ -182,6 +183,17 @@ def _gpu_count(fields: Mapping[str, str]) -> int:
         if (count := _gpus(fields.get(key, ""))) is not None:
             return count * times
     return 0
+
+
+def _gpu_type(fields: Mapping[str, str]) -> str:
+    """The type of the job's GPUs as allocated, else as asked for; empty for none or several."""
+    for key in ("tres-alloc", "tres-per-job", "tres-per-node", "tres-per-socket", "tres-per-task"):
+        matches = (_GPUS.fullmatch(part) for part in fields.get(key, "").split(","))
+        kinds = {match["type"] for match in matches if match is not None and match["type"]}
+        found = {kind for kind in kinds if not kind.isdigit()}
+        if found:
+            return found.pop() if len(found) == 1 else ""
+    return ""
 
 
 def _gpus(tres: str) -> int | None:

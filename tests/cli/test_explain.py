@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from slurm_power.cli.explain import gpus_asked_for, question
+from slurm_power.cli.explain import gpu_type_asked_for, gpus_asked_for, question
 from tests.cli.fake_powerctld import fake_powerctld
 from tests.cli.recorder import Recorder, make_recorder
 
@@ -111,6 +111,22 @@ def test_after_the_script_it_is_the_scripts_own(recorder: Recorder) -> None:
 )
 def test_gpus_of_the_whole_job(said: dict[str, str], gpus: int) -> None:
     assert gpus_asked_for(said) == gpus
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ({}, ""),
+        ({"gres": "gpu:4"}, ""),
+        ({"gres": "gpu:h100:2"}, "h100"),
+        ({"gres": "gpu:h100"}, "h100"),
+        ({"gres": "shard:4"}, ""),
+        ({"gpus": "a100:5"}, "a100"),
+        ({"gpus": "5"}, ""),
+    ],
+)
+def test_the_type_of_gpus(said: dict[str, str], kind: str) -> None:
+    assert gpu_type_asked_for(said) == kind
 
 
 @pytest.mark.parametrize(

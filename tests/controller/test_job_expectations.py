@@ -108,6 +108,22 @@ def test_a_start_that_the_list_has_not_told_of_yet_waits_for_its_name(store: Sql
     assert bench.recorder.job_record("2")["expected_known_from"] == "your jobs of this name and size"
 
 
+def test_gpus_of_another_type_are_another_matter_but_who_asks_for_any_is_told(store: SqliteStore) -> None:
+    bench = Bench(store)
+    for first, kind, watts in ((0, "h100", 600.0), (200, "a100", 300.0)):
+        for second in range(first + 1, first + 100):
+            bench.tick(second, replace(mine(kind, first), gpu_type=kind), watts=watts)
+        bench.tick(first + 100.0)
+    queue = [replace(mine_pending(kind), gpu_type=kind) for kind in ("h100", "a100", "l40s", "")]
+    for second in (401, 402):
+        snapshot = bench.tick(second, *(replace(job, job_id=f"q{job.job_id}") for job in queue[:3]), queue[3])
+    means = {job_id: found.mean_watts for job_id, found in snapshot.expected.items()}
+    assert means["qh100"] == pytest.approx(600.0, rel=0.05)
+    assert means["qa100"] == pytest.approx(300.0, rel=0.05)
+    assert 300.0 < means["ql40s"] < 600.0, "of its type nothing is known: by any type"
+    assert snapshot.expected[""].jobs == 2
+
+
 def test_a_cap_of_ours_teaches_nothing(store: SqliteStore) -> None:
     bench = Bench(store)
     bench.run("1", watts=300.0, cap_watts=300.0)

@@ -87,6 +87,23 @@ def test_prolog_is_starting() -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "tres", "kind"),
+    [
+        ("tres-alloc", "cpu=4,gres/gpu=6,gres/gpu:h100=6", "h100"),
+        ("tres-alloc", "cpu=4,gres/gpu:h100=2,gres/gpu:a100=1", ""),
+        ("tres-per-node", "gres:gpu:h100:2", "h100"),
+        ("tres-per-node", "gres:gpu:h100", "h100"),
+        ("tres-per-node", "gres/gpu:3", ""),
+        ("tres-per-node", "gres/shard:h100:3", ""),
+        ("tres-per-node", "", ""),
+    ],
+)
+def test_the_type_of_gpus_is_told(key: str, tres: str, kind: str) -> None:
+    (record,) = parse_squeue(made(**{key: tres}), MARK)
+    assert record.job.gpu_type == kind
+
+
+@pytest.mark.parametrize(
     ("key", "tres", "gpus"),
     [
         ("tres-alloc", "cpu=4,mem=4G,node=2,billing=4,gres/gpu=6,gres/gpu:h100=6", 6),
