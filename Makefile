@@ -63,6 +63,7 @@ bench: $(STAMP) ## Figures for docs/benchmarks.md
 bench-forecast: $(STAMP) ## How well known series and jobs would have been forecast; exit 1 if worse than promised (DATA=DIR)
 	$(if $(DATA),,$(error say where the series are: make bench-forecast DATA=DIR))
 	$(BIN)/python -m containers.bench.forecast --data $(DATA) --plant-seeds 3
+	$(BIN)/python -m containers.bench.forecast_worker
 
 # SEED: of the first trial. RESUME=FILE: go on where a run was cut off. MUTATION: spoil a copy of the product first; see --help.
 FAULT_OPTIONS = $(if $(SEED),--seed=$(SEED)) $(if $(RESUME),--resume=$(RESUME)) $(if $(MUTATION),--mutation=$(MUTATION))

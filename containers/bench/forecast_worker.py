@@ -120,6 +120,11 @@ class Bench:
         self.hear(count)
         return time.monotonic() - began
 
+    def cpu_seconds(self) -> float:
+        """What it has taken of a core so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def end(self) -> float:
         """Let it save and end; returns the seconds that took."""
         began = time.monotonic()
@@ -151,7 +156,9 @@ def main() -> int:
             first = time.monotonic() - bench.began
             bench.hear(2 * count - 2)
             every = time.monotonic() - bench.began
+            before = bench.cpu_seconds()
             near = [bench.seconds(NOW + (2 + at) * STEP, count) for at in range(5)]
+            cpu = (bench.cpu_seconds() - before) / len(near)
             for at in range(7, 15):
                 bench.seconds(NOW + at * STEP, count)
             both = bench.seconds(NOW + 15 * STEP, 2 * count)
@@ -166,6 +173,7 @@ def main() -> int:
         ("first circuit forecast after its start, s", first, MOST_START_SECONDS),
         ("all circuits restored and forecast, s", every, None),
         ("all next hours, after each minute, s", sorted(near)[2], MOST_ALL_SECONDS),
+        ("  of which its own work, s", cpu, None),
         ("all next days, after each quarter, s", far, MOST_ALL_SECONDS),
         ("one circuit, both, ms", 1000.0 * both / count, MOST_MILLISECONDS),
         ("memory at most, MB", megabytes, MOST_MEGABYTES),
