@@ -130,7 +130,7 @@ def weekdays(history: Values, seasons: Seasons) -> Values | None:
 def smoothed_days(history: Values, seasons: Seasons) -> Values | None:
     """Exponentially weighted mean day, and an autoregression on what is left."""
     days = min(SMOOTHED_DAYS, len(history) // seasons.day_steps)
-    if days < 3:
+    if days < 3 or seasons.day_steps < AR_ORDER:
         return None
     rows = history[-days * seasons.day_steps :].reshape(days, seasons.day_steps)
     mean = rows[0].copy()
@@ -169,7 +169,7 @@ def harmonic_day(history: Values, seasons: Seasons) -> Values | None:
     """A smooth day of eight waves, recent days weighing more, and an autoregression on what is left."""
     day = seasons.day_steps
     count = min(len(history), HARMONIC_DAYS * day)
-    if count < 2 * day:
+    if count < max(2 * day, 2 * AR_ORDER):
         return None
     recent = history[-count:]
     waves = _harmonics(1 - count, 1, day)
@@ -191,16 +191,16 @@ def _run(residuals: Values, last: Values, seasons: Seasons) -> Values:
     normal[np.diag_indices_from(normal)] += 1e-6 * scale
     weights = np.linalg.solve(normal, lagged.T @ residuals[AR_ORDER:])
     if np.max(np.abs(np.roots(np.concatenate(([1.0], -weights))))) >= _STABLE:
-        first = float(past @ following) / float(past @ past)
+        alike = float(past @ following) / float(past @ past)
         weights = np.zeros(AR_ORDER)
-        weights[0] = min(max(first, 0.0), 0.99)
+        weights[0] = min(max(alike, 0.0), 0.99)
     # Plain numbers: an array of four costs more than its sum.
-    state, factors = last[::-1].tolist(), weights.tolist()
+    (one, two, three, four), (first, second, third, fourth) = weights.tolist(), last[::-1].tolist()
     out = []
     for _ in range(seasons.horizon_steps):
-        value = sum(factor * each for factor, each in zip(factors, state, strict=True))
+        value = one * first + two * second + three * third + four * fourth
         out.append(value)
-        state = [value, *state[:-1]]
+        first, second, third, fourth = value, first, second, third
     return np.array(out)
 
 

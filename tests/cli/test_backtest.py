@@ -160,6 +160,18 @@ def test_an_hour_is_too_short_for_a_day_and_enough_for_minutes(tmp_path: Path) -
     assert backtest(series, "--step", "1m", "--horizon", "10m", "--origins", "3").exit_code == 0
 
 
+@pytest.mark.parametrize("step", ["24h", "12h", "8h", "6h"])
+def test_steps_may_be_as_long_as_a_day(tmp_path: Path, step: str) -> None:
+    series = str(written(tmp_path / "a.csv", rows(60 * 24)))
+    words = ("--step", step, "--horizon", "48h", "--origins", "3", "--model", "all", "--json")
+    done = backtest(series, *words)
+    assert done.exit_code == 0, done.output
+    named = {row["model"] for row in json.loads(done.stdout)["models"]}
+    assert {"blend", "persistence", "day_naive"} <= named
+    told = [line for line in done.stderr.splitlines() if "has nothing to say at any of the origins" in line]
+    assert len(told) == len([name for name in ("smoothed_days", "state_space") if name not in named])
+
+
 def test_a_million_rows_are_no_trouble(tmp_path: Path) -> None:
     values = 5 + np.sin(np.arange(1_000_000) * (2 * np.pi / 1440))
     text = "\n".join(["ts,kw", *(f"{60 * row},{value:.3f}" for row, value in enumerate(values))])

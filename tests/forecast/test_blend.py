@@ -141,6 +141,16 @@ def test_each_expert_repeats_a_constant_and_never_sees_past_its_history(name: st
     assert EXPERTS[name](daily(30)[:1], SEASONS) is None or name == "persistence"
 
 
+@pytest.mark.parametrize("day_steps", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("count", [1, 2, 5, 9, 40, 200])
+def test_a_day_may_have_few_steps(day_steps: int, count: int) -> None:
+    values = 5.0 + np.random.default_rng(1).random(count)
+    for horizon in (1, day_steps, 3 * day_steps + 1):
+        made = Blend(Seasons(day_steps, horizon))
+        made.extend(values)
+        assert np.isfinite(made.forecast().p50).all()
+
+
 def test_the_horizon_is_cut_into_parts_that_double() -> None:
     assert stretches(96) == ((0, 1), (1, 2), (2, 4), (4, 8), (8, 16), (16, 32), (32, 64), (64, 96))
     assert stretches(1) == ((0, 1),)

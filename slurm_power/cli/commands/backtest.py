@@ -96,13 +96,15 @@ def backtest(  # noqa: PLR0917  # click gives them by name
         chosen = pick_origins(len(series.values), seasons, origins)
     except ValueError as error:
         _refuse([f"{series_file}: {error}"])
-    results = []
+    results: list[dict[str, Any]] = []
+    silent = []
     for name in names:
         began = clock.monotonic()
         model = model_named(name, seasons, clock.monotonic)
         found = list(run(series.values, seasons, chosen, model, clock.monotonic))
         if not found:
-            _refuse([f"{series_file}: {name} has nothing to say at any of the origins"])
+            silent.append(f"{series_file}: {name} has nothing to say at any of the origins")
+            continue
         try:
             judged = score(series.values, seasons, found)
         except ValueError as error:
@@ -118,8 +120,12 @@ def backtest(  # noqa: PLR0917  # click gives them by name
                 "seconds": clock.monotonic() - began,
             }
         )
-        if out_file is not None and name == names[0]:
+        if out_file is not None and len(results) == 1:
             _write(out_file, series, found)
+    if not results:
+        _refuse(silent)
+    for line in silent:
+        click.echo(line, err=True)
     _print(series, seasons.day_steps, results, as_json=as_json)
 
 
