@@ -24,6 +24,12 @@ RECORD = {
     "host_joules": 7.2e5,
     "pdu_joules": 5.4e6,
     "residual_joules": 1.08e6,
+    "user": "alice",
+    "gpu_count": 8,
+    "mean_watts": 3184.0,
+    "expected_mean_watts": 412.4,
+    "expected_known_from": "your jobs of this name",
+    "expected_jobs": 14,
 }
 
 
@@ -120,6 +126,7 @@ def test_why_explains() -> None:
         "Its GPUs draw 4.1 kW; 1.000 kWh so far.",
         "Capped at 520 W a GPU (about 6 % slower): grid is over its limit",
         "Held for 42 s in all.",
+        "Expected 412 W a GPU (from 14 of alice's jobs of this name); it drew 398 W.",
         "reason 2",
         "Energy of its GPUs: 1.000 kWh (0.100 kWh of it estimated).",
         "Its part of the hosts: 0.200 kWh.",

@@ -114,7 +114,7 @@ def _expectation_sentences(record: Answer) -> list[str]:
     if expected is None:
         return []
     whose = str(record.get("expected_known_from")).replace("your jobs", f"{record.get('user')}'s jobs")
-    found = f"Expected {watts_text(expected)} a GPU (from {record.get('expected_jobs')} {whose})"
+    found = f"Expected {watts_text(expected)} a GPU (from {record.get('expected_jobs')} of {whose})"
     drew, gpus = record.get("mean_watts"), record.get("gpu_count")
     if drew is not None and gpus:
         found += f"; it drew {watts_text(drew / gpus)}"
