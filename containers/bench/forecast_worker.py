@@ -64,6 +64,7 @@ class Bench:
                 "type": "hello",
                 "circuits": circuits,
                 "fitted": [],
+                "with_paths": circuits[:1],
                 "state_directory": str(directory),
                 "stored_here": False,
                 "near_step_seconds": STEP,
@@ -94,7 +95,7 @@ class Bench:
         )
 
     def hear(self, count: int) -> list[dict[str, Any]]:
-        """The next messages."""
+        """The next forecasts, whatever else is said between them."""
         assert self.process.stdout is not None
         found: list[dict[str, Any]] = []
         while len(found) < count:
@@ -103,7 +104,7 @@ class Bench:
             if not data:
                 raise RuntimeError("the worker has ended")
             *lines, self._rest = (self._rest + data).split(b"\n")
-            found += [json.loads(line) for line in lines]
+            found += [each for each in map(json.loads, lines) if each["type"] == "forecast"]
         return found
 
     def megabytes(self) -> float:

@@ -12,6 +12,7 @@ from slurm_power.config import SiteConfig
 from slurm_power.config.node_record import split_address
 from slurm_power.controller.answers import answer
 from slurm_power.controller.authority import Authority, pins_of
+from slurm_power.controller.beside import Beside
 from slurm_power.controller.forecasting import ForecastDesk
 from slurm_power.controller.job_expectations import JobExpectations
 from slurm_power.controller.levers import LeverState
@@ -101,6 +102,7 @@ class Controller:
         self._shadow_seen: set[tuple[str, str]] = set()
         self._source_notes = SourceNotes(self._note)
         self._refusals = RefusalNotes(self._note)
+        self._beside = Beside(self._fault)
         self.forecasts = ForecastDesk(config, note=self._note, fault=self._fault)
         self.expectations = JobExpectations(self.store, config.policy, self._note)
         self.supply = SupplyDesk(config, fault=self._fault)
@@ -252,7 +254,7 @@ class Controller:
                 await self._let_go()
             outcomes = [Outcome(action=action) for action in self.plan.actions]
         self._record(snapshot, jobs, outcomes, now_seconds)
-        self.forecasts.observe(snapshot)
+        self._beside.do("forecast:feed", lambda: self.forecasts.observe(snapshot))
 
     def _expire(self, at: datetime, jobs: Mapping[str, Job]) -> None:
         if self.telemetry.jobs_known:
@@ -284,7 +286,7 @@ class Controller:
         self._last_cycle_seconds = now_seconds
         self.recorder.jobs(snapshot, self.levers, self.telemetry.energies_joules(), cycle_seconds)
         self.store.put_state("levers", self.levers.to_json())
-        self.expectations.observe(snapshot, loads, cycle_seconds)
+        self._beside.do("expectations", lambda: self.expectations.observe(snapshot, loads, cycle_seconds))
         self._look_at_sources(snapshot, now_seconds)
         self.store.broken_at_sequence(_CHECKED_A_CYCLE)
 

@@ -1,12 +1,13 @@
 """The forecast as the controller has it: fed and kept, with a naive one while the worker is away."""
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+import numpy as np
 
 from slurm_power.config import SiteConfig
 from slurm_power.config.forecast import QUARTER_SECONDS
@@ -15,6 +16,7 @@ from slurm_power.controller.job_feed import JobFeed
 from slurm_power.controller.load_feed import StepMeans, circuit_loads
 from slurm_power.controller.operators import Note
 from slurm_power.controller.start_watch import StartWatch
+from slurm_power.forecast.experts import Values
 from slurm_power.forecast.messages import forecast_from
 from slurm_power.forecast.naive import fall_back
 from slurm_power.model.forecast import CircuitForecast, ComingStart, LoadLabel, Reach
@@ -30,8 +32,6 @@ _LATE_STEPS = {Reach.NEAR: 2.0, Reach.FAR: 1.0}
 # ... and another step, at most so long: the worker has to read and to think.
 _GRACE_SECONDS = 10.0
 _STARTS_EVERY_SECONDS = 2.0
-log = logging.getLogger(__name__)
-
 _STARTING, _NEVER = "it has only just been started", float("-inf")
 
 
@@ -83,6 +83,7 @@ class ForecastDesk:
             for reach in Reach
         }
         self._said: dict[tuple[str, Reach], CircuitForecast] = {}
+        self._residuals: dict[str, Values] = {}
         self._fallen_back: dict[tuple[str, Reach], tuple[tuple[float, str], CircuitForecast | None]] = {}
         self._jobs = JobFeed()
         self._watch = StartWatch(config.site, config.policy, note)
@@ -91,7 +92,7 @@ class ForecastDesk:
         self._starts: tuple[ComingStart, ...] = ()
         self._starts_at: datetime | None = None
         self._ending = _STARTING if self._settings.enabled else "forecast.enabled is false"
-        self._problem = self._broken = ""
+        self._problem = ""
         self.worker_words: dict[str, str] = {}
         more = {"command": command} if command else {}
         self._process = ForecastProcess(
@@ -104,6 +105,8 @@ class ForecastDesk:
         return {
             "type": "hello",
             "circuits": list(site.circuits),
+            # A battery's reserve is sized by whole paths, where one hangs.
+            "with_paths": sorted({site.root.name, *(ess.circuit for ess in site.ess.values())}),
             "fitted": _largest(self._config, self._settings.fitted_circuits),
             "state_directory": str(self._config.controller.state_directory),
             "stored_here": stored,
@@ -122,21 +125,7 @@ class ForecastDesk:
     # --- from the cycle ---------------------------------------------------------------------------------
 
     def observe(self, snapshot: Snapshot) -> None:
-        """Take one cycle's view of the site. What goes wrong here costs a forecast, never a cycle."""
-        try:
-            self._observe(snapshot)
-        except Exception as error:
-            log.error("a cycle was lost to the forecast", exc_info=error)
-            text = f"{type(error).__name__}: {error}"
-            if text != self._broken:
-                self._broken = text
-                self._fault("forecast:feed", f"its feed failed: {text}")
-        else:
-            if self._broken:
-                self._broken = ""
-                self._fault("forecast:feed", "")
-
-    def _observe(self, snapshot: Snapshot) -> None:
+        """Take one cycle's view of the site."""
         at_seconds = snapshot.at.timestamp()
         loads = job_loads(snapshot, self._config.policy)
         watts = circuit_loads(snapshot, loads)
@@ -197,11 +186,20 @@ class ForecastDesk:
                 raise ValueError(f"there is no circuit {found.circuit!r}")
             self._said[found.circuit, found.reach] = found
             self._ending = ""
+        elif kind == "paths":
+            self._take_paths(message)
         elif kind == "words":
             self.worker_words[str(message.get("about"))] = str(message.get("text"))
             self._watch.note("forecast", "worker", str(message.get("about")), str(message.get("text")))
         else:
             raise ValueError(f"a message of type {kind!r}")
+
+    def _take_paths(self, message: Message) -> None:
+        circuit = str(message.get("circuit"))
+        paths = np.array(message.get("watts"), dtype=np.float64).reshape(-1, self._horizons[Reach.FAR])
+        if (circuit, Reach.FAR) not in self._courses or not np.isfinite(paths).all():
+            raise ValueError(f"residual paths of {circuit!r} that cannot be")
+        self._residuals[circuit] = paths
 
     def _worker_ended(self, reason: str) -> None:
         self._ending = f"the forecast worker is away: {reason}"
@@ -242,9 +240,20 @@ class ForecastDesk:
         self._fallen_back[circuit, reach] = (course.end_seconds, problem), found
         return found
 
+    def said(self) -> tuple[CircuitForecast, ...]:
+        """The last that the worker has said of each circuit, late or not."""
+        return tuple(self._said.values())
+
     def course(self, circuit: str, reach: Reach) -> Course:
         """What the circuit's load has been."""
         return self._courses[circuit, reach]
+
+    def residual_paths(self, circuit: str) -> Values:
+        """How past far forecasts went: outcome less forecast in watts, one a row; none before it was judged.
+
+        Kept of the grid connection and of circuits with a battery.
+        """
+        return self._residuals.get(circuit, np.empty((0, self._horizons[Reach.FAR])))
 
     @property
     def starts(self) -> tuple[ComingStart, ...]:

@@ -1,5 +1,6 @@
 """What each job is expected to draw: learned from those that ended, refined while it runs, stored."""
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -26,8 +27,10 @@ _LEAST_COVERED_RATIO = 0.5
 _AFTER_CAP_SECONDS = 5.0
 # One cycle gives so many jobs a new expectation, so that a queue of 50,000 costs milliseconds in each.
 _MOST_A_CYCLE = 250
-# Ends that a crash may forget; what is written is megabytes on a big site.
-_KEEP_SECONDS = 60.0
+# What is written is megabytes on a big site, and takes its time: what was learned now and then (ends that a
+# crash may forget), and who runs in parts, one after the other.
+_KEEP_POWERS_SECONDS = 600.0
+_KEEP_PART_SECONDS, _PARTS = 4.0, 16
 _OVER = (JobState.ENDING, JobState.ENDED)
 _NEVER = float("-inf")
 
@@ -56,10 +59,13 @@ class JobExpectations:
         self._expected: dict[str, ExpectedPower] = {}
         # In the order in which they are to be told anew.
         self._waiting: dict[str, int] = {}
-        self._kept_seconds = _NEVER
-        self._kept: tuple[int, int] = (0, 0)
+        self._kept_seconds = self._kept_part_seconds = _NEVER
+        self._part = 0
+        self._kept_taught = 0
+        self._empty_parts: set[int] = set()
         self._from_records: set[str] = set()
-        for key, take in ((POWERS, self._take_powers), (PROFILES, self._take_profiles)):
+        parts = [(part_key(part), self._take_profiles) for part in range(_PARTS)]
+        for key, take in [(POWERS, self._take_powers), *parts]:
             try:
                 take(store.state(key))
             except ValueError as error:
@@ -109,9 +115,7 @@ class JobExpectations:
             for job_id in [job_id for job_id in self._running if job_id not in live]:
                 self._ended(self._running.pop(job_id))
             self._tell(live)
-        if not 0.0 <= now_seconds - self._kept_seconds < _KEEP_SECONDS:
-            self._kept_seconds = now_seconds
-            self.keep()
+        self._keep_some(now_seconds)
 
     def _watch(self, snapshot: Snapshot, load: JobLoad, seconds: float, now_seconds: float) -> None:
         job = load.job
@@ -170,15 +174,32 @@ class JobExpectations:
 
     # --- keeping ----------------------------------------------------------------------------------------
 
+    def _keep_some(self, now_seconds: float) -> None:
+        """Write down what is due; a clock that was set back makes it due."""
+        if not 0.0 <= now_seconds - self._kept_seconds < _KEEP_POWERS_SECONDS:
+            self._kept_seconds = now_seconds
+            self._keep_powers()
+        if not 0.0 <= now_seconds - self._kept_part_seconds < _KEEP_PART_SECONDS:
+            self._kept_part_seconds = now_seconds
+            self._part = (self._part + 1) % _PARTS
+            self._keep_part(self._part)
+
     def keep(self) -> None:
-        """Write down what was learned and who is being watched, if anything has changed."""
-        seen = round(sum(known.lasted_seconds for known in self._running.values()))
-        now = (self._powers.taught, seen)
-        if now[0] != self._kept[0]:
+        """Write down all that was learned and who is being watched."""
+        self._keep_powers()
+        for part in range(_PARTS):
+            self._keep_part(part)
+
+    def _keep_powers(self) -> None:
+        if self._powers.taught != self._kept_taught:
+            self._kept_taught = self._powers.taught
             self._store.put_state(POWERS, self._powers.to_json())
-        if now[1] != self._kept[1]:
-            self._store.put_state(PROFILES, {key: _to_json(known) for key, known in self._running.items()})
-        self._kept = now
+
+    def _keep_part(self, part: int) -> None:
+        found = {key: _to_json(known) for key, known in self._running.items() if _part_of(key) == part}
+        if found or part not in self._empty_parts:
+            self._store.put_state(part_key(part), found)
+        (self._empty_parts.discard if found else self._empty_parts.add)(part)
 
     def _take_powers(self, value: object) -> None:
         if value is None:
@@ -193,7 +214,7 @@ class JobExpectations:
             raise ValueError("the profiles of running jobs are damaged")
         running = {str(job_id): _from_json(row) for job_id, row in value.items()}
         # What has been learned from its record must not end a second time.
-        self._running = {job_id: one for job_id, one in running.items() if job_id not in self._from_records}
+        self._running |= {job_id: one for job_id, one in running.items() if job_id not in self._from_records}
 
     def _learn_from_records(self, records: Mapping[str, Mapping[str, object]]) -> None:
         """Learn from the means of jobs that ran before anybody learned; capped ones say too little."""
@@ -210,6 +231,15 @@ class JobExpectations:
             weight = seconds / (seconds + _HALF_WEIGHT_SECONDS)
             self._powers.ended(submission, watts / gpus, weight=weight)
             self._from_records.add(job_id)
+
+
+def part_key(part: int) -> str:
+    """Under which key a part of the profiles is stored."""
+    return f"{PROFILES}.{part}"
+
+
+def _part_of(job_id: str) -> int:
+    return zlib.crc32(job_id.encode()) % _PARTS
 
 
 def submission_of(job: Job) -> Submission:

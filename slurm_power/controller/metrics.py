@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from slurm_power.config.node_record import split_address
+from slurm_power.model.forecast import CircuitForecast
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.loads import job_loads
 from slurm_power.plan.policy import Policy
@@ -34,6 +35,8 @@ class Own:
     lost_ticks: int
     copy_stale: bool = False
     lease_states: Mapping[tuple[str, str], int] = field(default_factory=Counter)
+    forecast_worker: bool = False
+    forecasts: tuple[CircuitForecast, ...] = ()
 
 
 Sample = tuple[Mapping[str, str], float | None]
@@ -75,6 +78,7 @@ def exposition(
     _add_ess(page, snapshot)
     _add_gpus(page, snapshot)
     _add_jobs(page, snapshot, policy, energies_joules, users=users)
+    _add_forecasts(page, own.forecasts)
     _add_own(page, own)
     return page.text()
 
@@ -176,6 +180,38 @@ def _add_jobs(
     )
 
 
+def _add_forecasts(page: _Page, forecasts: Iterable[CircuitForecast]) -> None:
+    named = [({"circuit": each.circuit, "reach": each.reach.value}, each) for each in forecasts]
+    judged = [(labels, each.score) for labels, each in named if each.score is not None]
+    page.add(
+        "forecast_peak_watts",
+        "gauge",
+        "Highest expected load within the forecast's reach.",
+        [(labels, max(each.p50_watts)) for labels, each in named],
+    )
+    page.add(
+        "forecast_peak_p90_watts",
+        "gauge",
+        "Highest upper bound of the 80 % band within the forecast's reach.",
+        [(labels, max(each.p90_watts)) for labels, each in named],
+    )
+    page.add(
+        "forecast_fallback",
+        "gauge",
+        "1 while another one speaks than the blend.",
+        [(labels, float(each.source != "blend")) for labels, each in named],
+    )
+    for name, key, text in (
+        ("mae_watts", "mae_watts", "Mean error of the last forecasts."),
+        ("naive_mae_watts", "best_naive_mae_watts", "The same of the best naive forecast."),
+        ("coverage_ratio", "coverage_ratio", "Share of outcomes inside the 80 % band."),
+        ("bias_watts", "bias_watts", "Mean of outcome less forecast."),
+    ):
+        page.add(
+            f"forecast_{name}", "gauge", text, [(labels, getattr(score, key)) for labels, score in judged]
+        )
+
+
 def _add_own(page: _Page, own: Own) -> None:
     for name, kind, text, value in (
         ("controller_uptime_seconds", "gauge", "Since the controller's start.", own.uptime_seconds),
@@ -185,6 +221,7 @@ def _add_own(page: _Page, own: Own) -> None:
         ("controller_control_enabled", "gauge", "1 while levers are moved.", own.control),
         ("controller_connected_nodes", "gauge", "Node daemons connected.", own.connected_nodes),
         ("controller_shortfalls", "gauge", "Limits that cannot be met now.", own.shortfalls),
+        ("forecast_worker_up", "gauge", "1 while the forecast worker speaks.", own.forecast_worker),
         ("series_queued_ticks", "gauge", "Ticks waiting for the series' store.", own.queued_ticks),
         ("ledger_copy_stale", "gauge", "1 while the ledger's copy is not up to date.", own.copy_stale),
         ("series_lost_ticks_total", "counter", "Ticks the store did not take.", own.lost_ticks),

@@ -44,6 +44,8 @@ def page(
         queued_ticks=series.queued_ticks if series else 0,
         lost_ticks=series.lost_ticks if series else 0,
         copy_stale=bool(controller.store.copy_problem),
+        forecast_worker=controller.forecasts.worker(controller.now().timestamp())["state"] == "running",
+        forecasts=controller.forecasts.said(),
         lease_states=Counter((node, str(lease.get("state"))) for node, held in leases for lease in held),
     )
     return partial(

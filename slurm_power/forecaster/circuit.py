@@ -101,6 +101,10 @@ class CircuitModels:
             return None
         return self._named(found, Reach.FAR, self.far_end_seconds, QUARTER_SECONDS, self.far)
 
+    def residual_paths(self) -> Values:
+        """How the next days went against what was forecast, one past forecast a row; see `Blend`."""
+        return self.far.residual_paths()
+
     def _named(
         self, found: Forecast, reach: Reach, end_seconds: float, step_seconds: float, model: Blend | Near
     ) -> CircuitForecast:

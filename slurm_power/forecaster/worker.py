@@ -46,6 +46,7 @@ class Hello:
 
     circuits: tuple[str, ...]
     fitted: tuple[str, ...]
+    with_paths: tuple[str, ...]
     state_directory: Path
     stored_here: bool
     near_step_seconds: float
@@ -62,6 +63,7 @@ class Hello:
             return cls(
                 circuits=tuple(map(str, found["circuits"])),
                 fitted=tuple(map(str, found["fitted"])),
+                with_paths=tuple(map(str, found["with_paths"])),
                 state_directory=Path(str(found["state_directory"])),
                 stored_here=bool(found["stored_here"]),
                 near_step_seconds=float(found["near_step_seconds"]),
@@ -160,11 +162,26 @@ class Worker:
             self._say_near(self._models[name])
         far, self._due_far = self._due_far, []
         for name in far:
-            self._say_forecast(self._models[name].far_forecast())
+            self._say_far(self._models[name])
 
     def _say_near(self, models: CircuitModels) -> None:
         changes = None if self._jobs is None else self._jobs.on(models.name)
         self._say_forecast(models.near_forecast(changes))
+
+    def _say_far(self, models: CircuitModels) -> None:
+        forecast = models.far_forecast()
+        self._say_forecast(forecast)
+        if forecast is None or models.name not in self._hello.with_paths:
+            return
+        paths = models.residual_paths()
+        self._say(
+            {
+                "type": "paths",
+                "circuit": models.name,
+                "issued_seconds": forecast.issued_seconds,
+                "watts": np.round(paths, 0).tolist(),
+            }
+        )
 
     def _say_forecast(self, forecast: CircuitForecast | None) -> None:
         if forecast is not None:
@@ -192,7 +209,7 @@ class Worker:
             models.take(end_seconds, watts)
         self._models[name] = models
         self._say_near(models)
-        self._say_forecast(models.far_forecast())
+        self._say_far(models)
 
     def _new(self, name: str) -> CircuitModels:
         hello = self._hello

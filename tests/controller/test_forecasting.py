@@ -158,6 +158,22 @@ def test_without_a_worker_the_naive_forecast_says_why() -> None:
     assert bench.desk.worker(bench.now.timestamp())["state"] == "off"
 
 
+def test_residual_paths_are_kept_and_checked() -> None:
+    desk = Bench(enabled=False).desk
+    assert desk.residual_paths("grid").shape == (0, 192)
+    desk._take({"type": "paths", "circuit": "grid", "watts": [[1.0] * 192, [2.0] * 192]})
+    assert desk.residual_paths("grid").shape == (2, 192)
+    desk._take({"type": "paths", "circuit": "grid", "watts": []})
+    assert desk.residual_paths("grid").shape == (0, 192)
+    for circuit, watts in (
+        ("grid", [[1.0] * 191]),
+        ("grid", [[float("nan")] * 192]),
+        ("moon", [[1.0] * 192]),
+    ):
+        with pytest.raises(ValueError, match=r"reshape|cannot be"):
+            desk._take({"type": "paths", "circuit": circuit, "watts": watts})
+
+
 def test_nonsense_from_the_worker_ends_it() -> None:
     bench = Bench('print(\'{"type": "forecast"}\', flush=True); import time; time.sleep(60)')
 
@@ -166,17 +182,6 @@ def test_nonsense_from_the_worker_ends_it() -> None:
         assert bench.desk._ending.startswith("the forecast worker is away: it sent nonsense: no forecast: ")
 
     tried(bench, check)
-
-
-def test_a_fault_of_its_own_never_breaks_a_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench(enabled=False)
-    monkeypatch.setattr(bench.desk, "_look_ahead", lambda _: 1 / 0)
-    bench.second(0.0)
-    bench.second(1.0)
-    assert bench.faults == [("forecast:feed", "its feed failed: ZeroDivisionError: division by zero")]
-    monkeypatch.undo()
-    bench.second(1.0)
-    assert bench.faults[1:] == [("forecast:feed", "")]
 
 
 def test_a_course_has_gaps_where_steps_were_missed() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from slurm_power.controller.job_expectations import POWERS, PROFILES, JobExpectations
+from slurm_power.controller.job_expectations import POWERS, JobExpectations, part_key
 from slurm_power.controller.levers import LeverState
 from slurm_power.controller.recorder import Recorder
 from slurm_power.model.job import Job, JobState
@@ -176,7 +176,12 @@ def test_without_a_state_it_learns_from_the_records(store: SqliteStore) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [(POWERS, {"version": 1, "levels": {"x": [1]}}), (POWERS, [1]), (PROFILES, {"1": {}}), (PROFILES, "x")],
+    [
+        (POWERS, {"version": 1, "levels": {"x": [1]}}),
+        (POWERS, [1]),
+        (part_key(3), {"1": {}}),
+        (part_key(0), "x"),
+    ],
 )
 def test_a_damaged_state_is_named_and_left_out(store: SqliteStore, key: str, value: object) -> None:
     store.put_state(key, value)

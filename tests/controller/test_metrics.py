@@ -15,6 +15,7 @@ from slurm_power.config import ConfigError, load_site
 from slurm_power.controller.authority import make_authority
 from slurm_power.controller.daemon import Controller
 from slurm_power.controller.metrics import Own, exposition
+from slurm_power.model.forecast import CircuitForecast, Reach, RecentScore
 from slurm_power.plan.policy import Policy
 from slurm_power.store.sqlite import SqliteStore
 from tests.controller.test_user_socket import SITE, Queue
@@ -31,6 +32,27 @@ OWN = Own(
     queued_ticks=1,
     lost_ticks=3,
     lease_states={("c1", "verified"): 8},
+    forecast_worker=True,
+    forecasts=(
+        CircuitForecast(
+            circuit="grid",
+            reach=Reach.NEAR,
+            issued_seconds=1.7e9,
+            step_seconds=60.0,
+            p10_watts=(1.0, 2.0),
+            p50_watts=(5.0, 3.0),
+            p90_watts=(6.0, 9.0),
+            source="blend",
+            score=RecentScore(
+                forecasts=40,
+                mae_watts=120.0,
+                best_naive="persistence",
+                best_naive_mae_watts=130.0,
+                coverage_ratio=0.8,
+                bias_watts=-3.0,
+            ),
+        ),
+    ),
 )
 
 
@@ -60,6 +82,10 @@ def test_names_values_and_labels() -> None:
     snapshot = situation(jobs=(running("1", ("c1",)),))
     for name, reading in snapshot.circuits.items():
         assert found["slurm_power_circuit_watts", name] == reading.known_watts()
+    for name, value in (("peak", 5.0), ("peak_p90", 9.0), ("mae", 120.0), ("naive_mae", 130.0)):
+        assert found[f"slurm_power_forecast_{name}_watts", "grid,near"] == value
+    assert found["slurm_power_forecast_fallback", "grid,near"] == 0.0
+    assert found["slurm_power_forecast_worker_up", ""] == 1.0
     drawn = [value for (metric, _), value in found.items() if metric == "slurm_power_gpu_watts"]
     assert len(drawn) == sum(len(node.gpus) for node in snapshot.nodes.values())
 

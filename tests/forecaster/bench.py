@@ -33,6 +33,7 @@ def hello(directory: Path, circuits: Iterable[str] = ("grid", "rack1"), **other:
         "type": "hello",
         "circuits": list(circuits),
         "fitted": [],
+        "with_paths": ["grid"],
         "state_directory": str(directory),
         "stored_here": True,
         "near_step_seconds": STEP,

@@ -129,7 +129,20 @@ def test_gaps_and_steps_that_come_twice_or_late_do_no_harm(tmp_path: Path) -> No
     bench.steps(BEGAN + 400 * 86_400.0, 2)
     bench.steps(BEGAN, 2)
     for message in bench.said:
+        if message["type"] != "forecast":
+            continue
         assert np.isfinite(message["p50_watts"] + message["p10_watts"] + message["p90_watts"]).all()
+
+
+def test_whole_paths_of_past_errors_are_told_where_a_battery_needs_them(tmp_path: Path) -> None:
+    stored(tmp_path, 80.0, every=450.0)
+    bench = InProcess(tmp_path, far_steps=24)
+    bench.steps(BEGAN + STEP, 1)
+    (told,) = [message for message in bench.said if message["type"] == "paths"]
+    paths = np.array(told["watts"])
+    assert told["circuit"] == "grid" and told["issued_seconds"] == BEGAN
+    assert paths.shape[1] == 24 and len(paths) > 10 and np.isfinite(paths).all()
+    assert np.abs(paths).mean() < 5_000.0
 
 
 def test_a_circuit_that_was_never_measured_is_not_spoken_of(tmp_path: Path) -> None:
