@@ -5,7 +5,6 @@ import gzip
 import json
 import math
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -127,10 +126,9 @@ def judged(tmp_path: Path, table: list[tuple[str, str]], *words: str) -> bool:
 
 @pytest.mark.parametrize("kind", ODD)
 def test_odd_series_get_a_forecast(tmp_path: Path, kind: str) -> None:
+    # The state-space model is one of the blend's experts, where it can be fitted.
     is_judged = judged(tmp_path, ODD[kind])
     assert is_judged or kind == "one value"
-    if find_spec("statsmodels"):
-        judged(tmp_path, ODD[kind], "--model", "state_space")
 
 
 @pytest.mark.parametrize("kind", ["constant", "spikes", "late", "one value"])
