@@ -42,9 +42,15 @@ lint: $(STAMP) ## Formatters, linters, types, layers, shell and C
 	$(BIN)/lint-imports
 	PATH=$(BIN):$$PATH .ci/lint-sources
 
+# These only calculate: they may run two at a time. The others watch clocks, and have the machine to themselves.
+CALCULATING = tests/forecast tests/forecaster tests/docs tests/model tests/plan tests/report tests/signals tests/simulate \
+	tests/config tests/wire tests/cli/test_backtest.py tests/cli/test_backtest_jobs.py tests/cli/test_forecast.py \
+	tests/cli/test_fan_text.py tests/cli/test_export.py
 test: $(STAMP) packages ## All tests that belong to every change
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -m "not containers and not hardware" $(PYTEST_OPTIONS)
+	$(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal $(CALCULATING) $(PYTEST_OPTIONS)
+	$(BIN)/python -m coverage run -m pytest -m "not containers and not hardware" \
+		$(addprefix --ignore=,$(CALCULATING)) $(PYTEST_OPTIONS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --fail-under=80 --skip-covered --format=total
 	$(BIN)/python -m coverage report --fail-under=95 \

@@ -44,7 +44,7 @@ def test_racks_that_are_added_are_followed_within_days() -> None:
     assert np.mean(left[1]) < 15.0 and np.mean(left[2]) < 9.0 and np.mean(left[4]) < 6.0, left
 
 
-@pytest.mark.parametrize("after", [1, 3, 6, 12, 24, 48, 96])
+@pytest.mark.parametrize("after", [1, 6, 24, 96])
 def test_an_outage_of_hours_is_no_pattern(after: int) -> None:
     for seed in range(3):
         sound = site(32, seed=seed)
