@@ -9,13 +9,18 @@ def near(bed: Bed) -> Any:
     return bed.ask("forecast")["forecasts"]["near"]
 
 
+def coming(bed: Bed, job: str) -> Any:
+    return [start for start in bed.ask("forecast")["starts"] if start["job_id"] == job]
+
+
 def test_an_announced_massive_job_is_in_the_forecast_before_it_starts(bed: Bed) -> None:
     bed.until(lambda: near(bed) and near(bed)["source"] != "persistence", "a forecast by the worker", 30)
     before = bed.grid_watts()
     job = bed.submit("--begin=now+25")
-    bed.until(lambda: bed.ask("forecast")["starts"], "the coming start", 10)
-    (start,) = bed.ask("forecast")["starts"]
-    assert start["job_id"] == job and start["massive"] and start["known_from"] == "its begin time"
+    # A job of the test before may still be listed.
+    bed.until(lambda: coming(bed, job), "the coming start", 10)
+    (start,) = coming(bed, job)
+    assert start["massive"] and start["known_from"] == "its begin time"
     expected = start["step_watts"]["grid"]
 
     def seen() -> bool:
@@ -26,8 +31,9 @@ def test_an_announced_massive_job_is_in_the_forecast_before_it_starts(bed: Bed) 
     assert bed.power_job(job)["state"] == "pending", "it has not started yet"
     assert bed.grid_watts() - before < 0.2 * expected
     # Others see what comes, and not whose it is.
-    (others,) = bed.ask_as("bob", "forecast")["starts"]
-    assert others["step_watts"] == start["step_watts"] and others["job_id"] == others["user"] == ""
+    others = bed.ask_as("bob", "forecast")["starts"]
+    assert any(other["step_watts"] == start["step_watts"] for other in others)
+    assert not any(other["job_id"] or other["user"] or other["name"] for other in others)
     bed.until(lambda: bed.grid_watts() - before > 0.7 * expected, "the start itself", 40)
     assert bed.ask("forecast")["label"] == "massive start"
     bed.until(lambda: bed.entries("massive start", job), "what came of it", 30)
