@@ -190,6 +190,11 @@ class Worker:
     # --- learning ---------------------------------------------------------------------------------------
 
     @property
+    def has_news(self) -> bool:
+        """Whether something has come that nothing has been said of yet."""
+        return bool(self._due_near or self._due_far)
+
+    @property
     def idle(self) -> bool:
         """Whether every circuit has been learned, or nobody has said yet what time it is."""
         return self._now_seconds is None or not self._waiting
@@ -347,7 +352,8 @@ class _Service:
         while True:
             worker = self._worker
             learning = worker is not None and not worker.idle
-            ready, _, _ = select.select([self._source], [], [], 0.0 if learning else _IDLE_SECONDS)
+            busy = worker is not None and (learning or worker.has_news)
+            ready, _, _ = select.select([self._source], [], [], 0.0 if busy else _IDLE_SECONDS)
             if ready:
                 data = os.read(self._source, _READ_BYTES)
                 if not data:

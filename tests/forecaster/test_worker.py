@@ -1,5 +1,6 @@
 """The forecast worker: learns from what was saved, stored and told, and never falls over any of it."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,19 @@ def test_as_a_process_it_speaks_saves_at_the_end_and_never_loads_statsmodels(tmp
     assert "statsmodels" not in loaded and "numpy" in loaded
     assert worker.end() == 0
     assert (tmp_path / DIRECTORY / "grid.npz").is_file()
+
+
+def test_as_a_process_it_speaks_as_soon_as_it_has_read(tmp_path: Path) -> None:
+    """Found by measuring: it waited a second for more before it said anything."""
+    worker = OwnProcess(hello(tmp_path), step(BEGAN + STEP))
+    for _ in range(2):
+        worker.hear()
+    began = time.monotonic()
+    for at in range(2, 7):
+        worker.tell(step(BEGAN + at * STEP))
+        assert worker.hear()["issued_seconds"] == worker.hear()["issued_seconds"] == BEGAN + at * STEP
+    assert time.monotonic() - began < 4.0, "five steps of which each would wait a second"
+    worker.end()
 
 
 def test_as_a_process_it_ends_on_nonsense(tmp_path: Path) -> None:
