@@ -160,13 +160,13 @@ def main() -> int:
             before = bench.cpu_seconds()
             near = [bench.seconds(NOW + (2 + at) * STEP, count) for at in range(5)]
             cpu = (bench.cpu_seconds() - before) / len(near)
-            for at in range(7, 15):
-                bench.seconds(NOW + at * STEP, count)
+            # Each fifth minute the experts of the next hour are asked; so they are with the quarter.
+            asked = [bench.seconds(NOW + at * STEP, count) for at in range(7, 15)][10 - 7]
             both = bench.seconds(NOW + 15 * STEP, 2 * count)
             megabytes = bench.megabytes()
         finally:
             saved = bench.end()
-    far = max(0.0, both - sorted(near)[2])
+    far = max(0.0, both - asked)
     print(
         f"{count} circuits with 35 days each, {RUNNING_JOBS} running jobs, state {kilobytes:.0f} kB a circuit"
     )
