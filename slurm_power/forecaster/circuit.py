@@ -5,17 +5,15 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from slurm_power.config.forecast import QUARTER_SECONDS
 from slurm_power.forecast.blend import Blend, Forecast
+from slurm_power.forecast.days import days_ahead
 from slurm_power.forecast.experts import Seasons, Values
 from slurm_power.forecast.jobs_ahead import ChangePaths
 from slurm_power.forecast.near import Near
 from slurm_power.forecast.saved import State, nested, part
-from slurm_power.forecast.state_space import StateSpace
 from slurm_power.model.forecast import CircuitForecast, Reach
 
-QUARTER_SECONDS = 900.0
-# Under what name the fitted model stands in the blend.
-FITTED = "state_space"
 _DAY_SECONDS = 86_400.0
 # Beyond so long a gap nothing is remembered anyway.
 _NEAR_GAP_DAYS, _FAR_GAP_DAYS = 4, 35
@@ -33,10 +31,8 @@ class CircuitModels:
         self.name = name
         self.near_step_seconds = near_step_seconds
         self.near = Near(Seasons(round(_DAY_SECONDS / near_step_seconds), near_steps))
-        self.far = Blend(
-            Seasons(round(_DAY_SECONDS / QUARTER_SECONDS), far_steps),
-            followers={FITTED: StateSpace} if fitted else None,
-        )
+        days = Seasons(round(_DAY_SECONDS / QUARTER_SECONDS), far_steps)
+        self.far = days_ahead(days) if fitted else Blend(days)
         self.near_end_seconds: float | None = None
         self.far_end_seconds: float | None = None
         self._quarter: list[float] = []
@@ -100,10 +96,6 @@ class CircuitModels:
         except ValueError:
             return None
         return self._named(found, Reach.FAR, self.far_end_seconds, QUARTER_SECONDS, self.far)
-
-    def residual_paths(self) -> Values:
-        """How the next days went against what was forecast, one past forecast a row; see `Blend`."""
-        return self.far.residual_paths()
 
     def _named(
         self, found: Forecast, reach: Reach, end_seconds: float, step_seconds: float, model: Blend | Near

@@ -4,17 +4,19 @@ import logging
 import os
 import select
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from slurm_power.config.forecast import QUARTER_SECONDS
+from slurm_power.forecast.days import STATE_SPACE
 from slurm_power.forecast.fit_state_space import is_installed
 from slurm_power.forecast.messages import forecast_message
 from slurm_power.forecast.run_times import RunTimes
 from slurm_power.forecast.state_space import Parameters
-from slurm_power.forecaster.circuit import FITTED, QUARTER_SECONDS, CircuitModels
+from slurm_power.forecaster.circuit import CircuitModels
 from slurm_power.forecaster.history import History
 from slurm_power.forecaster.jobs import JobsAhead, learn_ended
 from slurm_power.forecaster.refit import Fitted, Refits
@@ -74,13 +76,6 @@ class Hello:
             raise ValueError(f"no hello: {type(error).__name__}: {error}") from None
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """Steps of a circuit that is not learned yet."""
-
-    steps: list[tuple[float, float]] = field(default_factory=list)
-
-
 class Worker:
     """All circuits of a site. ``say`` sends a message."""
 
@@ -89,7 +84,8 @@ class Worker:
         self._say = say
         self._files = StateFiles(hello.state_directory / DIRECTORY)
         self._models: dict[str, CircuitModels] = {}
-        self._waiting = {name: _Waiting() for name in hello.circuits}
+        # Steps of circuits that are not learned yet.
+        self._waiting: dict[str, list[tuple[float, float]]] = {name: [] for name in hello.circuits}
         self._steps_seconds = hello.near_step_seconds * np.arange(1.0, hello.near_steps + 1.0)
         self.run_times = RunTimes()
         self._saved_at_seconds: float | None = None
@@ -147,7 +143,7 @@ class Worker:
             self._skew.fed(name, end_seconds, value)
             models = self._models.get(name)
             if models is None:
-                steps = self._waiting[name].steps
+                steps = self._waiting[name]
                 steps.append((end_seconds, value))
                 del steps[:-_MOST_WAITING_STEPS]
                 continue
@@ -173,7 +169,7 @@ class Worker:
         self._say_forecast(forecast)
         if forecast is None or models.name not in self._hello.with_paths:
             return
-        paths = models.residual_paths()
+        paths = models.far.residual_paths()
         self._say(
             {
                 "type": "paths",
@@ -210,7 +206,7 @@ class Worker:
                 self._catch_up(models)
             except StoreError as error:
                 self.words(f"circuit:{name}", f"what was stored cannot be learned from: {error}")
-        for end_seconds, watts in self._waiting.pop(name).steps:
+        for end_seconds, watts in self._waiting.pop(name):
             models.take(end_seconds, watts)
         self._models[name] = models
         self._say_near(models)
@@ -240,7 +236,7 @@ class Worker:
     def _catch_up(self, models: CircuitModels) -> None:
         """Learn what was stored after the state was saved."""
         assert self._now_seconds is not None
-        steps = self._waiting[models.name].steps
+        steps = self._waiting[models.name]
         until = steps[0][0] - self._hello.near_step_seconds if steps else self._now_seconds
         history = History(self._hello.state_directory)
         try:
@@ -285,8 +281,8 @@ class Worker:
             self.words(f"circuit:{done.circuit}", f"its state-space model was not fitted: {done.reason}")
             return
         self._parameters[done.circuit] = done.parameters
-        models.far.adopt(FITTED, done.parameters.arrays())
-        trial = "is on trial beside the old one" if models.far.on_trial(FITTED) else "is used at once"
+        models.far.adopt(STATE_SPACE, done.parameters.arrays())
+        trial = "is on trial beside the old one" if models.far.on_trial(STATE_SPACE) else "is used at once"
         self.words(
             f"circuit:{done.circuit}", f"its state-space model was fitted in {done.seconds:.1f} s and {trial}"
         )

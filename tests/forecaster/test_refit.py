@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from slurm_power.forecast.days import STATE_SPACE
 from slurm_power.forecast.experts import Seasons
 from slurm_power.forecast.fit_state_space import fit, is_installed
 from slurm_power.forecaster import refit
-from slurm_power.forecaster.circuit import FITTED
 from slurm_power.forecaster.refit import Fitted, Refits
 from slurm_power.model.forecast import Reach
 from tests.forecaster.bench import BEGAN, STEP, InProcess, load, step
@@ -100,4 +100,4 @@ def test_in_the_worker_it_joins_the_blend(tmp_path: Path) -> None:
     assert bench.words()[-1].endswith("and is used at once")
     end = BEGAN + 6 * 86_400.0
     bench.steps(end + STEP, 15)
-    assert FITTED in bench.last("grid", Reach.FAR).drivers
+    assert STATE_SPACE in bench.last("grid", Reach.FAR).drivers
