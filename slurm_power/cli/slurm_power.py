@@ -16,6 +16,7 @@ from slurm_power.cli.commands.export import export
 from slurm_power.cli.commands.forecast import forecast
 from slurm_power.cli.commands.ledger import ledger, why
 from slurm_power.cli.commands.report import report
+from slurm_power.cli.commands.simulate import simulate
 from slurm_power.cli.commands.sources import sources
 from slurm_power.cli.commands.status import status
 
@@ -52,6 +53,7 @@ for command in (
     export,
     backtest,
     backtest_jobs,
+    simulate,
 ):
     main.add_command(command)
 
