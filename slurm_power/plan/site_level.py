@@ -146,6 +146,21 @@ def split_excess(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """History on a coarse grid, one value a step.
+
+    ``load_watts``: the grid connection without levers. ``cap_room_watts``: what caps within the promises could
+    have shed, at the cost of ``lost_gpus`` (slowdown times GPUs). ``used_gpus``: GPUs at work.
+    """
+
+    load_watts: Watts
+    cap_room_watts: Watts
+    lost_gpus: Watts
+    used_gpus: Watts
+    step_hours: float
+
+
 def held_level(
     load_watts: Watts, cap_room_watts: Watts, step_hours: float, storage: Storage | None
 ) -> float:
@@ -186,14 +201,28 @@ def _holds(
     return True
 
 
-def start_level(
-    load_watts: Watts, cap_room_watts: Watts, step_hours: float, storage: Storage | None, *, days: Sequence[float]
-) -> float:
+def start_level(past: Past, storage: Storage | None, *, days: Sequence[float]) -> float:
     """The least of what would have been held over the last so many ``days``; raises ValueError if empty."""
-    if not len(load_watts):
+    if not len(past.load_watts):
         raise ValueError("no history")
     levels = []
     for length in days:
-        steps = max(1, round(24.0 * length / step_hours))
-        levels.append(held_level(load_watts[-steps:], cap_room_watts[-steps:], step_hours, storage))
+        steps = max(1, round(24.0 * length / past.step_hours))
+        room = past.cap_room_watts[-steps:]
+        levels.append(held_level(past.load_watts[-steps:], room, past.step_hours, storage))
     return min(levels)
+
+
+def relaxed_level(past: Past, most_lost_ratio: float) -> float:
+    """The lowest level at which caps would have taken no more than this share of the past's GPU-hours."""
+    low, high = float(np.min(past.load_watts)), float(np.max(past.load_watts))
+    budget = most_lost_ratio * float(np.sum(past.used_gpus))
+    room = np.maximum(past.cap_room_watts, 1e-9)
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        share = np.clip((past.load_watts - middle) / room, 0.0, 1.0)
+        if float(np.sum(share * past.lost_gpus)) <= budget:
+            high = middle
+        else:
+            low = middle
+    return high

@@ -10,7 +10,7 @@ delay it.
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -301,19 +301,24 @@ def most_gpus(jobs: Iterable[PlantJob]) -> int:
 
 
 def natural_watts(
-    layout: Layout, jobs: Iterable[PlantJob], begin_seconds: float, step_seconds: float, steps: int
+    layout: Layout,
+    jobs: Iterable[PlantJob],
+    begin_seconds: float,
+    step_seconds: float,
+    steps: int,
+    watts_per_gpu: Sequence[float] | None = None,
 ) -> Watts:
     """Mean draw of the grid connection per step with every job as it ran, uncapped. Shape ``(steps,)``.
 
-    Of jobs with a start: each from ``eligible_seconds`` for ``work_seconds``.
+    Each job from ``eligible_seconds`` for ``work_seconds``, with its dynamic watts or those given for it.
     """
-    starts, ends, watts = [], [], []
-    for job in jobs:
-        starts.append((job.eligible_seconds - begin_seconds) / step_seconds)
-        ends.append((job.eligible_seconds + job.work_seconds - begin_seconds) / step_seconds)
-        watts.append(job.dynamic_watts * job.gpus * layout.mean_root_weight)
-    rising = _ramp(np.array(starts), np.array(watts), steps)
-    falling = _ramp(np.array(ends), np.array(watts), steps)
+    several = list(jobs)
+    starts = np.array([job.eligible_seconds for job in several])
+    works = np.array([job.work_seconds for job in several])
+    each = [job.dynamic_watts for job in several] if watts_per_gpu is None else watts_per_gpu
+    watts = np.array(each) * np.array([job.gpus for job in several]) * layout.mean_root_weight
+    rising = _ramp((starts - begin_seconds) / step_seconds, watts, steps)
+    falling = _ramp((starts + works - begin_seconds) / step_seconds, watts, steps)
     return layout.idle_watts[0] + rising - falling
 
 

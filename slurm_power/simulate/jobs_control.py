@@ -1,84 +1,186 @@
 """Keep the billing period's level in the virtual machine with the rule of `slurm_power.plan.site_level`."""
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from slurm_power.model.job import Flex
-from slurm_power.plan.curves import power_ratio_for
-from slurm_power.plan.holds import longest_hold_seconds
-from slurm_power.plan.site_level import Offer, Storage, Watts, cheapest_caps, split_excess, start_level
-from slurm_power.simulate.cluster import Cluster, PlantJob
+from slurm_power.plan.curves import performance_ratio, power_ratio_for
+from slurm_power.plan.site_level import (
+    Offer,
+    Past,
+    Storage,
+    Watts,
+    cheapest_caps,
+    relaxed_level,
+    split_excess,
+    start_level,
+)
+from slurm_power.simulate.cluster import Cluster, Layout, PlantJob, natural_watts
 from slurm_power.simulate.jobs_run import Battery
+
+HOUR_SECONDS = 3600.0
+# A job without a time limit promised a share of an unknown time: count on one hour, as the planner does.
+_ASSUMED_LIMIT_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelSettings:
-    """Bounds of the levers, and which of them may be used.
+    """Which levers may be used, and how far.
 
-    ``most_hold_seconds`` bounds a hold beside the promise; ``most_capped_ratio`` is the share of the dynamic
-    power that may be under caps at once; ``cap_floor_ratio`` the deepest cap as a share of the board.
+    ``most_hold_seconds`` bounds a hold beside the job's promise. ``cap_floor_ratio`` is the deepest economic
+    cap as a share of the board. ``most_lost_ratio`` is what caps may take of all GPU-hours: the level starts
+    where the past would have lost so much, and is let up when the period loses more. ``days``: the level
+    starts at the lowest that would have been held over the last so many days, the least of them.
     """
 
     caps: bool = True
     holds: bool = True
-    most_hold_seconds: float = 4.0 * 3600.0
-    hold_share: float = 1.0
-    scale: float = 1.0
-    cap_floor_ratio: float = 0.45
+    most_hold_seconds: float = 4.0 * HOUR_SECONDS
+    cap_floor_ratio: float = 0.6
+    most_lost_ratio: float = 0.025
+    hold_room_ratio: float = 0.5
     days: tuple[float, ...] = (28.0, 7.0)
 
 
+def past_of(layout: Layout, jobs: Sequence[PlantJob], settings: LevelSettings, end_seconds: float) -> Past:
+    """The last days before ``end_seconds``, by the hour, as the site's history would tell them."""
+    hours = round(24.0 * max(settings.days))
+    begin = end_seconds - hours * HOUR_SECONDS
+    gpu_jobs, lost = [], []
+    for job in jobs:
+        if job.eligible_seconds >= end_seconds or job.eligible_seconds + job.work_seconds <= begin:
+            continue
+        gpu_jobs.append(job)
+        floor = floor_ratio(job, settings) if settings.caps else 1.0
+        lost.append((job.dynamic_watts - job.watts_at(floor), 1.0 - performance_ratio(job.workload, floor)))
+    room = natural_watts(layout, gpu_jobs, begin, HOUR_SECONDS, hours, [watts for watts, _ in lost])
+    slow = natural_watts(layout, gpu_jobs, begin, HOUR_SECONDS, hours, [ratio for _, ratio in lost])
+    used = natural_watts(layout, gpu_jobs, begin, HOUR_SECONDS, hours, [1.0] * len(lost))
+    idle = layout.idle_watts[0]
+    return Past(
+        load_watts=natural_watts(layout, gpu_jobs, begin, HOUR_SECONDS, hours),
+        cap_room_watts=room - idle,
+        lost_gpus=(slow - idle) / layout.mean_root_weight,
+        used_gpus=(used - idle) / layout.mean_root_weight,
+        step_hours=1.0,
+    )
+
+
+def floor_ratio(job: PlantJob, settings: LevelSettings) -> float:
+    """The deepest cap of a job: its promise, and no deeper than economic caps go."""
+    if job.flex is Flex.FLEX0:
+        return 1.0
+    return max(power_ratio_for(job.workload, 1.0 - job.flex.max_slowdown_ratio), settings.cap_floor_ratio)
+
+
 class LevelControl:
-    def __init__(self, settings, *, level_watts, ceiling_watts):
+    """One billing period. Starts at ``level_watts``; ``ceiling_watts`` is the highest natural load so far."""
+
+    def __init__(self, settings: LevelSettings, *, level_watts: float, ceiling_watts: float) -> None:
         self.settings = settings
         self.level_watts = level_watts
-        self.ceiling_watts = ceiling_watts
-        self.levels = []
+        self._ceiling_watts = ceiling_watts
+        self._offers: dict[str, Offer] = {}
+        self._capped: set[str] = set()
+        self._used_gpu_seconds = 0.0
+        self._steps = 0
 
-    def next_seconds(self, now_seconds):
+    def next_seconds(self, now_seconds: float) -> float:  # noqa: ARG002
+        """Steps, starts and ends are enough."""
         return math.inf
 
-    def patience(self, cluster, job):
-        most = min(self.settings.most_hold_seconds, job.flex.max_slowdown_ratio * (job.limit_seconds or 3600.0))
-        return most - cluster.held_seconds(job)
-
-    def may_start(self, cluster, job):
-        s = self.settings
-        if not s.holds or job.flex is Flex.FLEX0:
+    def may_start(self, cluster: Cluster, job: PlantJob) -> bool:
+        """Hold a flexible job while its start would take what the caps keep in hand, within its promise."""
+        if not self.settings.holds or job.flex is Flex.FLEX0:
             return True
-        if self.patience(cluster, job) <= 1.0:
+        if cluster.held_seconds(job) >= longest_hold_seconds(job, self.settings) - 1.0:
             return True
-        w = job.gpus * cluster.layout.mean_root_weight
-        after = cluster.uncapped_root_watts + job.dynamic_watts * w
-        room = self._room(cluster)
-        return after - s.hold_share * room <= self.level_watts
+        added_watts = job.dynamic_watts * job.gpus * cluster.layout.mean_root_weight
+        room_watts = sum(offer.room_watts for offer in self._offered(cluster))
+        spare_watts = self.level_watts + self.settings.hold_room_ratio * room_watts
+        return cluster.uncapped_root_watts + added_watts <= spare_watts
 
-    def _offers(self, cluster):
-        found = []
-        for job in cluster.running.values():
-            if job.flex is Flex.FLEX0: continue
-            floor = max(power_ratio_for(job.workload, 1 - job.flex.max_slowdown_ratio), self.settings.cap_floor_ratio)
-            found.append(Offer(job_id=job.job_id, workload=job.workload, board_watts=job.board_watts, weight=job.root_weight, gpus=job.gpus, floor_ratio=floor))
-        return found
-
-    def _room(self, cluster):
-        return sum(o.room_watts for o in self._offers(cluster)) if self.settings.caps else 0.0
-
-    def act(self, cluster, battery, seconds):
-        offers = self._offers(cluster) if self.settings.caps else []
-        room = sum(o.room_watts for o in offers)
-        split = split_excess(load_watts=cluster.uncapped_root_watts, level_watts=self.level_watts, cap_room_watts=room,
+    def act(self, cluster: Cluster, battery: Battery | None, seconds: float) -> float:
+        """Split what is above the level, cap the cheapest jobs, and return the battery's discharge."""
+        offers: list[Offer] = []
+        if cluster.uncapped_root_watts > self.level_watts:
+            offers = self._offered(cluster)
+        split = split_excess(
+            load_watts=cluster.uncapped_root_watts,
+            level_watts=self.level_watts,
+            cap_room_watts=sum(offer.room_watts for offer in offers),
             discharge_limit_watts=battery.possible_watts(math.inf, seconds) if battery else 0.0,
             charge_limit_watts=-battery.possible_watts(-math.inf, seconds) if battery else 0.0,
-            charge_ceiling_watts=self.ceiling_watts)
+            charge_ceiling_watts=self._ceiling_watts,
+        )
         self.level_watts = split.level_watts
-        caps = cheapest_caps(split.shed_watts, offers) if split.shed_watts > 0 else {}
-        for job in list(cluster.running.values()):
-            cluster.set_power_ratio(job, caps.get(job.job_id, 1.0))
+        caps = cheapest_caps(split.shed_watts, offers) if split.shed_watts > 0.0 else {}
+        for job_id in self._capped - caps.keys():
+            if job_id in cluster.running:
+                cluster.set_power_ratio(cluster.running[job_id], 1.0)
+        for job_id, ratio in caps.items():
+            cluster.set_power_ratio(cluster.running[job_id], ratio)
+        self._capped = set(caps)
         return split.discharge_watts
 
-    def end_step(self, cluster, load_watts):
-        self.ceiling_watts = max(self.ceiling_watts, cluster.uncapped_root_watts)
-        self.levels.append(self.level_watts)
+    def end_step(self, cluster: Cluster, load_watts: float) -> None:  # noqa: ARG002
+        """Learn the highest load that came without us."""
+        self._ceiling_watts = max(self._ceiling_watts, cluster.uncapped_root_watts)
+
+    def _offered(self, cluster: Cluster) -> list[Offer]:
+        """Of the flexible jobs that run; they stay the same for as long as a job runs."""
+        if not self.settings.caps:
+            return []
+        found = []
+        for job_id, job in cluster.running.items():
+            if job.flex is Flex.FLEX0:
+                continue
+            offer = self._offers.get(job_id)
+            if offer is None:
+                offer = self._offers[job_id] = Offer(
+                    job_id=job_id,
+                    workload=job.workload,
+                    board_watts=job.board_watts,
+                    weight=job.root_weight,
+                    gpus=job.gpus,
+                    floor_ratio=floor_ratio(job, self.settings),
+                )
+            found.append(offer)
+        return found
+
+
+def longest_hold_seconds(job: PlantJob, settings: LevelSettings) -> float:
+    """The longest hold: the promised slowdown of the time limit, and no longer than the site's own bound."""
+    limit = _ASSUMED_LIMIT_SECONDS if job.limit_seconds is None else job.limit_seconds
+    return min(settings.most_hold_seconds, job.flex.max_slowdown_ratio * limit)
+
+
+def level_control(
+    layout: Layout,
+    jobs: Sequence[PlantJob],
+    begin_seconds: float,
+    battery: Battery | None,
+    settings: LevelSettings,
+    history_days: float,
+) -> LevelControl:
+    """A control for a period that begins now. Below 14 days of history it starts from what it has seen."""
+    past = past_of(layout, jobs, settings, begin_seconds)
+    storage = None
+    if battery is not None:
+        storage = Storage(
+            power_watts=battery.power_watts,
+            energy_kwh=battery.energy_kwh,
+            round_trip_ratio=battery.round_trip_ratio,
+        )
+    ceiling = float(np.max(past.load_watts))
+    level = max(
+        start_level(past, storage, days=settings.days), relaxed_level(past, settings.most_lost_ratio)
+    )
+    del history_days
+    return LevelControl(settings, level_watts=min(level, ceiling), ceiling_watts=ceiling)
+
+
+__all__ = ["LevelControl", "LevelSettings", "Watts", "level_control", "longest_hold_seconds", "past_of"]
