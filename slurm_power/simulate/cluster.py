@@ -63,7 +63,8 @@ class Layout:
         self.gpus = len(self.nodes) * hardware.gpus_per_node
         counts = np.full(len(self.nodes), hardware.gpus_per_node)
         self.idle_watts: Watts = hardware.idle_watts * self.weights(np.arange(len(self.nodes)), counts)
-        # Of a GPU that nobody has placed yet: the mean over the site, and the most.
+        # What the grid connection sees of a watt at a GPU nobody has placed yet: on the mean, and at most.
+        self.weights_worst = float(self._seen.max())
         self.mean_root_weight = float(self.weights(np.arange(len(self.nodes)), counts)[0]) / self.gpus
 
     def weights(self, nodes: NDArray[np.intp], gpus: NDArray[np.int64]) -> Watts:
@@ -79,7 +80,8 @@ class PlantJob:
 
     ``eligible_seconds`` is when it may start as far as the log is concerned; ``work_seconds`` what is left at
     full performance. ``power_ratio`` is the cap as a share of the uncapped board.
-    ``lost_seconds`` is slowdown times time so far, ``held_seconds`` how long our holds have kept it.
+    ``lost_seconds`` is slowdown times time so far and ``done_seconds`` performance times time, both since the
+    window began; ``held_seconds`` is how long our holds have kept it.
     """
 
     job_id: str
@@ -102,6 +104,7 @@ class PlantJob:
     since_seconds: float = 0.0
     ends_at_seconds: float = math.inf
     lost_seconds: float = 0.0
+    done_seconds: float = 0.0
     held_seconds: float = 0.0
     held_since_seconds: float | None = None
     nodes: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
@@ -281,6 +284,7 @@ class Cluster:
     def _settle(self, job: PlantJob) -> None:
         seconds = self.now_seconds - job.since_seconds
         job.work_seconds -= seconds * job.performance
+        job.done_seconds += seconds * job.performance
         job.lost_seconds += seconds * (1.0 - job.performance)
         job.since_seconds = self.now_seconds
 

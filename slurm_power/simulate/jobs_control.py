@@ -12,7 +12,6 @@ from slurm_power.plan.site_level import (
     Offer,
     Past,
     Storage,
-    Watts,
     cheapest_caps,
     relaxed_level,
     split_excess,
@@ -24,6 +23,8 @@ from slurm_power.simulate.jobs_run import Battery
 HOUR_SECONDS = 3600.0
 # A job without a time limit promised a share of an unknown time: count on one hour, as the planner does.
 _ASSUMED_LIMIT_SECONDS = 3600.0
+_SOON_SECONDS = 1e-3
+_LEAST_HISTORY_SECONDS = 14.0 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,32 +77,52 @@ def floor_ratio(job: PlantJob, settings: LevelSettings) -> float:
     return max(power_ratio_for(job.workload, 1.0 - job.flex.max_slowdown_ratio), settings.cap_floor_ratio)
 
 
-class LevelControl:
-    """One billing period. Starts at ``level_watts``; ``ceiling_watts`` is the highest natural load so far."""
+@dataclass(frozen=True, slots=True)
+class PeriodStart:
+    """Where a billing period starts, and the highest natural load before it.
 
-    def __init__(self, settings: LevelSettings, *, level_watts: float, ceiling_watts: float) -> None:
+    ``jobs`` is False while too little is known for job levers: then the battery alone holds a level that
+    begins with the load and only rises.
+    """
+
+    begin_seconds: float
+    level_watts: float
+    ceiling_watts: float
+    jobs: bool = True
+
+
+class LevelControl:
+    """Holds the level of each billing period; the first of ``starts`` is now."""
+
+    def __init__(self, settings: LevelSettings, starts: Sequence[PeriodStart]) -> None:
         self.settings = settings
-        self.level_watts = level_watts
-        self._ceiling_watts = ceiling_watts
+        self.level_watts = starts[0].level_watts
+        self._ceiling_watts = starts[0].ceiling_watts
+        self._with_jobs = starts[0].jobs
+        self._starts = list(starts[1:])
         self._offers: dict[str, Offer] = {}
         self._capped: set[str] = set()
-        self._used_gpu_seconds = 0.0
-        self._steps = 0
+        self._wake_seconds: list[float] = []
 
-    def next_seconds(self, now_seconds: float) -> float:  # noqa: ARG002
-        """Steps, starts and ends are enough."""
-        return math.inf
+    def next_seconds(self, now_seconds: float) -> float:
+        """When the first hold has to end."""
+        self._wake_seconds = [at for at in self._wake_seconds if at > now_seconds + _SOON_SECONDS]
+        return min(self._wake_seconds, default=math.inf)
 
     def may_start(self, cluster: Cluster, job: PlantJob) -> bool:
         """Hold a flexible job while its start would take what the caps keep in hand, within its promise."""
-        if not self.settings.holds or job.flex is Flex.FLEX0:
+        if not self.settings.holds or not self._with_jobs or job.flex is Flex.FLEX0:
             return True
-        if cluster.held_seconds(job) >= longest_hold_seconds(job, self.settings) - 1.0:
+        left_seconds = longest_hold_seconds(job, self.settings) - cluster.held_seconds(job)
+        if left_seconds <= _SOON_SECONDS:
             return True
         added_watts = job.dynamic_watts * job.gpus * cluster.layout.mean_root_weight
         room_watts = sum(offer.room_watts for offer in self._offered(cluster))
         spare_watts = self.level_watts + self.settings.hold_room_ratio * room_watts
-        return cluster.uncapped_root_watts + added_watts <= spare_watts
+        if cluster.uncapped_root_watts + added_watts <= spare_watts:
+            return True
+        self._wake_seconds.append(cluster.now_seconds + left_seconds)
+        return False
 
     def act(self, cluster: Cluster, battery: Battery | None, seconds: float) -> float:
         """Split what is above the level, cap the cheapest jobs, and return the battery's discharge."""
@@ -127,12 +148,17 @@ class LevelControl:
         return split.discharge_watts
 
     def end_step(self, cluster: Cluster, load_watts: float) -> None:  # noqa: ARG002
-        """Learn the highest load that came without us."""
+        """Learn the highest load that came without us; begin the next period when it is time."""
         self._ceiling_watts = max(self._ceiling_watts, cluster.uncapped_root_watts)
+        if self._starts and cluster.now_seconds >= self._starts[0].begin_seconds - 1e-6:
+            start = self._starts.pop(0)
+            self.level_watts = start.level_watts
+            self._ceiling_watts = start.ceiling_watts
+            self._with_jobs = start.jobs
 
     def _offered(self, cluster: Cluster) -> list[Offer]:
         """Of the flexible jobs that run; they stay the same for as long as a job runs."""
-        if not self.settings.caps:
+        if not self.settings.caps or not self._with_jobs:
             return []
         found = []
         for job_id, job in cluster.running.items():
@@ -161,13 +187,15 @@ def longest_hold_seconds(job: PlantJob, settings: LevelSettings) -> float:
 def level_control(
     layout: Layout,
     jobs: Sequence[PlantJob],
-    begin_seconds: float,
+    begins_seconds: Sequence[float],
     battery: Battery | None,
     settings: LevelSettings,
-    history_days: float,
 ) -> LevelControl:
-    """A control for a period that begins now. Below 14 days of history it starts from what it has seen."""
-    past = past_of(layout, jobs, settings, begin_seconds)
+    """A control for billing periods that begin at these moments, each from the days before it.
+
+    With less than 14 days of history the battery alone is used in a period.
+    """
+    first = min((job.eligible_seconds for job in jobs), default=0.0)
     storage = None
     if battery is not None:
         storage = Storage(
@@ -175,12 +203,16 @@ def level_control(
             energy_kwh=battery.energy_kwh,
             round_trip_ratio=battery.round_trip_ratio,
         )
-    ceiling = float(np.max(past.load_watts))
-    level = max(
-        start_level(past, storage, days=settings.days), relaxed_level(past, settings.most_lost_ratio)
-    )
-    del history_days
-    return LevelControl(settings, level_watts=min(level, ceiling), ceiling_watts=ceiling)
-
-
-__all__ = ["LevelControl", "LevelSettings", "Watts", "level_control", "longest_hold_seconds", "past_of"]
+    starts = []
+    for begin in begins_seconds:
+        past = past_of(layout, jobs, settings, begin)
+        idle = float(layout.idle_watts[0])
+        if begin - first < _LEAST_HISTORY_SECONDS:
+            starts.append(PeriodStart(begin, idle, idle, jobs=False))
+            continue
+        ceiling = float(np.max(past.load_watts))
+        level = max(
+            start_level(past, storage, days=settings.days), relaxed_level(past, settings.most_lost_ratio)
+        )
+        starts.append(PeriodStart(begin, min(level, ceiling), ceiling))
+    return LevelControl(settings, starts)

@@ -13,7 +13,7 @@ import numpy as np
 
 from slurm_power.model.site import Site
 from slurm_power.model.units import JOULES_PER_KWH
-from slurm_power.simulate.cluster import Cluster, Layout, PlantJob, Watts, most_gpus
+from slurm_power.simulate.cluster import Cluster, Layout, PlantJob, Watts
 
 
 @dataclass(slots=True, kw_only=True)
@@ -139,17 +139,18 @@ def simulate(
     window: Window,
     control: Control | None = None,
     battery: Battery | None = None,
+    extra_gpus: int = 0,
 ) -> RunRecord:
     """Run the jobs (fresh copies are made) through the window.
 
     A job that is eligible before the window and not done by then is running when it begins, with what is
-    left of its work; what is eligible after the window is ignored. Raises ValueError for a job that the
-    machine cannot hold.
+    left of its work; what is eligible after the window is ignored. Raises ValueError when the machine is too
+    small for those; ``extra_gpus`` as in `Cluster`.
     """
     control = control or NoControl()
     battery = None if battery is None else replace(battery)
     mine = [_fresh(job) for job in jobs if _touches(job, window)]
-    cluster = Cluster(layout, window.begin_seconds, max(0, most_gpus(mine) - layout.gpus))
+    cluster = Cluster(layout, window.begin_seconds, extra_gpus)
     _carry_in(cluster, [job for job in mine if job.eligible_seconds < window.begin_seconds])
     coming = sorted(
         (job for job in mine if job.eligible_seconds >= window.begin_seconds),
@@ -203,7 +204,7 @@ def _touches(job: PlantJob, window: Window) -> bool:
 
 
 def _fresh(job: PlantJob) -> PlantJob:
-    return replace(job, started_seconds=None, ended_seconds=None, lost_seconds=0.0, held_seconds=0.0)
+    return replace(job, started_seconds=None, ended_seconds=None, lost_seconds=0.0, done_seconds=0.0, held_seconds=0.0)
 
 
 def _carry_in(cluster: Cluster, jobs: Sequence[PlantJob]) -> None:

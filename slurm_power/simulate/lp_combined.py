@@ -97,7 +97,7 @@ class _Model:
         lp.a_matrix_.index_ = rows[order]
         lp.a_matrix_.value_ = values[order]
         solver = highspy.Highs()
-        solver.setOptionValue("output_flag", False)
+        solver.silent()
         solver.setOptionValue("threads", 1)
         solver.passModel(lp)
         solver.run()
