@@ -160,6 +160,16 @@ class Past:
     used_gpus: Watts
     step_hours: float
 
+    def last(self, steps: int) -> "Past":
+        """Only the last so many steps."""
+        return Past(
+            load_watts=self.load_watts[-steps:],
+            cap_room_watts=self.cap_room_watts[-steps:],
+            lost_gpus=self.lost_gpus[-steps:],
+            used_gpus=self.used_gpus[-steps:],
+            step_hours=self.step_hours,
+        )
+
 
 def held_level(
     load_watts: Watts, cap_room_watts: Watts, step_hours: float, storage: Storage | None
@@ -201,15 +211,21 @@ def _holds(
     return True
 
 
-def start_level(past: Past, storage: Storage | None, *, days: Sequence[float]) -> float:
-    """The least of what would have been held over the last so many ``days``; raises ValueError if empty."""
+def start_level(
+    past: Past, storage: Storage | None, *, days: Sequence[float], most_lost_ratio: float
+) -> float:
+    """Where a period starts: the least over the last so many ``days`` of what they would have borne.
+
+    That is the lowest level that would have been held in them, or a higher one at which caps would have
+    taken no more than ``most_lost_ratio`` of their GPU-hours. Raises ValueError without history.
+    """
     if not len(past.load_watts):
         raise ValueError("no history")
     levels = []
     for length in days:
-        steps = max(1, round(24.0 * length / past.step_hours))
-        room = past.cap_room_watts[-steps:]
-        levels.append(held_level(past.load_watts[-steps:], room, past.step_hours, storage))
+        part = past.last(max(1, round(24.0 * length / past.step_hours)))
+        held = held_level(part.load_watts, part.cap_room_watts, part.step_hours, storage)
+        levels.append(max(held, relaxed_level(part, most_lost_ratio)))
     return min(levels)
 
 

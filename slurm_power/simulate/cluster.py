@@ -78,8 +78,9 @@ class Layout:
 class PlantJob:
     """One job. Times in epoch seconds; ``dynamic_watts`` per GPU above idle, uncapped.
 
-    ``eligible_seconds`` is when it may start as far as the log is concerned; ``work_seconds`` what is left at
-    full performance. ``power_ratio`` is the cap as a share of the uncapped board.
+    ``eligible_seconds`` is when it starts without control; ``ready_seconds`` when it may start: the same where
+    a log is replayed, its submission where the machine's own scheduler decides. ``work_seconds`` is what is
+    left at full performance. ``power_ratio`` is the cap as a share of the uncapped board.
     ``lost_seconds`` is slowdown times time so far and ``done_seconds`` performance times time, both since the
     window began; ``held_seconds`` is how long our holds have kept it.
     """
@@ -93,6 +94,7 @@ class PlantJob:
     dynamic_watts: float
     submit_seconds: float
     eligible_seconds: float
+    ready_seconds: float
     work_seconds: float
     limit_seconds: float | None
     board_idle_watts: float

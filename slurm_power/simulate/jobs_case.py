@@ -126,6 +126,7 @@ def populate(
                 dynamic_watts=watts,
                 submit_seconds=job.submit_seconds,
                 eligible_seconds=job.submit_seconds if job.start_seconds is None else job.start_seconds,
+                ready_seconds=job.submit_seconds if job.start_seconds is None else job.start_seconds,
                 work_seconds=job.run_seconds,
                 limit_seconds=job.limit_seconds,
                 board_idle_watts=hardware.board_idle_watts,

@@ -13,7 +13,6 @@ from slurm_power.plan.site_level import (
     Past,
     Storage,
     cheapest_caps,
-    relaxed_level,
     split_excess,
     start_level,
 )
@@ -210,9 +209,7 @@ def level_control(
         if begin - first < _LEAST_HISTORY_SECONDS:
             starts.append(PeriodStart(begin, idle, idle, jobs=False))
             continue
-        ceiling = float(np.max(past.load_watts))
-        level = max(
-            start_level(past, storage, days=settings.days), relaxed_level(past, settings.most_lost_ratio)
-        )
-        starts.append(PeriodStart(begin, min(level, ceiling), ceiling))
+        level = start_level(past, storage, days=settings.days, most_lost_ratio=settings.most_lost_ratio)
+        # The last day: what was drawn long ago is no licence to charge.
+        starts.append(PeriodStart(begin, level, float(np.max(past.last(24).load_watts))))
     return LevelControl(settings, starts)

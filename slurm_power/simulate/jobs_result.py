@@ -188,11 +188,14 @@ def _gpu_seconds(job: PlantJob, window: Window) -> float:
 
 
 def delay_seconds(job: PlantJob, started_without: float | None, window: Window) -> float | None:
-    """How much later it started; one that never did counts to the window's end. None: it would not have."""
+    """How much later it started (negative: sooner); one that never did counts to the window's end.
+
+    None for one that would not have started in the window.
+    """
     if started_without is None or started_without < window.begin_seconds:
         return None
     started = window.end_seconds if job.started_seconds is None else job.started_seconds
-    return max(0.0, started - started_without)
+    return started - started_without
 
 
 def _delays(

@@ -105,7 +105,7 @@ class RunRecord:
     """What happened. Arrays have one row per step, means over it; watts of circuits include the battery.
 
     ``load_watts`` is the grid connection without the battery; ``soc_kwh`` is at the end of each step.
-    ``jobs`` are all that ran in the window or became eligible in it.
+    ``jobs`` are all that ran in the window or became ready in it.
     """
 
     window: Window
@@ -143,8 +143,8 @@ def simulate(
 ) -> RunRecord:
     """Run the jobs (fresh copies are made) through the window.
 
-    A job that is eligible before the window and not done by then is running when it begins, with what is
-    left of its work; what is eligible after the window is ignored. Raises ValueError when the machine is too
+    A job that started before the window without control and was not done is running when it begins, with what
+    is left of its work; what is ready only after the window is ignored. Raises ValueError when the machine is too
     small for those; ``extra_gpus`` as in `Cluster`.
     """
     control = control or NoControl()
@@ -154,7 +154,7 @@ def simulate(
     _carry_in(cluster, [job for job in mine if job.eligible_seconds < window.begin_seconds])
     coming = sorted(
         (job for job in mine if job.eligible_seconds >= window.begin_seconds),
-        key=lambda job: (job.eligible_seconds, job.submit_seconds, job.job_id),
+        key=lambda job: (job.ready_seconds, job.submit_seconds, job.job_id),
     )
     feeds = _feeds(layout, battery)
     circuits = np.zeros((window.steps, len(layout.names)))
@@ -164,7 +164,7 @@ def simulate(
         ends = window.begin_seconds + (step + 1) * window.step_seconds
         while True:
             cluster.finish_due()
-            while arrived < len(coming) and coming[arrived].eligible_seconds <= cluster.now_seconds:
+            while arrived < len(coming) and coming[arrived].ready_seconds <= cluster.now_seconds:
                 cluster.submit(coming[arrived])
                 arrived += 1
             if cluster.queue:
@@ -173,7 +173,7 @@ def simulate(
             discharge_watts = control.act(cluster, battery, left)
             until = min(ends, cluster.next_end_seconds, control.next_seconds(cluster.now_seconds))
             if arrived < len(coming):
-                until = min(until, coming[arrived].eligible_seconds)
+                until = min(until, coming[arrived].ready_seconds)
             seconds = max(0.0, until - cluster.now_seconds)
             if battery is not None:
                 battery.run(discharge_watts, seconds)
@@ -200,7 +200,7 @@ def simulate(
 
 def _touches(job: PlantJob, window: Window) -> bool:
     after = job.eligible_seconds + job.work_seconds > window.begin_seconds
-    return after and job.eligible_seconds < window.end_seconds
+    return after and job.ready_seconds < window.end_seconds
 
 
 def _fresh(job: PlantJob) -> PlantJob:
