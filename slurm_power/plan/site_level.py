@@ -160,6 +160,19 @@ class Past:
     used_gpus: Watts
     step_hours: float
 
+    def followed_by(self, rows: Watts) -> "Past":
+        """With more steps after it, as long as it was; ``rows``: one a step, the four columns in this order."""
+        steps = max(len(self.load_watts), len(rows))
+        load, room, lost, used = (
+            np.concatenate([old, new])[-steps:]
+            for old, new in zip(
+                (self.load_watts, self.cap_room_watts, self.lost_gpus, self.used_gpus), rows.T, strict=True
+            )
+        )
+        return Past(
+            load_watts=load, cap_room_watts=room, lost_gpus=lost, used_gpus=used, step_hours=self.step_hours
+        )
+
     def last(self, steps: int) -> "Past":
         """Only the last so many steps."""
         return Past(

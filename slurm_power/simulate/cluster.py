@@ -150,6 +150,11 @@ class Cluster:
         self._order = itertools.count()
 
     @property
+    def used_gpus(self) -> int:
+        """GPUs at work."""
+        return sum(job.gpus for job in self.running.values())
+
+    @property
     def next_end_seconds(self) -> float:
         """When the next running job ends if nothing changes."""
         while self._ends and self._ends[0][0] != self._ends[0][2].ends_at_seconds:

@@ -12,6 +12,7 @@ from slurm_power.plan.site_level import (
     Offer,
     Past,
     Storage,
+    Watts,
     cheapest_caps,
     split_excess,
     start_level,
@@ -23,7 +24,8 @@ HOUR_SECONDS = 3600.0
 # A job without a time limit promised a share of an unknown time: count on one hour, as the planner does.
 _ASSUMED_LIMIT_SECONDS = 3600.0
 _SOON_SECONDS = 1e-3
-_LEAST_HISTORY_SECONDS = 14.0 * 86_400.0
+_DAY_SECONDS = 86_400.0
+_LEAST_HISTORY_DAYS = 14.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,32 +78,38 @@ def floor_ratio(job: PlantJob, settings: LevelSettings) -> float:
     return max(power_ratio_for(job.workload, 1.0 - job.flex.max_slowdown_ratio), settings.cap_floor_ratio)
 
 
-@dataclass(frozen=True, slots=True)
-class PeriodStart:
-    """Where a billing period starts, and the highest natural load before it.
+class LevelControl:
+    """Holds the level of each billing period, looking at it anew each day.
 
-    ``jobs`` is False while too little is known for job levers: then the battery alone holds a level that
-    begins with the load and only rises.
+    ``past``: the days before now; ``first_seconds``: when the site's history begins; ``begins_seconds``: when
+    billing periods begin, the first of them now.
     """
 
-    begin_seconds: float
-    level_watts: float
-    ceiling_watts: float
-    jobs: bool = True
-
-
-class LevelControl:
-    """Holds the level of each billing period; the first of ``starts`` is now."""
-
-    def __init__(self, settings: LevelSettings, starts: Sequence[PeriodStart]) -> None:
+    def __init__(
+        self,
+        settings: LevelSettings,
+        layout: Layout,
+        past: Past,
+        storage: Storage | None,
+        *,
+        first_seconds: float,
+        begins_seconds: Sequence[float],
+    ) -> None:
         self.settings = settings
-        self.level_watts = starts[0].level_watts
-        self._ceiling_watts = starts[0].ceiling_watts
-        self._with_jobs = starts[0].jobs
-        self._starts = list(starts[1:])
+        self.level_watts = float(layout.idle_watts[0])
+        self._storage, self._past, self._first_seconds = storage, past, first_seconds
+        self._begins = list(begins_seconds)
+        self._next_look_seconds = begins_seconds[0]
+        self._with_jobs = False
+        # The highest import of the period so far: nothing is gained below it.
+        self._reached_watts = 0.0
         self._offers: dict[str, Offer] = {}
         self._capped: set[str] = set()
         self._wake_seconds: list[float] = []
+        # Of the hour that runs: seconds, and seconds times load, cap room, GPUs lost at the floor, GPUs used.
+        self._hour = np.zeros(5)
+        self._seen: list[Watts] = []
+        self._known_seconds = begins_seconds[0]
 
     def next_seconds(self, now_seconds: float) -> float:
         """When the first hold has to end."""
@@ -125,6 +133,8 @@ class LevelControl:
 
     def act(self, cluster: Cluster, battery: Battery | None, seconds: float) -> float:
         """Split what is above the level, cap the cheapest jobs, and return the battery's discharge."""
+        if cluster.now_seconds >= self._next_look_seconds - _SOON_SECONDS:
+            self._look(cluster.now_seconds)
         offers: list[Offer] = []
         if cluster.uncapped_root_watts > self.level_watts:
             offers = self._offered(cluster)
@@ -134,7 +144,7 @@ class LevelControl:
             cap_room_watts=sum(offer.room_watts for offer in offers),
             discharge_limit_watts=battery.possible_watts(math.inf, seconds) if battery else 0.0,
             charge_limit_watts=-battery.possible_watts(-math.inf, seconds) if battery else 0.0,
-            charge_ceiling_watts=self._ceiling_watts,
+            charge_ceiling_watts=max(self._reached_watts, float(np.max(self._past.last(24).load_watts))),
         )
         self.level_watts = split.level_watts
         caps = cheapest_caps(split.shed_watts, offers) if split.shed_watts > 0.0 else {}
@@ -144,20 +154,54 @@ class LevelControl:
         for job_id, ratio in caps.items():
             cluster.set_power_ratio(cluster.running[job_id], ratio)
         self._capped = set(caps)
+        self._reached_watts = max(self._reached_watts, float(cluster.watts[0]) - split.discharge_watts)
         return split.discharge_watts
 
     def end_step(self, cluster: Cluster, load_watts: float) -> None:  # noqa: ARG002
-        """Learn the highest load that came without us; begin the next period when it is time."""
-        self._ceiling_watts = max(self._ceiling_watts, cluster.uncapped_root_watts)
-        if self._starts and cluster.now_seconds >= self._starts[0].begin_seconds - 1e-6:
-            start = self._starts.pop(0)
-            self.level_watts = start.level_watts
-            self._ceiling_watts = start.ceiling_watts
-            self._with_jobs = start.jobs
+        """Remember, by the hour, what the load was without levers and what caps could have taken."""
+        seconds = cluster.now_seconds - self._known_seconds
+        offers = self._offered(cluster, always=True)
+        seen = [
+            1.0,
+            cluster.uncapped_root_watts,
+            sum(offer.room_watts for offer in offers),
+            sum(self._floor_loss(offer) * offer.gpus for offer in offers),
+            float(cluster.used_gpus),
+        ]
+        self._hour += seconds * np.array(seen)
+        self._known_seconds = cluster.now_seconds
+        if self._hour[0] >= HOUR_SECONDS - _SOON_SECONDS:
+            self._seen.append(self._hour[1:] / self._hour[0])
+            self._hour = np.zeros(5)
 
-    def _offered(self, cluster: Cluster) -> list[Offer]:
+    def _look(self, now_seconds: float) -> None:
+        """Begin a billing period when it is time, and choose the level by what is known now."""
+        self._next_look_seconds = now_seconds + _DAY_SECONDS
+        if self._seen:
+            self._past = self._past.followed_by(np.array(self._seen))
+            self._seen = []
+        if self._begins and now_seconds >= self._begins[0] - _SOON_SECONDS:
+            self._begins.pop(0)
+            self._reached_watts = 0.0
+        if self._begins:
+            self._next_look_seconds = min(self._next_look_seconds, self._begins[0])
+        known_days = (now_seconds - self._first_seconds) / _DAY_SECONDS
+        self._with_jobs = known_days >= _LEAST_HISTORY_DAYS
+        level = start_level(
+            self._past,
+            self._storage,
+            days=self.settings.days,
+            most_lost_ratio=self.settings.most_lost_ratio,
+        )
+        # Without history the battery alone holds a level that begins with the load and only rises.
+        self.level_watts = max(self._reached_watts, level if self._with_jobs else 0.0)
+
+    def _floor_loss(self, offer: Offer) -> float:
+        return 1.0 - performance_ratio(offer.workload, offer.floor_ratio)
+
+    def _offered(self, cluster: Cluster, *, always: bool = False) -> list[Offer]:
         """Of the flexible jobs that run; they stay the same for as long as a job runs."""
-        if not self.settings.caps or not self._with_jobs:
+        if not self.settings.caps or not (self._with_jobs or always):
             return []
         found = []
         for job_id, job in cluster.running.items():
@@ -190,9 +234,9 @@ def level_control(
     battery: Battery | None,
     settings: LevelSettings,
 ) -> LevelControl:
-    """A control for billing periods that begin at these moments, each from the days before it.
+    """A control for billing periods that begin at these moments, the first of them now.
 
-    With less than 14 days of history the battery alone is used in a period.
+    With less than 14 days of history the battery alone is used.
     """
     first = min((job.eligible_seconds for job in jobs), default=0.0)
     storage = None
@@ -202,14 +246,11 @@ def level_control(
             energy_kwh=battery.energy_kwh,
             round_trip_ratio=battery.round_trip_ratio,
         )
-    starts = []
-    for begin in begins_seconds:
-        past = past_of(layout, jobs, settings, begin)
-        idle = float(layout.idle_watts[0])
-        if begin - first < _LEAST_HISTORY_SECONDS:
-            starts.append(PeriodStart(begin, idle, idle, jobs=False))
-            continue
-        level = start_level(past, storage, days=settings.days, most_lost_ratio=settings.most_lost_ratio)
-        # The last day: what was drawn long ago is no licence to charge.
-        starts.append(PeriodStart(begin, level, float(np.max(past.last(24).load_watts))))
-    return LevelControl(settings, starts)
+    return LevelControl(
+        settings,
+        layout,
+        past_of(layout, jobs, settings, begins_seconds[0]),
+        storage,
+        first_seconds=first,
+        begins_seconds=begins_seconds,
+    )
