@@ -42,8 +42,8 @@ class LevelSettings:
     holds: bool = True
     most_hold_seconds: float = 4.0 * HOUR_SECONDS
     cap_floor_ratio: float = 0.6
-    most_lost_ratio: float = 0.025
-    hold_room_ratio: float = 0.5
+    most_lost_ratio: float = 0.02
+    hold_room_ratio: float = 1.5
     days: tuple[float, ...] = (28.0, 7.0)
 
 
