@@ -216,8 +216,10 @@ def run_case(
         settings = replace(
             levers.settings, caps="cap" in levers.names, holds="hold" in levers.names
         )
-        begins = [window.begin_seconds + first * window.step_seconds for first, _ in periods]
-        control = level_control(layout, population.jobs, begins, battery, settings)
+        edges = [window.begin_seconds + first * window.step_seconds for first, _ in periods]
+        control = level_control(
+            layout, population.jobs, [*edges, window.end_seconds], battery, settings
+        )
     controlled = simulate(
         layout, population.jobs, window, control, battery, extra_gpus=population.extra_gpus
     )

@@ -26,6 +26,8 @@ _ASSUMED_LIMIT_SECONDS = 3600.0
 _SOON_SECONDS = 1e-3
 _DAY_SECONDS = 86_400.0
 _LEAST_HISTORY_DAYS = 14.0
+# A user who has lost a tenth of what ran pays the next watt at twice its price.
+_DEBT_WEIGHT = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +83,8 @@ def floor_ratio(job: PlantJob, settings: LevelSettings) -> float:
 class LevelControl:
     """Holds the level of each billing period, looking at it anew each day.
 
-    ``past``: the days before now; ``first_seconds``: when the site's history begins; ``begins_seconds``: when
-    billing periods begin, the first of them now.
+    ``past``: the days before now; ``first_seconds``: when the site's history begins; ``edges_seconds``: when
+    billing periods begin, the first of them now, and when the last one ends.
     """
 
     def __init__(
@@ -93,13 +95,16 @@ class LevelControl:
         storage: Storage | None,
         *,
         first_seconds: float,
-        begins_seconds: Sequence[float],
+        edges_seconds: Sequence[float],
     ) -> None:
         self.settings = settings
         self.level_watts = float(layout.idle_watts[0])
         self._storage, self._past, self._first_seconds = storage, past, first_seconds
-        self._begins = list(begins_seconds)
-        self._next_look_seconds = begins_seconds[0]
+        self._edges = list(edges_seconds)
+        self._next_look_seconds = edges_seconds[0]
+        # GPU-seconds of each user's flexible jobs in this period: used, and lost to caps.
+        self._used: dict[str, float] = {}
+        self._lost: dict[str, float] = {}
         self._with_jobs = False
         # The highest import of the period so far: nothing is gained below it.
         self._reached_watts = 0.0
@@ -109,7 +114,7 @@ class LevelControl:
         # Of the hour that runs: seconds, and seconds times load, cap room, GPUs lost at the floor, GPUs used.
         self._hour = np.zeros(5)
         self._seen: list[Watts] = []
-        self._known_seconds = begins_seconds[0]
+        self._known_seconds = edges_seconds[0]
 
     def next_seconds(self, now_seconds: float) -> float:
         """When the first hold has to end."""
@@ -168,6 +173,12 @@ class LevelControl:
             sum(self._floor_loss(offer) * offer.gpus for offer in offers),
             float(cluster.used_gpus),
         ]
+        for offer in offers:
+            job = cluster.running[offer.job_id]
+            self._used[job.user] = self._used.get(job.user, 0.0) + seconds * job.gpus
+            if job.performance < 1.0:
+                lost = seconds * job.gpus * (1.0 - job.performance)
+                self._lost[job.user] = self._lost.get(job.user, 0.0) + lost
         self._hour += seconds * np.array(seen)
         self._known_seconds = cluster.now_seconds
         if self._hour[0] >= HOUR_SECONDS - _SOON_SECONDS:
@@ -180,12 +191,14 @@ class LevelControl:
         if self._seen:
             self._past = self._past.followed_by(np.array(self._seen))
             self._seen = []
-        if self._begins and now_seconds >= self._begins[0] - _SOON_SECONDS:
-            self._begins.pop(0)
-            self._reached_watts = 0.0
-        if self._begins:
-            self._next_look_seconds = min(self._next_look_seconds, self._begins[0])
+        if len(self._edges) > 1 and now_seconds >= self._edges[0] - _SOON_SECONDS:
+            self._edges.pop(0)
+            self._reached_watts, self._used, self._lost = 0.0, {}, {}
+        if len(self._edges) > 1:
+            self._next_look_seconds = min(self._next_look_seconds, self._edges[0])
         known_days = (now_seconds - self._first_seconds) / _DAY_SECONDS
+        # Debts have changed since the offers were made.
+        self._offers = {}
         self._with_jobs = known_days >= _LEAST_HISTORY_DAYS
         level = start_level(
             self._past,
@@ -196,11 +209,14 @@ class LevelControl:
         # Without history the battery alone holds a level that begins with the load and only rises.
         self.level_watts = max(self._reached_watts, level if self._with_jobs else 0.0)
 
+    def _lost_ratio(self, user: str) -> float:
+        return self._lost.get(user, 0.0) / max(self._used.get(user, 0.0), 1.0)
+
     def _floor_loss(self, offer: Offer) -> float:
         return 1.0 - performance_ratio(offer.workload, offer.floor_ratio)
 
     def _offered(self, cluster: Cluster, *, always: bool = False) -> list[Offer]:
-        """Of the flexible jobs that run; they stay the same for as long as a job runs."""
+        """Of the flexible jobs that run; made anew each day."""
         if not self.settings.caps or not (self._with_jobs or always):
             return []
         found = []
@@ -216,6 +232,7 @@ class LevelControl:
                     weight=job.root_weight,
                     gpus=job.gpus,
                     floor_ratio=floor_ratio(job, self.settings),
+                    debt_ratio=_DEBT_WEIGHT * self._lost_ratio(job.user),
                 )
             found.append(offer)
         return found
@@ -230,11 +247,11 @@ def longest_hold_seconds(job: PlantJob, settings: LevelSettings) -> float:
 def level_control(
     layout: Layout,
     jobs: Sequence[PlantJob],
-    begins_seconds: Sequence[float],
+    edges_seconds: Sequence[float],
     battery: Battery | None,
     settings: LevelSettings,
 ) -> LevelControl:
-    """A control for billing periods that begin at these moments, the first of them now.
+    """A control for the billing periods between these moments, the first of them now.
 
     With less than 14 days of history the battery alone is used.
     """
@@ -249,8 +266,8 @@ def level_control(
     return LevelControl(
         settings,
         layout,
-        past_of(layout, jobs, settings, begins_seconds[0]),
+        past_of(layout, jobs, settings, edges_seconds[0]),
         storage,
         first_seconds=first,
-        begins_seconds=begins_seconds,
+        edges_seconds=edges_seconds,
     )
