@@ -39,7 +39,7 @@ class Offer:
 
     ``board_watts`` is the uncapped draw of one GPU board; ``weight`` the watts at the grid connection for one
     watt on each of its GPUs (all GPUs together); ``gpus`` counts what a slowdown costs. ``floor_ratio`` is
-    the deepest cap of its promise as a share of the board. ``debt_ratio`` makes it dearer: what it has lost.
+    the deepest cap of its promise as a share of the board.
     """
 
     job_id: str
@@ -48,7 +48,6 @@ class Offer:
     weight: float
     gpus: int
     floor_ratio: float
-    debt_ratio: float = 0.0
 
     @property
     def room_watts(self) -> float:
@@ -89,7 +88,7 @@ def cheapest_caps(shed_watts: float, offers: Iterable[Offer]) -> dict[str, float
         for ratio, price in segments(offer.workload, offer.floor_ratio):
             watts = (before - ratio) * offer.board_watts * offer.weight
             if watts > 0.0:
-                dear = price * offer.gpus / (offer.board_watts * offer.weight) * (1.0 + offer.debt_ratio)
+                dear = price * offer.gpus / (offer.board_watts * offer.weight)
                 steps.append((dear, offer.job_id, before, ratio, watts))
             before = ratio
     caps: dict[str, float] = {}

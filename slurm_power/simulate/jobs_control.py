@@ -35,8 +35,8 @@ class LevelSettings:
     """Which levers may be used, and how far.
 
     ``most_hold_seconds`` bounds a hold beside the job's promise. ``cap_floor_ratio`` is the deepest economic
-    cap as a share of the board. ``most_lost_ratio`` is what caps may take of all GPU-hours: the level starts
-    where the past would have lost so much, and is let up when the period loses more. ``days``: the level
+    cap as a share of the board. ``most_lost_ratio`` is what caps may take of all GPU-hours: the level is
+    no lower than where the past would have lost so much. ``days``: the level
     starts at the lowest that would have been held over the last so many days, the least of them.
     """
 
