@@ -26,9 +26,6 @@ _ASSUMED_LIMIT_SECONDS = 3600.0
 _SOON_SECONDS = 1e-3
 _DAY_SECONDS = 86_400.0
 _LEAST_HISTORY_DAYS = 14.0
-# A user who has lost a tenth of what ran pays the next watt at twice its price.
-_DEBT_WEIGHT = 10.0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelSettings:
@@ -102,9 +99,6 @@ class LevelControl:
         self._storage, self._past, self._first_seconds = storage, past, first_seconds
         self._edges = list(edges_seconds)
         self._next_look_seconds = edges_seconds[0]
-        # GPU-seconds of each user's flexible jobs in this period: used, and lost to caps.
-        self._used: dict[str, float] = {}
-        self._lost: dict[str, float] = {}
         self._with_jobs = False
         # The highest import of the period so far: nothing is gained below it.
         self._reached_watts = 0.0
@@ -173,12 +167,6 @@ class LevelControl:
             sum(self._floor_loss(offer) * offer.gpus for offer in offers),
             float(cluster.used_gpus),
         ]
-        for offer in offers:
-            job = cluster.running[offer.job_id]
-            self._used[job.user] = self._used.get(job.user, 0.0) + seconds * job.gpus
-            if job.performance < 1.0:
-                lost = seconds * job.gpus * (1.0 - job.performance)
-                self._lost[job.user] = self._lost.get(job.user, 0.0) + lost
         self._hour += seconds * np.array(seen)
         self._known_seconds = cluster.now_seconds
         if self._hour[0] >= HOUR_SECONDS - _SOON_SECONDS:
@@ -193,12 +181,10 @@ class LevelControl:
             self._seen = []
         if len(self._edges) > 1 and now_seconds >= self._edges[0] - _SOON_SECONDS:
             self._edges.pop(0)
-            self._reached_watts, self._used, self._lost = 0.0, {}, {}
+            self._reached_watts = 0.0
         if len(self._edges) > 1:
             self._next_look_seconds = min(self._next_look_seconds, self._edges[0])
         known_days = (now_seconds - self._first_seconds) / _DAY_SECONDS
-        # Debts have changed since the offers were made.
-        self._offers = {}
         self._with_jobs = known_days >= _LEAST_HISTORY_DAYS
         level = start_level(
             self._past,
@@ -209,14 +195,11 @@ class LevelControl:
         # Without history the battery alone holds a level that begins with the load and only rises.
         self.level_watts = max(self._reached_watts, level if self._with_jobs else 0.0)
 
-    def _lost_ratio(self, user: str) -> float:
-        return self._lost.get(user, 0.0) / max(self._used.get(user, 0.0), 1.0)
-
     def _floor_loss(self, offer: Offer) -> float:
         return 1.0 - performance_ratio(offer.workload, offer.floor_ratio)
 
     def _offered(self, cluster: Cluster, *, always: bool = False) -> list[Offer]:
-        """Of the flexible jobs that run; made anew each day."""
+        """Of the flexible jobs that run; they stay the same for as long as a job runs."""
         if not self.settings.caps or not (self._with_jobs or always):
             return []
         found = []
@@ -232,7 +215,6 @@ class LevelControl:
                     weight=job.root_weight,
                     gpus=job.gpus,
                     floor_ratio=floor_ratio(job, self.settings),
-                    debt_ratio=_DEBT_WEIGHT * self._lost_ratio(job.user),
                 )
             found.append(offer)
         return found
