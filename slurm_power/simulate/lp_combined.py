@@ -48,6 +48,15 @@ class Bound:
     mean_delay_hours: float
 
 
+class _QuietHighs(highspy.Highs):
+    """HiGHS prints a banner as its callbacks are enabled: after the log is off it does not."""
+
+    def enableCallbacks(self) -> None:  # noqa: N802 - highspy's name
+        """Enable them quietly; called while it is made."""
+        self.setOptionValue("output_flag", False)
+        super().enableCallbacks()  # type: ignore[no-untyped-call]  # as the package has it
+
+
 class _Model:
     """Rows and columns as they come, handed to HiGHS at the end."""
 
@@ -96,9 +105,7 @@ class _Model:
         lp.a_matrix_.start_ = np.searchsorted(columns[order], np.arange(self.columns + 1))
         lp.a_matrix_.index_ = rows[order]
         lp.a_matrix_.value_ = values[order]
-        solver = highspy.Highs()
-        solver.silent()
-        solver.setOptionValue("threads", 1)
+        solver = _QuietHighs()  # type: ignore[no-untyped-call]  # as the package has it
         solver.passModel(lp)
         solver.run()
         if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
