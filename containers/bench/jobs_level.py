@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from slurm_power.cli.commands.simulate_jobs import read_log
+from slurm_power.cli.commands.job_log_file import read_log
 from slurm_power.model.site import Circuit, LimitKind, Site
 from slurm_power.plan.policy import Policy
 from slurm_power.simulate.cluster import Hardware
@@ -68,7 +68,7 @@ def machine(nodes: int = 100, overhead_ratio: float = 1.15) -> Site:
 
 def resampled(log: JobLog, seed: int) -> JobLog:
     """Weeks of submissions drawn with replacement; who starts when is left to the machine."""
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311  # a repeatable sequence is wanted
     first = min(job.submit_seconds for job in log.jobs)
     whole = int((max(job.submit_seconds for job in log.jobs) - first) // _WEEK_SECONDS)
     by_week: dict[int, list[LoggedJob]] = {}

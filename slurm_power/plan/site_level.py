@@ -63,8 +63,8 @@ def segments(workload: Workload, floor_ratio: float) -> list[tuple[float, float]
     """
     points = [(1.0, 0.0)]
     corners = [ratio for ratio, _ in CURVES[workload] if floor_ratio < ratio < 1.0]
-    for ratio in [*corners, *([floor_ratio] if floor_ratio < 1.0 else [])]:
-        points.append((ratio, 1.0 - performance_ratio(workload, ratio)))
+    reached = [*corners, *([floor_ratio] if floor_ratio < 1.0 else [])]
+    points += [(ratio, 1.0 - performance_ratio(workload, ratio)) for ratio in reached]
     found = []
     at = 0
     while at < len(points) - 1:
@@ -121,7 +121,7 @@ def split_excess(
     charge_limit_watts: float,
     charge_ceiling_watts: float,
 ) -> Split:
-    """Share an excess of the uncapped load over the level: caps first, then the battery, else the level rises.
+    """Share an excess of the uncapped load over the level: caps, then the battery, else the level rises.
 
     ``discharge_limit_watts`` and ``charge_limit_watts`` are what the battery can keep up until the next
     decision. Room below the level charges it, never above ``charge_ceiling_watts``, the highest load that
@@ -149,8 +149,8 @@ def split_excess(
 class Past:
     """History on a coarse grid, one value a step.
 
-    ``load_watts``: the grid connection without levers. ``cap_room_watts``: what caps within the promises could
-    have shed, at the cost of ``lost_gpus`` (slowdown times GPUs). ``used_gpus``: GPUs at work.
+    ``load_watts``: the grid connection without levers. ``cap_room_watts``: what caps within the promises
+    could have shed, at the cost of ``lost_gpus`` (slowdown times GPUs). ``used_gpus``: GPUs at work.
     """
 
     load_watts: Watts
@@ -160,7 +160,7 @@ class Past:
     step_hours: float
 
     def followed_by(self, rows: Watts) -> "Past":
-        """With more steps after it, as long as it was; ``rows``: one a step, the four columns in this order."""
+        """With more steps after it, as long as it was; ``rows``: one a step, four columns in this order."""
         steps = max(len(self.load_watts), len(rows))
         load, room, lost, used = (
             np.concatenate([old, new])[-steps:]
@@ -183,9 +183,7 @@ class Past:
         )
 
 
-def held_level(
-    load_watts: Watts, cap_room_watts: Watts, step_hours: float, storage: Storage | None
-) -> float:
+def held_level(load_watts: Watts, cap_room_watts: Watts, step_hours: float, storage: Storage | None) -> float:
     """The lowest level that the rule would have held over a past, in watts; the battery starts half full.
 
     ``load_watts`` is the load without levers, ``cap_room_watts`` what caps could have shed; one value a step.

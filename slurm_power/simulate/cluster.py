@@ -78,9 +78,9 @@ class Layout:
 class PlantJob:
     """One job. Times in epoch seconds; ``dynamic_watts`` per GPU above idle, uncapped.
 
-    ``eligible_seconds`` is when it starts without control; ``ready_seconds`` when it may start: the same where
-    a log is replayed, its submission where the machine's own scheduler decides. ``work_seconds`` is what is
-    left at full performance. ``power_ratio`` is the cap as a share of the uncapped board.
+    ``eligible_seconds`` is when it starts without control; ``ready_seconds`` when it may start: the same
+    where a log is replayed, its submission where the machine's own scheduler decides. ``work_seconds`` is
+    what is left at full performance. ``power_ratio`` is the cap as a share of the uncapped board.
     ``lost_seconds`` is slowdown times time so far and ``done_seconds`` performance times time, both since the
     window began; ``held_seconds`` is how long our holds have kept it.
     """
@@ -311,7 +311,7 @@ def most_gpus(jobs: Iterable[PlantJob]) -> int:
     return max(used, default=0)
 
 
-def natural_watts(
+def natural_watts(  # noqa: PLR0917  # a grid is three numbers
     layout: Layout,
     jobs: Iterable[PlantJob],
     begin_seconds: float,
@@ -330,7 +330,8 @@ def natural_watts(
     watts = np.array(each) * np.array([job.gpus for job in several]) * layout.mean_root_weight
     rising = _ramp((starts - begin_seconds) / step_seconds, watts, steps)
     falling = _ramp((starts + works - begin_seconds) / step_seconds, watts, steps)
-    return layout.idle_watts[0] + rising - falling
+    found: Watts = layout.idle_watts[0] + rising - falling
+    return found
 
 
 def _ramp(at: Watts, watts: Watts, steps: int) -> Watts:

@@ -94,8 +94,10 @@ def read_sacct(lines: Iterable[str], name: str, zone: tzinfo) -> JobLog:
     if missing:
         raise JobLogError(
             [
-                f"{name}: its first line lacks {', '.join(missing)}; write it with sacct --parsable2"
-                " --allocations --format=JobID,User,Account,State,Submit,Start,End,Timelimit,AllocTRES,ReqTRES"
+                (
+                    f"{name}: its first line lacks {', '.join(missing)}; write it with sacct --parsable2"
+                    " --allocations --format=JobID,User,Account,State,Submit,Start,End,Timelimit,AllocTRES"
+                )
             ]
         )
     problems: list[str] = []
@@ -150,9 +152,8 @@ def _sacct_job(row: dict[str, str], zone: tzinfo) -> tuple[LoggedJob, bool] | st
         return "no GPUs"
     if not row["User"].strip():
         raise ValueError(f"job {job_id}: User is empty")
-    if submit > start:
-        # A requeued job keeps its first submission; some sites export them the other way round.
-        submit = start
+    # A requeued job keeps its first submission; some sites export them the other way round.
+    submit = min(submit, start)
     workload, flex = admin_comment.tags(row.get("AdminComment", "") or row.get("Comment", ""))
     job = LoggedJob(
         job_id=job_id,

@@ -1,7 +1,8 @@
 """A job log on a site, ready to be run: with levers, without, and against what could have been at best."""
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -20,8 +21,8 @@ from slurm_power.simulate.lp_combined import Bound, Relaxation, combined_bound
 
 LEVERS = frozenset({"ess", "cap", "hold", "gate"})
 DAY_SECONDS = 86_400.0
-# Archives round times: a log may use a little more than there is for a moment.
-_MOST_OVERLAP_RATIO = 0.05
+# Archives round times: a log may use more than there is for a moment.
+_MOST_OVERLAP_RATIO = 0.25
 # Who may start later in the bound: the low-priority users.
 DEFERRABLE_RATIO = 0.3
 
@@ -56,7 +57,7 @@ class Population:
 class Levers:
     """What the controller has: the battery's size, which levers, what it has to hold.
 
-    With neither ``limit_watts`` nor ``cuts`` nor limits in the site the aim is the peak of each period.
+    With neither ``limit_watts`` nor ``cuts`` the aim is the peak of each period.
     """
 
     names: frozenset[str] = LEVERS
@@ -65,7 +66,7 @@ class Levers:
     round_trip_ratio: float = 0.88
     limit_watts: float | None = None
     cuts: tuple[Cut, ...] = ()
-    settings: LevelSettings = LevelSettings()
+    settings: LevelSettings = field(default_factory=LevelSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,7 @@ class Outcome:
     notes: tuple[str, ...]
 
 
-def populate(
+def populate(  # noqa: PLR0917  # a log, a site, and what neither says
     log: JobLog, site: Site, policy: Policy, hardware: Hardware, mix: Mix, seed: int
 ) -> Population:
     """Put a log onto a site. Raises JobLogError when it does not fit."""
@@ -106,8 +107,10 @@ def populate(
         first = max(too_large, key=lambda job: job.gpus)
         raise JobLogError(
             [
-                f"{len(too_large)} jobs need more GPUs than the site has ({layout.gpus}), job {first.job_id}"
-                f" the most ({first.gpus}); a site with more nodes, or --gpus-per-node"
+                (
+                    f"{len(too_large)} jobs need more GPUs than the site has ({layout.gpus}),"
+                    f" job {first.job_id} the most ({first.gpus}); a site with more nodes, or --gpus-per-node"
+                )
             ]
         )
     jobs = []
@@ -140,8 +143,10 @@ def populate(
     if extra > _MOST_OVERLAP_RATIO * layout.gpus:
         raise JobLogError(
             [
-                f"the log uses up to {layout.gpus + extra} GPUs at once, the site has {layout.gpus};"
-                " a site with more nodes, or --gpus-per-node"
+                (
+                    f"the log uses up to {layout.gpus + extra} GPUs at once, the site has {layout.gpus};"
+                    " a site with more nodes, or --gpus-per-node"
+                )
             ]
         )
     if extra:
@@ -194,11 +199,11 @@ def run_case(
             energy_kwh=levers.ess_kwh,
             round_trip_ratio=levers.round_trip_ratio,
             soc_kwh=0.5 * levers.ess_kwh,
+            reserve_kwh=0.0 if own is None else own.reserve_soc_ratio * levers.ess_kwh,
         )
     without = simulate(layout, population.jobs, window, extra_gpus=population.extra_gpus)
     periods = billing_periods(window)
-    fixed = levers.limit_watts is not None or levers.cuts
-    fixed = fixed or any(circuit.limit_watts is not None for circuit in site.circuits.values())
+    fixed = levers.limit_watts is not None or bool(levers.cuts)
     if fixed:
         name = "ess" if own is None else own.name
         stored = own or Ess(name=name, circuit=site.root.name, reserve_soc_ratio=0.0, target_soc_ratio=1.0)
@@ -213,16 +218,12 @@ def run_case(
             ess=stored if battery is not None else None,
         )
     else:
-        settings = replace(
-            levers.settings, caps="cap" in levers.names, holds="hold" in levers.names
-        )
+        settings = replace(levers.settings, caps="cap" in levers.names, holds="hold" in levers.names)
         edges = [window.begin_seconds + first * window.step_seconds for first, _ in periods]
         control = level_control(
-            layout, population.jobs, [*edges, window.end_seconds], battery, settings
+            layout, population.jobs, [*edges, window.end_seconds], battery, settings, policy.margin_ratio
         )
-    controlled = simulate(
-        layout, population.jobs, window, control, battery, extra_gpus=population.extra_gpus
-    )
+    controlled = simulate(layout, population.jobs, window, control, battery, extra_gpus=population.extra_gpus)
     relaxation = Relaxation(
         capped_ratio=0.5 if "cap" in levers.names else 0.0, defer_hours=4 if "hold" in levers.names else 0
     )
@@ -278,4 +279,4 @@ def billing_periods(window: Window) -> list[tuple[int, int]]:
         at = datetime.fromtimestamp(window.begin_seconds + step * window.step_seconds, tz=UTC)
         months.append((at.year, at.month))
     edges = [0, *(step for step in range(1, window.steps) if months[step] != months[step - 1]), window.steps]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))

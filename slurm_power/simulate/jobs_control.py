@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,6 +26,7 @@ _ASSUMED_LIMIT_SECONDS = 3600.0
 _SOON_SECONDS = 1e-3
 _DAY_SECONDS = 86_400.0
 _LEAST_HISTORY_DAYS = 14.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelSettings:
@@ -81,7 +82,8 @@ class LevelControl:
     """Holds the level of each billing period, looking at it anew each day.
 
     ``past``: the days before now; ``first_seconds``: when the site's history begins; ``edges_seconds``: when
-    billing periods begin, the first of them now, and when the last one ends.
+    billing periods begin, the first of them now, and when the last one ends. ``margin_ratio``: what is
+    kept free below the limit of each circuit.
     """
 
     def __init__(
@@ -93,8 +95,11 @@ class LevelControl:
         *,
         first_seconds: float,
         edges_seconds: Sequence[float],
+        margin_ratio: float,
     ) -> None:
         self.settings = settings
+        ceilings = [layout.site.circuits[name].ceiling_watts for name in layout.names]
+        self._targets_watts = (1.0 - margin_ratio) * np.array(ceilings)
         self.level_watts = float(layout.idle_watts[0])
         self._storage, self._past, self._first_seconds = storage, past, first_seconds
         self._edges = list(edges_seconds)
@@ -147,6 +152,7 @@ class LevelControl:
         )
         self.level_watts = split.level_watts
         caps = cheapest_caps(split.shed_watts, offers) if split.shed_watts > 0.0 else {}
+        self._hold_circuits(cluster, caps)
         for job_id in self._capped - caps.keys():
             if job_id in cluster.running:
                 cluster.set_power_ratio(cluster.running[job_id], 1.0)
@@ -155,6 +161,24 @@ class LevelControl:
         self._capped = set(caps)
         self._reached_watts = max(self._reached_watts, float(cluster.watts[0]) - split.discharge_watts)
         return split.discharge_watts
+
+    def _hold_circuits(self, cluster: Cluster, caps: dict[str, float]) -> None:
+        """Cap deeper where a circuit below the grid connection would come too near its limit."""
+        if not self._capped and not caps and not np.any(cluster.watts[1:] > self._targets_watts[1:]):
+            return
+        uncapped = cluster.watts.copy()
+        for job in cluster.running.values():
+            if job.saved_watts > 0.0:
+                uncapped += job.saved_watts * job.weights
+        for number in np.flatnonzero(uncapped[1:] > self._targets_watts[1:]) + 1:
+            offers = [
+                replace(offer, weight=float(cluster.running[offer.job_id].weights[number]))
+                for offer in self._offered(cluster, always=True)
+                if cluster.running[offer.job_id].weights[number] > 0.0
+            ]
+            over_watts = float(uncapped[number] - self._targets_watts[number])
+            for job_id, ratio in cheapest_caps(over_watts, offers).items():
+                caps[job_id] = min(ratio, caps.get(job_id, 1.0))
 
     def end_step(self, cluster: Cluster, load_watts: float) -> None:  # noqa: ARG002
         """Remember, by the hour, what the load was without levers and what caps could have taken."""
@@ -193,7 +217,8 @@ class LevelControl:
             most_lost_ratio=self.settings.most_lost_ratio,
         )
         # Without history the battery alone holds a level that begins with the load and only rises.
-        self.level_watts = max(self._reached_watts, level if self._with_jobs else 0.0)
+        level = min(level, float(self._targets_watts[0])) if self._with_jobs else 0.0
+        self.level_watts = max(self._reached_watts, level)
 
     def _floor_loss(self, offer: Offer) -> float:
         return 1.0 - performance_ratio(offer.workload, offer.floor_ratio)
@@ -226,12 +251,13 @@ def longest_hold_seconds(job: PlantJob, settings: LevelSettings) -> float:
     return min(settings.most_hold_seconds, job.flex.max_slowdown_ratio * limit)
 
 
-def level_control(
+def level_control(  # noqa: PLR0917  # where, who, when, and with what
     layout: Layout,
     jobs: Sequence[PlantJob],
     edges_seconds: Sequence[float],
     battery: Battery | None,
     settings: LevelSettings,
+    margin_ratio: float,
 ) -> LevelControl:
     """A control for the billing periods between these moments, the first of them now.
 
@@ -242,7 +268,7 @@ def level_control(
     if battery is not None:
         storage = Storage(
             power_watts=battery.power_watts,
-            energy_kwh=battery.energy_kwh,
+            energy_kwh=battery.energy_kwh - battery.reserve_kwh,
             round_trip_ratio=battery.round_trip_ratio,
         )
     return LevelControl(
@@ -252,4 +278,5 @@ def level_control(
         storage,
         first_seconds=first,
         edges_seconds=edges_seconds,
+        margin_ratio=margin_ratio,
     )

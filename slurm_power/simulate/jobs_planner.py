@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from slurm_power.model.action import SetCap, SetDischarge
 from slurm_power.model.job import Flex, Job, JobState
 from slurm_power.model.reading import EssReading, GpuReading, PowerReading, Quality
-from slurm_power.model.site import Circuit, Ess, Site
+from slurm_power.model.site import Ess, Site
 from slurm_power.model.snapshot import CapLease, LimitEvent, NodeState, Snapshot
 from slurm_power.plan.holds import longest_hold_seconds
 from slurm_power.plan.planner import hold_of, plan_cycle
@@ -105,7 +105,7 @@ class PlannerControl:
         if "hold" not in self._levers or job.flex is Flex.FLEX0:
             return True
         held_seconds = cluster.held_seconds(job)
-        waiting = self._job(cluster, job, JobState.PENDING)
+        waiting = self._job(job, JobState.PENDING)
         left_seconds = min(self._most_hold_seconds, longest_hold_seconds(waiting)) - held_seconds
         if left_seconds <= 1e-3 or self._calm(cluster, None, job):
             return True
@@ -131,7 +131,7 @@ class PlannerControl:
                 if isinstance(action, SetCap):
                     changed |= self._cap(cluster, action)
                 elif isinstance(action, SetDischarge) and battery is not None:
-                    watts = battery.possible_watts(action.discharge_watts, seconds, self._reserve_kwh(battery))
+                    watts = battery.possible_watts(action.discharge_watts, seconds)
                     changed |= abs(watts - self._discharge_watts) > 1.0
                     self._discharge_watts = watts
             if not changed:
@@ -186,10 +186,6 @@ class PlannerControl:
             cluster.set_power_ratio(job, action.cap_watts / job.board_watts)
         return job.power_ratio != old
 
-    def _reserve_kwh(self, battery: Battery) -> float:
-        ess = self._site.ess.get(_ESS)
-        return 0.0 if ess is None else ess.reserve_soc_ratio * battery.energy_kwh
-
     def _events(self, now_seconds: float) -> tuple[LimitEvent, ...]:
         return tuple(
             LimitEvent(
@@ -209,12 +205,12 @@ class PlannerControl:
         nodes: dict[str, dict[str, GpuReading]] = {}
         jobs = []
         for one in cluster.running.values():
-            job = self._job(cluster, one, JobState.RUNNING)
+            job = self._job(one, JobState.RUNNING)
             jobs.append(job)
             reading = self._reading(one)
             for node, uuids in job.gpus_by_node:
                 nodes.setdefault(node, {}).update(dict.fromkeys(uuids, reading))
-        feeds = {name: 0.0 for name in self._layout.names}
+        feeds = dict.fromkeys(self._layout.names, 0.0)
         ess = {}
         if battery is not None and self._site.ess:
             for name in self._site.path(battery.circuit):
@@ -233,8 +229,7 @@ class PlannerControl:
                 quality=Quality.GOOD,
             )
         seen = {
-            name: float(cluster.watts[number]) - feeds[name]
-            for number, name in enumerate(self._layout.names)
+            name: float(cluster.watts[number]) - feeds[name] for number, name in enumerate(self._layout.names)
         }
         return Snapshot(
             at=datetime.fromtimestamp(now, tz=UTC),
@@ -244,9 +239,7 @@ class PlannerControl:
                 for name, watts in seen.items()
             },
             ess=ess,
-            nodes={
-                name: NodeState(name=name, age_seconds=0.0, gpus=gpus) for name, gpus in nodes.items()
-            },
+            nodes={name: NodeState(name=name, age_seconds=0.0, gpus=gpus) for name, gpus in nodes.items()},
             jobs=tuple(jobs),
             caps=self._caps,
             setpoints={_ESS: self._discharge_watts} if ess else {},
@@ -254,13 +247,13 @@ class PlannerControl:
             events=self._events(now),
         )
 
-    def _job(self, cluster: Cluster, job: PlantJob, state: JobState) -> Job:
+    def _job(self, job: PlantJob, state: JobState) -> Job:
         """The same object for as long as nothing about the job changes."""
         known = self._jobs.get(job.job_id)
         if known is not None and known.state is state:
             return known
         nodes = self._layout.nodes
-        placed = ()
+        placed: tuple[tuple[str, tuple[str, ...]], ...] = ()
         if state is JobState.RUNNING:
             placed = tuple(
                 (nodes[node], tuple(f"{job.job_id}.{node}.{gpu}" for gpu in range(int(count))))
@@ -278,7 +271,9 @@ class PlannerControl:
             flex=job.flex if "cap" in self._levers or state is JobState.PENDING else Flex.FLEX0,
             nodes=tuple(node for node, _ in placed),
             submitted=datetime.fromtimestamp(job.submit_seconds, tz=UTC),
-            started=None if job.started_seconds is None else datetime.fromtimestamp(job.started_seconds, tz=UTC),
+            started=None
+            if job.started_seconds is None
+            else datetime.fromtimestamp(job.started_seconds, tz=UTC),
             time_limit_seconds=job.limit_seconds,
             gpus_by_node=placed,
         )
@@ -308,8 +303,3 @@ class PlannerControl:
             )
             self._readings[job.job_id] = (job.power_ratio, known)
         return known
-
-
-def circuits_with_limits(site: Site) -> list[Circuit]:
-    """Circuits that may draw less than their rating."""
-    return [circuit for circuit in site.circuits.values() if circuit.limit_watts is not None]

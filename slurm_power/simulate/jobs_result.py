@@ -46,9 +46,7 @@ def result(outcome: Outcome, site: Site, tariff: Tariff | None, zone: tzinfo) ->
             flex.value: _delays([job for job in controlled.jobs if job.flex is flex], starts, window)
             for flex in Flex
         },
-        "flexible": _delays(
-            [job for job in controlled.jobs if job.flex is not Flex.FLEX0], starts, window
-        ),
+        "flexible": _delays([job for job in controlled.jobs if job.flex is not Flex.FLEX0], starts, window),
         "by_user": {
             user: _delays(jobs, starts, window) for user, jobs in sorted(_by_user(controlled.jobs).items())
         },
@@ -198,9 +196,7 @@ def delay_seconds(job: PlantJob, started_without: float | None, window: Window) 
     return started - started_without
 
 
-def _delays(
-    jobs: Sequence[PlantJob], starts: Mapping[str, float | None], window: Window
-) -> JsonObject:
+def _delays(jobs: Sequence[PlantJob], starts: Mapping[str, float | None], window: Window) -> JsonObject:
     delays = [delay_seconds(job, starts.get(job.job_id), window) for job in jobs]
     hours = np.array([delay for delay in delays if delay is not None]) / 3600.0
     held = np.array([job.held_seconds for job in jobs]) / 3600.0

@@ -18,24 +18,28 @@ from slurm_power.simulate.cluster import Cluster, Layout, PlantJob, Watts
 
 @dataclass(slots=True, kw_only=True)
 class Battery:
-    """An ESS. Power in watts at its terminals, discharge positive; losses are split evenly both ways."""
+    """An ESS. Power in watts at its terminals, discharge positive; losses are split evenly both ways.
+
+    ``reserve_kwh`` is kept for outages.
+    """
 
     circuit: str
     power_watts: float
     energy_kwh: float
     round_trip_ratio: float = 0.88
     soc_kwh: float = 0.0
+    reserve_kwh: float = 0.0
 
     @property
     def efficiency_ratio(self) -> float:
         """One way."""
         return math.sqrt(self.round_trip_ratio)
 
-    def possible_watts(self, wanted_watts: float, seconds: float, reserve_kwh: float = 0.0) -> float:
+    def possible_watts(self, wanted_watts: float, seconds: float) -> float:
         """The nearest to what is wanted that can be kept up for ``seconds`` (negative charges)."""
         hours = max(seconds, 1e-9) / 3600.0
         if wanted_watts >= 0.0:
-            most = 1000.0 * max(0.0, self.soc_kwh - reserve_kwh) * self.efficiency_ratio / hours
+            most = 1000.0 * max(0.0, self.soc_kwh - self.reserve_kwh) * self.efficiency_ratio / hours
             return min(wanted_watts, self.power_watts, most)
         most = 1000.0 * max(0.0, self.energy_kwh - self.soc_kwh) / self.efficiency_ratio / hours
         return -min(-wanted_watts, self.power_watts, most)
@@ -133,7 +137,7 @@ class _Meter:
         self.discharge[step] += share * discharge_watts
 
 
-def simulate(
+def simulate(  # noqa: PLR0917  # what there is, then who acts on it
     layout: Layout,
     jobs: Sequence[PlantJob],
     window: Window,
@@ -144,8 +148,8 @@ def simulate(
     """Run the jobs (fresh copies are made) through the window.
 
     A job that started before the window without control and was not done is running when it begins, with what
-    is left of its work; what is ready only after the window is ignored. Raises ValueError when the machine is too
-    small for those; ``extra_gpus`` as in `Cluster`.
+    is left of its work; what is ready only after the window is ignored. Raises ValueError when the
+    machine is too small for those; ``extra_gpus`` as in `Cluster`.
     """
     control = control or NoControl()
     battery = None if battery is None else replace(battery)
@@ -204,7 +208,9 @@ def _touches(job: PlantJob, window: Window) -> bool:
 
 
 def _fresh(job: PlantJob) -> PlantJob:
-    return replace(job, started_seconds=None, ended_seconds=None, lost_seconds=0.0, done_seconds=0.0, held_seconds=0.0)
+    return replace(
+        job, started_seconds=None, ended_seconds=None, lost_seconds=0.0, done_seconds=0.0, held_seconds=0.0
+    )
 
 
 def _carry_in(cluster: Cluster, jobs: Sequence[PlantJob]) -> None:
@@ -220,7 +226,7 @@ def _carry_in(cluster: Cluster, jobs: Sequence[PlantJob]) -> None:
 
 
 def _feeds(layout: Layout, battery: Battery | None) -> Watts:
-    """What one watt of the battery takes from each circuit: those between it and the grid, losses included."""
+    """What one watt of the battery takes from each circuit between it and the grid, losses included."""
     found = np.zeros(len(layout.names))
     if battery is None:
         return found

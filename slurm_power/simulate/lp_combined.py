@@ -140,7 +140,6 @@ def combined_bound(
         if may and relaxation.defer_hours > 0 and begin <= job.eligible_seconds < window.end_seconds
     ]
     model = _Model()
-    each = np.arange(hours)
     peak = model.add_columns(1, cost=1.0)
     tie = _TIE_WEIGHT / hours
     share = relaxation.capped_ratio * relaxation.saving_ratio
@@ -193,7 +192,7 @@ def _add_battery(model: _Model, balance: NDArray[np.int64], battery: Battery, ti
     model.put(last, stored[-1:], 1.0)
 
 
-def _add_deferral(
+def _add_deferral(  # noqa: PLR0917  # the parts of one program
     model: _Model,
     balance: NDArray[np.int64],
     cap_rows: NDArray[np.int64],

@@ -91,7 +91,9 @@ def test_the_files_can_be_recomputed(log: Path, site: Path, tmp_path: Path) -> N
         told = list(csv.DictReader(file))
     end = 30 * DAY
     lost = sum(
-        (1.0 - float(row["performance"])) * (float(row["end"] or end) - float(row["start"])) * int(row["gpus"])
+        (1.0 - float(row["performance"]))
+        * (float(row["end"] or end) - float(row["start"]))
+        * int(row["gpus"])
         for row in told
         if row["start"]
     )
@@ -119,8 +121,7 @@ def test_a_limit_and_an_event(log: Path, site: Path) -> None:
 def test_a_bill(log: Path, site: Path, tmp_path: Path) -> None:
     tariff = tmp_path / "tariff.toml"
     tariff.write_text(
-        '[[season]]\nname = "all"\ndemand_price_per_kw = 15.0\n'
-        "[[season.period]]\nprice_per_kwh = 0.1\n"
+        '[[season]]\nname = "all"\ndemand_price_per_kw = 15.0\n[[season.period]]\nprice_per_kwh = 0.1\n'
     )
     found = json.loads(simulate(log, site, *ALL, "--tariff", str(tariff), "--json").stdout)
     without, controlled = found["without"], found["controlled"]

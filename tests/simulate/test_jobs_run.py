@@ -1,4 +1,4 @@
-"""Whole runs under control: limits and levels are held, promises kept, energy conserved, results repeatable."""
+"""Whole runs under control: limits and levels held, promises kept, energy conserved, results repeatable."""
 
 from dataclasses import replace
 from datetime import UTC
@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from slurm_power.model.job import Flex
 from slurm_power.plan.policy import Policy
-from slurm_power.simulate.cluster import Layout, PlantJob, natural_watts
+from slurm_power.simulate.cluster import Cluster, Layout, PlantJob, natural_watts
 from slurm_power.simulate.flex_mix import flex_at, parse_mix, positions
 from slurm_power.simulate.jobs_case import Levers, Outcome, Population, billing_periods, run_case
 from slurm_power.simulate.jobs_control import LevelSettings
 from slurm_power.simulate.jobs_planner import Cut
 from slurm_power.simulate.jobs_result import JsonObject, result
-from slurm_power.simulate.jobs_run import Battery, Window, simulate
+from slurm_power.simulate.jobs_run import Battery, NoControl, Window, simulate
 from tests.simulate.plant_jobs import HARDWARE, job, small_site
 
 DAY = 86_400.0
@@ -74,6 +74,19 @@ def test_caps_and_holds_take_more_within_the_promises() -> None:
     for one in outcome.controlled.jobs:
         assert one.lost_seconds <= 0.25 * (one.lost_seconds + one.done_seconds) + 1e-6
         assert one.held_seconds <= 0.25 * (one.limit_seconds or 3600.0) + 1.0
+
+
+def test_a_rack_is_held_below_its_limit_while_the_aim_is_the_peak() -> None:
+    who = population(month(Flex.FLEX3))
+    site = small_site()
+    racks = {**site.circuits, "rack0": replace(site.circuits["rack0"], limit_watts=10_000.0)}
+    who = replace(who, layout=Layout(replace(site, circuits=racks), HARDWARE))
+    outcome = run_case(who, POLICY, WINDOW, Levers())
+    found = result(outcome, who.layout.site, None, UTC)
+    assert found["aim"] == "peak"
+    assert found["without"]["violations"]["rack0"]["worst_watts"] > 500.0
+    assert found["controlled"]["violations"] == {}
+    assert found["controlled"]["peak_watts"]["rack0"] == pytest.approx(9800.0, abs=1.0)
 
 
 def test_flex0_jobs_are_left_alone() -> None:
@@ -145,20 +158,18 @@ def test_periods_are_the_window_or_calendar_months() -> None:
 
 @st.composite
 def mixed_jobs(draw: st.DrawFn) -> list[PlantJob]:
-    jobs = []
-    for number in range(draw(st.integers(1, 25))):
-        jobs.append(
-            job(
-                str(number),
-                draw(st.sampled_from((1, 8, 16))),
-                at=float(draw(st.integers(0, 30 * 288))) * 300.0,
-                run=float(draw(st.integers(600, 200_000))),
-                limit=draw(st.sampled_from((None, 3600.0, 86_400.0))),
-                flex=draw(st.sampled_from(Flex)),
-                watts=draw(st.sampled_from((100.0, 400.0, 650.0))),
-            )
+    return [
+        job(
+            str(number),
+            draw(st.sampled_from((1, 8, 16))),
+            at=float(draw(st.integers(0, 30 * 288))) * 300.0,
+            run=float(draw(st.integers(600, 200_000))),
+            limit=draw(st.sampled_from((None, 3600.0, 86_400.0))),
+            flex=draw(st.sampled_from(Flex)),
+            watts=draw(st.sampled_from((100.0, 400.0, 650.0))),
         )
-    return jobs
+        for number in range(draw(st.integers(1, 25)))
+    ]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -183,19 +194,10 @@ def test_promises_are_kept_and_no_job_is_lost(
 def test_a_battery_feeds_all_circuits_above_it() -> None:
     where = Layout(small_site(), HARDWARE)
 
-    class Feed:
-        def next_seconds(self, now_seconds: float) -> float:
-            return float("inf")
-
-        def may_start(self, cluster: object, one: object) -> bool:
-            return True
-
-        def act(self, cluster: object, battery: Battery | None, seconds: float) -> float:
+    class Feed(NoControl):
+        def act(self, cluster: Cluster, battery: Battery | None, seconds: float) -> float:  # noqa: ARG002
             assert battery is not None
             return battery.possible_watts(1000.0, seconds)
-
-        def end_step(self, cluster: object, load_watts: float) -> None:
-            return None
 
     battery = Battery(circuit="rack0", power_watts=1000.0, energy_kwh=100.0, soc_kwh=50.0)
     window = Window(begin_seconds=0.0, step_seconds=300.0, steps=2)

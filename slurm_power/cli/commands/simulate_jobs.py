@@ -1,38 +1,28 @@
 """``slurm-power simulate jobs``: a job log on a site, with the levers and without."""
 
-import itertools
 import math
 import re
 import shlex
 import sys
-from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
-from typing import Any, TextIO
+from typing import NoReturn, TextIO, TypeVar
 
 import click
 
 from slurm_power.cli.commands.connection import print_json
 from slurm_power.cli.commands.ess_size import EssSize, EssSizeType
-from slurm_power.cli.commands.jobs_file import JobRow, read_jobs
+from slurm_power.cli.commands.job_log_file import read_log
 from slurm_power.cli.commands.quantities import Duration, Watts, percent_text, watts_text
-from slurm_power.cli.commands.table_file import TableFileError, opened
+from slurm_power.cli.commands.table_file import TableFileError
 from slurm_power.config import ConfigError, load_site
-from slurm_power.model.job import Flex, Workload
+from slurm_power.model.job import Flex
 from slurm_power.signals.held_file import SupplyFileError
 from slurm_power.signals.tariff_file import read_tariff
 from slurm_power.simulate.cluster import Hardware
 from slurm_power.simulate.flex_mix import DEFAULT_MIX, Mix, mix_text, parse_mix
-from slurm_power.simulate.job_logs import (
-    JobLog,
-    JobLogError,
-    LoggedJob,
-    job_log,
-    looks_like,
-    read_sacct,
-    read_swf,
-)
+from slurm_power.simulate.job_logs import JobLogError
 from slurm_power.simulate.jobs_case import LEVERS, Levers, Population, populate, run_case
 from slurm_power.simulate.jobs_control import LevelSettings
 from slurm_power.simulate.jobs_planner import Cut
@@ -42,6 +32,7 @@ from slurm_power.simulate.jobs_run import RunRecord, Window
 _EXIT_BAD_INPUT = 2
 _DAY_SECONDS = 86_400.0
 _MOST_STEPS = 2_000_000
+_Read = TypeVar("_Read")
 _CUT_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*(%?)")
 
 
@@ -96,14 +87,18 @@ class _LeversType(click.ParamType[frozenset[str]]):
         words = frozenset(word.strip() for word in str(value).split(",") if word.strip())
         unknown = sorted(words - LEVERS - {"none"})
         if unknown or not words:
-            self.fail(f"{', '.join(unknown) or 'nothing'} is no lever; there are ess, cap, hold, gate", param, ctx)
+            self.fail(
+                f"{', '.join(unknown) or 'nothing'} is no lever; there are ess, cap, hold, gate", param, ctx
+            )
         return words & LEVERS
 
 
 @click.command("jobs")
 @click.argument("jobs_file", metavar="JOBS", type=click.Path(path_type=Path))
 @click.option("--site", "site_file", required=True, type=click.Path(path_type=Path), help="A site.toml.")
-@click.option("--ess", type=EssSizeType(), default="none", help="Battery: 15%/2h (of the highest load), 120kW/2h.")
+@click.option(
+    "--ess", type=EssSizeType(), default="none", help="Battery: 15%/2h (of the highest load), 120kW/2h."
+)
 @click.option("--round-trip", type=click.FloatRange(0.05, 1.0), default=0.88, show_default=True)
 @click.option("--limit", "limit_watts", type=Watts(), help="What the grid connection may draw, e.g. 650kW.")
 @click.option("--event", "events", type=_EventType(), multiple=True, help="A cut of the load just before.")
@@ -113,22 +108,30 @@ class _LeversType(click.ParamType[frozenset[str]]):
 )  # fmt: skip
 @click.option("--levers", "names", type=_LeversType(), default="ess,cap,hold,gate", show_default=True)
 @click.option("--from", "from_text", metavar="DATE", help="Begin (ISO 8601, or an offset such as 28d).")
-@click.option("--days", type=click.FloatRange(min=0.0, min_open=True), help="How many days (default: to the end).")
-@click.option("--step", type=Duration(), default="5m", show_default=True, help="How finely results are written.")
+@click.option(
+    "--days", type=click.FloatRange(min=0.0, min_open=True), help="How many days (default: to the end)."
+)
+@click.option(
+    "--step", type=Duration(), default="5m", show_default=True, help="How finely results are written."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws who has which flex class.")
 @click.option("--tariff", "tariff_file", type=click.Path(path_type=Path), help="For the bill.")
 @click.option("--gpus-per-node", type=click.IntRange(1, 1024), default=8, show_default=True)
-@click.option("--idle-watts", type=Watts(), default="250W", show_default=True, help="Per GPU slot, host included.")
+@click.option(
+    "--idle-watts", type=Watts(), default="250W", show_default=True, help="Per GPU slot, host included."
+)
 @click.option(
     "--gpus-per-processor", type=click.FloatRange(min=0.0, min_open=True), default=1.0, show_default=True,
     help="GPUs for each processor of an SWF log.",
 )  # fmt: skip
-@click.option("--longest-hold", type=Duration(), default="4h", show_default=True, help="Beside each job's promise.")
+@click.option(
+    "--longest-hold", type=Duration(), default="4h", show_default=True, help="Beside each job's promise."
+)
 @click.option("--no-bound", is_flag=True, help="Leave out the bound of perfect foresight.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write time,circuit,power_watts here.")
 @click.option("--out-jobs", type=click.Path(path_type=Path), help="Write what happened to each job here.")
 @click.option("--json", "as_json", is_flag=True, help="All figures as JSON.")
-def command(
+def command(  # noqa: PLR0917  # click gives them by name
     jobs_file: Path,
     site_file: Path,
     ess: EssSize,
@@ -163,24 +166,22 @@ def command(
     problems: list[str] = []
     site = _try(problems, lambda: load_site(site_file))
     zone: tzinfo = UTC if site is None else site.zone
-    log = _try(problems, lambda: _read(jobs_file, zone, gpus_per_processor))
+    log = _try(problems, lambda: read_log(jobs_file, zone, gpus_per_processor))
     tariff = None if tariff_file is None else _try(problems, lambda: read_tariff(tariff_file))
     if not 1.0 <= step <= _DAY_SECONDS or not step.is_integer():
         problems.append("--step: has to be whole seconds, 1s to 1d")
-    population = None
+    population: Population | None = None
     if site is not None and log is not None and not problems:
         hardware = Hardware(
             gpus_per_node=gpus_per_node,
             idle_watts=idle_watts,
             board_idle_watts=min(site.policy.idle_gpu_watts, idle_watts),
         )
-        population = _try(
-            problems, lambda: populate(log, site.site, site.policy, hardware, mix, seed)
-        )
+        population = _try(problems, lambda: populate(log, site.site, site.policy, hardware, mix, seed))
     if problems or population is None or site is None:
         _refuse(problems)
     window = _window(population, from_text, days, step, problems)
-    cuts = [_cut(event, window, zone, problems) for event in events]
+    cuts = [_cut(event, window, problems) for event in events]
     reference = population.most_watts()
     try:
         ess_watts = ess.power_watts(reference)
@@ -212,60 +213,7 @@ def command(
         _print(found)
 
 
-def _read(path: Path, zone: tzinfo, gpus_per_processor: float) -> JobLog:
-    with opened(path) as lines:
-        head = list(itertools.islice(lines, 5))
-        kind = looks_like(head)
-        if kind == "sacct":
-            return read_sacct(itertools.chain(head, lines), str(path), zone)
-        if kind == "swf":
-            return read_swf(itertools.chain(head, lines), str(path), gpus_per_processor)
-    return _from_rows(read_jobs(path), str(path))
-
-
-def _from_rows(rows: list[JobRow], name: str) -> JobLog:
-    """Rows of a CSV as a log; every word that is none of ours is told."""
-    problems = []
-    left_out: Counter[str] = Counter()
-    jobs = []
-    for number, row in enumerate(rows, start=2):
-        if row.workload and row.workload not in list(Workload):
-            problems.append(f"{name}: row {number}: workload {row.workload!r} is none of {', '.join(Workload)}")
-        elif row.flex and row.flex not in list(Flex):
-            problems.append(f"{name}: row {number}: flex {row.flex!r} is none of {', '.join(Flex)}")
-        elif row.end_seconds <= row.start_seconds:
-            left_out["ran no time"] += 1
-        else:
-            jobs.append(logged(row, number))
-    if problems:
-        shown = problems[:20]
-        raise JobLogError([*shown, *(["and more like these"] if len(problems) > len(shown) else [])])
-    return job_log(jobs, left_out, name)
-
-
-def logged(row: JobRow, number: int) -> LoggedJob:
-    """A row of a CSV as a logged job; its number is its id where the log has none."""
-    return LoggedJob(
-        job_id=row.job or str(number - 1),
-        user=row.user,
-        account=row.account,
-        gpus=max(1, math.ceil(row.gpus)),
-        submit_seconds=row.submit_seconds,
-        start_seconds=row.start_seconds,
-        run_seconds=row.end_seconds - row.start_seconds,
-        limit_seconds=row.limit_seconds,
-        watts_per_gpu=row.watts_per_gpu,
-        workload=Workload(row.workload) if row.workload else Workload.TRAINING,
-        flex=Flex(row.flex) if row.flex else None,
-    )
-
-
-def read_log(path: Path, zone: tzinfo = UTC, gpus_per_processor: float = 1.0) -> JobLog:
-    """Any of the three kinds; raises TableFileError or JobLogError with all problems."""
-    return _read(path, zone, gpus_per_processor)
-
-
-def _try(problems: list[str], read: Callable[[], Any]) -> Any:
+def _try(problems: list[str], read: Callable[[], _Read]) -> _Read | None:
     try:
         return read()
     except ConfigError as error:
@@ -306,15 +254,14 @@ def _window(
     end = last if days is None else begin + days * _DAY_SECONDS
     steps = max(1, math.ceil(round((end - begin) / step, 6)))
     if steps > _MOST_STEPS:
-        problems.append(f"--step: that makes {steps} steps, more than {_MOST_STEPS}; a longer step or fewer days")
+        problems.append(
+            f"--step: that makes {steps} steps, more than {_MOST_STEPS}; a longer step or fewer days"
+        )
         steps = 1
     return Window(begin_seconds=begin, step_seconds=step, steps=steps)
 
 
-def _cut(
-    event: tuple[str, float, float, float], window: Window, zone: tzinfo, problems: list[str]
-) -> Cut | None:
-    del zone
+def _cut(event: tuple[str, float, float, float], window: Window, problems: list[str]) -> Cut | None:
     start = _moment(event[0], window.begin_seconds, "--event", problems)
     if start is None:
         return None
@@ -373,7 +320,8 @@ def _print(found: JsonObject) -> None:
             click.echo(
                 f"period from {period['begin']}: {watts_text(period['peak_without_watts'])} without,"
                 f" {watts_text(period['peak_controlled_watts'])} with,"
-                f" {watts_text(period['peak_bound_watts'])} at best: {percent_text(period['peak_share'])} of it"
+                f" {watts_text(period['peak_bound_watts'])} at best:"
+                f" {percent_text(period['peak_share'])} of it"
             )
     for event in found["events"]:
         click.echo(
@@ -387,7 +335,9 @@ def _print(found: JsonObject) -> None:
                 f" at worst by {watts_text(seen['worst_watts'])}"
             )
     lost = controlled["gpu_hours_lost_ratio"]
-    click.echo(f"GPU-hours lost: {controlled['gpu_hours_lost']:.0f} of {without['gpu_hours']:.0f} ({lost:.2%})")
+    click.echo(
+        f"GPU-hours lost: {controlled['gpu_hours_lost']:.0f} of {without['gpu_hours']:.0f} ({lost:.2%})"
+    )
     for flex, seen in controlled["by_class"].items():
         if seen["jobs"]:
             click.echo(
@@ -396,7 +346,11 @@ def _print(found: JsonObject) -> None:
                 f" {seen['slowdown_mean_ratio']:.1%}, longest hold {seen['hold_most_hours']:.1f} h"
             )
     fair = controlled["fairness"]
-    worst = "" if fair["worst_user"] is None else f", worst: {fair['worst_user']} {fair['worst_user_lost_ratio']:.1%}"
+    worst = (
+        ""
+        if fair["worst_user"] is None
+        else f", worst: {fair['worst_user']} {fair['worst_user_lost_ratio']:.1%}"
+    )
     click.echo(f"fairness: Jain {fair['jain_index']:.3f} over {fair['users']} users{worst}")
     if "ess" in controlled:
         click.echo(
@@ -407,7 +361,7 @@ def _print(found: JsonObject) -> None:
         click.echo(f"bill: {without['bill']:.2f} without, {controlled['bill']:.2f} with")
 
 
-def _refuse(problems: list[str]) -> Any:
+def _refuse(problems: list[str]) -> NoReturn:
     for problem in problems:
         click.echo(problem, err=True)
     sys.exit(_EXIT_BAD_INPUT)
