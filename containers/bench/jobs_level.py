@@ -132,6 +132,7 @@ def main() -> int:
     parser.add_argument("--flex-mix", type=parse_mix, default=DEFAULT_MIX, help=mix_text(DEFAULT_MIX))
     parser.add_argument("--seeds", type=int, default=20, help="re-samplings")
     parser.add_argument("--first-seed", type=int, default=100, help="those below 100 were used for tuning")
+    parser.add_argument("--flex-seeds", type=int, default=5, help="draws of the users' classes, log as it is")
     parser.add_argument("--windows", type=int, default=20, help="windows of the log as it is, at most")
     arguments = parser.parse_args()
     files = sorted((arguments.data / "jobs").glob("*.csv*"))
@@ -147,10 +148,8 @@ def main() -> int:
             print(f"jobs_level: {path}: {error}", file=sys.stderr)
             return 2
         print(f"{path.name}, mix {mix_text(arguments.flex_mix)}, ESS {_ESS_RATIO:.0%} / {_ESS_HOURS:g} h")
-        for kind in ("as it is", "re-sampled"):
-            found = [row for row in rows if row.name == kind]
-            if found:
-                good &= _print(kind, found)
+        for kind in dict.fromkeys(row.name for row in rows):
+            good &= _print(kind, [row for row in rows if row.name == kind])
     return 0 if good else 1
 
 
@@ -163,7 +162,9 @@ def _rows(log: JobLog, arguments: argparse.Namespace) -> Iterator[Row]:
         first + (_HISTORY_DAYS + _WINDOW_DAYS * number) * DAY_SECONDS
         for number in range(min(count, arguments.windows))
     ]
-    yield from judge(log, "as it is", begins, mix=arguments.flex_mix, seed=0, settings=settings)
+    for seed in range(arguments.flex_seeds):
+        name = f"as it is, seed {'0' if seed == 0 else f'1 to {arguments.flex_seeds - 1}'}"
+        yield from judge(log, name, begins, mix=arguments.flex_mix, seed=seed, settings=settings)
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         again = resampled(log, seed)
         yield from judge(again, "re-sampled", None, mix=arguments.flex_mix, seed=seed, settings=settings)

@@ -34,8 +34,10 @@ class LevelSettings:
 
     ``most_hold_seconds`` bounds a hold beside the job's promise. ``cap_floor_ratio`` is the deepest economic
     cap as a share of the board. ``most_lost_ratio`` is what caps may take of all GPU-hours: the level is
-    no lower than where the past would have lost so much. ``days``: the level
-    starts at the lowest that would have been held over the last so many days, the least of them.
+    no lower than where the past would have lost so much. A job is held while its start would take more than
+    ``hold_room_ratio`` of what caps can shed. The battery gives no more than it can keep up for
+    ``bridge_hours``. ``days``: the level starts at the lowest that would have been held over the last so many
+    days, the least of them.
     """
 
     caps: bool = True
@@ -44,6 +46,7 @@ class LevelSettings:
     cap_floor_ratio: float = 0.6
     most_lost_ratio: float = 0.02
     hold_room_ratio: float = 1.5
+    bridge_hours: float = 1.5
     days: tuple[float, ...] = (28.0, 7.0)
 
 
@@ -146,7 +149,7 @@ class LevelControl:
             load_watts=cluster.uncapped_root_watts,
             level_watts=self.level_watts,
             cap_room_watts=sum(offer.room_watts for offer in offers),
-            discharge_limit_watts=battery.possible_watts(math.inf, seconds) if battery else 0.0,
+            discharge_limit_watts=self._discharge_limit_watts(battery, seconds),
             charge_limit_watts=-battery.possible_watts(-math.inf, seconds) if battery else 0.0,
             charge_ceiling_watts=max(self._reached_watts, float(np.max(self._past.last(24).load_watts))),
         )
@@ -161,6 +164,12 @@ class LevelControl:
         self._capped = set(caps)
         self._reached_watts = max(self._reached_watts, float(cluster.watts[0]) - split.discharge_watts)
         return split.discharge_watts
+
+    def _discharge_limit_watts(self, battery: Battery | None, seconds: float) -> float:
+        """What the battery can keep up for the hours it has to bridge, so that it never ends with a jump."""
+        if battery is None:
+            return 0.0
+        return battery.possible_watts(math.inf, max(seconds, HOUR_SECONDS * self.settings.bridge_hours))
 
     def _hold_circuits(self, cluster: Cluster, caps: dict[str, float]) -> None:
         """Cap deeper where a circuit below the grid connection would come too near its limit."""
