@@ -23,6 +23,8 @@ from slurm_power.plan.curves import performance_ratio
 Watts = NDArray[np.float64]
 # Work left below this is rounding: the job is done.
 _DONE_SECONDS = 1e-6
+# So many jobs behind the first that does not fit are looked at, as in Slurm's bf_max_job_test.
+_MOST_TESTED = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +150,7 @@ class Cluster:
         self._free[: extra_gpus % len(layout.nodes)] += 1
         self._ends: list[tuple[float, int, PlantJob]] = []
         self._order = itertools.count()
+        self._held: dict[str, PlantJob] = {}
 
     @property
     def used_gpus(self) -> int:
@@ -226,8 +229,14 @@ class Cluster:
         started: list[PlantJob] = []
         waiting: list[PlantJob] = []
         shadow_seconds, extra_gpus = math.inf, 0
-        blocked = False
-        for job in self.queue:
+        blocked, tested = False, 0
+        asked: set[str] = set()
+        for number, job in enumerate(self.queue):
+            if blocked and (self.free_gpus == 0 or tested >= _MOST_TESTED):
+                waiting += self.queue[number:]
+                break
+            tested += blocked
+            asked.add(job.job_id)
             fits = job.gpus <= self.free_gpus
             if fits and blocked:
                 over = self.now_seconds + self._expected_seconds(job) <= shadow_seconds
@@ -243,11 +252,14 @@ class Cluster:
             if fits:  # only our hold keeps it
                 if job.held_since_seconds is None:
                     job.held_since_seconds = self.now_seconds
+                    self._held[job.job_id] = job
                 continue
             self._end_hold(job)
             if not blocked:
                 blocked = True
                 shadow_seconds, extra_gpus = self._reservation(job)
+        for job in [job for job in self._held.values() if job.job_id not in asked]:
+            self._end_hold(job)
         self.queue = waiting
         return started
 
@@ -258,6 +270,7 @@ class Cluster:
 
     def _end_hold(self, job: PlantJob) -> None:
         job.held_seconds, job.held_since_seconds = self.held_seconds(job), None
+        self._held.pop(job.job_id, None)
 
     def _expected_seconds(self, job: PlantJob) -> float:
         return job.work_seconds if job.limit_seconds is None else job.limit_seconds

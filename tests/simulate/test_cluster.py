@@ -142,3 +142,26 @@ def test_a_log_that_fits_is_replayed_to_the_watt() -> None:
     expected = natural_watts(where, jobs, 2000.0, 300.0, 40)
     assert ran.load_watts == pytest.approx(expected)
     assert all(one.started_seconds == one.eligible_seconds for one in ran.jobs)
+
+
+def test_a_hold_ends_where_the_gpus_are_gone() -> None:
+    cluster = Cluster(layout(), 0.0)
+    held = job("held", 8)
+    cluster.submit(held)
+    cluster.start_waiting(lambda _: False)
+    cluster.advance(60.0)
+    # The others came first and take everything; one more has to wait for them.
+    cluster.queue = [job("all", 32), job("head", 32), held]
+    cluster.start_waiting(lambda _: True)
+    cluster.advance(600.0)
+    assert cluster.held_seconds(held) == 60.0
+
+
+def test_fifty_thousand_jobs_at_once_are_run() -> None:
+    jobs = [job(str(number), 8, at=0.0, run=60.0) for number in range(50_000)]
+    for one in jobs:
+        one.eligible_seconds = 1e9
+    window = Window(begin_seconds=0.0, step_seconds=3600.0, steps=10)
+    ran = simulate(layout(), jobs, window)
+    # Four at a time, each a minute, ten hours.
+    assert sum(one.ended_seconds is not None for one in ran.jobs) == pytest.approx(2400, abs=4)
