@@ -67,7 +67,8 @@ class Snapshot:
     ``held_before_seconds`` is how long our holds that are over have kept a job waiting.
     ``yielded_nodes`` are left to their administrator: no economic cap is taken there.
     ``expected`` is what jobs are expected to draw of which more is known than their class, by job id.
-    ``jobs_age_seconds`` is None while the workload manager has never answered.
+    ``debts`` and ``account_debts`` are the share of their GPU time that users and accounts have lost to us
+    lately. ``jobs_age_seconds`` is None while the workload manager has never answered.
     """
 
     at: datetime
@@ -85,6 +86,8 @@ class Snapshot:
     events: tuple[LimitEvent, ...] = ()
     yielded_nodes: frozenset[str] = frozenset()
     expected: Mapping[str, ExpectedPower] = field(default_factory=dict)
+    debts: Mapping[str, float] = field(default_factory=dict)
+    account_debts: Mapping[str, float] = field(default_factory=dict)
     jobs_age_seconds: float | None = 0.0
 
     def limit_watts(self, circuit: str, lead_seconds: float = 0.0) -> float:

@@ -6,6 +6,9 @@ workload, the most sensitive of three, of the A100 sweep published with the Emer
 a cliff (cap at 25 % of TDP: 0.19 of the performance), which is why no cap goes below ``cap_floor_ratio``.
 """
 
+from dataclasses import dataclass
+from itertools import pairwise
+
 from slurm_power.model.job import Job, Workload
 from slurm_power.plan.policy import Policy
 
@@ -57,6 +60,54 @@ def _interpolated(points: Curve, at: float) -> float:
             return y_low + (y_high - y_low) * (at - x_low) / (x_high - x_low)
         x_high, y_high = x_low, y_low
     return y_high
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of a curve, from ``high`` down to ``low`` (shares of the uncapped power) at one ``slope``.
+
+    ``slope`` is the share of the performance lost for each share of the power taken.
+    """
+
+    high: float
+    low: float
+    slope: float
+
+
+def _segments(points: Curve) -> tuple[Segment, ...]:
+    """The upper hull of a curve: each stretch loses more per watt than the one before it.
+
+    Where a curve is dented (training loses more on its first tenth than on the next), the whole dent counts
+    at its mean, so that the cheapest watts come first and stopping inside costs little more than that mean.
+    """
+    hull: list[tuple[float, float]] = []
+    for x, y in points:
+        while len(hull) > 1 and _slope(hull[-1], (x, y)) <= _slope(hull[-2], hull[-1]):
+            hull.pop()
+        hull.append((x, y))
+    found = [Segment(a[0], b[0], _slope(a, b)) for a, b in pairwise(hull)]
+    # A GPU may draw more than what it drew before its cap, and no measured point is at 0.
+    first, last = found[0], found[-1]
+    found[-1] = Segment(last.high, 0.0, last.slope)
+    found[0] = Segment(float("inf"), found[0].low, first.slope)
+    return tuple(found)
+
+
+def _slope(high: tuple[float, float], low: tuple[float, float]) -> float:
+    return (high[1] - low[1]) / (high[0] - low[0])
+
+
+SEGMENTS: dict[Workload, tuple[Segment, ...]] = {
+    workload: _segments(curve) for workload, curve in CURVES.items()
+}
+
+
+def slope_at(workload: Workload, power_ratio: float, *, downwards: bool) -> float:
+    """Performance lost per share of power at ``power_ratio``: of the next watt, or of the last one taken."""
+    for segment in SEGMENTS[workload]:
+        if (power_ratio > segment.low) if downwards else (power_ratio >= segment.low):
+            return segment.slope
+    return SEGMENTS[workload][-1].slope
 
 
 def expected_gpu_watts(workload: Workload, policy: Policy) -> float:
