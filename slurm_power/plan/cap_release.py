@@ -78,31 +78,50 @@ def _give_owed(ripe: list[_Capped], left: dict[str, float], safe: Set[str]) -> N
     """Back to the promise first, whatever an economic limit says."""
     for one in ripe:
         if one.owed_watts > 0.0:
-            spare_watts = _spare_watts(one.load, {name: left[name] for name in safe if name in left})
+            spare_watts = _spare_watts(one.load, left, among=safe)
             _give(one, min(one.owed_watts, spare_watts), left)
 
 
 def _give_dearest_first(ripe: list[_Capped], left: dict[str, float], columns: CapColumns) -> None:
     """Stretch by stretch of the jobs' curves, as far as every circuit on a job's path has room."""
-    if not ripe or all(watts <= 0.0 for watts in left.values()):
+    able = [one for one in ripe if _spare_watts(one.load, left) > 0.0]
+    if not able or _give_all(able, left):
         return
-    stretches = []
-    for one in ripe:
-        ranks = columns.name_ranks[one.row]
-        start_watts = one.lease.cap_watts + one.spare_watts
-        for number, (high, low) in enumerate(
-            zip(columns.high_watts[one.row].tolist(), columns.low_watts[one.row].tolist(), strict=True)
-        ):
-            width = min(high, one.loose_watts) - max(low, start_watts)
-            if width > 0.0:
-                stretches.append((-float(columns.money[one.row, number]), int(ranks), -number, width, one))
+    rows = np.array([one.row for one in able])
+    starts = np.array([one.lease.cap_watts + one.spare_watts for one in able])
+    ends = np.array([one.loose_watts for one in able])
+    widths = np.minimum(columns.high_watts[rows], ends[:, None]) - np.maximum(
+        columns.low_watts[rows], starts[:, None]
+    )
+    cells = np.flatnonzero(widths > 0.0)
+    places, stretches = np.divmod(cells, widths.shape[1])
     # The lowest stretch of a job is its dearest, so each job is raised from where it is.
-    for _, _, _, width, one in sorted(stretches, key=lambda stretch: stretch[:3]):
+    order = np.lexsort(
+        (-stretches, columns.name_ranks[rows[places]], -columns.money[rows[places], stretches])
+    )
+    for place, width in zip(places[order].tolist(), widths.ravel()[cells[order]].tolist(), strict=True):
+        one = able[place]
         if one.full:
             continue
         spare_watts = _spare_watts(one.load, left)
         one.full = spare_watts < width
-        _give(one, min(width, spare_watts), left)
+        if spare_watts > 0.0:
+            _give(one, min(width, spare_watts), left)
+
+
+def _give_all(able: list[_Capped], left: dict[str, float]) -> bool:
+    """Lift every cap at once where all circuits have room for that; False, and nothing given, if not."""
+    needed = dict.fromkeys(left, 0.0)
+    for one in able:
+        watts = one.loose_watts - one.lease.cap_watts - one.spare_watts
+        for name, weight in one.load.circuit_weights.items():
+            if name in needed:
+                needed[name] += watts * weight
+    if any(watts > left[name] for name, watts in needed.items() if watts > 0.0):
+        return False
+    for one in able:
+        _give(one, max(0.0, one.loose_watts - one.lease.cap_watts - one.spare_watts), left)
+    return True
 
 
 def _give(one: _Capped, watts: float, left: dict[str, float]) -> None:
@@ -115,12 +134,13 @@ def _give(one: _Capped, watts: float, left: dict[str, float]) -> None:
             left[name] -= used_watts * weight
 
 
-def _spare_watts(load: JobLoad, room: Mapping[str, float]) -> float:
-    """Watts per GPU that every circuit on the job's path, of those in ``room``, can still give."""
-    limiting = [
-        room[name] / weight for name, weight in load.circuit_weights.items() if name in room and weight > 0.0
-    ]
-    return max(0.0, min(limiting, default=float("inf")))
+def _spare_watts(load: JobLoad, room: Mapping[str, float], among: Set[str] | None = None) -> float:
+    """Watts per GPU that every circuit on the job's path (of those in ``room`` and ``among``) can give."""
+    spare_watts = float("inf")
+    for name, weight in load.circuit_weights.items():
+        if weight > 0.0 and name in room and (among is None or name in among):
+            spare_watts = min(spare_watts, room[name] / weight)
+    return max(0.0, spare_watts)
 
 
 def _raised_watts(one: _Capped) -> float:

@@ -224,9 +224,7 @@ def _why(snapshot: Snapshot, demand: Demand, policy: Policy) -> str:
     )
 
 
-def _asked_by(
-    snapshot: Snapshot, circuit: str, limit_watts: float, lead_seconds: float
-) -> LimitEvent | None:
+def _asked_by(snapshot: Snapshot, circuit: str, limit_watts: float, lead_seconds: float) -> LimitEvent | None:
     """The event that sets a circuit's limit now, None where its standing limit does."""
     if limit_watts >= snapshot.site.circuits[circuit].ceiling_watts:
         return None

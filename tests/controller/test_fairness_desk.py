@@ -1,0 +1,79 @@
+"""What caps and holds cost users is counted, forgotten with time, and kept over a restart."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from slurm_power.controller.fairness_desk import FairnessDesk
+from slurm_power.controller.levers import LeverState
+from slurm_power.model.action import HoldJob, SetCap
+from slurm_power.model.site import LimitKind
+from slurm_power.model.snapshot import HoldLease, Snapshot
+from slurm_power.plan.policy import Policy
+from tests.plan.situations import AT, pending, running, situation
+
+POLICY = Policy(fairness_half_life_seconds=1000.0)
+
+
+def levers() -> LeverState:
+    state = LeverState()
+    cap = SetCap(job_id="1", cap_watts=500.0, kind=LimitKind.ECONOMIC, reason="x", slowdown_ratio=0.2)
+    state.capped(cap, 650.0, AT)
+    state.held(HoldJob(job_id="7", seconds=60.0, reason="x"), AT)
+    return state
+
+
+def moment() -> Snapshot:
+    """Alice has two jobs, one of them capped; Bob's job is held; Carol's waits by itself."""
+    lease = {"7": HoldLease(job_id="7", held_seconds=0.0, ends_in_seconds=60.0)}
+    jobs = (
+        running("1", ("c1",)),
+        running("2", ("c2",)),
+        pending("7", 8),
+        replace(pending("8", 8), user="carol"),
+    )
+    return situation(jobs=jobs, holds=lease)
+
+
+def test_losses_are_counted_by_user_and_account() -> None:
+    desk = FairnessDesk(POLICY)
+    for _ in range(20):
+        desk.observe(moment(), levers(), 1.0)
+    seen = desk.onto(moment())
+    assert seen.debts == pytest.approx({"alice": 0.1, "bob": 0.25 / 2.0})
+    assert seen.account_debts == pytest.approx({"physics": 0.1, "biology": 0.25 / 2.0})
+    standing = desk.standing()
+    assert (standing.worst_user, standing.worst_lost_ratio) == ("bob", pytest.approx(0.125))
+    assert 0.99 < standing.jain_index < 1.0
+
+
+def test_it_looks_seldom_and_says_when_there_is_news() -> None:
+    desk = FairnessDesk(POLICY)
+    assert [desk.observe(moment(), levers(), 1.0) for _ in range(10)] == [False] * 4 + [True] + [
+        False
+    ] * 4 + [True]
+
+
+def test_a_pause_of_the_machine_is_nobodys_loss() -> None:
+    desk = FairnessDesk(POLICY)
+    desk.observe(moment(), levers(), 1e6)
+    assert desk.to_json()["users"]["bob"][1] == pytest.approx(8 * 60.0)
+
+
+def test_losses_are_forgotten_while_a_user_goes_on_unharmed() -> None:
+    desk = FairnessDesk(POLICY)
+    desk.observe(moment(), levers(), 60.0)
+    for _ in range(100):
+        desk.observe(moment(), LeverState(), 60.0)
+    assert desk.onto(moment()).debts["alice"] < 0.002
+
+
+def test_it_survives_a_restart_and_a_book_that_is_none() -> None:
+    desk = FairnessDesk(POLICY)
+    desk.observe(moment(), levers(), 10.0)
+    again = FairnessDesk(POLICY, json.loads(json.dumps(desk.to_json())))
+    assert again.to_json() == desk.to_json()
+    for stored in (None, [], {"users": 3}, {"users": {"a": "b"}}):
+        assert FairnessDesk(POLICY, stored).onto(moment()).debts == {}
+    assert FairnessDesk(POLICY).standing().worst_user is None
