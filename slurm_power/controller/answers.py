@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_power.controller.expect_answer import expect, expected_row
 from slurm_power.controller.forecast_answer import forecast
+from slurm_power.controller.plan_answer import plan
 from slurm_power.controller.sources import row_message
 from slurm_power.controller.user_socket import Caller, RefusedError
 from slurm_power.model.job import Job
@@ -311,6 +312,7 @@ _HANDLERS: dict[str, Callable[["Controller", Message, Caller], Message]] = {
     "job": job,
     "expect": expect,
     "forecast": forecast,
+    "plan": plan,
     "event": add_event,
     "cancel_event": _cancel_event,
     "yield": yield_node,

@@ -33,12 +33,16 @@ class CapRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldRecord:
-    """A hold on a job. ``held_seconds`` counts earlier holds that have ended, without this one."""
+    """A hold on a job. ``held_seconds`` counts earlier holds that have ended, without this one.
+
+    ``saved_watts`` is what the job would add if it ran.
+    """
 
     since: datetime
     ends_at: datetime
     held_seconds: float
     reason: str
+    saved_watts: float = 0.0
 
     def total_seconds(self, at: datetime) -> float:
         """All our holds on the job so far."""
@@ -150,10 +154,16 @@ class LeverState:
         if old is None:
             earlier = self.held_before.get(action.job_id, 0.0)
             self.holds[action.job_id] = HoldRecord(
-                since=at, ends_at=ends_at, held_seconds=earlier, reason=action.reason
+                since=at,
+                ends_at=ends_at,
+                held_seconds=earlier,
+                reason=action.reason,
+                saved_watts=action.saved_watts,
             )
             return True
-        self.holds[action.job_id] = replace(old, ends_at=ends_at, reason=action.reason)
+        self.holds[action.job_id] = replace(
+            old, ends_at=ends_at, reason=action.reason, saved_watts=action.saved_watts
+        )
         return False
 
     def released(self, action: ReleaseJob, at: datetime) -> None:
