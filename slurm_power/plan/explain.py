@@ -131,7 +131,9 @@ def _load_watts(snapshot: Snapshot, circuit: str) -> float | None:
     return None if net_watts is None else net_watts + behind_discharge_watts(snapshot, circuit)
 
 
-def _circuit_price(asked: _Asked, circuit: Circuit, withheld_watts: float, short_watts: float) -> CircuitPrice:
+def _circuit_price(
+    asked: _Asked, circuit: Circuit, withheld_watts: float, short_watts: float
+) -> CircuitPrice:
     snapshot, policy = asked.snapshot, asked.policy
     load_watts = _load_watts(snapshot, circuit.name)
     natural_watts = None if load_watts is None else load_watts + withheld_watts
@@ -253,7 +255,9 @@ def _cap(
     elif job.flex is Flex.FLEX0:
         remark = "flex0: for safety only, and last"
     elif now_watts < floor_watts:
-        remark = "below its promise, for safety" if cap_watts is not None else "draws less than its lowest cap"
+        remark = (
+            "below its promise, for safety" if cap_watts is not None else "draws less than its lowest cap"
+        )
     elif now_watts <= floor_watts:
         remark = "at the floor of its promise"
     left_watts = 0.0 if remark else (now_watts - floor_watts) * circuit_weight

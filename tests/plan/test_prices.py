@@ -56,9 +56,7 @@ def test_a_hold_costs_the_delay_of_its_gpus() -> None:
 
 
 def test_a_battery_costs_wear_and_losses_and_more_when_it_runs_short() -> None:
-    policy = replace(
-        POLICY, ess_wear_per_kwh=0.02, ess_round_trip_ratio=0.8, energy_price_per_kwh=0.2
-    )
+    policy = replace(POLICY, ess_wear_per_kwh=0.02, ess_round_trip_ratio=0.8, energy_price_per_kwh=0.2)
     full = discharge_price(BATTERY, ess_reading(soc_ratio=0.9), policy).money_per_kwh
     assert full == pytest.approx(0.02 + 0.2 * 0.25)
     dear = discharge_price(BATTERY, ess_reading(soc_ratio=0.9), policy, 0.6).money_per_kwh

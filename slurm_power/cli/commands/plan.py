@@ -71,7 +71,9 @@ def _action_text(action: Answer) -> str:
             doing = "rests" if not watts else f"{'gives' if watts > 0 else 'takes'} {watts_text(abs(watts))}"
             return f"{action['subject']} {doing}"
         case "cap":
-            return f"job {action['subject']} {'uncapped' if watts is None else f'at {watts_text(watts)} a GPU'}"
+            return (
+                f"job {action['subject']} {'uncapped' if watts is None else f'at {watts_text(watts)} a GPU'}"
+            )
         case "hold":
             return f"job {action['subject']} held"
     return f"job {action['subject']} let go"
