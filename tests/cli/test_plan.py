@@ -104,15 +104,16 @@ def test_it_ranks_the_levers_and_says_what_is_next() -> None:
         "job 20 let go: room",
         "grid: limit 30.0 kW (economic), steered to 29.4 kW; draws 29.3 kW",
         "would draw 32.5 kW without levers",
-        "Shadow price 0.284 a kWh (0.44 GPU-hours of work): that of the last watt of the cap on job 17;"
-        " next would be the cap on another user's job at 0.284 a kWh.",
+        "Shadow price 0.284 a kWh (0.44 GPU-hours of work): that of the last watt of the cap on job 17",
+        "; next would be the cap on another user's job at 0.284 a kWh.",
         "17 (al[i]ce, flex3)",
         "gives its most",
         "and 3 levers more",
         "rack1 cannot be met since",
         "(4 min): 400 W above what the levers can hold, all at their floors",
         "rack2: no usable reading",
-        "Fairness among users (Jain): 0.987; bob has lost most lately, 4 % of the GPU time; you have lost 2 %.",
+        "Fairness among users (Jain): 0.987; bob has lost most lately, 4 % of the GPU time;",
+        "; you have lost 2 %.",
     ):
         assert words in result.output, words
     ranks = [line for line in result.output.splitlines() if line.strip()[:1] in "123" and "flex" in line]

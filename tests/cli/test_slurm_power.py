@@ -90,7 +90,9 @@ def test_json_is_the_answer_itself() -> None:
             "--socket",
             fake.path,
         )
+    sentences = why.pop("sentences")
     assert why == {"job": STATUS["jobs"][0], "record": RECORD, "entries": [entry(1), entry(2)]}
+    assert len(sentences) == 3
     assert json.loads(event.output) == {"ok": True, "event_id": "ev-4"}
 
 

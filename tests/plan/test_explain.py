@@ -33,7 +33,8 @@ def test_a_battery_that_carries_it_sets_the_shadow_price() -> None:
     found = explained(situation(import_watts=32_000.0, jobs=(running("1", ("c1",)),)))
     assert found.binding
     assert found.marginal is not None and found.shadow_price is not None
-    assert (found.marginal.lever, found.marginal.chosen_watts) == ("discharge", pytest.approx(2600.0))
+    assert found.marginal.lever == "discharge"
+    assert found.marginal.chosen_watts == pytest.approx(2600.0)
     assert found.shadow_price.money_per_kwh < 0.1
     assert found.next is not None and found.next.subject == "battery"
 
@@ -65,7 +66,8 @@ def test_what_a_standing_cap_withholds_counts_as_load() -> None:
         caps={"1": cap_lease("1", 500.0)},
     )
     found = explained(snapshot)
-    assert (found.load_watts, found.natural_watts) == (29_000.0, pytest.approx(29_000.0 + 8 * 150.0))
+    assert found.load_watts == 29_000.0
+    assert found.natural_watts == pytest.approx(29_000.0 + 8 * 150.0)
     assert found.binding
     assert found.marginal is not None and found.marginal.subject == "1"
 

@@ -65,18 +65,13 @@ def _actions(console: Console, answer: Answer) -> None:
 
 
 def _action_text(action: Answer) -> str:
-    watts = action["watts"]
-    match action["lever"]:
-        case "discharge":
-            doing = "rests" if not watts else f"{'gives' if watts > 0 else 'takes'} {watts_text(abs(watts))}"
-            return f"{action['subject']} {doing}"
-        case "cap":
-            return (
-                f"job {action['subject']} {'uncapped' if watts is None else f'at {watts_text(watts)} a GPU'}"
-            )
-        case "hold":
-            return f"job {action['subject']} held"
-    return f"job {action['subject']} let go"
+    lever, subject, watts = action["lever"], action["subject"], action["watts"]
+    if lever == "discharge":
+        doing = "rests" if not watts else f"{'gives' if watts > 0 else 'takes'} {watts_text(abs(watts))}"
+        return f"{subject} {doing}"
+    if lever == "cap":
+        return f"job {subject} {'uncapped' if watts is None else f'at {watts_text(watts)} a GPU'}"
+    return f"job {subject} {'held' if lever == 'hold' else 'let go'}"
 
 
 def _circuit(console: Console, circuit: Answer) -> None:
