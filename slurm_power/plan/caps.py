@@ -62,12 +62,7 @@ def plan_caps(
     if not loads or (not wanted and not snapshot.caps):
         return CapResult(actions=(), unmet_watts={demand.circuit: demand.watts for demand in wanted})
     columns = CapColumns(snapshot, loads, policy)
-    lowering = _Lowering(snapshot, columns, [demand.circuit for demand in wanted], policy)
-    unmet: dict[str, float] = {}
-    for demand in wanted:
-        left_watts = lowering.meet(demand)
-        if left_watts > 0.0:
-            unmet[demand.circuit] = left_watts
+    lowering, unmet = choose(snapshot, columns, wanted, policy)
     raised = given_back(
         snapshot,
         columns,
@@ -79,7 +74,16 @@ def plan_caps(
     return CapResult(actions=(*lowering.actions(), *raised), unmet_watts=unmet)
 
 
-class _Lowering:
+def choose(
+    snapshot: Snapshot, columns: CapColumns, demands: Sequence[Demand], policy: Policy
+) -> tuple["Lowering", dict[str, float]]:
+    """Choose the caps that meet the demands (all of them > 0); return them, and what is unmet by circuit."""
+    lowering = Lowering(snapshot, columns, [demand.circuit for demand in demands], policy)
+    left = {demand.circuit: lowering.meet(demand) for demand in demands}
+    return lowering, {circuit: watts for circuit, watts in left.items() if watts > 0.0}
+
+
+class Lowering:
     """The caps being lowered in one cycle: what each job will draw, and why."""
 
     def __init__(
@@ -142,9 +146,14 @@ class _Lowering:
             return left_watts
         places, stretches = np.divmod(cells, saves.shape[1])
         money = columns.money[rows[places], stretches] * columns.gpus[rows[places]] / weights[places]
-        prices = np.floor(np.log(np.maximum(money, _FREE)) / np.log1p(_SAME_PRICE_RATIO))
-        turns = _turns(columns.users[rows], columns.name_ranks[rows])
-        order = np.lexsort((stretches, columns.name_ranks[rows[places]], turns[places], prices))
+        order = np.argsort(
+            _sort_keys(
+                money,
+                _turns(columns.users[rows], columns.name_ranks[rows])[places],
+                columns.name_ranks[rows[places]],
+                stretches,
+            )
+        )
         places, saved = places[order], saves.ravel()[cells[order]]
         if shared:
             saved = self._within_shares(rows, weights, places, saved, left_watts)
@@ -204,6 +213,18 @@ def _members(loads: Sequence[JobLoad], circuits: Iterable[str]) -> dict[str, tup
         circuit: (np.array(rows, dtype=np.int64), np.array(weights, dtype=np.float64))
         for circuit, (rows, weights) in found.items()
     }
+
+
+def _sort_keys(money: Floats, turns: Ints, name_ranks: Ints, stretches: Ints) -> Ints:
+    """One number by which to sort: price first, then turn, then job, then the stretch of its curve.
+
+    One sort of whole numbers takes a quarter of the time of four.
+    """
+    prices = np.floor(np.log(np.maximum(money, _FREE)) / np.log1p(_SAME_PRICE_RATIO)).astype(np.int64)
+    jobs = int(name_ranks.max()) + 1
+    by_turn = (prices - prices.min()) * jobs + turns
+    keys: Ints = (by_turn * jobs + name_ranks) * (int(stretches.max()) + 1) + stretches
+    return keys
 
 
 def _turns(users: Ints, name_ranks: Ints) -> Ints:
