@@ -12,7 +12,7 @@ from slurm_power.model.reading import EssReading
 from slurm_power.model.site import Circuit, LimitKind
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.curves import promised_floor_watts, slope_at
-from slurm_power.plan.ess import burst_watts
+from slurm_power.plan.ess import sustainable_watts
 from slurm_power.plan.loads import JobLoad, behind_discharge_watts, circuit_watts, job_loads, pending_watts
 from slurm_power.plan.planner import target_watts
 from slurm_power.plan.policy import Policy
@@ -212,7 +212,8 @@ def _discharge(asked: _Asked, name: str, reading: EssReading) -> LeverPrice:
         ),
         default=0.0,
     )
-    left_watts = max(0.0, burst_watts(ess, reading) - max(0.0, chosen_watts))
+    # What it gives beyond that is a bridge until job levers bite: no more can be planned on.
+    left_watts = max(0.0, sustainable_watts(ess, reading) - max(0.0, chosen_watts))
     price = discharge_price(ess, reading, asked.policy, asked.energy_price_per_kwh)
     remark = ""
     if not reading.usable():
@@ -220,7 +221,7 @@ def _discharge(asked: _Asked, name: str, reading: EssReading) -> LeverPrice:
     elif reading.soc_ratio <= ess.reserve_soc_ratio:
         remark = "is down to its reserve"
     elif left_watts <= 0.0:
-        remark = "gives its most"
+        remark = "gives all that it can sustain"
     return LeverPrice(
         lever="discharge",
         subject=name,

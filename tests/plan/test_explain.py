@@ -56,6 +56,16 @@ def test_an_empty_battery_leaves_it_to_the_cheapest_jobs() -> None:
     assert remarks["3"] == "flex0: for safety only, and last"
 
 
+def test_a_battery_that_bridges_hands_the_price_over_to_caps() -> None:
+    low = ess_reading(soc_ratio=0.22)  # 2.4 kW for long, 8 kW at once
+    found = explained(situation(import_watts=33_400.0, jobs=(running("1", ("c1",)),), ess=low))
+    battery = next(row for row in found.levers if row.subject == "battery")
+    assert battery.chosen_watts == pytest.approx(4000.0)
+    assert (battery.left_watts, battery.next_price) == (0.0, None)
+    assert battery.remark == "gives all that it can sustain"
+    assert found.marginal is not None and found.marginal.subject == "1"
+
+
 def test_what_a_standing_cap_withholds_counts_as_load() -> None:
     jobs = (running("1", ("c1",), flex=Flex.FLEX3),)
     snapshot = situation(
