@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from slurm_power.plan.policy import Policy
 
+# Somebody's first capped seconds are no debt yet: an hour of one GPU is added to what was had.
+_FIRST_GPU_SECONDS = 3600.0
 # A loss this small is noise: it makes nobody dearer by much.
 _QUIET_RATIO = 0.01
 
@@ -21,8 +23,8 @@ class Debt:
 
     @property
     def ratio(self) -> float:
-        """The share lost, 0 where nothing was had; so a big user is not dearer for being big."""
-        return self.lost_gpu_seconds / self.had_gpu_seconds if self.had_gpu_seconds > 0.0 else 0.0
+        """The share lost (an hour of one GPU is added to what was had); a big user's is not larger for it."""
+        return self.lost_gpu_seconds / (self.had_gpu_seconds + _FIRST_GPU_SECONDS)
 
     def after(self, seconds: float, half_life_seconds: float) -> "Debt":
         """What is left of it after ``seconds``: half after each half-life."""

@@ -25,27 +25,30 @@ def levers() -> LeverState:
 
 
 def moment() -> Snapshot:
-    """Alice has two jobs, one of them capped; Bob's job is held; Carol's waits by itself."""
+    """Alice has two jobs, one of them capped; Bob's job is held; Carol's waits by itself.
+
+    All are long ones, of a thousand GPUs, or seconds of them would be no debt yet.
+    """
     lease = {"7": HoldLease(job_id="7", held_seconds=0.0, ends_in_seconds=60.0)}
     jobs = (
-        running("1", ("c1",)),
-        running("2", ("c2",)),
-        pending("7", 8),
-        replace(pending("8", 8), user="carol"),
+        replace(running("1", ("c1",)), gpu_count=1000),
+        replace(running("2", ("c2",)), gpu_count=1000),
+        pending("7", 1000),
+        replace(pending("8", 1000), user="carol"),
     )
     return situation(jobs=jobs, holds=lease)
 
 
 def test_losses_are_counted_by_user_and_account() -> None:
     desk = FairnessDesk(POLICY)
-    for _ in range(20):
+    for _ in range(200):
         desk.observe(moment(), levers(), 1.0)
     seen = desk.onto(moment())
-    assert seen.debts == pytest.approx({"alice": 0.1, "bob": 0.25 / 2.0})
-    assert seen.account_debts == pytest.approx({"physics": 0.1, "biology": 0.25 / 2.0})
+    assert seen.debts == pytest.approx({"alice": 0.1, "bob": 0.25 / 2.0}, rel=0.03)
+    assert seen.account_debts == pytest.approx({"physics": 0.1, "biology": 0.25 / 2.0}, rel=0.03)
     standing = desk.standing()
     assert standing.worst_user == "bob"
-    assert standing.worst_lost_ratio == pytest.approx(0.125)
+    assert standing.worst_lost_ratio == pytest.approx(0.125, rel=0.03)
     assert 0.99 < standing.jain_index < 1.0
 
 
@@ -59,7 +62,7 @@ def test_it_looks_seldom_and_says_when_there_is_news() -> None:
 def test_a_pause_of_the_machine_is_nobodys_loss() -> None:
     desk = FairnessDesk(POLICY)
     desk.observe(moment(), levers(), 1e6)
-    assert desk.to_json()["users"]["bob"][1] == pytest.approx(8 * 60.0)
+    assert desk.to_json()["users"]["bob"][1] == pytest.approx(1000 * 60.0)
 
 
 def test_losses_are_forgotten_while_a_user_goes_on_unharmed() -> None:

@@ -46,7 +46,7 @@ class Controller:
         self.plan = Plan() if seen is None else plan_cycle(seen, POLICY, hold_seconds=60.0)
         self.config = SimpleNamespace(site=site(), policy=POLICY)
         self.recorder = SimpleNamespace(short_since=self.short_since)
-        book = {"users": {"alice": [3.0, 10.0], str(STRANGER): [1.0, 10.0]}, "accounts": {}}
+        book = {"users": {"alice": [3e7, 1e8], str(STRANGER): [1e7, 1e8]}, "accounts": {}}
         self.fairness = FairnessDesk(POLICY, book)
         if seen is not None:
             self.planned_on = self.fairness.onto(seen)

@@ -4,10 +4,16 @@ from slurm_power.plan.fairness import Debt, debt_factors, jain_index
 from slurm_power.plan.policy import Policy
 
 
-def test_a_debt_is_half_forgotten_after_its_half_life_and_keeps_its_ratio() -> None:
+def test_a_debt_is_half_forgotten_after_its_half_life() -> None:
     debt = Debt(lost_gpu_seconds=20.0, had_gpu_seconds=100.0).after(3600.0, 3600.0)
-    assert (debt.lost_gpu_seconds, debt.had_gpu_seconds, debt.ratio) == (10.0, 50.0, 0.2)
-    assert debt.plus(lost_gpu_seconds=0.0, had_gpu_seconds=50.0).ratio == 0.1
+    assert (debt.lost_gpu_seconds, debt.had_gpu_seconds) == (10.0, 50.0)
+    more = debt.plus(lost_gpu_seconds=5.0, had_gpu_seconds=50.0)
+    assert (more.lost_gpu_seconds, more.had_gpu_seconds) == (15.0, 100.0)
+
+
+def test_a_debt_is_a_share_of_what_was_had_once_that_is_something() -> None:
+    assert Debt(lost_gpu_seconds=2e5, had_gpu_seconds=1e6).ratio == pytest.approx(0.2, rel=0.01)
+    assert Debt(lost_gpu_seconds=8.0, had_gpu_seconds=40.0).ratio < 0.003
     assert Debt().ratio == 0.0
 
 

@@ -42,6 +42,8 @@ def plan(explain: bool, socket_path: Path | None, as_json: bool) -> None:
     _actions(console, answer)
     for circuit in answer.get("circuits", []):
         _circuit(console, circuit)
+    if answer.get("circuits"):
+        console.print("Prices are per kWh; work is in GPU-hours, weighted by priority.", style="dim")
     if answer.get("circuits_left_off"):
         console.print(f"and {answer['circuits_left_off']} more circuits")
     for shortfall in answer["shortfalls"]:
@@ -111,11 +113,12 @@ def _shadow_text(circuit: Answer) -> str:
 
 
 def _ranking(rows: list[Answer]) -> Table:
-    table = Table("", "lever", "of", box=None, header_style="dim")
-    for heading in ("price/kWh", "GPU-h/kWh", "chosen", "left"):
-        table.add_column(heading, justify="right")
-    table.add_column("next/kWh", justify="right")
-    table.add_column("")
+    table = Table(box=None, header_style="dim")
+    for heading in ("", "lever", "of"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("price", "work", "chosen", "next"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("left")
     for rank, row in enumerate(rows, 1):
         price = row["price"] or row["next_price"]
         then = row["next_price"] if row["price"] else None
@@ -126,9 +129,8 @@ def _ranking(rows: list[Answer]) -> Table:
             "" if price is None else f"{price['money_per_kwh']:.3f}",
             "" if price is None else f"{price['work_gpu_hours_per_kwh']:.2f}",
             watts_text(row["chosen_watts"]) if row["chosen_watts"] else "",
-            watts_text(row["left_watts"]) if row["left_watts"] else "",
             "" if then is None else f"{then['money_per_kwh']:.3f}",
-            escape(row["remark"]),
+            watts_text(row["left_watts"]) if row["left_watts"] else escape(row["remark"]),
         )
     return table
 
