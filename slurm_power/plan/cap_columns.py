@@ -44,7 +44,7 @@ class CapColumns:
     def __init__(self, snapshot: Snapshot, loads: Sequence[JobLoad], policy: Policy) -> None:
         self.loads = loads
         jobs = [load.job for load in loads]
-        self.gpus = _floats([job.gpu_count for job in jobs])
+        self.gpus = _floats([job.gpu_count or len(job.gpu_uuids) for job in jobs])
         self.uncapped_watts = _floats([load.uncapped_watts for load in loads])
         self.default_watts = _floats([load.default_cap_watts for load in loads])
         self.capped_watts = _floats([np.inf if load.cap_watts is None else load.cap_watts for load in loads])

@@ -78,7 +78,8 @@ def cap_price(
     circuit_watts: float,
 ) -> Price:
     """The price of one more watt of cap on a job."""
-    work = cap_work_per_kwh(slope, float(job.gpu_count), max(uncapped_watts, 1.0), circuit_watts)
+    gpus = float(job.gpu_count or len(job.gpu_uuids))
+    work = cap_work_per_kwh(slope, gpus, max(uncapped_watts, 1.0), circuit_watts)
     work *= weights.work(job)
     return Price(work * policy.value_per_gpu_hour * weights.debt_factor(job), work)
 

@@ -273,6 +273,72 @@ def evenly(snapshot: Snapshot, watts: float) -> dict[str, float]:
     return chosen
 
 
+@property_test
+@given(site_jobs(), st.floats(500.0, 15_000.0), st.sampled_from((0.34, 0.5, 0.8)))
+def test_a_user_is_above_the_share_only_when_the_others_have_nothing_left(
+    jobs: tuple[list[Job], dict[str, float]], watts: float, share: float
+) -> None:
+    snapshot = moment(*jobs)
+    policy = replace(ALONE, max_user_share_ratio=share)
+    chosen = caps(capped(snapshot, watts, policy))
+    carried = dict.fromkeys("abc", 0.0)
+    left = dict.fromkeys("abc", 0.0)
+    for load in job_loads(snapshot, policy):
+        weight = load.circuit_weights["grid"]
+        floor_watts = promised_watts(load.job, load.uncapped_watts)
+        cap_watts = chosen.get(load.job.job_id) or load.gpu_watts
+        carried[load.job.user] += (load.gpu_watts - cap_watts) * weight
+        if load.job.flex is not Flex.FLEX0:
+            left[load.job.user] += max(0.0, cap_watts - floor_watts) * weight
+    givers = [user for user in "abc" if carried[user] + left[user] > 0.0]
+    total = sum(carried.values())
+    step_watts = 5.0 * 8 * 1.1
+    for user in givers:
+        if len(givers) > 2 and carried[user] > share * max(total, watts) + step_watts:
+            assert all(left[other] <= 1e-6 or other == user for other in givers), (carried, left)
+
+
+@property_test
+@given(site_jobs(), st.data())
+def test_what_is_given_back_fits_into_the_room(
+    jobs: tuple[list[Job], dict[str, float]], data: st.DataObject
+) -> None:
+    """Caps inside their promises, as an economic limit leaves them: each circuit gets no more than its room."""
+    leases, drawn = {}, {}
+    for job in jobs[0]:
+        uncapped_watts = jobs[1][job.job_id]
+        floor_watts = promised_watts(job, uncapped_watts)
+        if job.flex is not Flex.FLEX0 and floor_watts < uncapped_watts:
+            cap_watts = data.draw(st.floats(floor_watts, uncapped_watts))
+            leases[job.job_id] = cap_lease(
+                job.job_id,
+                cap_watts,
+                uncapped_watts=uncapped_watts,
+                changed_seconds_ago=data.draw(st.sampled_from((1.0, 60.0))),
+            )
+        drawn[job.job_id] = min(uncapped_watts, leases[job.job_id].cap_watts if job.job_id in leases else 1e9)
+    snapshot = moment(jobs[0], drawn, caps=leases)
+    room = {name: data.draw(st.floats(-500.0, 8000.0)) for name in ("left", "right", "grid")}
+    demands = [
+        Demand(circuit=name, watts=min(0.0, -watts), kind=LimitKind.ECONOMIC) for name, watts in room.items()
+    ]
+    loads = {load.job.job_id: load for load in job_loads(snapshot, ALONE)}
+    found = plan_caps(snapshot, list(loads.values()), demands, ALONE)
+    assert {action.job_id for action in found.actions} == set(leases)
+    given_back = dict.fromkeys(room, 0.0)
+    for action in found.actions:
+        lease, load = leases[action.job_id], loads[action.job_id]
+        after_watts = load.uncapped_watts if action.cap_watts is None else action.cap_watts
+        assert after_watts >= lease.cap_watts - 1e-9
+        if lease.changed_seconds_ago < ALONE.cap_dwell_seconds:
+            assert action.cap_watts == lease.cap_watts or after_watts == load.uncapped_watts
+            continue
+        for name, weight in load.circuit_weights.items():
+            given_back[name] += (min(after_watts, load.uncapped_watts) - lease.cap_watts) * weight
+    for name, watts in given_back.items():
+        assert watts <= max(0.0, room[name]) + 1e-3, name
+
+
 def test_a_cap_never_asks_for_more_than_one_value_a_job() -> None:
     """A job over two circuits that are both too full gets one cap, which counts at both."""
     wide = running("1", ("n0", "n4"), flex=Flex.FLEX3)
