@@ -125,7 +125,8 @@ def status(controller: "Controller", caller: Caller) -> Message:
     }
 
 
-_LEASE_KEYS = ("lease_id", "uuid", "job_id", "kind", "state", "cap_watts", "remaining_seconds")
+_LEASE_KEYS = ("lease_id", "uuid", "job_id", "kind", "state", "lever", "cap_watts", "lock_hertz")
+_LEASE_KEYS += ("remaining_seconds",)
 
 
 def _circuit(snapshot: Snapshot, name: str) -> dict[str, Any]:
@@ -166,6 +167,7 @@ def _job(controller: "Controller", snapshot: Snapshot, job: Job, load: JobLoad |
         "energy_joules": record.get("energy_joules"),
         "coverage_ratio": record.get("coverage_ratio"),
         "cap_watts": cap.cap_watts if cap else None,
+        "lock_hertz": cap.lock_hertz if cap else None,
         "cap_kind": cap.kind.value if cap else None,
         "cap_reason": cap.reason if cap else "",
         "slowdown_ratio": cap.slowdown_ratio if cap else 0.0,

@@ -21,6 +21,10 @@ def note_gains(record: dict[str, Any], job: Job, levers: LeverState, at: datetim
     if cap is not None:
         lowest = record.get("lowest_cap_watts")
         record["lowest_cap_watts"] = min(cap.cap_watts, lowest or cap.cap_watts)
+        if cap.lock_hertz is not None:
+            record["lowest_lock_hertz"] = min(
+                cap.lock_hertz, record.get("lowest_lock_hertz") or cap.lock_hertz
+            )
         _add(record, "slowdown_seconds", cap.slowdown_ratio * seconds)
         _add(record, "capped_seconds", seconds)
         record.setdefault("capped_since", cap.changed_at.isoformat())

@@ -29,6 +29,8 @@ class CapRecord:
     reason: str
     changed_at: datetime
     renewed_at: datetime
+    lock_hertz: float | None = None
+    full_hertz: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,8 @@ class LeverState:
                     uncapped_watts=cap.uncapped_watts,
                     changed_seconds_ago=(at - cap.changed_at).total_seconds(),
                     lowered_watts=cap.lowered_watts,
+                    lock_hertz=cap.lock_hertz,
+                    full_hertz=cap.full_hertz,
                 )
                 for job_id, cap in self.caps.items()
             },
@@ -144,6 +148,8 @@ class LeverState:
             reason=action.reason if old is None or action.cap_watts < old.cap_watts else old.reason,
             changed_at=at,
             renewed_at=at,
+            lock_hertz=action.lock_hertz,
+            full_hertz=action.full_hertz,
         )
         return True
 

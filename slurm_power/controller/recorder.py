@@ -122,6 +122,7 @@ class Recorder:
             saved_watts=action.saved_watts,
             details={
                 "cap_watts": action.cap_watts,
+                **({} if action.lock_hertz is None else {"lock_hertz": action.lock_hertz}),
                 "gpu_count": job.gpu_count if job else None,
                 "slowdown_ratio": round(action.slowdown_ratio, 4),
                 "limit_kind": action.kind.value,

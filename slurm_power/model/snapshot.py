@@ -25,7 +25,8 @@ class CapLease:
 
     ``uncapped_watts`` is the job's mean draw per GPU just before its first cap; ``changed_seconds_ago``
     counts from the last change of the cap's value, not from its renewal; ``lowered_watts`` is what that
-    change was to take from each GPU's draw (0.0 when it gave back).
+    change was to take from each GPU's draw (0.0 when it gave back). ``lock_hertz`` and ``full_hertz`` are set
+    where a clock lock brings the draw down to ``cap_watts``, not a power limit.
     """
 
     job_id: str
@@ -34,6 +35,8 @@ class CapLease:
     uncapped_watts: float
     changed_seconds_ago: float
     lowered_watts: float = 0.0
+    lock_hertz: float | None = None
+    full_hertz: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,13 @@
 """The running jobs as columns: what a cap could take from each, down to where, at what price."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from slurm_power.model.job import Flex, Job, Workload
 from slurm_power.model.snapshot import Snapshot
-from slurm_power.plan.curves import CURVES, SEGMENTS, power_ratio_for
+from slurm_power.plan.curves import CAP_CURVES, CURVES, SEGMENTS, Curve, read_backwards
 from slurm_power.plan.loads import JobLoad
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.prices import JobWeights, cap_work_per_kwh
@@ -19,6 +19,8 @@ Bools = npt.NDArray[np.bool_]
 STEP_WATTS = 5.0
 # Whole steps are found again in spite of rounding.
 _ROUNDING_WATTS = 1e-6
+# Below this a GPU may be idling at a low clock, which says nothing of its highest.
+_BUSY_RATIO = 0.3
 _WORKLOADS = tuple(Workload)
 _MOST_SEGMENTS = max(len(segments) for segments in SEGMENTS.values())
 
@@ -36,9 +38,14 @@ class CapColumns:
     """One row per load, in the order of ``loads``; watts are per GPU, as caps are.
 
     ``drawn_watts`` is the draw to count on now, under the cap that stands. ``floor_watts`` is the lowest cap
-    of the job's promise (flex0: infinite, nothing may be taken), ``deepest_watts`` what a safety limit may
-    ask of any job: the edge of the cliff. ``high_watts``, ``low_watts``, ``money``: rows by segments of the
-    performance curve; ``money`` is per kWh at the job's own GPUs.
+    of the job's promise (flex0: infinite, nothing may be taken), ``safety_floor_watts`` the same for a safety
+    limit, ``deepest_watts`` what a safety limit may ask of any job: the edge of the cliff. ``high_watts``,
+    ``low_watts``, ``money``: rows by segments of the performance curve; ``money`` is per kWh at the job's own
+    GPUs.
+
+    Decoding (``locked``) is slowed by a clock lock, which only an economic limit may set: when the controller
+    is lost a lock has no safe value to rest at. ``full_hertz`` is the clock without one, 0 where nobody
+    knows: then it cannot be locked (``lockable``). A safety limit caps such a job as it caps all others.
     """
 
     def __init__(self, snapshot: Snapshot, loads: Sequence[JobLoad], policy: Policy) -> None:
@@ -60,8 +67,18 @@ class CapColumns:
         self.deepest_watts = np.maximum(policy.cap_floor_ratio * self.default_watts, least_watts)
         # A cap is felt by the job's busiest GPU, which the others wait for.
         felt_watts = np.maximum(self.uncapped_watts, np.minimum(busiest_watts, self.default_watts))
-        self.promised_watts = np.maximum(felt_watts * _promised_ratios(jobs), self.deepest_watts)
+        promised_watts = felt_watts * _promised_ratios(jobs, CURVES)
+        self.cap_promised_watts = np.maximum(
+            felt_watts * _promised_ratios(jobs, CAP_CURVES), self.deepest_watts
+        )
+        self.locked = self.workload == _WORKLOADS.index(Workload.GENERATION)
+        self.full_hertz = np.zeros(len(jobs))
+        for row in np.flatnonzero(self.locked & self.reachable).tolist():
+            self.full_hertz[row] = full_hertz(snapshot, jobs[row])
+        self.lockable = ~self.locked | (self.full_hertz > 0.0)
+        self.promised_watts = np.where(self.locked, promised_watts, self.cap_promised_watts)
         self.floor_watts = np.where(self.flex0, np.inf, self.promised_watts)
+        self.safety_floor_watts = np.where(self.flex0, np.inf, self.cap_promised_watts)
         base_watts = np.maximum(self.uncapped_watts, 1.0)
         self.high_watts = base_watts[:, None] * _HIGH[self.workload]
         self.low_watts = base_watts[:, None] * _LOW[self.workload]
@@ -80,15 +97,36 @@ class CapColumns:
         )
         self.users, self.name_ranks = _ranks(jobs)
 
-    def slowdowns(self, cap_watts: Floats) -> Floats:
-        """Share of performance a cap takes of each job, 0 where it does not bite."""
+    def slowdowns(self, cap_watts: Floats, by_lock: Bools) -> Floats:
+        """Share of performance a cap takes, or where ``by_lock`` a clock lock; 0 where it does not bite."""
         ratios = np.where(self.uncapped_watts > 0.0, cap_watts / np.maximum(self.uncapped_watts, 1e-9), 1.0)
         found = np.zeros(len(ratios))
         for number, workload in enumerate(_WORKLOADS):
-            powers, performances = zip(*reversed(CURVES[workload]), strict=True)
-            of = self.workload == number
-            found[of] = 1.0 - np.interp(ratios[of], powers, performances)
+            for curves, which in ((CURVES, by_lock), (CAP_CURVES, ~by_lock)):
+                of = (self.workload == number) & which
+                powers, performances = zip(*reversed(curves[workload]), strict=True)
+                found[of] = 1.0 - np.interp(ratios[of], powers, performances)
         return found
+
+
+def full_hertz(snapshot: Snapshot, job: Job) -> float:
+    """The clock of a decoding job without a lock: from before the lock that stands, else its fastest GPU's.
+
+    0.0 where nobody knows: its GPUs hardly work just now, or they stand under a power cap.
+    """
+    lease = snapshot.caps.get(job.job_id)
+    if lease is not None:
+        return lease.full_hertz or 0.0
+    return max(
+        (
+            gpu.sm_clock_hertz
+            for name, uuids in job.gpus_by_node
+            if (node := snapshot.nodes.get(name)) is not None
+            for uuid in uuids
+            if (gpu := node.gpus.get(uuid)) is not None and gpu.utilization_ratio >= _BUSY_RATIO
+        ),
+        default=0.0,
+    )
 
 
 def stepped(watts: Floats, floor_watts: Floats) -> Floats:
@@ -101,9 +139,9 @@ def _floats(values: Sequence[float]) -> Floats:
     return np.array(values, dtype=np.float64)
 
 
-def _promised_ratios(jobs: Sequence[Job]) -> Floats:
+def _promised_ratios(jobs: Sequence[Job], curves: Mapping[Workload, Curve]) -> Floats:
     known = {
-        (workload, flex): power_ratio_for(workload, 1.0 - flex.max_slowdown_ratio)
+        (workload, flex): read_backwards(curves[workload], 1.0 - flex.max_slowdown_ratio)
         for workload in Workload
         for flex in Flex
     }

@@ -9,6 +9,7 @@ from slurm_power.model.action import SetCap
 from slurm_power.model.site import LimitKind
 from slurm_power.model.snapshot import CapLease, Snapshot
 from slurm_power.plan.cap_columns import STEP_WATTS, CapColumns
+from slurm_power.plan.clocks import lock_hertz_for
 from slurm_power.plan.loads import JobLoad
 from slurm_power.plan.policy import Policy
 
@@ -49,6 +50,7 @@ def given_back(
     left = dict(room)
     actions: dict[int, SetCap] = {}
     capped: list[_Capped] = []
+    by_lock = np.zeros(len(columns.loads), dtype=bool)
     for row in np.flatnonzero(np.isfinite(columns.capped_watts)).tolist():
         load = columns.loads[row]
         if row in lowered:
@@ -57,7 +59,9 @@ def given_back(
         if load.yielded and lease.kind is LimitKind.ECONOMIC:
             actions[row] = _lifted(load, lease.kind, "its node is yielded to the administrator")
             continue
-        owed_watts = float(columns.promised_watts[row]) - lease.cap_watts
+        by_lock[row] = lease.full_hertz is not None
+        promised = columns.promised_watts if by_lock[row] else columns.cap_promised_watts
+        owed_watts = float(promised[row]) - lease.cap_watts
         capped.append(_Capped(row=row, load=load, lease=lease, owed_watts=owed_watts))
     ripe = [one for one in capped if one.lease.changed_seconds_ago >= policy.cap_dwell_seconds]
     _give_owed(ripe, left, safe)
@@ -66,7 +70,7 @@ def given_back(
     watts = np.array([caps.get(one.row, one.lease.cap_watts) for one in capped])
     everywhere = columns.capped_watts.copy()
     everywhere[[one.row for one in capped]] = watts
-    slowdowns = columns.slowdowns(everywhere)
+    slowdowns = columns.slowdowns(everywhere, by_lock)
     for one, cap_watts in zip(capped, watts.tolist(), strict=True):
         done = cap_watts >= min(one.load.uncapped_watts, one.load.default_cap_watts)
         slowdown = 0.0 if done else float(slowdowns[one.row])
@@ -167,6 +171,9 @@ def _kept_or_raised(one: _Capped, cap_watts: float | None, slowdown: float) -> S
     else:
         reason = "still needed"
     kept_watts = one.load.uncapped_watts if cap_watts is None else cap_watts
+    lock_hertz, full_hertz = one.lease.lock_hertz, one.lease.full_hertz
+    if full_hertz is not None and cap_watts is not None and cap_watts != one.lease.cap_watts:
+        lock_hertz = lock_hertz_for(cap_watts / max(one.load.uncapped_watts, 1.0), full_hertz)
     return SetCap(
         job_id=one.load.job.job_id,
         cap_watts=cap_watts,
@@ -174,4 +181,6 @@ def _kept_or_raised(one: _Capped, cap_watts: float | None, slowdown: float) -> S
         reason=reason,
         saved_watts=max(0.0, one.load.uncapped_watts - kept_watts) * one.load.job.gpu_count,
         slowdown_ratio=slowdown,
+        lock_hertz=None if cap_watts is None else lock_hertz,
+        full_hertz=None if cap_watts is None else full_hertz,
     )

@@ -17,6 +17,7 @@ from slurm_power.model.snapshot import LimitEvent, Snapshot
 from slurm_power.model.units import kilowatts_text
 from slurm_power.plan.cap_columns import CapColumns, Floats, Ints, stepped
 from slurm_power.plan.cap_release import given_back
+from slurm_power.plan.clocks import lock_hertz_for
 from slurm_power.plan.loads import JobLoad
 from slurm_power.plan.policy import Policy
 
@@ -110,8 +111,10 @@ class Lowering:
         """Lower caps for one circuit; return the watts that no cap can save."""
         columns = self._columns
         left_watts = demand.watts - self._on_its_way_watts(demand.circuit)
-        left_watts = self._take(demand, left_watts, columns.floor_watts, shared=True)
-        left_watts = self._take(demand, left_watts, columns.floor_watts)
+        economic = demand.kind is LimitKind.ECONOMIC
+        floors = columns.floor_watts if economic else columns.safety_floor_watts
+        left_watts = self._take(demand, left_watts, floors, shared=True)
+        left_watts = self._take(demand, left_watts, floors)
         if left_watts > 0.0 and demand.kind is LimitKind.SAFETY:
             # Who promised nothing comes last, however dear the others' work is by then.
             urgent_watts = min(left_watts, demand.overload_watts)
@@ -135,7 +138,7 @@ class Lowering:
         now_watts, floor_watts = self._planned_watts[rows], floors[rows]
         usable = columns.reachable[rows] & (weights > 0.0)
         if demand.kind is LimitKind.ECONOMIC:
-            usable &= ~columns.yielded[rows]
+            usable &= ~columns.yielded[rows] & columns.lockable[rows]
         tops = np.minimum(now_watts[:, None], columns.high_watts[rows])
         bottoms = stepped(columns.low_watts[rows], floor_watts[:, None])
         # A stretch begins where the one before it ends, in whole steps.
@@ -194,11 +197,17 @@ class Lowering:
     def actions(self) -> list[SetCap]:
         """The lowered caps, with reasons their owners can read."""
         columns = self._columns
-        slowdowns = columns.slowdowns(self._planned_watts)
-        return [
-            _lowered(columns.loads[row], float(self._planned_watts[row]), float(slowdowns[row]), *reason)
-            for row, reason in sorted(self._reasons.items())
-        ]
+        by_lock = columns.locked.copy()
+        for row, (_, kind) in self._reasons.items():
+            by_lock[row] &= kind is LimitKind.ECONOMIC
+        slowdowns = columns.slowdowns(self._planned_watts, by_lock)
+        found = []
+        for row, (reason, kind) in sorted(self._reasons.items()):
+            load, cap_watts = columns.loads[row], float(self._planned_watts[row])
+            full = float(columns.full_hertz[row]) if by_lock[row] else None
+            slowdown = float(slowdowns[row])
+            found.append(_lowered(load, cap_watts, slowdown, full_hertz=full, reason=reason, kind=kind))
+        return found
 
 
 def _members(loads: Sequence[JobLoad], circuits: Iterable[str]) -> dict[str, tuple[Ints, Floats]]:
@@ -262,11 +271,23 @@ def _asked_by(snapshot: Snapshot, circuit: str, limit_watts: float, lead_seconds
     )
 
 
-def _lowered(load: JobLoad, cap_watts: float, slowdown: float, reason: str, kind: LimitKind) -> SetCap:
+def _lowered(
+    load: JobLoad,
+    cap_watts: float,
+    slowdown: float,
+    *,
+    full_hertz: float | None,
+    reason: str,
+    kind: LimitKind,
+) -> SetCap:
     promised = load.job.flex.max_slowdown_ratio
     text = f"{reason}; {load.job.flex.value} allows up to {promised:.0%} slowdown, expected {slowdown:.0%}"
     if slowdown > promised + 1e-6:
         text += ", which is beyond the promise and happens for safety only"
+    lock_hertz = None
+    if full_hertz is not None:
+        lock_hertz = lock_hertz_for(cap_watts / max(load.uncapped_watts, 1.0), full_hertz)
+        text += f"; decoding follows its clock, which is locked at {lock_hertz / 1e6:.0f} MHz"
     return SetCap(
         job_id=load.job.job_id,
         cap_watts=cap_watts,
@@ -274,4 +295,6 @@ def _lowered(load: JobLoad, cap_watts: float, slowdown: float, reason: str, kind
         reason=text,
         saved_watts=max(0.0, load.uncapped_watts - cap_watts) * load.job.gpu_count,
         slowdown_ratio=slowdown,
+        lock_hertz=lock_hertz,
+        full_hertz=full_hertz,
     )

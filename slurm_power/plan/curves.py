@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from slurm_power.model.job import Job, Workload
+from slurm_power.plan.clocks import LOCK_CURVE
 from slurm_power.plan.policy import Policy
 
 Curve = tuple[tuple[float, float], ...]
@@ -32,12 +33,14 @@ _INFERENCE: Curve = (
     (0.60, 0.831),
     (0.28, 0.19),
 )
-# A cap bites decoding no earlier than inference, so the inference curve errs on the user's side.
+# Decoding is slowed by a clock lock, not by a cap (``clocks.py``).
 CURVES: dict[Workload, Curve] = {
     Workload.TRAINING: _TRAINING,
     Workload.INFERENCE: _INFERENCE,
-    Workload.GENERATION: _INFERENCE,
+    Workload.GENERATION: LOCK_CURVE,
 }
+# What a power cap does to each. It bites decoding no earlier than inference: this errs on the user's side.
+CAP_CURVES: dict[Workload, Curve] = {**CURVES, Workload.GENERATION: _INFERENCE}
 
 
 def performance_ratio(workload: Workload, power_ratio: float) -> float:
@@ -47,7 +50,12 @@ def performance_ratio(workload: Workload, power_ratio: float) -> float:
 
 def power_ratio_for(workload: Workload, performance: float) -> float:
     """The smallest share of the uncapped power that leaves ``performance``; the curve read backwards."""
-    return _interpolated(tuple((y, x) for x, y in CURVES[workload]), performance)
+    return read_backwards(CURVES[workload], performance)
+
+
+def read_backwards(curve: Curve, performance: float) -> float:
+    """The smallest share of the uncapped power that leaves ``performance`` by a curve."""
+    return _interpolated(tuple((y, x) for x, y in curve), performance)
 
 
 def _interpolated(points: Curve, at: float) -> float:
@@ -126,10 +134,13 @@ def promised_floor_watts(
 ) -> float:
     """The lowest cap per GPU that keeps the job's promise and stays above the cliff.
 
-    A flex0 job's floor is its own uncapped draw: an economic limit takes nothing from it.
+    A flex0 job's floor is its own uncapped draw: an economic limit takes nothing from it. Decoding is locked,
+    not capped: its floor is what the slowest clock known leaves of its draw.
     """
     share = power_ratio_for(job.workload, 1.0 - job.flex.max_slowdown_ratio)
     promise_watts = uncapped_watts * share
+    if job.workload is Workload.GENERATION:
+        return promise_watts
     return max(promise_watts, policy.cap_floor_ratio * default_cap_watts, min_cap_watts)
 
 

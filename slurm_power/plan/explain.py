@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from slurm_power.model.action import HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
-from slurm_power.model.job import Flex, Job
+from slurm_power.model.job import Flex, Job, Workload
 from slurm_power.model.reading import EssReading
 from slurm_power.model.site import Circuit, LimitKind
 from slurm_power.model.snapshot import Snapshot
+from slurm_power.plan.cap_columns import full_hertz
 from slurm_power.plan.curves import promised_floor_watts, slope_at
 from slurm_power.plan.ess import sustainable_watts
 from slurm_power.plan.loads import JobLoad, behind_discharge_watts, circuit_watts, job_loads, pending_watts
@@ -28,9 +29,9 @@ _MOST_HOLDS = 200
 class LeverPrice:
     """One lever at one circuit: what it gives there and for how much.
 
-    ``lever`` is ``discharge``, ``cap`` or ``hold``; ``subject`` the battery's name or the job's id.
-    ``price`` is that of the last watt chosen (None: none was), ``next_price`` of the next one it could give
-    (None: it has no more, ``remark`` says why). Watts count at the circuit.
+    ``lever`` is ``discharge``, ``cap``, ``lock`` (of the clock, for decoding) or ``hold``; ``subject`` the
+    battery's name or the job's id. ``price`` is that of the last watt chosen (None: none was), ``next_price``
+    of the next one it could give (None: it has no more, ``remark`` says why). Watts count at the circuit.
     """
 
     lever: str
@@ -241,6 +242,8 @@ def _cap(
     free_watts = max(load.uncapped_watts, min(load.gpu_watts + load.coming_watts, load.default_cap_watts))
     cap_watts = asked.caps.get(job.job_id)
     now_watts = free_watts if cap_watts is None else min(free_watts, cap_watts)
+    # A safety limit caps decoding jobs, as it caps all others.
+    locked = job.workload is Workload.GENERATION and kind is LimitKind.ECONOMIC
     floor_watts = promised_floor_watts(
         job,
         uncapped_watts=max(load.uncapped_watts, min(load.busiest_watts, load.default_cap_watts)),
@@ -248,11 +251,15 @@ def _cap(
         min_cap_watts=load.min_cap_watts,
         policy=policy,
     )
+    if not locked:
+        floor_watts = max(floor_watts, policy.cap_floor_ratio * load.default_cap_watts, load.min_cap_watts)
     remark = ""
     if not load.reachable:
         remark = "no node reports its GPUs, or they are parted"
     elif load.yielded and kind is LimitKind.ECONOMIC:
         remark = "its node is yielded to the administrator"
+    elif locked and not full_hertz(asked.snapshot, job):
+        remark = "nobody knows its clock without a lock now"
     elif job.flex is Flex.FLEX0:
         remark = "flex0: for safety only, and last"
     elif now_watts < floor_watts:
@@ -276,7 +283,7 @@ def _cap(
 
     used_watts = max(0.0, free_watts - now_watts) * circuit_weight
     return LeverPrice(
-        lever="cap",
+        lever="lock" if locked else "cap",
         subject=job.job_id,
         chosen_watts=used_watts,
         left_watts=left_watts,

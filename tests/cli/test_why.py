@@ -61,6 +61,12 @@ def test_a_job_that_is_capped_now() -> None:
     assert what.startswith("Job 17 (train) has been capped since 01-0")
 
 
+def test_a_decoding_job_was_slowed_by_its_clock() -> None:
+    what, *_ = said(RUNNING, {**CAPPED_RECORD, "lowest_cap_watts": 180.0, "lowest_lock_hertz": 1.4e9}, CAP)
+    assert "was slowed by a clock lock of 1400 MHz from 01-0" in what
+    assert "to 180 W a GPU at the lowest" in what
+
+
 def test_the_latest_limit_is_named_and_no_raise() -> None:
     raised = entry(3, reason="there is room again: raised from 420 to 500 W a GPU")
     assert said(None, CAPPED_RECORD, CAP, raised)[1].startswith("Why: grid must stay below")

@@ -141,12 +141,6 @@ def test_the_dearest_cap_is_raised_first() -> None:
     assert caps(capped(snapshot, -800.0)) == {"1": 500.0, "2": 600.0}
 
 
-def test_a_decoding_job_below_the_lowest_cap_gets_none() -> None:
-    jobs = [running("1", ("n4",), flex=Flex.FLEX3, workload=Workload.GENERATION)]
-    found = capped(moment(jobs, {"1": 280.0}), 500.0)
-    assert (found.actions, found.unmet_watts) == ((), {"grid": 500.0})
-
-
 def test_the_reason_names_who_asked() -> None:
     event = LimitEvent(
         event_id="ev-1",
@@ -303,7 +297,7 @@ def test_a_user_is_above_the_share_only_when_the_others_have_nothing_left(
 def test_what_is_given_back_fits_into_the_room(
     jobs: tuple[list[Job], dict[str, float]], data: st.DataObject
 ) -> None:
-    """Caps inside their promises, as an economic limit leaves them: each circuit gets no more than its room."""
+    """Of caps inside their promises, as an economic limit leaves them."""
     leases, drawn = {}, {}
     for job in jobs[0]:
         uncapped_watts = jobs[1][job.job_id]
@@ -315,6 +309,7 @@ def test_what_is_given_back_fits_into_the_room(
                 cap_watts,
                 uncapped_watts=uncapped_watts,
                 changed_seconds_ago=data.draw(st.sampled_from((1.0, 60.0))),
+                lock_hertz=1.5e9 if job.workload is Workload.GENERATION else None,
             )
         drawn[job.job_id] = min(uncapped_watts, leases[job.job_id].cap_watts if job.job_id in leases else 1e9)
     snapshot = moment(jobs[0], drawn, caps=leases)

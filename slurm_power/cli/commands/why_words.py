@@ -58,17 +58,18 @@ def _cap_words(job: Answer | None, record: Answer) -> str:
     if not now and not seconds:
         return ""
     lowest = record.get("lowest_cap_watts") or (job or {}).get("cap_watts")
+    lock_hertz = record.get("lowest_lock_hertz") or (job or {}).get("lock_hertz")
+    done = "capped" if lock_hertz is None else f"slowed by a clock lock of {lock_hertz / 1e6:.0f} MHz"
     at_most = f"to {watts_text(lowest)} a GPU" + (" at the lowest" if seconds else "")
     if not seconds:
-        return (
-            f"is capped {at_most}, which makes it about {percent_text((job or {})['slowdown_ratio'])} slower"
-        )
+        slower = percent_text((job or {})["slowdown_ratio"])
+        return f"is {done} {at_most}, which makes it about {slower} slower"
     slow_seconds = float(record.get("slowdown_seconds") or 0.0)
     cost = (
         f"which made it about {percent_text(slow_seconds / seconds)} slower and cost it"
         f" {duration_text(slow_seconds)}"
     )
-    return f"{'has been' if now else 'was'} capped{_when(record, now=now)} {at_most}, {cost}"
+    return f"{'has been' if now else 'was'} {done}{_when(record, now=now)} {at_most}, {cost}"
 
 
 def _when(record: Answer, *, now: bool) -> str:
