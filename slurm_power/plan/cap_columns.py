@@ -22,6 +22,8 @@ _ROUNDING_WATTS = 1e-6
 # Below this a GPU may be idling at a low clock, which says nothing of its highest.
 _BUSY_RATIO = 0.3
 _WORKLOADS = tuple(Workload)
+_WORKLOAD_PLACES = {workload: place for place, workload in enumerate(Workload)}
+_FLEX_PLACES = {flex: place for place, flex in enumerate(Flex)}
 _MOST_SEGMENTS = max(len(segments) for segments in SEGMENTS.values())
 
 
@@ -32,6 +34,19 @@ def _table(pick: str, missing: float) -> Floats:
 
 # Workload by segment; what a short curve lacks is empty: from 0 to 0.
 _HIGH, _LOW, _SLOPE = _table("high", 0.0), _table("low", 0.0), _table("slope", 0.0)
+
+
+def _promised_ratios(curves: Mapping[Workload, Curve]) -> Floats:
+    """The least share of its power that keeps a job's promise, by workload and flex class."""
+    return np.array(
+        [
+            [read_backwards(curves[workload], 1.0 - flex.max_slowdown_ratio) for flex in Flex]
+            for workload in Workload
+        ]
+    )
+
+
+_PROMISED_RATIOS, _CAP_PROMISED_RATIOS = _promised_ratios(CURVES), _promised_ratios(CAP_CURVES)
 
 
 class CapColumns:
@@ -60,18 +75,19 @@ class CapColumns:
         coming_watts = _floats([load.gpu_watts + load.coming_watts for load in loads])
         self.yielded = np.array([load.yielded for load in loads], dtype=bool)
         self.reachable = np.array([load.reachable for load in loads], dtype=bool)
-        self.flex0 = np.array([job.flex is Flex.FLEX0 for job in jobs], dtype=bool)
-        self.workload = np.array([_WORKLOADS.index(job.workload) for job in jobs], dtype=np.int64)
+        flex = np.array([_FLEX_PLACES[job.flex] for job in jobs], dtype=np.int64)
+        self.flex0 = flex == _FLEX_PLACES[Flex.FLEX0]
+        self.workload = np.array([_WORKLOAD_PLACES[job.workload] for job in jobs], dtype=np.int64)
         # A start may overshoot the device's own limit for a moment: that is nothing a cap could save.
         self.drawn_watts = np.minimum(np.minimum(coming_watts, self.default_watts), self.capped_watts)
         self.deepest_watts = np.maximum(policy.cap_floor_ratio * self.default_watts, least_watts)
         # A cap is felt by the job's busiest GPU, which the others wait for.
         felt_watts = np.maximum(self.uncapped_watts, np.minimum(busiest_watts, self.default_watts))
-        promised_watts = felt_watts * _promised_ratios(jobs, CURVES)
+        promised_watts = felt_watts * _PROMISED_RATIOS[self.workload, flex]
         self.cap_promised_watts = np.maximum(
-            felt_watts * _promised_ratios(jobs, CAP_CURVES), self.deepest_watts
+            felt_watts * _CAP_PROMISED_RATIOS[self.workload, flex], self.deepest_watts
         )
-        self.locked = self.workload == _WORKLOADS.index(Workload.GENERATION)
+        self.locked = self.workload == _WORKLOAD_PLACES[Workload.GENERATION]
         self.full_hertz = np.zeros(len(jobs))
         for row in np.flatnonzero(self.locked & self.reachable).tolist():
             self.full_hertz[row] = full_hertz(snapshot, jobs[row])
@@ -137,15 +153,6 @@ def stepped(watts: Floats, floor_watts: Floats) -> Floats:
 
 def _floats(values: Sequence[float]) -> Floats:
     return np.array(values, dtype=np.float64)
-
-
-def _promised_ratios(jobs: Sequence[Job], curves: Mapping[Workload, Curve]) -> Floats:
-    known = {
-        (workload, flex): read_backwards(curves[workload], 1.0 - flex.max_slowdown_ratio)
-        for workload in Workload
-        for flex in Flex
-    }
-    return _floats([known[job.workload, job.flex] for job in jobs])
 
 
 def _ranks(jobs: Sequence[Job]) -> tuple[Ints, Ints]:

@@ -25,6 +25,7 @@ from slurm_power.plan.policy import Policy
 # a watt more.
 _SAME_PRICE_RATIO = 0.02
 _FREE = 1e-12
+_LEAST_MOVE_WATTS = 1.0
 # Of one or two users somebody always carries half or more.
 _FEWEST_USERS_TO_SHARE = 3
 
@@ -137,6 +138,8 @@ class Lowering:
             return max(0.0, left_watts)
         now_watts, floor_watts = self._planned_watts[rows], floors[rows]
         usable = columns.reachable[rows] & (weights > 0.0)
+        # A floor that moves with the noise of a draw is no reason to write a cap again.
+        usable &= ~(np.isfinite(columns.capped_watts[rows]) & (now_watts - floor_watts < _LEAST_MOVE_WATTS))
         if demand.kind is LimitKind.ECONOMIC:
             usable &= ~columns.yielded[rows] & columns.lockable[rows]
         tops = np.minimum(now_watts[:, None], columns.high_watts[rows])

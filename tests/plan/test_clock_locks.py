@@ -74,6 +74,13 @@ def test_a_lock_goes_no_lower_than_what_is_known_of_clocks() -> None:
     assert action.slowdown_ratio < 0.10
 
 
+def test_a_floor_that_wanders_with_noise_moves_no_lever() -> None:
+    floor_watts = 250.0 * LOCK_CURVE[-1][0]
+    lease = cap_lease("1", floor_watts + 0.7, uncapped_watts=250.0, lock_hertz=1.095e9)
+    kept = only(moment(floor_watts + 0.7, caps={"1": lease}), 400.0)
+    assert kept is not None and (kept.cap_watts, kept.reason) == (floor_watts + 0.7, "still needed")
+
+
 def test_a_clock_that_nobody_knows_cannot_be_locked() -> None:
     assert only(changed(moment(), utilization_ratio=0.0), 400.0) is None
     under_a_power_cap = moment(400.0, caps={"1": cap_lease("1", 400.0, uncapped_watts=500.0)})
