@@ -84,7 +84,8 @@ class DemandRate:
     """A charge on the highest demand of the month within its windows; tiers in rising order.
 
     What is billed is at least ``ratchet_ratio`` (one for each month, January first; empty: none) of the
-    highest peak that the charge saw within the last ``ratchet_months`` months.
+    highest peak within the last ``ratchet_months`` months, its own or, where named, those of the charges in
+    ``ratchet_on``.
     """
 
     name: str
@@ -92,6 +93,7 @@ class DemandRate:
     tiers: tuple[DemandTier, ...]
     ratchet_ratio: tuple[float, ...] = ()
     ratchet_months: int = 0
+    ratchet_on: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

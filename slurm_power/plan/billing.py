@@ -48,8 +48,8 @@ class PeriodTerms:
     ``energy_price_per_kwh``, shape (n,), is for imports: where there are tiers it is the mix that
     ``expected_import_kwh`` pays, without one the last tier, which a large site is in. Charges on announced
     coincident hours are in it: within these hours each kilowatt-hour raises their mean.
-    ``sell_price_per_kwh``, shape (n,), is earned by exports. Nobody can influence ``fixed``; a minimum bill is
-    not in the terms.
+    ``sell_price_per_kwh``, shape (n,), is earned by exports. Nobody can influence ``fixed``; a minimum
+    bill is not in the terms.
     """
 
     energy_price_per_kwh: Column

@@ -112,7 +112,8 @@ def tier_shares(rate: EnergyRate, month: Month, import_kwh: float | None) -> lis
     """Which share of the month's import each tier takes; with None all of it is in the last."""
     if import_kwh is None:
         return [0.0] * (len(rate.tiers) - 1) + [1.0]
-    shares, lower = [], 0.0
+    shares: list[float] = []
+    lower = 0.0
     for tier in rate.tiers:
         days = month.days if tier.daily else 1
         bound = np.inf if tier.up_to_kwh is None else tier.up_to_kwh * days * month.share
@@ -174,8 +175,11 @@ def demand_charges(rules: BillingRules, month: Month, earlier: EarlierPeaks) -> 
 
 
 def _ratchet_watts(rate: DemandRate, month: Month, earlier: EarlierPeaks) -> float:
-    peaks = list(earlier.get(rate.name, ()))[-rate.ratchet_months :] if rate.ratchet_months else []
-    return rate.ratchet_ratio[month.number - 1] * max(peaks, default=0.0) if rate.ratchet_ratio else 0.0
+    if not rate.ratchet_ratio or not rate.ratchet_months:
+        return 0.0
+    names = rate.ratchet_on or (rate.name,)
+    peaks = [peak for name in names for peak in list(earlier.get(name, ()))[-rate.ratchet_months :]]
+    return rate.ratchet_ratio[month.number - 1] * max(peaks, default=0.0)
 
 
 def coincident_steps(month: Month, hours: Sequence[datetime]) -> Steps:

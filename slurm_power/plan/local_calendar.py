@@ -64,8 +64,14 @@ class LocalCalendar:
         return len(self.local)
 
     def __getitem__(self, steps: slice) -> "LocalCalendar":
-        columns = (self.local, self.year, self.month, self.day, self.weekday, self.minute)
-        return LocalCalendar(*(column[steps] for column in columns))
+        return LocalCalendar(
+            local=self.local[steps],
+            year=self.year[steps],
+            month=self.month[steps],
+            day=self.day[steps],
+            weekday=self.weekday[steps],
+            minute=self.minute[steps],
+        )
 
     def months(self) -> list[tuple[str, slice]]:
         """The calendar months in order, as ("2024-02", steps); the steps have to be in order of time."""

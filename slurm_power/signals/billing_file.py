@@ -5,15 +5,35 @@ from pathlib import Path
 from slurm_power.model.billing_rules import BillingRules
 from slurm_power.signals.held_file import SupplyFileError
 from slurm_power.signals.tariff_file import read_document, tariff_and_rules
+from slurm_power.signals.tariff_urdb import is_urdb, read_urdb
 
 
-def read_billing_rules(file: Path) -> BillingRules:
-    """Read our TOML or an ACN-Sim JSON schedule; raises SupplyFileError with all problems."""
+def with_choice(file: Path) -> tuple[Path, str | None]:
+    """Split FILE#CHOICE; a file that is there with such a name is itself."""
+    name, mark, choice = file.name.rpartition("#")
+    if not mark or not name or file.exists():
+        return file, None
+    return file.with_name(name), choice or None
+
+
+def read_billing_rules(file: Path, rate: str | None = None) -> BillingRules:
+    """Read a tariff: our TOML, an ACN-Sim JSON schedule or URDB JSON, told apart by ending and content.
+
+    A URDB file of several rates needs a choice by label or name, as ``rate`` or as FILE#LABEL. Raises
+    SupplyFileError with all problems.
+    """
+    file, choice = with_choice(file)
+    choice = rate or choice
     document = read_document(file)
-    if not isinstance(document, dict):
-        raise SupplyFileError([f"{file}: holds no table"])
     problems: list[str] = []
-    _, rules = tariff_and_rules(document, file, problems)
+    if file.suffix == ".json" and is_urdb(document):
+        rules = read_urdb(document, choice, problems)
+    elif not isinstance(document, dict):
+        raise SupplyFileError([f"{file}: holds no table"])
+    else:
+        _, rules = tariff_and_rules(document, file, problems)
+        if choice is not None:
+            problems.append(f"#{choice}: the file holds one tariff; only URDB files hold several")
     if problems:
         raise SupplyFileError([f"{file}: {problem}" for problem in problems])
     return rules

@@ -64,7 +64,7 @@ def _list(document: dict[str, Any], key: str, problems: list[str]) -> list[tuple
 def _demand(path: str, table: dict[str, Any], problems: list[str]) -> DemandRate:
     check_keys(table, _DEMAND_KEYS | _WINDOW_KEYS, f"{path}.", problems)
     price = read_price(table, "price_per_kw", path, problems, negative=False)
-    tiers = [(None, price or 0.0)]
+    tiers: list[tuple[float | None, float]] = [(None, price or 0.0)]
     if "tiers" in table:
         tiers = read_tiers(table, "up_to_kw", "price_per_kw", path, problems, negative=False)
     if ("price_per_kw" in table) == ("tiers" in table):

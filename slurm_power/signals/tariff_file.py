@@ -1,4 +1,4 @@
-"""A tariff file into a tariff: our own TOML, or JSON schedules as the simulator ACN-Sim reads them.
+"""A tariff file into a tariff: our own TOML, JSON schedules as the simulator ACN-Sim reads them, or URDB JSON.
 
 Every problem is told at once, and the hours of a year have to be covered exactly once.
 """
@@ -28,15 +28,19 @@ from slurm_power.signals.tariff_fields import (
     read_tiers,
     tables,
 )
+from slurm_power.signals.tariff_urdb import is_urdb, live_tariff, read_urdb
 
 
 def read_tariff(file: Path) -> Tariff:
     """Read a tariff by the ending of its name; raises SupplyFileError with all problems."""
     problems: list[str] = []
     document = read_document(file)
-    if not isinstance(document, dict):
+    if file.suffix == ".json" and is_urdb(document):
+        tariff = live_tariff(read_urdb(document, None, problems))
+    elif isinstance(document, dict):
+        tariff, _ = tariff_and_rules(document, file, problems)
+    else:
         raise SupplyFileError([f"{file}: holds no table"])
-    tariff, _ = tariff_and_rules(document, file, problems)
     if problems:
         raise SupplyFileError([f"{file}: {problem}" for problem in problems])
     return tariff
@@ -63,6 +67,8 @@ def tariff_and_rules(
     A tariff of our own may do without seasons if it has charges: then it says nothing of energy.
     """
     if file.suffix == ".json":
+        if "schedule" not in document:
+            problems.append("is neither a URDB rate nor a schedule of ACN-Sim")
         seasons, charges = _schedules(document, problems), BillingRules(name="")
     else:
         check_keys(document, {"name", "season"} | BILLING_KEYS, "", problems)
