@@ -3,17 +3,9 @@
 from pathlib import Path
 
 from slurm_power.model.billing_rules import BillingRules
-from slurm_power.signals.held_file import SupplyFileError
+from slurm_power.signals.held_file import SupplyFileError, with_choice
 from slurm_power.signals.tariff_file import read_document, tariff_and_rules
 from slurm_power.signals.tariff_urdb import is_urdb, read_urdb
-
-
-def with_choice(file: Path) -> tuple[Path, str | None]:
-    """Split FILE#CHOICE; a file that is there with such a name is itself."""
-    name, mark, choice = file.name.rpartition("#")
-    if not mark or not name or file.exists():
-        return file, None
-    return file.with_name(name), choice or None
 
 
 def read_billing_rules(file: Path, rate: str | None = None) -> BillingRules:

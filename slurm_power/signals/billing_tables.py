@@ -33,7 +33,8 @@ BILLING_KEYS = {"demand", "coincident", "demand_interval_minutes", "net_metering
 
 _DEFAULT_INTERVAL_MINUTES = 15
 _WINDOW_KEYS = {"months", "from_day", "to_day", "days", "from", "to"}
-_DEMAND_KEYS = {"name", "price_per_kw", "tiers", "windows", "ratchet_ratio", "ratchet_months"}
+_DEMAND_KEYS = {"name", "price_per_kw", "tiers", "windows", "ratchet_ratio", "ratchet_months", "ratchet_on"}
+_DEFAULT_RATCHET_MONTHS = 11
 _MOST_RATCHET_MONTHS = 60
 _DAY_MINUTES = 1440
 
@@ -69,29 +70,42 @@ def _demand(path: str, table: dict[str, Any], problems: list[str]) -> DemandRate
         tiers = read_tiers(table, "up_to_kw", "price_per_kw", path, problems, negative=False)
     if ("price_per_kw" in table) == ("tiers" in table):
         problems.append(f"{path}.price_per_kw: " + ("tiers are given too" if "tiers" in table else "missing"))
-    ratio, months = _ratchet(path, table, problems)
+    ratio, months, on = _ratchet(path, table, problems)
     return DemandRate(
         name=read_text(table, "name", path, problems, f"{path}."),
         windows=_windows(path, table, problems),
         tiers=tuple(DemandTier(price_per_kw=price, up_to_kw=bound) for bound, price in tiers),
         ratchet_ratio=ratio,
         ratchet_months=months,
+        ratchet_on=on,
     )
 
 
-def _ratchet(path: str, table: dict[str, Any], problems: list[str]) -> tuple[tuple[float, ...], int]:
-    ratio, months = table.get("ratchet_ratio"), table.get("ratchet_months", 11)
+def _ratchet(
+    path: str, table: dict[str, Any], problems: list[str]
+) -> tuple[tuple[float, ...], int, tuple[str, ...]]:
+    """The shares by month, the number of months, and the charges whose peaks count."""
+    ratio, months = table.get("ratchet_ratio"), table.get("ratchet_months", _DEFAULT_RATCHET_MONTHS)
+    on = table.get("ratchet_on", [])
     if ratio is None:
-        if "ratchet_months" in table:
-            problems.append(f"{path}.ratchet_ratio: missing; ratchet_months alone does nothing")
-        return (), 0
+        problems += [
+            f"{path}.ratchet_ratio: missing; {key} alone does nothing"
+            for key in ("ratchet_months", "ratchet_on")
+            if key in table
+        ]
+        return (), 0, ()
     if not is_number(ratio) or not 0.0 <= ratio <= 1.0:
         problems.append(f"{path}.ratchet_ratio: {ratio!r} is no share from 0 to 1")
-        return (), 0
+        return (), 0, ()
     if type(months) is not int or not 1 <= months <= _MOST_RATCHET_MONTHS:
-        problems.append(f"{path}.ratchet_months: {months!r} is no number of earlier months, 1 to 60")
-        return (), 0
-    return (float(ratio),) * 12, months
+        problems.append(
+            f"{path}.ratchet_months: {months!r} is no number of earlier months, 1 to {_MOST_RATCHET_MONTHS}"
+        )
+        return (), 0, ()
+    if not isinstance(on, list) or not all(isinstance(name, str) for name in on):
+        problems.append(f"{path}.ratchet_on: {on!r} is no list of names of demand charges")
+        return (), 0, ()
+    return (float(ratio),) * 12, months, tuple(on)
 
 
 def _windows(path: str, table: dict[str, Any], problems: list[str]) -> tuple[Window, ...]:

@@ -1,4 +1,4 @@
-"""A tariff file into a tariff: our own TOML, JSON schedules as the simulator ACN-Sim reads them, or URDB JSON.
+"""A tariff file into a tariff: our own TOML, JSON schedules as the simulator ACN-Sim reads them, or URDB.
 
 Every problem is told at once, and the hours of a year have to be covered exactly once.
 """
@@ -64,11 +64,12 @@ def tariff_and_rules(
 ) -> tuple[Tariff, BillingRules]:
     """Read either form: what holds at a moment, and what a month is billed by.
 
-    A tariff of our own may do without seasons if it has charges: then it says nothing of energy.
+    A tariff of our own may do without seasons if it has charges: then it says nothing of energy. Raises
+    SupplyFileError where it is neither.
     """
     if file.suffix == ".json":
         if "schedule" not in document:
-            problems.append("is neither a URDB rate nor a schedule of ACN-Sim")
+            raise SupplyFileError([f"{file}: is neither a rate of URDB nor a schedule of ACN-Sim"])
         seasons, charges = _schedules(document, problems), BillingRules(name="")
     else:
         check_keys(document, {"name", "season"} | BILLING_KEYS, "", problems)
@@ -81,6 +82,12 @@ def tariff_and_rules(
     names = [rate.name for rate in tariff.demand_rates()]
     problems += [
         f"demand: two charges are called {name}" for name in sorted(set(names)) if names.count(name) > 1
+    ]
+    problems += [
+        f"demand {rate.name}.ratchet_on: no charge is called {name}; there are {', '.join(names)}"
+        for rate in charges.demand
+        for name in rate.ratchet_on
+        if name not in names
     ]
     rules = replace(charges, name=name, energy=tariff.energy_rates(), demand=tariff.demand_rates())
     return tariff, rules

@@ -149,7 +149,7 @@ def _chosen(document: object, choice: str | None, problems: list[str]) -> dict[s
     found = rates if choice is None else _named(rates, choice)
     if len(found) == 1:
         return found[0]
-    candidates = found if found else rates
+    candidates = found or rates
     listed = ", ".join(f"{rate.get('label')} ({rate.get('name')})" for rate in candidates[:_MOST_NAMED])
     more = len(candidates) - _MOST_NAMED
     listed += f" and {more} more" if more > 0 else ""

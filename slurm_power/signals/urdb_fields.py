@@ -1,4 +1,4 @@
-"""The parts of a URDB rate: periods of tiers, their schedules of 12 months by 24 hours, charges with units."""
+"""The parts of a URDB rate: periods of tiers, their schedules of 12 months by 24 hours, fixed charges."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
