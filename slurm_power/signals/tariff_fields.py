@@ -10,6 +10,7 @@ from slurm_power.model.billing_rules import ALL_DAYS, DAY_MINUTES, WEEKDAYS, Mon
 
 LEAP_YEAR = 2024
 MOST_PRICE = 1e6
+MOST_BOUND = 1e300
 _DAY_WORDS = {
     "all": ALL_DAYS,
     "weekdays": frozenset(range(5)),
@@ -119,7 +120,7 @@ def read_tiers(
         if number == len(rows):
             if upper is not None:
                 problems.append(f"{inner}.{bound}: the last tier has no end")
-        elif not is_number(upper) or upper <= lower:
+        elif not is_number(upper) or not lower < upper < MOST_BOUND:
             problems.append(f"{inner}.{bound}: {upper!r} is not above {lower:g}, where the tier begins")
         else:
             lower = float(upper)

@@ -17,7 +17,7 @@ from slurm_power.model.billing_rules import (
     Window,
 )
 from slurm_power.model.tariff import Period, Rates, Season, Tariff
-from slurm_power.signals.tariff_fields import LEAP_YEAR, is_number
+from slurm_power.signals.tariff_fields import LEAP_YEAR, MOST_PRICE, is_number
 from slurm_power.signals.urdb_fields import (
     MONTHS,
     UrdbTier,
@@ -321,10 +321,14 @@ def _fuel(rate: dict[str, Any], problems: list[str]) -> tuple[float, ...]:
     if not given(rate, key):
         return (0.0,) * MONTHS
     values = rate[key]
-    if not isinstance(values, list) or len(values) != MONTHS or not all(map(is_number, values)):
+    if not isinstance(values, list) or len(values) != MONTHS or not all(map(_is_price, values)):
         problems.append(f"{key}: has to be 12 prices per kWh")
         return (0.0,) * MONTHS
     return tuple(float(value) for value in values)
+
+
+def _is_price(value: object) -> bool:
+    return is_number(value) and abs(value) <= MOST_PRICE
 
 
 def _either(rate: dict[str, Any], old_key: str, new_key: str, new_value: float, problems: list[str]) -> float:

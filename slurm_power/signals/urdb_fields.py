@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from slurm_power.model.billing_rules import Window
-from slurm_power.signals.tariff_fields import MOST_PRICE, is_number
+from slurm_power.signals.tariff_fields import MOST_BOUND, MOST_PRICE, is_number
 
 MONTHS = 12
 _HOURS = 24
@@ -44,11 +44,11 @@ def read_number(rate: Mapping[str, Any], key: str, problems: list[str], default:
 def read_charge(rate: Mapping[str, Any], key: str, unit_key: str, problems: list[str]) -> tuple[float, float]:
     """A charge per month and one per day, of which one is zero; a charge per year is a twelfth a month."""
     amount = read_number(rate, key, problems)
-    unit = rate.get(unit_key) if given(rate, unit_key) else "$/month"
+    unit = str(rate[unit_key]) if given(rate, unit_key) else "$/month"
     if amount < 0.0:
         problems.append(f"{key}: {amount:g} is negative")
     if amount == 0.0 or unit in _MONTHS_PER_UNIT:
-        return amount * _MONTHS_PER_UNIT.get(str(unit), 0.0), 0.0
+        return amount * _MONTHS_PER_UNIT.get(unit, 0.0), 0.0
     if unit == "$/day":
         return 0.0, amount
     problems.append(f"{unit_key}: {unit!r} is not $/month, $/day or $/year")
@@ -78,7 +78,7 @@ def _tiers(rows: list[dict[str, Any]], path: str, problems: list[str]) -> list[U
         upper = None
         if number < len(rows) - 1:
             upper = row.get("max")
-            if not is_number(upper) or upper <= lower:
+            if not is_number(upper) or not lower < upper < MOST_BOUND:
                 inner.append(f"max: {upper!r} is not above {lower:g}, where the tier begins")
                 upper = None
             else:
