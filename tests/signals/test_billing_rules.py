@@ -223,7 +223,7 @@ HOURLY = "time,Real price,Ensemble\n2024-01-01 00:00,40,1\n2024-01-01 01:00,-20,
 
 def prices(folder: Path, text: str, steps: int, step_seconds: float, choice: str = "") -> list[float]:
     file = written(folder, text, "prices.csv")
-    times = START + step_seconds * np.arange(steps)
+    times = START + step_seconds * np.arange(steps, dtype=np.float64)
     found = read_prices(file.with_name(file.name + choice), times, step_seconds)
     return [round(price, 9) for price in found.tolist()]
 
@@ -280,5 +280,7 @@ def test_local_prices_over_a_clock_change(tmp_path: Path) -> None:
     rows = [f"2026-10-25 {hour:02}:00,{hour}" for hour in (0, 1, 2, 2, 3, 4)]
     file = written(tmp_path, "\n".join(["t,per_kwh", *rows]), "prices.csv")
     start = datetime(2026, 10, 24, 22, tzinfo=UTC).timestamp()
-    found = read_prices(file, start + 3600.0 * np.arange(6), 3600.0, zone=ZoneInfo("Europe/Berlin"))
+    found = read_prices(
+        file, start + 3600.0 * np.arange(6, dtype=np.float64), 3600.0, zone=ZoneInfo("Europe/Berlin")
+    )
     assert found.tolist() == [0.0, 1.0, 2.0, 2.0, 3.0, 4.0]
