@@ -14,8 +14,6 @@ Column = NDArray[np.float64]
 # What each demand charge measured in the months before, by its name, oldest first.
 EarlierPeaks = Mapping[str, Sequence[float]]
 
-_DAY_SECONDS = 86_400.0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DemandCharge:
@@ -62,8 +60,7 @@ class Month:
         year, number = int(calendar.year[0]), int(calendar.month[0])
         if not ((calendar.year == year) & (calendar.month == number)).all():
             raise ValueError("a billing period is one calendar month; these steps are of several")
-        month_seconds = len(month_days(year, number)) * _DAY_SECONDS
-        share = min(1.0, len(calendar) * step_seconds / month_seconds) if pro_rata else 1.0
+        share = _month_share(calendar, step_seconds) if pro_rata else 1.0
         return cls(calendar=calendar, step_seconds=step_seconds, year=year, number=number, share=share)
 
     @property
@@ -81,6 +78,16 @@ class Month:
     def fixed(self, rules: BillingRules) -> float:
         """The charges that nobody can influence."""
         return self.share * (rules.fixed_per_month + rules.fixed_per_day * self.days)
+
+
+def _month_share(calendar: LocalCalendar, step_seconds: float) -> float:
+    """Which share of the month's days the steps are; all of them also where the clock leaves out an hour."""
+    month = calendar.local[0].astype("datetime64[M]")
+    start, end = (edge.astype("datetime64[s]").astype(np.int64) for edge in (month, month + 1))
+    first, last = calendar.local[[0, -1]].astype(np.int64)
+    if first <= start and last + step_seconds >= end:
+        return 1.0
+    return min(1.0, float(len(calendar) * step_seconds / (end - start)))
 
 
 def _blocks(watts: float, tiers: Sequence[DemandTier]) -> list[tuple[float, DemandTier]]:

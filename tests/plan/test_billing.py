@@ -244,8 +244,9 @@ def test_months_are_as_long_as_the_clock_makes_them(month: str, hours: int) -> N
     assert [label for label, _ in calendar.months()] == [month]
     end = LocalCalendar.from_epoch(seconds[-1:] + QUARTER, BERLIN)
     assert (int(end.day[0]), float(end.minute[0])) == (1, 0.0)
-    found = bill(rules(), calendar, np.full(len(seconds), 1000.0), QUARTER)
-    assert found.energy == pytest.approx(0.1 * hours)
+    rated = rules(fixed_per_month=100.0)
+    found = bill(rated, calendar, np.full(len(seconds), 1000.0), QUARTER, pro_rata=True)
+    assert (found.energy, found.fixed) == pytest.approx((0.1 * hours, 100.0))
 
 
 def test_an_hour_that_comes_twice_is_two_intervals() -> None:

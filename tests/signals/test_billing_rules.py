@@ -117,6 +117,14 @@ def test_all_that_our_form_says(tmp_path: Path) -> None:
     ]
 
 
+def test_the_example_of_the_documentation_is_a_tariff(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "tariffs.md").read_text()
+    lines = [line.removeprefix("    ") for line in text.splitlines() if line.startswith("    ") or not line]
+    rules = read_billing_rules(written(tmp_path, "\n".join(lines)))
+    assert [rate.name for rate in rules.demand] == ["all hours", "on-peak"]
+    assert (len(rules.energy), len(rules.coincident), rules.fixed_per_month) == (4, 1, 450.0)
+
+
 def test_the_same_file_says_what_holds_at_a_moment(tmp_path: Path) -> None:
     tariff = read_tariff(written(tmp_path, FULL))
     noon = datetime(2026, 7, 1, 12, tzinfo=UTC)  # a Wednesday
