@@ -1,16 +1,16 @@
 """Share a budget of watts among jobs by what the last watt is worth: the least loss for a given cut.
 
-Each job offers concave stretches of (watts, gain), gain being its performance times its weight. Of the upper hulls
-of all jobs the steepest stretches are bought first until the budget is spent: the exact optimum of the linear
-relaxation (Dantzig's rule for the knapsack), O(n log n). At most one job is left on the way between two points of
-its hull. Where that way is none a job can go, because its curve is not concave there, the choice is
-branched on that job, with the hull as the bound.
+Each job offers concave stretches of (watts, gain), gain being its performance times its weight. Of the
+upper hulls of all jobs the steepest stretches are bought first until the budget is spent: the exact optimum
+of the linear relaxation (Dantzig's rule for the knapsack), O(n log n). At most one job is left on the way
+between two points of its hull. Where that way is none a job can go, because its curve is not concave there,
+the choice is branched on that job, with the hull as the bound.
 """
 
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +25,9 @@ _TINY = 1e-9
 class Allocation:
     """Watts of each job in the order given, and what they gain together.
 
-    ``price_per_watt`` is the gain of one more watt of budget: 0 when nothing is short. ``shortfall_watts`` is by
-    how much the least that all jobs may draw passes the budget: 0 when it can be kept. ``bound_gain`` is the
-    gain that no choice can pass; ``marginal`` is the job that the last watt went to in part, None if
+    ``price_per_watt`` is the gain of one more watt of budget: 0 when nothing is short. ``shortfall_watts``
+    is by how much the least that all jobs may draw passes the budget: 0 when it can be kept. ``bound_gain``
+    is the gain that no choice can pass; ``marginal`` is the job that the last watt went to in part, None if
     there is none.
     """
 
@@ -56,12 +56,13 @@ def upper_hull(points: Sequence[tuple[float, float]]) -> Stretch:
 def allocate(hulls: Sequence[Stretch], budget_watts: float) -> Allocation:
     """Share ``budget_watts`` among jobs that each offer one concave stretch.
 
-    Of stretches that are worth the same the first job's is bought first: who owes fairness orders the jobs by it.
+    Of stretches that are worth the same the first job's is bought first: who owes fairness orders the jobs
+    by it.
     """
-    least = np.array([hull[0][0] for hull in hulls])
+    least = np.array([hull[0][0] for hull in hulls], dtype=np.float64)
     gains = np.array([hull[0][1] for hull in hulls])
     owner = np.repeat(np.arange(len(hulls)), [len(hull) - 1 for hull in hulls])
-    steps = [(high[0] - low[0], high[1] - low[1]) for hull in hulls for low, high in zip(hull, hull[1:], strict=False)]
+    steps = [(high[0] - low[0], high[1] - low[1]) for hull in hulls for low, high in pairwise(hull)]
     widths, values = np.array(steps, dtype=np.float64).reshape(-1, 2).T
     order = np.argsort(-values / widths, kind="stable")
     room = budget_watts - float(least.sum())
@@ -71,7 +72,7 @@ def allocate(hulls: Sequence[Stretch], budget_watts: float) -> Allocation:
     share = np.divide(bought, widths, out=np.zeros_like(bought), where=widths > 0.0)
     partial = np.flatnonzero((share > _TINY) & (share < 1.0 - _TINY))
     unbought = order[share[order] < 1.0 - _TINY]
-    watts = least + np.bincount(owner, weights=bought, minlength=len(hulls))
+    watts: Floats = least + np.bincount(owner, weights=bought, minlength=len(hulls)).astype(np.float64)
     gain = float(gains.sum() + (share * values).sum())
     return Allocation(
         watts=watts,
@@ -88,16 +89,17 @@ def allocate_steady(
 ) -> Allocation:
     """Share a budget among jobs of which each point has to be on one of its stretches.
 
-    Best first, until nobody can do better by more than ``tolerance_gain`` or ``most_nodes`` have been tried; what
-    is found by then is returned, with the bound. Every answer keeps the budget unless none can.
+    Best first, until nobody can do better by more than ``tolerance_gain`` or ``most_nodes`` have been
+    tried; what is found by then is returned, with the bound. Every answer keeps the budget unless none can.
     """
     number = count()
     hulls = [_hull(stretches) for stretches in offers]
     first = allocate(hulls, budget_watts)
     best = _on_stretches(offers, first)
+    # What is still to be tried: its bound, and of which of the branched jobs' stretches.
+    waiting: list[tuple[float, int, Allocation, dict[int, tuple[int, int]]]]
     waiting = [(-first.gain, next(number), first, {})]
     tried = 0
-    left: dict[int, tuple[int, int]]
     while waiting and tried < most_nodes:
         bound, _, node, left = heapq.heappop(waiting)
         if -bound <= best.gain + tolerance_gain or node.marginal is None:
@@ -111,7 +113,10 @@ def allocate_steady(
             tried += 1
             chosen = {**left, job: part}
             allocation = allocate(
-                [_hull(offers[one][slice(*chosen[one])]) if one in chosen else hull for one, hull in enumerate(hulls)],
+                [
+                    _hull(offers[one][slice(*chosen[one])]) if one in chosen else hull
+                    for one, hull in enumerate(hulls)
+                ],
                 budget_watts,
             )
             if allocation.shortfall_watts > first.shortfall_watts + _TINY:
@@ -154,7 +159,9 @@ def _split(stretches: Sequence[Stretch], watts: float) -> int | None:
 
 def _on_stretches(offers: Sequence[Sequence[Stretch]], allocation: Allocation) -> Allocation:
     """The same watts, at what the stretches really gain there."""
-    gain = sum(gain_at(stretches, float(watts)) for stretches, watts in zip(offers, allocation.watts, strict=True))
+    gain = sum(
+        gain_at(stretches, float(watts)) for stretches, watts in zip(offers, allocation.watts, strict=True)
+    )
     return Allocation(
         watts=allocation.watts,
         gain=gain,
@@ -172,7 +179,7 @@ def gain_at(stretches: Sequence[Stretch], watts: float) -> float:
 
 
 def _gain(stretch: Stretch, watts: float) -> float:
-    for low, high in zip(stretch, stretch[1:], strict=False):
+    for low, high in pairwise(stretch):
         if watts < high[0]:
             return low[1] + _slope(low, high) * max(0.0, watts - low[0])
     return stretch[-1][1]

@@ -1,8 +1,8 @@
 """The linear program behind a power cut: the best that any mixture of cap points and pauses could do.
 
-Variables: the share of its GPU time that job j spends at its point i in the minutes of class m (all minutes with
-one target are one class, since a linear program gains nothing by treating them apart), the battery's discharge in
-each class, and one shortfall s for all.
+Variables: the share of its GPU time that job j spends at its point i in the minutes of class m (all minutes
+with one target are one class, since a linear program gains nothing by treating them apart), the battery's
+discharge in each class, and one shortfall s for all.
 
     maximise    sum n_m w_j f_ji x_jmi
     subject to  sum_i x_jmi = 1                              for each job and class
@@ -21,6 +21,7 @@ import numpy as np
 
 _INFINITY = highspy.kHighsInf
 _LEAST_SHORTFALL_WATTS = 1e-3
+_HAIR_WATTS = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +49,13 @@ def bound(
     ess_watts: float = 0.0,
     ess_watt_hours: float = 0.0,
 ) -> Bound:
-    """Solve it for ``targets``: (watts, how many minutes). Raises RuntimeError if the solver finds no optimum."""
+    """Solve it for ``targets``: (watts, how many minutes).
+
+    Raises RuntimeError if the solver finds no optimum.
+    """
     minutes = [count for _, count in targets]
     total_minutes = sum(minutes)
-    highs = _QuietHighs()
+    highs = _QuietHighs()  # type: ignore[no-untyped-call]
     highs.silent()
     highs.setOptionValue("threads", 1)
     cost: list[float] = []
@@ -84,17 +88,17 @@ def bound(
     least = _solved(highs, [0.0] * shortfall + [1.0])
     short = least if least > _LEAST_SHORTFALL_WATTS else 0.0
     # A hair more than the least, or rounding would leave the second program without a solution.
-    highs.changeColBounds(shortfall, 0.0, short * (1.0 + 1e-9) + _LEAST_SHORTFALL_WATTS)
+    highs.changeColBounds(shortfall, 0.0, least * (1.0 + 1e-9) + _HAIR_WATTS)
     gain = -_solved(highs, [-value for value in cost] + [0.0] * (len(targets) + 1))
     return Bound(gain=gain, shortfall_watts=short)
 
 
-class _QuietHighs(highspy.Highs):  # type: ignore[misc]  # highspy has no types for mypy
+class _QuietHighs(highspy.Highs):
     """HiGHS prints its name at the moment it is made, ahead of any option: into the JSON of whoever asks."""
 
     def enableCallbacks(self) -> None:  # noqa: N802  # HiGHS's name; its constructor calls it first
         self.silent()
-        super().enableCallbacks()
+        super().enableCallbacks()  # type: ignore[no-untyped-call]
 
 
 def _add_columns(highs: highspy.Highs, upper: list[float]) -> None:

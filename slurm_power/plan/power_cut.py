@@ -1,9 +1,9 @@
-"""Which setting each job gets under a budget of watts: steady caps where they are good enough, mixtures where not.
+"""Which setting each job gets under a budget of watts: steady caps where they do, mixtures where not.
 
-A steady setting stands for minutes. A mixture changes between two settings inside each minute: its one-minute means
-reach everything a linear program can, but power swings within the minute and caps do not rest. So mixtures
-are taken only where steady settings would give away more than ``STEADY_WORTH_RATIO`` of the weighted performance
-or of the budget, or could not keep the budget at all.
+A steady setting stands for minutes. A mixture changes between two settings inside each minute: its
+one-minute means reach everything a linear program can, but power swings within the minute and caps do not
+rest. So mixtures are taken only where steady settings would give away more than ``STEADY_WORTH_RATIO`` of
+the weighted performance or of the budget, or could not keep the budget at all.
 """
 
 from collections.abc import Sequence

@@ -1,10 +1,10 @@
 """What a job answers to a cap: from a measured curve to watts and performance, and to concave pieces of both.
 
 A curve says what one GPU draws and does under each measured cap; between two of them both are interpolated
-linearly. A paused GPU draws ``PAUSED_GPU_WATTS`` and does nothing. All GPUs of a job that run have one cap, since
-in a synchronous job the slowest sets the pace; a job may run on fewer of its GPUs, in whole ones: those are its
-steady settings. A job may also change between two settings by the clock: its mixed settings, which reach
-everything on the concave envelope of its points.
+linearly. A paused GPU draws ``PAUSED_GPU_WATTS`` and does nothing. All GPUs of a job that run have one cap,
+since in a synchronous job the slowest sets the pace; a job may run on fewer of its GPUs, in whole ones:
+those are its steady settings. A job may also change between two settings by the clock: its mixed settings,
+which reach everything on the concave envelope of its points.
 """
 
 import math
@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from slurm_power.plan.allocation import upper_hull
 
@@ -59,8 +60,8 @@ class CapCurve:
 class Setting:
     """How a job runs: ``gpu_watts`` and ``performance_ratio`` are means over all its GPUs, paused ones too.
 
-    ``cap_watts`` is that of the GPUs that run. ``alternates`` is True for a mixed setting: the figures are then
-    means over time, ``cap_watts`` over the time that GPUs run, and ``paused_gpus`` is no whole number.
+    ``cap_watts`` is that of the GPUs that run. ``alternates`` is True for a mixed setting: the figures are
+    then means over time, ``cap_watts`` over the time that GPUs run, and ``paused_gpus`` is no whole number.
     """
 
     gpu_watts: float
@@ -124,7 +125,7 @@ class Response:
         return self._mixed(low, high, (watts - low.gpu_watts) / (high.gpu_watts - low.gpu_watts))
 
     def at_watts(self, gpu_watts: float) -> Setting:
-        """The most performance for at most ``gpu_watts`` a GPU; the lowest draw there is if that is too little.
+        """The most performance for at most ``gpu_watts`` a GPU; the lowest draw if that is too little.
 
         The draw is as asked, or less where no cap reaches it: a cap that changes nothing, or half a GPU
         that cannot be paused.
@@ -138,12 +139,15 @@ class Response:
         """All GPUs under the highest cap."""
         return self.setting(self.curve.caps_watts[-1])
 
-    def setting(self, cap_watts: float, paused_gpus: int = 0) -> Setting:
+    def setting(self, cap_watts: float, paused_gpus: float = 0.0) -> Setting:
         """All but ``paused_gpus`` GPUs under one cap."""
         watts, performance = self.curve.at_cap(cap_watts)
         paused = paused_gpus / self.gpus
         return Setting(
-            _between(watts, self.paused_gpu_watts, paused), performance * (1.0 - paused), cap_watts, paused_gpus
+            _between(watts, self.paused_gpu_watts, paused),
+            performance * (1.0 - paused),
+            cap_watts,
+            paused_gpus,
         )
 
     @cached_property
@@ -170,7 +174,7 @@ class Response:
             alternates=True,
         )
 
-    def _path(self, paused_gpus: int) -> list[Setting]:
+    def _path(self, paused_gpus: float) -> list[Setting]:
         return [self.setting(cap, paused_gpus) for cap in self.curve.caps_watts]
 
     def _pause_edge(self) -> Setting | None:
@@ -182,7 +186,9 @@ class Response:
         ]
         if not edges:
             return None
-        return max(edges, key=lambda point: point.performance_ratio / (point.gpu_watts - self.paused_gpu_watts))
+        return max(
+            edges, key=lambda point: point.performance_ratio / (point.gpu_watts - self.paused_gpu_watts)
+        )
 
     def _within(self, piece: Piece, gpu_watts: float) -> list[Setting]:
         """What a piece offers for at most ``gpu_watts``: nothing, or its best."""
@@ -202,7 +208,7 @@ class Response:
         found = [self.setting(edge.cap_watts, math.ceil(paused - _TINY))]
         fewer = math.floor(paused)
         lower = [point for point in self._path(fewer) if point.cap_watts <= edge.cap_watts]
-        for low, high in zip(lower, lower[1:], strict=False):
+        for low, high in pairwise(lower):
             if low.gpu_watts <= gpu_watts < high.gpu_watts:
                 share = (gpu_watts - low.gpu_watts) / (high.gpu_watts - low.gpu_watts)
                 found.append(self.setting(_between(low.cap_watts, high.cap_watts, share), fewer))
@@ -218,8 +224,9 @@ def _above(path: Sequence[Setting], floor_ratio: float) -> list[list[Setting]]:
     stretches: list[list[Setting]] = [[]]
     before: Setting | None = None
     for point in path:
-        if before is not None and (before.performance_ratio < floor_ratio) != (
-            point.performance_ratio < floor_ratio
+        if before is not None and (
+            before.performance_ratio < floor_ratio < point.performance_ratio
+            or before.performance_ratio > floor_ratio > point.performance_ratio
         ):
             stretches[-1].append(_crossing(before, point, floor_ratio))
         if point.performance_ratio >= floor_ratio:

@@ -1,8 +1,8 @@
-"""One grid event over a mix of running jobs, minute by minute: caps and pauses by price, a battery, the recovery.
+"""One grid event over a mix of running jobs, minute by minute: caps and pauses, a battery, the recovery.
 
-Time 0 is the start of the event. Before it every job is uncapped; the first caps are written just so much earlier
-that the draw is at the target at second 0. After it caps are lifted in steps. The battery is full at the start and
-is recharged some other time: charging right after the event would be a rebound.
+Time 0 is the start of the event. Before it every job is uncapped; the first caps are written just so much
+earlier that the draw is at the target at second 0. After it caps are lifted in steps. The battery is full
+at the start and is recharged some other time: charging right after the event would be a rebound.
 """
 
 import math
@@ -19,9 +19,11 @@ from slurm_power.plan.response import CapCurve, Response, Setting
 from slurm_power.simulate.event_files import MixJob
 
 FLOOR_RATIOS = {Flex.FLEX0: 0.99, Flex.FLEX1: 0.90, Flex.FLEX2: 0.75, Flex.FLEX3: 0.50}
+# So much is kept above a floor, or rounding would read as a breach.
+_FLOOR_HEADROOM = 1e-6
 MINUTE_SECONDS = 60
-# From an order to the moment at which power begins to move on the last node, and how it moves then. The first is
-# the goal for the median on a live site, with room; the regulator itself takes about 0.1 s.
+# From an order to the moment at which power begins to move on the last node, and how it moves then. The
+# first is the goal for the median on a live site, with room; the regulator itself takes about 0.1 s.
 CAP_DEAD_TIME_SECONDS = 1.0
 CAP_TIME_CONSTANT_SECONDS = 0.3
 # Draw counts as on target within this much of it; caps are written so early that it is ten times closer.
@@ -38,8 +40,8 @@ _TINY_WATTS = 1e-6
 class EventSpec:
     """What is asked for: less than ``1 - cut_ratio`` of the uncapped draw for so many whole minutes.
 
-    The target falls from the uncapped draw to that within the first ``ramp_seconds`` of the event. The battery
-    gives ``ess_watt_hours`` at the meter at up to ``ess_watts``.
+    The target falls from the uncapped draw to that within the first ``ramp_seconds`` of the event. The
+    battery gives ``ess_watt_hours`` at the meter at up to ``ess_watts``.
     """
 
     cut_ratio: float
@@ -55,8 +57,8 @@ class Event:
     """What happened, in columns: ``(minutes, jobs)`` or ``(minutes,)``, minute i beginning at ``seconds[i]``.
 
     ``cap_watts`` is NaN where no GPU of the job runs. ``target_watts`` is NaN outside the event; it and
-    ``ess_discharge_watts`` are means over the minute. ``shortfall_watts`` is the most by which the draw at the
-    meter passes the target, all jobs at their floors.
+    ``ess_discharge_watts`` are means over the minute. ``shortfall_watts`` is the most by which the draw at
+    the meter passes the target, all jobs at their floors.
     """
 
     jobs: tuple[MixJob, ...]
@@ -85,7 +87,10 @@ class Event:
 def responses_of(jobs: Sequence[MixJob], curves: Mapping[str, CapCurve]) -> list[Response]:
     """What each job offers, with the floor of its flex class."""
     return [
-        Response(curve=curves[job.workload], gpus=job.gpus, floor_ratio=FLOOR_RATIOS[job.flex]) for job in jobs
+        Response(
+            curve=curves[job.workload], gpus=job.gpus, floor_ratio=FLOOR_RATIOS[job.flex] + _FLOOR_HEADROOM
+        )
+        for job in jobs
     ]
 
 
@@ -100,7 +105,7 @@ def simulate_event(jobs: Sequence[MixJob], curves: Mapping[str, CapCurve], spec:
     ordered = [jobs[index] for index in by_name]
     run = _Run(ordered, curves, spec)
     minutes = list(run.minutes())
-    columns = np.argsort(by_name)
+    columns = [int(index) for index in np.argsort(by_name)]
     table = np.array([minute.settings for minute in minutes])[:, columns, :]
     return Event(
         jobs=tuple(jobs),
@@ -166,7 +171,7 @@ class _Run:
         ratio = self._cut_watts / (within_ratio * self._target_watts)
         return CAP_DEAD_TIME_SECONDS + CAP_TIME_CONSTANT_SECONDS * math.log(max(1.0, ratio))
 
-    def reordered_last(self, columns: Sequence[int]) -> PowerCut:
+    def reordered_last(self, columns: list[int]) -> PowerCut:
         """The plan of the event's last minute, its jobs in another order."""
         assert self._last is not None
         return PowerCut(
@@ -185,9 +190,9 @@ class _Run:
                 ),
                 performance_ratios=(*response.curve.performance_ratios, 0.0),
                 weight=weight,
-                floor_ratio=response.floor_ratio,
+                floor_ratio=FLOOR_RATIOS[job.flex],
             )
-            for response, weight in zip(self._responses, self._weights, strict=True)
+            for job, response, weight in zip(self._jobs, self._responses, self._weights, strict=True)
         ]
         counted: dict[float, int] = {}
         for minute in range(self._spec.minutes):
@@ -232,7 +237,8 @@ class _Run:
         rows = [
             (
                 watts + share * (to_watts - watts),
-                cap + lead / MINUTE_SECONDS * (to_cap - cap) if to_cap == to_cap else cap,  # noqa: PLR0124  # NaN
+                # A job that is going to be paused keeps its cap until then.
+                cap if math.isnan(to_cap) else cap + lead / MINUTE_SECONDS * (to_cap - cap),
                 performance + share * (to_performance - performance),
             )
             for (watts, cap, performance), (to_watts, to_cap, to_performance) in zip(
@@ -268,8 +274,11 @@ class _Run:
         Loss grows faster the deeper the cut, so the same energy saves most where it is spread evenly. The
         minutes after the event count too: what the battery has carried must not come back at once.
         """
-        moments = [(watts, 1.0 / len(self._moments(minute))) for minute in range(self._spec.minutes)
-                   for watts in self._moments(minute)]
+        moments = [
+            (watts, 1.0 / len(self._moments(minute)))
+            for minute in range(self._spec.minutes)
+            for watts in self._moments(minute)
+        ]
         moments += [(watts, 1.0) for watts in self._recovery_targets()]
         targets = np.array([watts for watts, _ in moments])
         hours = np.array([part for _, part in moments]) / 60.0
@@ -299,6 +308,7 @@ class _Run:
         plan = self._plan(target_watts + discharge)
         self._last = plan
         discharge = min(discharge, max(0.0, plan.watts - target_watts))
+        # A milliwatt is rounding.
         above_watts = plan.watts - discharge - target_watts
         if above_watts > 1e-3:
             self.shortfall_watts = max(self.shortfall_watts, above_watts)
@@ -341,7 +351,8 @@ class _Run:
             share = (low + high) / 2.0
             raised = [
                 response.setting(
-                    one.cap_watts + share * (response.curve.caps_watts[-1] - one.cap_watts), int(one.paused_gpus)
+                    one.cap_watts + share * (response.curve.caps_watts[-1] - one.cap_watts),
+                    one.paused_gpus,
                 )
                 for one, response in zip(settings, self._responses, strict=True)
             ]
@@ -352,7 +363,9 @@ class _Run:
         return best
 
     def _total(self, settings: Sequence[Setting]) -> float:
-        return sum(one.gpu_watts * response.gpus for one, response in zip(settings, self._responses, strict=True))
+        return sum(
+            one.gpu_watts * response.gpus for one, response in zip(settings, self._responses, strict=True)
+        )
 
     def _rows(self, settings: Sequence[Setting]) -> list[tuple[float, float, float]]:
         return [

@@ -14,7 +14,8 @@ _WORKLOAD, _CAP, _DRAW = "Workload", "GPU power cap", "power per GPU"
 _THROUGHPUT, _NORMALIZED = "throughput", "normalized throughput"
 _MOST_PROBLEMS = 20
 _MOST_GPUS = 1_000_000
-# A mix may name a class instead of a workload, where just one workload of the curves has such a word in its name.
+# A mix may name a class instead of a workload, where just one workload of the curves has such a word in its
+# name.
 _CLASS_WORDS = {
     "training": ("pt", "ft", "pretrain", "finetune", "train", "training"),
     "inference": ("infer", "inference", "serve", "serving"),
@@ -22,7 +23,7 @@ _CLASS_WORDS = {
 }
 
 
-class TableProblems(ValueError):
+class EventTableError(ValueError):
     """Tables that cannot be used; ``problems`` are sentences for the user, with rows."""
 
     def __init__(self, problems: list[str]) -> None:
@@ -44,8 +45,8 @@ class MixJob:
 def read_curves(lines: Iterable[str], name: str) -> dict[str, CapCurve]:
     """Curves by workload; caps in any order, rows of one cap averaged, performance 1 at the highest cap.
 
-    Performance is the column ``normalized throughput``, or ``throughput`` for a workload that lacks a value there.
-    Raises TableProblems.
+    Performance is the column ``normalized throughput``, or ``throughput`` for a workload that lacks a value
+    there. Raises EventTableError.
     """
     table = csv.DictReader(lines, strict=True, skipinitialspace=True)
     headings = _headings(table, name, (_WORKLOAD, _CAP, _DRAW), either=(_THROUGHPUT, _NORMALIZED))
@@ -77,12 +78,12 @@ def read_curves(lines: Iterable[str], name: str) -> dict[str, CapCurve]:
     if not rows and not problems:
         problems.append(f"{name}: it has no rows")
     if problems:
-        raise TableProblems(_shortened(problems))
+        raise EventTableError(_shortened(problems))
     return curves
 
 
 def read_mix(lines: Iterable[str], name: str, curves: Mapping[str, CapCurve] | None) -> list[MixJob]:
-    """Jobs in the order of the file; with no curves workloads are not looked up. Raises TableProblems."""
+    """Jobs in the order of the file; with no curves workloads are not looked up. Raises EventTableError."""
     table = csv.DictReader(lines, strict=True, skipinitialspace=True)
     headings = _headings(table, name, MIX_COLUMNS)
     jobs: dict[str, MixJob] = {}
@@ -105,7 +106,7 @@ def read_mix(lines: Iterable[str], name: str, curves: Mapping[str, CapCurve] | N
     if not jobs:
         problems.append(f"{name}: it has no jobs")
     if problems:
-        raise TableProblems(_shortened(problems))
+        raise EventTableError(_shortened(problems))
     return list(jobs.values())
 
 
@@ -126,7 +127,9 @@ def _curve(rows: list[_CurveRow]) -> CapCurve:
             raise ValueError(f"neither {_NORMALIZED} nor {_THROUGHPUT} is there for each of its caps")
         by_cap.setdefault(row.cap_watts, []).append((row.gpu_watts, performance))
     caps = sorted(by_cap)
-    means = [tuple(sum(column) / len(by_cap[cap]) for column in zip(*by_cap[cap], strict=True)) for cap in caps]
+    means = [
+        tuple(sum(column) / len(by_cap[cap]) for column in zip(*by_cap[cap], strict=True)) for cap in caps
+    ]
     uncapped = means[-1][1]
     if uncapped <= 0.0:
         raise ValueError("it does nothing at its highest cap, so that performance has no measure")
@@ -146,7 +149,7 @@ def _headings(
     if either and not any(column.lower() in known for column in either):
         missing.append(" or ".join(either))
     if missing:
-        raise TableProblems([f"{name}: row 1 lacks {', '.join(missing)}"])
+        raise EventTableError([f"{name}: row 1 lacks {', '.join(missing)}"])
     return {column: known.get(column.lower(), "") for column in (*needed, *either)}
 
 

@@ -1,4 +1,4 @@
-"""What an event came to: delivered against target, what each job lost, what the battery gave; and the rows for all."""
+"""What an event came to: delivered against target, what jobs lost, what the battery gave; and its rows."""
 
 import math
 from collections.abc import Iterator
@@ -44,7 +44,9 @@ def summary(event: Event) -> dict[str, Any]:
         "gpu_weighted_performance": float(np.average(mean, weights=gpus)),
         "mean_performance": float(mean.mean()),
         "over_curtailment_ratio": _mean(np.maximum(0.0, -above_watts)) / uncapped,
-        "worst_above_target_ratio": max(0.0, float((above_watts / event.target_watts[held]).max(initial=0.0))),
+        "worst_above_target_ratio": max(
+            0.0, float((above_watts / event.target_watts[held]).max(initial=0.0))
+        ),
         "time_to_target_seconds": event.time_to_target_seconds,
         "caps_written_second": -event.lead_seconds,
         "recovery_seconds": _recovery_seconds(event),
@@ -118,5 +120,3 @@ def _recovery_seconds(event: Event) -> float:
 
 def _mean(values: Floats) -> float:
     return float(values.mean()) if len(values) else 0.0
-
-

@@ -71,9 +71,10 @@ def command(  # noqa: PLR0917  # click gives them by name
 ) -> None:
     """Cut the power of a mix of jobs for a while: who gives how much, and what is lost.
 
-    MIX has the columns job, workload, gpus, flex (flex0 to flex3) and priority. CURVES has Workload, GPU power
-    cap, throughput, normalized throughput and power per GPU: what a GPU draws and does under each cap. The cut is of
-    what the mix draws under the highest caps. Beside the result stands what a linear program could reach at best.
+    MIX has the columns job, workload, gpus, flex (flex0 to flex3) and priority. CURVES has Workload, GPU
+    power cap, throughput, normalized throughput and power per GPU: what a GPU draws and does under each
+    cap. The cut is of what the mix draws under the highest caps. Beside the result stands what a linear
+    program could reach at best.
     """
     problems = _problems(duration, ramp_seconds, out_file)
     jobs, curves = _read(mix_file, curves_file, problems)
@@ -136,19 +137,23 @@ def _read(
     mix_file: Path, curves_file: Path, problems: list[str]
 ) -> "tuple[list[MixJob], dict[str, CapCurve]]":
     """Both tables; what is wrong with either goes to ``problems``."""
-    from slurm_power.simulate.event_files import TableProblems, read_curves, read_mix  # noqa: PLC0415  # numpy
+    from slurm_power.simulate.event_files import (  # noqa: PLC0415  # numpy
+        EventTableError,
+        read_curves,
+        read_mix,
+    )
 
     jobs: list[MixJob] = []
     curves: dict[str, CapCurve] = {}
     try:
         with opened(curves_file) as lines:
             curves = read_curves(lines, str(curves_file))
-    except (TableFileError, TableProblems) as error:
+    except (TableFileError, EventTableError) as error:
         problems += error.problems
     try:
         with opened(mix_file) as lines:
             jobs = read_mix(lines, str(mix_file), curves or None)
-    except (TableFileError, TableProblems) as error:
+    except (TableFileError, EventTableError) as error:
         problems += error.problems
     return jobs, curves
 
