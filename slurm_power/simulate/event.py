@@ -13,6 +13,7 @@ import numpy as np
 
 from slurm_power.model.job import Flex
 from slurm_power.plan.allocation import Floats
+from slurm_power.plan.ess_spread import water_level
 from slurm_power.plan.lp_caps import Bound, JobPoints, bound
 from slurm_power.plan.power_cut import PowerCut, cut_power
 from slurm_power.plan.response import CapCurve, Response, Setting
@@ -152,7 +153,7 @@ class _Run:
         self._target_watts = self.uncapped_watts - self._cut_watts
         self._plans: dict[float, PowerCut] = {}
         self._last: PowerCut | None = None
-        self._level_watts = self._water_level()
+        self._level_watts = self._ess_level()
 
     @property
     def lead_seconds(self) -> float:
@@ -268,26 +269,24 @@ class _Run:
         count = math.ceil(self._cut_watts / step - _TINY_WATTS) - 1
         return [self._target_watts + step * (number + 1) for number in range(count)]
 
-    def _water_level(self) -> float:
+    def _ess_level(self) -> float:
         """The draw of all GPUs that the battery holds up: the same in each minute that it feeds.
 
-        Loss grows faster the deeper the cut, so the same energy saves most where it is spread evenly. The
-        minutes after the event count too: what the battery has carried must not come back at once.
+        The minutes after the event count too, since what the battery has carried must not come back at once;
+        but not where the event needs all it has to be kept at all.
         """
-        moments = [
-            (watts, 1.0 / len(self._moments(minute)))
+        event = [
+            (watts, 1.0 / len(self._moments(minute)) / 60.0)
             for minute in range(self._spec.minutes)
             for watts in self._moments(minute)
         ]
-        moments += [(watts, 1.0) for watts in self._recovery_targets()]
-        targets = np.array([watts for watts, _ in moments])
-        hours = np.array([part for _, part in moments]) / 60.0
-        low, high = self._target_watts, self.uncapped_watts
-        for _ in range(60):
-            middle = (low + high) / 2.0
-            needed = float((np.clip(middle - targets, 0.0, self._spec.ess_watts) * hours).sum())
-            low, high = (middle, high) if needed <= self._spec.ess_watt_hours else (low, middle)
-        return low
+        recovery = [(watts, 1.0 / 60.0) for watts in self._recovery_targets()]
+        spec, most_watts = self._spec, self.uncapped_watts
+        with_recovery, event_only = (
+            water_level(moments[:, 0], moments[:, 1], spec.ess_watts, spec.ess_watt_hours, most_watts)
+            for moments in (np.array(event + recovery), np.array(event))
+        )
+        return max(with_recovery, min(event_only, self._plan(0.0).watts))
 
     def _discharge(self, target_watts: float) -> float:
         return min(max(0.0, self._level_watts - target_watts), self._spec.ess_watts)

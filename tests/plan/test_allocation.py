@@ -75,9 +75,7 @@ def test_where_no_cap_reaches_the_hull_another_job_makes_room() -> None:
     ),
     st.floats(10.0, 300.0),
 )
-def test_no_choice_of_points_beats_branching(
-    points: list[list[tuple[float, float]]], budget: float
-) -> None:
+def test_no_choice_of_points_beats_branching(points: list[list[tuple[float, float]]], budget: float) -> None:
     """Every point is a stretch of its own: the exact knapsack, small enough to try them all."""
     offers = [[(point,) for point in job] for job in points]
     found = allocate_steady(offers, budget, tolerance_gain=1e-9, most_nodes=400)
@@ -99,7 +97,10 @@ def test_no_choice_of_points_beats_branching(
 
 jobs = st.lists(
     st.tuples(
-        any_curve, st.integers(1, 64), st.sampled_from((0.5, 0.75, 0.9, 0.99)), st.sampled_from((0.5, 1.0, 3.0))
+        any_curve,
+        st.integers(1, 64),
+        st.sampled_from((0.5, 0.75, 0.9, 0.99)),
+        st.sampled_from((0.5, 1.0, 3.0)),
     ),
     min_size=1,
     max_size=6,
@@ -140,7 +141,10 @@ def test_a_cut_keeps_the_budget_and_comes_near_the_solver(
 
 
 def test_steady_caps_are_kept_where_little_is_lost_by_them() -> None:
-    responses = [Response(curve=DENTED, gpus=8, floor_ratio=0.5), Response(curve=CONCAVE, gpus=64, floor_ratio=0.5)]
+    responses = [
+        Response(curve=DENTED, gpus=8, floor_ratio=0.5),
+        Response(curve=CONCAVE, gpus=64, floor_ratio=0.5),
+    ]
     weights = [8.0, 64.0]
     for share in (0.7, 0.8, 0.85, 0.9, 0.95):
         budget = share * sum(one.uncapped().gpu_watts * one.gpus for one in responses)

@@ -11,7 +11,7 @@ property_test = settings(max_examples=150, deadline=None)
 
 
 def test_between_caps_both_are_linear_and_flat_beyond() -> None:
-    assert CONCAVE.at_cap(250.0) == (240.0, pytest.approx(0.875))
+    assert CONCAVE.at_cap(250.0) == pytest.approx((240.0, 0.875))
     assert CONCAVE.at_cap(50.0) == (100.0, 0.25)
     assert CONCAVE.at_cap(700.0) == (350.0, 1.0)
 
