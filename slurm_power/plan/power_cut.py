@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from slurm_power.plan.allocation import Allocation, Stretch, allocate, allocate_steady
 from slurm_power.plan.response import Piece, Response, Setting
 
-# What a steady cap is worth: half a point of weighted performance, or of the budget.
+# What steady caps are worth: half a point of weighted performance, or of the budget.
 STEADY_WORTH_RATIO = 0.005
 _TOLERANCE_RATIO = 1e-4
 _TINY_WATTS = 1e-6

@@ -53,7 +53,7 @@ def summary(event: Event) -> dict[str, Any]:
         "largest_rise_ratio": float(np.diff(grid_watts).max(initial=0.0)) / uncapped,
         "highest_grid_watts": float(grid_watts.max()),
         "lost_gpu_hours": float(((1.0 - event.performance_ratios) * gpus).sum()) / 60.0,
-        "price_per_kilowatt": 1e3 * event.last.price_per_watt / sum(weights),
+        "performance_per_kilowatt": 1e3 * event.last.price_per_watt / sum(weights),
         "alternating_jobs": list(event.alternating),
         "ess": _ess(event),
         "jobs": [

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slurm_power.model.job import Flex
+from slurm_power.plan.power_cut import STEADY_WORTH_RATIO
 from slurm_power.plan.response import CapCurve
 from slurm_power.simulate.event import FLOOR_RATIOS, RECOVERY_STEP_RATIO, Event, EventSpec, simulate_event
 from slurm_power.simulate.event_files import EventTableError, MixJob, read_curves, read_mix
@@ -76,7 +77,7 @@ def test_target_floors_and_bound_from_the_rows(spec: EventSpec) -> None:
     mean /= sum(weights.values())
     assert mean == pytest.approx(figures["weighted_performance"], abs=1e-5)
     assert mean <= figures["bound_weighted_performance"] + 1e-5
-    assert mean >= figures["bound_weighted_performance"] - 0.005
+    assert mean >= figures["bound_weighted_performance"] - 0.01
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
@@ -106,7 +107,7 @@ def test_within_a_ramp_the_draw_follows_it_and_the_battery_waits() -> None:
     for minute in range(10):
         asked = UNCAPPED_WATTS * (1.0 - 0.25 * (minute + 0.5) / 10.0)
         assert grid[60 * minute] == pytest.approx(asked, rel=1e-3)
-    # About half of the cut is what the battery can hold up: it has nothing to do on the first half of the way.
+    # The battery can hold up about half of the cut: it has nothing to do on the first half of the way.
     discharge = event.ess_discharge_watts[event.seconds >= 0.0]
     assert discharge[:4].max() == 0.0 and discharge[20] > 0.0
     assert 500.0 < summary(event)["time_to_target_seconds"] <= 600.0
@@ -195,8 +196,9 @@ def test_any_mix_keeps_target_floors_recovery_and_bound(
         assert min(performance_by_job(event)[job.name]) >= FLOOR_RATIOS[job.flex] - 1e-6
     if figures["feasible"]:
         gap = figures["bound_weighted_performance"] - figures["weighted_performance"]
-        # The battery keeps some of its energy for the recovery, which counts in a short event.
-        assert -1e-4 <= gap <= (0.03 if hours else 0.006)
+        # A battery keeps some of its energy for the recovery, and floors hold in each minute whatever a ramp
+        # has left above them: the steeper the jobs are, the more that costs.
+        assert -1e-4 <= gap <= (0.1 if hours or ramp_seconds else STEADY_WORTH_RATIO + 0.001)
     assert max(grid.values()) <= uncapped * (1.0 + 1e-9) + 0.01
 
 
