@@ -9,7 +9,7 @@ the weighted performance or of the budget, or could not keep the budget at all.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from slurm_power.plan.allocation import Allocation, Stretch, allocate, allocate_steady
+from slurm_power.plan.allocation import Allocation, Stretch, allocate, allocate_steady, upper_hull
 from slurm_power.plan.response import Piece, Response, Setting
 
 # What steady caps are worth: half a point of weighted performance, or of the budget.
@@ -39,7 +39,7 @@ def cut_power(responses: Sequence[Response], weights: Sequence[float], budget_wa
     """
     steady = _steady(responses, weights, budget_watts)
     hulls = [
-        _stretch(response.envelope, response, weight)
+        upper_hull(_stretch(response.envelope, response, weight))
         for response, weight in zip(responses, weights, strict=True)
     ]
     mixed = allocate(hulls, budget_watts)

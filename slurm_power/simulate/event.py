@@ -7,7 +7,7 @@ at the start and is recharged some other time: charging right after the event wo
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -325,13 +325,16 @@ class _Run:
     def _recovery(self, grid_watts: float, second: int, ess_watt_hours: float) -> Iterator[_Minute]:
         """Raise the draw at the meter by one step each minute until everything is as before.
 
-        The battery goes on as long as what it carried is more than one step.
+        The battery goes on as long as what it carried is more than one step. No job gets less than it had
+        in the minute before.
         """
+        assert self._last is not None
         step = RECOVERY_STEP_RATIO * self.uncapped_watts
+        settings: Sequence[Setting] = self._last.settings
         while grid_watts + step < self.uncapped_watts - _TINY_WATTS:
             target_watts = grid_watts + step
             budget_watts = target_watts + self._discharge(target_watts)
-            settings: Sequence[Setting] = self._plan(budget_watts).settings
+            settings = cut_power(self._at_least(settings), self._weights, budget_watts).settings
             if self._total(settings) < budget_watts - _TINY_WATTS:
                 settings = self._lifted(settings, budget_watts)
             watts = self._total(settings)
@@ -341,6 +344,13 @@ class _Run:
             second += MINUTE_SECONDS
             # A job that cannot follow in so small a step goes back with the last one.
             grid_watts = max(target_watts, watts - discharge)
+
+    def _at_least(self, settings: Sequence[Setting]) -> list[Response]:
+        """The jobs with what they have now as their floor."""
+        return [
+            replace(response, floor_ratio=min(1.0, max(response.floor_ratio, one.performance_ratio)))
+            for response, one in zip(self._responses, settings, strict=True)
+        ]
 
     def _lifted(self, settings: Sequence[Setting], budget_watts: float) -> list[Setting]:
         """Lift all caps as far as the budget allows, where a lift brings watts and no performance."""

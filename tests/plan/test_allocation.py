@@ -153,6 +153,12 @@ def test_steady_caps_are_kept_where_little_is_lost_by_them() -> None:
         assert found.watts == pytest.approx(budget)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_floor_a_hair_below_a_measured_point_is_no_trouble() -> None:
+    response = Response(curve=CONCAVE, gpus=64, floor_ratio=0.8 - 1e-16)
+    assert cut_power([response], [64.0], 0.0).watts == pytest.approx(64 * 195.0)
+
+
 def test_one_job_with_a_deep_dent_takes_turns() -> None:
     response = Response(curve=DENTED, gpus=8, floor_ratio=0.5)
     (setting,) = cut_power([response], [1.0], 8 * 331.0).settings

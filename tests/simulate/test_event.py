@@ -5,6 +5,7 @@ from collections import defaultdict
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -91,6 +92,13 @@ def test_recovery_comes_in_steps_and_never_above_what_was_before(spec: EventSpec
     assert max(steps) <= (RECOVERY_STEP_RATIO + 1e-6) * UNCAPPED_WATTS
     for second in (-300, -120, seconds[-1]):
         assert grid[second] == pytest.approx(UNCAPPED_WATTS)
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_nobody_pays_for_the_recovery_of_another(spec: EventSpec) -> None:
+    event = simulate_event(MIX, CURVES, spec)
+    after = event.performance_ratios[event.seconds >= (spec.minutes - 1) * 60]
+    assert np.diff(after, axis=0).min() >= -1e-9
 
 
 def test_the_draw_is_on_target_when_the_event_begins_and_not_long_before() -> None:
