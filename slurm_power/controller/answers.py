@@ -125,8 +125,10 @@ def status(controller: "Controller", caller: Caller) -> Message:
     }
 
 
-_LEASE_KEYS = ("lease_id", "uuid", "job_id", "kind", "state", "lever", "cap_watts", "lock_hertz")
-_LEASE_KEYS += ("remaining_seconds",)
+_LEASE_KEYS = (
+    *("lease_id", "uuid", "job_id", "kind", "state"),
+    *("lever", "cap_watts", "lock_hertz", "remaining_seconds"),
+)
 
 
 def _circuit(snapshot: Snapshot, name: str) -> dict[str, Any]:

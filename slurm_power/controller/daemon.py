@@ -108,7 +108,7 @@ class Controller:
         self.forecasts = ForecastDesk(config, note=self._note, fault=self._fault)
         self.expectations = JobExpectations(self.store, config.policy, self._note)
         self.supply = SupplyDesk(config, fault=self._fault)
-        self.fairness = FairnessDesk(config.policy, store.state("fairness"))
+        self.fairness = FairnessDesk(config.policy, self.store)
         self._losses_kept_seconds = self._started_seconds
         self.telemetry.circuits.take_json(store.state("losses"))
         self.levers = LeverState.from_json(
@@ -290,8 +290,7 @@ class Controller:
         self._last_cycle_seconds = now_seconds
         self.recorder.jobs(snapshot, self.levers, self.telemetry.energies_joules(), cycle_seconds)
         self.store.put_state("levers", self.levers.to_json())
-        if self.fairness.observe(snapshot, self.levers, cycle_seconds):
-            self.store.put_state("fairness", self.fairness.to_json())
+        self.fairness.observe(snapshot, self.levers, cycle_seconds)
         self._beside.do("expectations", lambda: self.expectations.observe(snapshot, loads, cycle_seconds))
         self._look_at_sources(snapshot, now_seconds)
         self.store.broken_at_sequence(_CHECKED_A_CYCLE)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from slurm_power.controller.levers import LeverState
 from slurm_power.model.job import Job, JobState
@@ -10,6 +10,7 @@ from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.fairness import Debt, jain_index
 from slurm_power.plan.policy import Policy
 
+_KEY = "fairness"
 # Debts change over hours: looking at each job each second would tell nothing more.
 _LOOK_SECONDS = 5.0
 # After a pause (a suspended machine) nobody knows what was lost meanwhile.
@@ -27,22 +28,36 @@ class Standing:
     worst_lost_ratio: float
 
 
-class FairnessDesk:
-    """Debts by user and by account, half forgotten after the policy's half-life."""
+class States(Protocol):
+    """Where small JSON values are kept."""
 
-    def __init__(self, policy: Policy, stored: Any = None) -> None:
-        """``stored``: what an earlier controller's ``to_json`` has left; anything else is as nothing."""
+    def state(self, key: str, default: object = None) -> object:
+        """What was remembered under a key."""
+        ...
+
+    def put_state(self, key: str, value: object) -> None:
+        """Remember a value."""
+        ...
+
+
+class FairnessDesk:
+    """Debts by user and by account, half forgotten after the policy's half-life; kept in the store."""
+
+    def __init__(self, policy: Policy, store: States) -> None:
+        """Go on with what an earlier controller has left in ``store``; what is no book is as nothing."""
         self._policy = policy
+        self._store = store
         self._due_seconds = 0.0
-        book = stored if isinstance(stored, dict) else {}
+        stored = store.state(_KEY)
+        book: dict[str, Any] = stored if isinstance(stored, dict) else {}
         self._users = _read(book.get("users"))
         self._accounts = _read(book.get("accounts"))
 
-    def observe(self, snapshot: Snapshot, levers: LeverState, cycle_seconds: float) -> bool:
-        """Add up what was lost since the last look; True when something has changed."""
+    def observe(self, snapshot: Snapshot, levers: LeverState, cycle_seconds: float) -> None:
+        """Add up what was lost since the last look, if that is some seconds ago."""
         self._due_seconds += max(0.0, cycle_seconds)
         if self._due_seconds < _LOOK_SECONDS:
-            return False
+            return
         seconds, self._due_seconds = min(self._due_seconds, _LONGEST_LOOK_SECONDS), 0.0
         for book in (self._users, self._accounts):
             for name in list(book):
@@ -62,7 +77,7 @@ class FairnessDesk:
             book = self._accounts if number else self._users
             book[name] = book.get(name, Debt()).plus(lost_gpu_seconds=gone, had_gpu_seconds=had)
         self._accounts.pop("", None)
-        return True
+        self._store.put_state(_KEY, self._to_json())
 
     def _lost_share(self, job: Job, snapshot: Snapshot, levers: LeverState) -> float | None:
         """What part of a job's GPU time is being lost now; None for one that neither runs nor is held."""
@@ -93,7 +108,7 @@ class FairnessDesk:
             worst_lost_ratio=worst_ratio,
         )
 
-    def to_json(self) -> dict[str, dict[str, list[float]]]:
+    def _to_json(self) -> dict[str, dict[str, list[float]]]:
         """What must survive a restart: GPU-seconds lost and had, by user and by account."""
         return {
             key: {name: [debt.lost_gpu_seconds, debt.had_gpu_seconds] for name, debt in book.items()}

@@ -16,6 +16,7 @@ from slurm_power.model.job import Flex
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.planner import plan_cycle
 from slurm_power.plan.policy import Policy
+from tests.controller.test_fairness_desk import Memory
 from tests.plan.situations import AT, cap_lease, pending, running, site, situation
 
 STRANGER = 12_345  # a uid without a name: its user is "12345"
@@ -47,7 +48,7 @@ class Controller:
         self.config = SimpleNamespace(site=site(), policy=POLICY)
         self.recorder = SimpleNamespace(short_since=self.short_since)
         book = {"users": {"alice": [3e7, 1e8], str(STRANGER): [1e7, 1e8]}, "accounts": {}}
-        self.fairness = FairnessDesk(POLICY, book)
+        self.fairness = FairnessDesk(POLICY, Memory(fairness=book))
         if seen is not None:
             self.planned_on = self.fairness.onto(seen)
 
