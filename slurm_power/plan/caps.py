@@ -261,17 +261,14 @@ def _asked_by(snapshot: Snapshot, circuit: str, limit_watts: float, lead_seconds
     """The event that sets a circuit's limit now, None where its standing limit does."""
     if limit_watts >= snapshot.site.circuits[circuit].ceiling_watts:
         return None
-    return next(
-        (
-            event
-            for event in snapshot.events
-            if event.circuit == circuit
-            and event.limit_watts == limit_watts
-            and event.starts_in_seconds <= lead_seconds
-            and event.ends_in_seconds > 0.0
-        ),
-        None,
-    )
+    asking = [
+        event
+        for event in snapshot.events
+        if event.circuit == circuit
+        and event.starts_in_seconds <= lead_seconds
+        and event.ends_in_seconds > 0.0
+    ]
+    return min(asking, key=lambda event: event.limit_watts, default=None)
 
 
 def _lowered(
