@@ -128,21 +128,18 @@ class CapColumns:
 def full_hertz(snapshot: Snapshot, job: Job) -> float:
     """The clock of a decoding job without a lock: from before the lock that stands, else its fastest GPU's.
 
-    0.0 where nobody knows: its GPUs hardly work just now, or they stand under a power cap.
+    One node's GPUs tell. 0.0 where nobody knows: they hardly work just now, or stand under a power cap.
     """
     lease = snapshot.caps.get(job.job_id)
     if lease is not None:
         return lease.full_hertz or 0.0
-    return max(
-        (
-            gpu.sm_clock_hertz
-            for name, uuids in job.gpus_by_node
-            if (node := snapshot.nodes.get(name)) is not None
-            for uuid in uuids
-            if (gpu := node.gpus.get(uuid)) is not None and gpu.utilization_ratio >= _BUSY_RATIO
-        ),
-        default=0.0,
-    )
+    for name, uuids in job.gpus_by_node:
+        node = snapshot.nodes.get(name)
+        gpus = [] if node is None else [node.gpus[uuid] for uuid in uuids if uuid in node.gpus]
+        clocks = [gpu.sm_clock_hertz for gpu in gpus if gpu.utilization_ratio >= _BUSY_RATIO]
+        if clocks:
+            return max(clocks)
+    return 0.0
 
 
 def stepped(watts: Floats, floor_watts: Floats) -> Floats:
