@@ -66,7 +66,7 @@ def given_back(
     ripe = [one for one in capped if one.lease.changed_seconds_ago >= policy.cap_dwell_seconds]
     _give_owed(ripe, left, safe)
     _give_dearest_first(ripe, left, columns)
-    caps = {one.row: _raised_watts(one) for one in ripe}
+    caps = {one.row: _raised_watts(one) for one in ripe if one.spare_watts > 0.0}
     watts = np.array([caps.get(one.row, one.lease.cap_watts) for one in capped])
     everywhere = columns.capped_watts.copy()
     everywhere[[one.row for one in capped]] = watts
@@ -88,7 +88,8 @@ def _give_owed(ripe: list[_Capped], left: dict[str, float], safe: Set[str]) -> N
 
 def _give_dearest_first(ripe: list[_Capped], left: dict[str, float], columns: CapColumns) -> None:
     """Stretch by stretch of the jobs' curves, as far as every circuit on a job's path has room."""
-    able = [one for one in ripe if _spare_watts(one.load, left) > 0.0]
+    exhausted = {name for name, watts in left.items() if watts <= 0.0}
+    able = [one for one in ripe if exhausted.isdisjoint(one.load.circuit_weights)]
     if not able or _give_all(able, left):
         return
     rows = np.array([one.row for one in able])

@@ -56,6 +56,8 @@ class JobWeights:
 
     def debt_factor(self, job: Job) -> float:
         """What is added for fairness, at least 1: the larger of its user's and its account's."""
+        if not self._users and not self._in_debt:
+            return 1.0
         return max(self._users.get(job.user, 1.0), self._in_debt.get(job.account, 1.0))
 
 
