@@ -13,6 +13,7 @@ from slurm_power.config.node_record import split_address
 from slurm_power.controller.answers import answer
 from slurm_power.controller.authority import Authority, pins_of
 from slurm_power.controller.beside import Beside
+from slurm_power.controller.fairness_desk import FairnessDesk
 from slurm_power.controller.forecasting import ForecastDesk
 from slurm_power.controller.job_expectations import JobExpectations
 from slurm_power.controller.levers import LeverState
@@ -77,6 +78,7 @@ class Controller:
         self.store = PatientStore(store)
         self.recorder = Recorder(self.store, config.policy, series)
         self.plan = Plan()
+        self.planned_on: Snapshot | None = None
         self.telemetry = SiteTelemetry(
             config.site,
             {
@@ -106,6 +108,7 @@ class Controller:
         self.forecasts = ForecastDesk(config, note=self._note, fault=self._fault)
         self.expectations = JobExpectations(self.store, config.policy, self._note)
         self.supply = SupplyDesk(config, fault=self._fault)
+        self.fairness = FairnessDesk(config.policy, self.store)
         self._losses_kept_seconds = self._started_seconds
         self.telemetry.circuits.take_json(store.state("losses"))
         self.levers = LeverState.from_json(
@@ -167,7 +170,7 @@ class Controller:
     def _snapshot(self, now_seconds: float) -> Snapshot:
         at = clock.now()
         seen = self.telemetry.snapshot(at, now_seconds, self.levers.view(at))
-        return self.expectations.onto(self.supply.onto(seen))
+        return self.fairness.onto(self.expectations.onto(self.supply.onto(seen)))
 
     def source_rows(self) -> list[SourceRow]:
         """Every source of the site with its quality."""
@@ -246,6 +249,7 @@ class Controller:
         self.plan = plan_cycle(
             snapshot, self.config.policy, hold_seconds=self.config.controller.hold_lease_seconds
         )
+        self.planned_on = snapshot
         if self._enabled:
             outcomes = await self._actor.carry_out(self.plan, jobs, now_seconds)
         else:
@@ -286,6 +290,7 @@ class Controller:
         self._last_cycle_seconds = now_seconds
         self.recorder.jobs(snapshot, self.levers, self.telemetry.energies_joules(), cycle_seconds)
         self.store.put_state("levers", self.levers.to_json())
+        self.fairness.observe(snapshot, self.levers, cycle_seconds)
         self._beside.do("expectations", lambda: self.expectations.observe(snapshot, loads, cycle_seconds))
         self._look_at_sources(snapshot, now_seconds)
         self.store.broken_at_sequence(_CHECKED_A_CYCLE)
