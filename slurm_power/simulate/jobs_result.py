@@ -11,19 +11,19 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from slurm_power.model.billing_rules import BillingRules
 from slurm_power.model.job import Flex
 from slurm_power.model.site import Site
-from slurm_power.model.tariff import Tariff
+from slurm_power.plan.billing import monthly_bills
+from slurm_power.plan.local_calendar import LocalCalendar
 from slurm_power.simulate.cluster import PlantJob, Watts
 from slurm_power.simulate.jobs_case import Outcome, Period
 from slurm_power.simulate.jobs_run import RunRecord, Window
 
 JsonObject = dict[str, Any]
-_BILLED_SECONDS = 900.0
-_DAYS_OF_A_MONTH = 365.25 / 12.0
 
 
-def result(outcome: Outcome, site: Site, tariff: Tariff | None, zone: tzinfo) -> JsonObject:
+def result(outcome: Outcome, site: Site, tariff: BillingRules | None, zone: tzinfo) -> JsonObject:
     """Everything that is told, as JSON values. Watts, hours, kWh; ratios from 0 to 1."""
     without, controlled = outcome.without, outcome.controlled
     limits = step_limits(outcome, site)
@@ -88,7 +88,9 @@ def step_limits(outcome: Outcome, site: Site) -> dict[str, Watts]:
     return found
 
 
-def _run(record: RunRecord, limits: Mapping[str, Watts], tariff: Tariff | None, zone: tzinfo) -> JsonObject:
+def _run(
+    record: RunRecord, limits: Mapping[str, Watts], tariff: BillingRules | None, zone: tzinfo
+) -> JsonObject:
     step = record.window.step_seconds
     violations = {}
     for number, name in enumerate(record.circuit_names):
@@ -113,32 +115,15 @@ def _run(record: RunRecord, limits: Mapping[str, Watts], tariff: Tariff | None, 
     return found
 
 
-def bill(grid_watts: Watts, window: Window, tariff: Tariff, zone: tzinfo) -> float:
-    """Energy by its price, and in each month of the tariff's zone the dearest 15-minute mean, pro rata.
+def bill(grid_watts: Watts, window: Window, rules: BillingRules, zone: tzinfo) -> float:
+    """What the import costs over all months of the window; a part of a month pro rata.
 
-    Export is paid nothing. A part of a month bears the demand charge of that part.
+    Raises ValueError where the tariff says no price for an hour.
     """
-    step = window.step_seconds
-    several = max(1, round(_BILLED_SECONDS / step))
-    energy = 0.0
-    demand: dict[tuple[int, int], float] = {}
-    seconds: dict[tuple[int, int], float] = {}
-    for first in range(0, window.steps, several):
-        part = np.maximum(grid_watts[first : first + several], 0.0)
-        at = datetime.fromtimestamp(window.begin_seconds + first * step, tz=UTC).astimezone(zone)
-        rates = tariff.rates(at)
-        kilowatts = float(np.mean(part)) / 1000.0
-        hours = len(part) * step / 3600.0
-        month = (at.year, at.month)
-        seconds[month] = seconds.get(month, 0.0) + len(part) * step
-        if rates is not None:
-            energy += kilowatts * hours * (rates.price_per_kwh or 0.0)
-            cost = kilowatts * (rates.demand_price_per_kw or 0.0)
-            demand[month] = max(demand.get(month, 0.0), cost)
-    charge = sum(
-        cost * min(1.0, seconds[month] / (_DAYS_OF_A_MONTH * 86_400.0)) for month, cost in demand.items()
-    )
-    return energy + charge
+    times = window.begin_seconds + window.step_seconds * np.arange(window.steps)
+    calendar = LocalCalendar.from_epoch(times, zone)
+    bills = monthly_bills(rules, calendar, grid_watts, window.step_seconds, pro_rata=True)
+    return sum(one.energy + one.demand + one.fixed for one in bills.values())
 
 
 def _period(period: Period, without: RunRecord, controlled: RunRecord) -> JsonObject:

@@ -126,7 +126,7 @@ def test_a_bill(log: Path, site: Path, tmp_path: Path) -> None:
     found = json.loads(simulate(log, site, *ALL, "--tariff", str(tariff), "--json").stdout)
     without, controlled = found["without"], found["controlled"]
     assert controlled["bill"] < without["bill"]
-    part = 2.0 / (365.25 / 12.0)
+    part = 2.0 / 31.0
     # The peak lasts for hours, so its 15 minutes are as high as its 5; both days are in January.
     expected = 0.1 * without["energy_kwh"] + 15.0 * part * without["peak_watts"]["grid"] / 1000.0
     assert without["bill"] == pytest.approx(expected)

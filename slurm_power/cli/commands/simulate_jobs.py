@@ -18,8 +18,8 @@ from slurm_power.cli.commands.quantities import Duration, Watts, percent_text, w
 from slurm_power.cli.commands.table_file import TableFileError
 from slurm_power.config import ConfigError, load_site
 from slurm_power.model.job import Flex
+from slurm_power.signals.billing_file import read_billing_rules
 from slurm_power.signals.held_file import SupplyFileError
-from slurm_power.signals.tariff_file import read_tariff
 from slurm_power.simulate.cluster import Hardware
 from slurm_power.simulate.flex_mix import DEFAULT_MIX, Mix, mix_text, parse_mix
 from slurm_power.simulate.job_logs import JobLogError
@@ -115,7 +115,12 @@ class _LeversType(click.ParamType[frozenset[str]]):
     "--step", type=Duration(), default="5m", show_default=True, help="How finely results are written."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws who has which flex class.")
-@click.option("--tariff", "tariff_file", type=click.Path(path_type=Path), help="For the bill.")
+@click.option(
+    "--tariff",
+    "tariff_file",
+    type=click.Path(path_type=Path),
+    help="For the bill: URDB JSON (FILE#label to choose), ACN JSON or our TOML.",
+)
 @click.option("--gpus-per-node", type=click.IntRange(1, 1024), default=8, show_default=True)
 @click.option(
     "--idle-watts", type=Watts(), default="250W", show_default=True, help="Per GPU slot, host included."
@@ -167,7 +172,7 @@ def command(  # noqa: PLR0917  # click gives them by name
     site = _try(problems, lambda: load_site(site_file))
     zone: tzinfo = UTC if site is None else site.zone
     log = _try(problems, lambda: read_log(jobs_file, zone, gpus_per_processor))
-    tariff = None if tariff_file is None else _try(problems, lambda: read_tariff(tariff_file))
+    tariff = None if tariff_file is None else _try(problems, lambda: read_billing_rules(tariff_file))
     if not 1.0 <= step <= _DAY_SECONDS or not step.is_integer():
         problems.append("--step: has to be whole seconds, 1s to 1d")
     population: Population | None = None
@@ -204,7 +209,10 @@ def command(  # noqa: PLR0917  # click gives them by name
     except ValueError as error:
         _refuse([f"{jobs_file}: {error}"])
     found = {"seed": seed, "repeat": _repeat(), "settings": _settings(population, window, levers, mix)}
-    found |= result(outcome, site.site, tariff, zone)
+    try:
+        found |= result(outcome, site.site, tariff, zone)
+    except ValueError as error:
+        _refuse([f"--tariff: {error}"])
     _write(out, outcome.controlled, write_power)
     _write(out_jobs, outcome.controlled, write_jobs)
     if as_json:
