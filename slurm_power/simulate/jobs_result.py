@@ -120,7 +120,7 @@ def bill(grid_watts: Watts, window: Window, rules: BillingRules, zone: tzinfo) -
 
     Raises ValueError where the tariff says no price for an hour.
     """
-    times = window.begin_seconds + window.step_seconds * np.arange(window.steps)
+    times: Watts = window.begin_seconds + window.step_seconds * np.arange(window.steps, dtype=np.float64)
     calendar = LocalCalendar.from_epoch(times, zone)
     bills = monthly_bills(rules, calendar, grid_watts, window.step_seconds, pro_rata=True)
     return sum(one.energy + one.demand + one.fixed for one in bills.values())

@@ -17,10 +17,9 @@ counted, and every future is known.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import highspy
 import numpy as np
-from numpy.typing import NDArray
 
+from slurm_power.plan.highs import INFINITY, Integers, Program
 from slurm_power.simulate.cluster import Layout, PlantJob, Watts, natural_watts
 from slurm_power.simulate.jobs_run import Battery, Window
 
@@ -48,70 +47,17 @@ class Bound:
     mean_delay_hours: float
 
 
-class _QuietHighs(highspy.Highs):
-    """HiGHS prints a banner as its callbacks are enabled: after the log is off it does not."""
-
-    def enableCallbacks(self) -> None:  # noqa: N802 - highspy's name
-        """Enable them quietly; called while it is made."""
-        self.setOptionValue("output_flag", False)
-        super().enableCallbacks()  # type: ignore[no-untyped-call]  # as the package has it
+def _columns(program: Program, count: int, upper: float = INFINITY, cost: float = 0.0) -> Integers:
+    """``count`` columns from 0 to ``upper``."""
+    return program.add_columns(np.full(count, cost), np.zeros(count), np.full(count, upper))
 
 
-class _Model:
-    """Rows and columns as they come, handed to HiGHS at the end."""
+def _equal(program: Program, right: Watts) -> Integers:
+    return program.add_rows(right, right)
 
-    def __init__(self) -> None:
-        self.cost: list[Watts] = []
-        self.lower: list[Watts] = []
-        self.upper: list[Watts] = []
-        self.columns = 0
-        self._at: list[tuple[NDArray[np.int64], NDArray[np.int64], Watts]] = []
-        self.row_lower: list[Watts] = []
-        self.row_upper: list[Watts] = []
-        self.rows = 0
 
-    def add_columns(self, count: int, upper: float | Watts = np.inf, cost: float = 0.0) -> NDArray[np.int64]:
-        """``count`` columns from 0 to ``upper``; returns their numbers."""
-        self.cost.append(np.full(count, cost))
-        self.lower.append(np.zeros(count))
-        self.upper.append(np.broadcast_to(np.asarray(upper, dtype=np.float64), count))
-        self.columns += count
-        return np.arange(self.columns - count, self.columns)
-
-    def add_rows(self, count: int, lower: float | Watts, upper: float | Watts) -> NDArray[np.int64]:
-        """``count`` rows; returns their numbers."""
-        self.row_lower.append(np.broadcast_to(np.asarray(lower, dtype=np.float64), count))
-        self.row_upper.append(np.broadcast_to(np.asarray(upper, dtype=np.float64), count))
-        self.rows += count
-        return np.arange(self.rows - count, self.rows)
-
-    def put(self, rows: NDArray[np.int64], columns: NDArray[np.int64], values: float | Watts) -> None:
-        """Coefficients at (row, column)."""
-        filled = np.broadcast_to(np.asarray(values, dtype=np.float64), rows.shape)
-        self._at.append((rows, np.broadcast_to(columns, rows.shape), filled))
-
-    def solve(self) -> Watts:
-        """Solve; raises ValueError when there is no optimum."""
-        rows = np.concatenate([at[0] for at in self._at])
-        columns = np.concatenate([at[1] for at in self._at])
-        values = np.concatenate([at[2] for at in self._at])
-        order = np.lexsort((rows, columns))
-        lp = highspy.HighsLp()
-        lp.num_col_, lp.num_row_ = self.columns, self.rows
-        lp.col_cost_ = np.concatenate(self.cost)
-        lp.col_lower_, lp.col_upper_ = np.concatenate(self.lower), np.concatenate(self.upper)
-        lp.row_lower_, lp.row_upper_ = np.concatenate(self.row_lower), np.concatenate(self.row_upper)
-        lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
-        lp.a_matrix_.start_ = np.searchsorted(columns[order], np.arange(self.columns + 1))
-        lp.a_matrix_.index_ = rows[order]
-        lp.a_matrix_.value_ = values[order]
-        solver = _QuietHighs()  # type: ignore[no-untyped-call]  # as the package has it
-        solver.passModel(lp)
-        solver.run()
-        if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-            raise ValueError(f"the bound has no optimum: {solver.getModelStatus()}")
-        found: Watts = np.array(solver.getSolution().col_value)
-        return found
+def _at_most(program: Program, right: Watts) -> Integers:
+    return program.add_rows(np.full(len(right), -INFINITY), right)
 
 
 def combined_bound(
@@ -139,31 +85,33 @@ def combined_bound(
         for job, may in zip(jobs, deferrable, strict=True)
         if may and relaxation.defer_hours > 0 and begin <= job.eligible_seconds < window.end_seconds
     ]
-    model = _Model()
-    peak = model.add_columns(1, cost=1.0)
+    program = Program()
+    peak = _columns(program, 1, cost=1.0)
     tie = _TIE_WEIGHT / hours
     share = relaxation.capped_ratio * relaxation.saving_ratio
-    saved = model.add_columns(hours, np.inf if share > 0.0 else 0.0, cost=tie)
-    repaid = model.add_columns(hours)
-    backlog = model.add_columns(hours)
+    saved = _columns(program, hours, INFINITY if share > 0.0 else 0.0, cost=tie)
+    repaid = _columns(program, hours)
+    backlog = _columns(program, hours)
     # -inf <= natural + moved - saved + repaid + charge - discharge - M <= 0
-    balance = model.add_rows(hours, -np.inf, -natural)
-    model.put(balance, peak, -1.0)
-    model.put(balance, saved, -1.0)
-    model.put(balance, repaid, 1.0)
-    cap_rows = model.add_rows(hours, -np.inf, share * (natural - idle))
-    model.put(cap_rows, saved, 1.0)
-    work = model.add_rows(hours, 0.0, 0.0)
-    model.put(work, backlog, 1.0)
-    model.put(work[1:], backlog[:-1], -1.0)
-    model.put(work, saved, -relaxation.loss_ratio / relaxation.saving_ratio)
-    model.put(work, repaid, 1.0)
-    done = model.add_rows(1, 0.0, 0.0)
-    model.put(done, backlog[-1:], 1.0)
+    balance = _at_most(program, -natural)
+    program.enter(balance, np.repeat(peak, hours), -1.0)
+    program.enter(balance, saved, -1.0)
+    program.enter(balance, repaid, 1.0)
+    cap_rows = _at_most(program, share * (natural - idle))
+    program.enter(cap_rows, saved, 1.0)
+    work = _equal(program, np.zeros(hours))
+    program.enter(work, backlog, 1.0)
+    program.enter(work[1:], backlog[:-1], -1.0)
+    program.enter(work, saved, -relaxation.loss_ratio / relaxation.saving_ratio)
+    program.enter(work, repaid, 1.0)
+    done = _equal(program, np.zeros(1))
+    program.enter(done, backlog[-1:], 1.0)
     if battery is not None and battery.power_watts > 0.0 and battery.energy_kwh > 0.0:
-        _add_battery(model, balance, battery, tie)
-    delays = _add_deferral(model, balance, cap_rows, share, movable, layout, begin, hours, relaxation)
-    found = model.solve()
+        _add_battery(program, balance, battery, tie)
+    delays = _add_deferral(program, balance, cap_rows, share, movable, layout, begin, hours, relaxation)
+    found = program.solved()
+    if found is None:
+        raise ValueError("the solver finds no bound for this window")
     moved = sum(float(found[column]) * lag for column, lag in delays)
     return Bound(
         peak_watts=1000.0 * float(found[peak[0]]),
@@ -172,30 +120,30 @@ def combined_bound(
     )
 
 
-def _add_battery(model: _Model, balance: NDArray[np.int64], battery: Battery, tie: float) -> None:
+def _add_battery(program: Program, balance: Integers, battery: Battery, tie: float) -> None:
     hours = len(balance)
     eta = battery.efficiency_ratio
     power = battery.power_watts / 1000.0
-    charge = model.add_columns(hours, power, cost=0.1 * tie)
-    discharge = model.add_columns(hours, power, cost=0.1 * tie)
-    stored = model.add_columns(hours, battery.energy_kwh)
-    model.put(balance, charge, 1.0)
-    model.put(balance, discharge, -1.0)
+    charge = _columns(program, hours, power, cost=0.1 * tie)
+    discharge = _columns(program, hours, power, cost=0.1 * tie)
+    stored = _columns(program, hours, battery.energy_kwh)
+    program.enter(balance, charge, 1.0)
+    program.enter(balance, discharge, -1.0)
     start = np.zeros(hours)
     start[0] = battery.soc_kwh
-    rows = model.add_rows(hours, start, start)
-    model.put(rows, stored, 1.0)
-    model.put(rows[1:], stored[:-1], -1.0)
-    model.put(rows, charge, -eta)
-    model.put(rows, discharge, 1.0 / eta)
-    last = model.add_rows(1, battery.soc_kwh, np.inf)
-    model.put(last, stored[-1:], 1.0)
+    rows = _equal(program, start)
+    program.enter(rows, stored, 1.0)
+    program.enter(rows[1:], stored[:-1], -1.0)
+    program.enter(rows, charge, -eta)
+    program.enter(rows, discharge, 1.0 / eta)
+    last = program.add_rows(np.array([battery.soc_kwh]), np.array([INFINITY]))
+    program.enter(last, stored[-1:], 1.0)
 
 
 def _add_deferral(  # noqa: PLR0917  # the parts of one program
-    model: _Model,
-    balance: NDArray[np.int64],
-    cap_rows: NDArray[np.int64],
+    program: Program,
+    balance: Integers,
+    cap_rows: Integers,
     share: float,
     movable: Sequence[PlantJob],
     layout: Layout,
@@ -208,9 +156,10 @@ def _add_deferral(  # noqa: PLR0917  # the parts of one program
     if not movable:
         return delays
     lags = relaxation.defer_hours
-    columns = model.add_columns(len(movable) * lags, 1.0).reshape(len(movable), lags)
-    model.cost[-1] = np.tile(_TIE_WEIGHT * np.arange(1, lags + 1) / (4.0 * len(movable)), len(movable))
-    limits = model.add_rows(len(movable), -np.inf, 1.0)
+    count = len(movable) * lags
+    costs = np.tile(_TIE_WEIGHT * np.arange(1, lags + 1) / (4.0 * len(movable)), len(movable))
+    columns = program.add_columns(costs, np.zeros(count), np.ones(count)).reshape(len(movable), lags)
+    limits = _at_most(program, np.ones(len(movable)))
     for number, job in enumerate(movable):
         first = int((job.eligible_seconds - begin) // HOUR_SECONDS)
         reach = int((job.eligible_seconds + job.work_seconds - begin) // HOUR_SECONDS) + lags + 2
@@ -222,10 +171,11 @@ def _add_deferral(  # noqa: PLR0917  # the parts of one program
             shifted[lag:] = own[: max(0, count - lag)]
             change = (shifted - own) / 1000.0
             there = np.flatnonzero(np.abs(change) > 1e-9)
-            column = columns[number, lag - 1 : lag]
-            model.put(balance[first + there], column, change[there])
+            column = columns[number, lag - 1]
+            columns_there = np.repeat(column, len(there))
+            program.enter(balance[first + there], columns_there, change[there])
             if share > 0.0:
-                model.put(cap_rows[first + there], column, -share * change[there])
-            model.put(limits[number : number + 1], column, 1.0)
-            delays.append((int(column[0]), lag))
+                program.enter(cap_rows[first + there], columns_there, -share * change[there])
+            program.enter(limits[number : number + 1], columns[number, lag - 1 : lag], 1.0)
+            delays.append((int(column), lag))
     return delays
