@@ -84,7 +84,8 @@ class PlantJob:
     where a log is replayed, its submission where the machine's own scheduler decides. ``work_seconds`` is
     what is left at full performance. ``power_ratio`` is the cap as a share of the uncapped board.
     ``lost_seconds`` is slowdown times time so far and ``done_seconds`` performance times time, both since the
-    window began; ``held_seconds`` is how long our holds have kept it.
+    window began; ``held_seconds`` is how long our holds have kept it. ``overlap_gpus``: as it started in the
+    log, so many GPUs more were in use than there are.
     """
 
     job_id: str
@@ -100,6 +101,7 @@ class PlantJob:
     work_seconds: float
     limit_seconds: float | None
     board_idle_watts: float
+    overlap_gpus: int = 0
     started_seconds: float | None = None
     ended_seconds: float | None = None
     power_ratio: float = 1.0
@@ -134,7 +136,8 @@ class PlantJob:
 class Cluster:
     """The machine. Call :meth:`advance`, then :meth:`finish_due`, :meth:`submit`, :meth:`start_waiting`.
 
-    ``extra_gpus``: logs overlap by a few seconds here and there; so many GPUs are there more, one a node.
+    ``extra_gpus``: logs overlap by a few seconds here and there. So many more have a place, but only those
+    jobs may take one that did so in the log (``overlap_gpus``): ``free_gpus`` is below 0 then.
     """
 
     def __init__(self, layout: Layout, now_seconds: float, extra_gpus: int = 0) -> None:
@@ -144,7 +147,8 @@ class Cluster:
         self.queue: list[PlantJob] = []
         self.watts: Watts = layout.idle_watts.copy()
         self.uncapped_root_watts = float(layout.idle_watts[0])
-        self.free_gpus = layout.gpus + extra_gpus
+        self.extra_gpus = extra_gpus
+        self.free_gpus = layout.gpus
         self._free = np.full(len(layout.nodes), layout.hardware.gpus_per_node, dtype=np.int64)
         self._free += extra_gpus // len(layout.nodes)
         self._free[: extra_gpus % len(layout.nodes)] += 1
@@ -232,12 +236,12 @@ class Cluster:
         blocked, tested = False, 0
         asked: set[str] = set()
         for number, job in enumerate(self.queue):
-            if blocked and (self.free_gpus == 0 or tested >= _MOST_TESTED):
+            if blocked and (self.free_gpus <= 0 or tested >= _MOST_TESTED):
                 waiting += self.queue[number:]
                 break
             tested += blocked
             asked.add(job.job_id)
-            fits = job.gpus <= self.free_gpus
+            fits = job.gpus <= self.free_gpus + job.overlap_gpus
             if fits and blocked:
                 over = self.now_seconds + self._expected_seconds(job) <= shadow_seconds
                 fits = over or job.gpus <= extra_gpus
@@ -313,15 +317,16 @@ class Cluster:
         heapq.heappush(self._ends, (job.ends_at_seconds, next(self._order), job))
 
 
-def most_gpus(jobs: Iterable[PlantJob]) -> int:
-    """The most GPUs in use at once when every job runs from ``eligible_seconds`` for ``work_seconds``."""
+def gpus_in_use(jobs: Iterable[PlantJob]) -> dict[float, int]:
+    """GPUs in use from each start or end on, when jobs run from ``eligible_seconds`` for ``work_seconds``."""
     changes: dict[float, int] = {}
     for job in jobs:
         end = job.eligible_seconds + job.work_seconds
         changes[job.eligible_seconds] = changes.get(job.eligible_seconds, 0) + job.gpus
         changes[end] = changes.get(end, 0) - job.gpus
-    used = itertools.accumulate(gpus for _, gpus in sorted(changes.items()))
-    return max(used, default=0)
+    moments = sorted(changes)
+    used = itertools.accumulate(changes[moment] for moment in moments)
+    return dict(zip(moments, used, strict=True))
 
 
 def natural_watts(  # noqa: PLR0917  # a grid is three numbers

@@ -11,7 +11,7 @@ from slurm_power.model.job import Flex
 from slurm_power.model.site import Ess, Site
 from slurm_power.plan.curves import expected_gpu_watts
 from slurm_power.plan.policy import Policy
-from slurm_power.simulate.cluster import Hardware, Layout, PlantJob, most_gpus, natural_watts
+from slurm_power.simulate.cluster import Hardware, Layout, PlantJob, gpus_in_use, natural_watts
 from slurm_power.simulate.flex_mix import Mix, flex_at, positions
 from slurm_power.simulate.job_logs import JobLog, JobLogError
 from slurm_power.simulate.jobs_control import LevelControl, LevelSettings, level_control
@@ -139,7 +139,8 @@ def populate(  # noqa: PLR0917  # a log, a site, and what neither says
     if any(job.start_seconds is None for job in log.jobs):
         jobs = _scheduled(layout, jobs)
         notes.append("the log has no start times: the machine's own scheduler has made them")
-    extra = max(0, most_gpus(jobs) - layout.gpus)
+    used = gpus_in_use(jobs)
+    extra = max(0, max(used.values()) - layout.gpus)
     if extra > _MOST_OVERLAP_RATIO * layout.gpus:
         raise JobLogError(
             [
@@ -150,9 +151,11 @@ def populate(  # noqa: PLR0917  # a log, a site, and what neither says
             ]
         )
     if extra:
+        for plant_job in jobs:
+            plant_job.overlap_gpus = max(0, used[plant_job.eligible_seconds] - layout.gpus)
         notes.append(
-            f"the log uses up to {layout.gpus + extra} GPUs at once, the site has {layout.gpus}: {extra} more"
-            " are taken to be there"
+            f"the log uses up to {layout.gpus + extra} GPUs at once, the site has {layout.gpus}:"
+            " where it did, so many are taken to be there"
         )
     deferrable = tuple(
         where[job.user] < DEFERRABLE_RATIO if job.flex is None else job.flex is not Flex.FLEX0

@@ -217,7 +217,7 @@ def _carry_in(cluster: Cluster, jobs: Sequence[PlantJob]) -> None:
     for job in sorted(jobs, key=lambda job: (job.eligible_seconds, job.job_id)):
         job.started_seconds = job.eligible_seconds
         job.work_seconds -= cluster.now_seconds - job.eligible_seconds
-        if job.gpus <= cluster.free_gpus:
+        if job.gpus <= cluster.free_gpus + cluster.extra_gpus:
             cluster.start(job)
         else:
             raise ValueError(

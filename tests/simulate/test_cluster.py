@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from slurm_power.model.job import Flex
 from slurm_power.plan.curves import performance_ratio
-from slurm_power.simulate.cluster import Cluster, PlantJob, most_gpus, natural_watts
+from slurm_power.simulate.cluster import Cluster, PlantJob, gpus_in_use, natural_watts
 from slurm_power.simulate.jobs_run import Window, simulate
 from tests.simulate.plant_jobs import job, layout
 
@@ -131,7 +131,7 @@ def test_no_job_is_lost_and_energy_is_that_of_the_jobs(jobs: list[PlantJob]) -> 
     as_it_ran = [
         job(one.job_id, one.gpus, at=one.started_seconds or 0.0, run=one.done_seconds) for one in ran.jobs
     ]
-    assert most_gpus(as_it_ran) <= where.gpus
+    assert max(gpus_in_use(as_it_ran).values()) <= where.gpus
 
 
 def test_a_log_that_fits_is_replayed_to_the_watt() -> None:
@@ -142,6 +142,15 @@ def test_a_log_that_fits_is_replayed_to_the_watt() -> None:
     expected = natural_watts(where, jobs, 2000.0, 300.0, 40)
     assert ran.load_watts == pytest.approx(expected)
     assert all(one.started_seconds == one.eligible_seconds for one in ran.jobs)
+
+
+def test_only_who_overlapped_in_the_log_may_do_so_again() -> None:
+    before, over, late = job("1", 32, run=3600.0), job("2", 8, at=3590.0), job("3", 8, at=3591.0)
+    over.overlap_gpus = 8
+    window = Window(begin_seconds=0.0, step_seconds=300.0, steps=40)
+    ran = {one.job_id: one for one in simulate(layout(), [before, over, late], window, extra_gpus=8).jobs}
+    assert ran["2"].started_seconds == 3590.0
+    assert ran["3"].started_seconds == 3600.0
 
 
 def test_a_hold_ends_where_the_gpus_are_gone() -> None:
