@@ -164,9 +164,9 @@ def command(  # noqa: PLR0917  # click gives them by name
     JOBS is a CSV (submit, start, end in epoch seconds, reqt, gpus, kw_per_gpu, user; also account, workload,
     flex), what sacct --parsable2 prints, or a log in the Standard Workload Format; each plain or .gz.
 
-    With --limit, --event or limits in the site the planner holds those. Without, the aim is the peak of each
-    billing period: the window if it has up to 31 days, else calendar months (UTC). Days of the log before
-    --from are the history. See docs/simulate-jobs.md.
+    With --limit or --event the planner holds those. Without, the aim is the peak of each billing period: the
+    window if it has up to 31 days, else calendar months (UTC). Days of the log before --from are the history.
+    See docs/simulate-jobs.md.
     """
     problems: list[str] = []
     site = _try(problems, lambda: load_site(site_file))
