@@ -1,0 +1,209 @@
+"""What events ask of a circuit: the level they come down to, what is steered to, and what will be missing.
+
+The limit of one event at each moment is :meth:`slurm_power.model.grid_event.LimitEvent.limit_at`.
+"""
+
+import math
+from collections.abc import Sequence
+
+from slurm_power.model.action import Shortfall
+from slurm_power.model.grid_event import Commitment, LimitEvent
+from slurm_power.model.job import Flex, Job
+from slurm_power.model.reading import EssReading
+from slurm_power.model.site import Circuit, Ess, LimitKind
+from slurm_power.model.snapshot import Snapshot
+from slurm_power.model.units import joules_from_kwh, kilowatts_text
+from slurm_power.plan.curves import promised_floor_watts
+from slurm_power.plan.loads import JobLoad, behind_discharge_watts, circuit_watts
+from slurm_power.plan.policy import Policy
+
+RAMP_EVENT_ID = "ramp-up"
+
+
+def level_watts(
+    baseline_watts: float, *, cut_ratio: float | None = None, cut_watts: float | None = None
+) -> float:
+    """The level that a cut relative to a baseline comes down to; never below zero."""
+    taken_watts = cut_watts if cut_watts is not None else (cut_ratio or 0.0) * baseline_watts
+    return max(0.0, baseline_watts - taken_watts)
+
+
+def least_ramp_seconds(from_watts: float, to_watts: float, watts_per_minute: float | None) -> float:
+    """The shortest time in which a limit may slide between two loads; 0.0 where no ramp limit is set."""
+    if watts_per_minute is None:
+        return 0.0
+    return 60.0 * abs(from_watts - to_watts) / watts_per_minute
+
+
+def ramp_limit_watts(minute_mean_watts: float, watts_per_minute: float) -> float:
+    """The most a load may draw now so that it rises by no more than ``watts_per_minute`` in any minute.
+
+    It stands 1/e of a minute's rise above the mean of the last minute. A load that follows it from rest steps
+    up by R/e, grows e-fold until its first minute is over, when it has risen by R, and then keeps to the
+    slope 2R/e (the load x solves x = mean of the last minute + R/e).
+    """
+    return minute_mean_watts + watts_per_minute / math.e
+
+
+def target_watts(snapshot: Snapshot, circuit: str, policy: Policy) -> float:
+    """What a circuit is steered to: the lowest of its limits, each less the margin kept for noise.
+
+    An event's margin is its own: what is drawn less than asked is given away.
+    """
+    ceiling_watts = snapshot.site.circuits[circuit].ceiling_watts
+    return min(
+        [ceiling_watts * (1.0 - policy.margin_ratio)]
+        + [
+            event.lowest_within(policy.event_lead_seconds, ceiling_watts)
+            * (1.0 - _margin_ratio(event, policy))
+            for event in snapshot.events
+            if event.circuit == circuit
+        ]
+    )
+
+
+def _margin_ratio(event: LimitEvent, policy: Policy) -> float:
+    match event.commitment:
+        case Commitment.LIMIT:
+            return policy.margin_ratio
+        case Commitment.MUST:
+            return policy.event_margin_ratio
+        case Commitment.BEST_EFFORT:
+            return 0.0
+
+
+def standing_watts(snapshot: Snapshot, circuit: str) -> float:
+    """The limit of a circuit now without grid events: what its own kind of limit stands for."""
+    ceiling_watts = snapshot.site.circuits[circuit].ceiling_watts
+    return min(
+        [ceiling_watts]
+        + [
+            event.limit_at(0.0, ceiling_watts)
+            for event in snapshot.events
+            if event.circuit == circuit and event.commitment is Commitment.LIMIT
+        ]
+    )
+
+
+def limit_kind(snapshot: Snapshot, circuit: Circuit, load_watts: float) -> LimitKind:
+    """What is at stake: a grid event is economic, on a breaker's circuit too, up to the breaker's limit."""
+    standing = standing_watts(snapshot, circuit.name)
+    if snapshot.limit_watts(circuit.name) < standing and load_watts <= standing:
+        return LimitKind.ECONOMIC
+    return circuit.limit_kind
+
+
+def foreseen_shortfalls(
+    snapshot: Snapshot, loads: Sequence[JobLoad], policy: Policy
+) -> tuple[Shortfall, ...]:
+    """Events that will not be met as things stand: by how much, and from when.
+
+    What must run is the present load less what the promises allow to take from flexible jobs, and without
+    jobs whose time limit ends before the event. Against it stand the level and what the batteries can give
+    until the end, filled up to their target before if there is time. Best-effort events promise nothing.
+    """
+    return tuple(
+        found
+        for event in snapshot.events
+        if event.commitment is not Commitment.BEST_EFFORT and event.event_id != RAMP_EVENT_ID
+        if (found := _foreseen(snapshot, event, loads, policy)) is not None
+    )
+
+
+def must_run_watts(
+    snapshot: Snapshot, circuit: str, loads: Sequence[JobLoad], policy: Policy, *, in_seconds: float = 0.0
+) -> float | None:
+    """The least that the present load of a circuit comes to within the promises; None without a reading."""
+    net_watts = circuit_watts(snapshot, circuit)
+    if net_watts is None:
+        return None
+    total_watts = net_watts + behind_discharge_watts(snapshot, circuit)
+    for load in loads:
+        weight = load.circuit_weights.get(circuit, 0.0)
+        if weight > 0.0 and _ends_before(snapshot, load.job, in_seconds):
+            total_watts -= weight * max(0.0, load.gpu_watts - policy.idle_gpu_watts)
+        elif weight > 0.0:
+            total_watts -= weight * _takeable_watts(load, policy)
+    return max(0.0, total_watts)
+
+
+def _ends_before(snapshot: Snapshot, job: Job, in_seconds: float) -> bool:
+    """Whether a job's time limit is over by then."""
+    if job.started is None or job.time_limit_seconds is None:
+        return False
+    return job.time_limit_seconds - (snapshot.at - job.started).total_seconds() <= in_seconds
+
+
+def _takeable_watts(load: JobLoad, policy: Policy) -> float:
+    """What an economic limit may still take from each GPU of a job."""
+    if not load.reachable or load.yielded or load.job.flex is Flex.FLEX0:
+        return 0.0
+    floor_watts = promised_floor_watts(
+        load.job,
+        uncapped_watts=max(load.uncapped_watts, min(load.busiest_watts, load.default_cap_watts)),
+        default_cap_watts=load.default_cap_watts,
+        min_cap_watts=load.min_cap_watts,
+        policy=policy,
+    )
+    return max(0.0, load.gpu_watts - floor_watts)
+
+
+def _foreseen(
+    snapshot: Snapshot, event: LimitEvent, loads: Sequence[JobLoad], policy: Policy
+) -> Shortfall | None:
+    begins_seconds = max(0.0, event.starts_in_seconds)
+    lasts_seconds = event.ends_in_seconds - begins_seconds
+    if lasts_seconds <= 0.0:
+        return None
+    floor_watts = must_run_watts(snapshot, event.circuit, loads, policy, in_seconds=begins_seconds)
+    if floor_watts is None:
+        return None
+    gap_watts = floor_watts - event.limit_watts
+    if gap_watts <= 0.5 * policy.margin_ratio * event.limit_watts:
+        return None
+    power_watts, energy_joules = _batteries(snapshot, event.circuit, begins_seconds)
+    if gap_watts <= power_watts:
+        carried_seconds = energy_joules / gap_watts
+        if carried_seconds >= lasts_seconds:
+            return None
+        missing_watts = gap_watts
+        from_seconds = begins_seconds + carried_seconds
+        then = f"the batteries carry it for {carried_seconds / 60.0:.0f} min"
+    else:
+        missing_watts = gap_watts - power_watts
+        from_seconds = begins_seconds
+        then = f"the batteries can give {kilowatts_text(power_watts)}"
+    if from_seconds <= 0.0:
+        # It is so now: the cycle sees for itself what caps and batteries leave.
+        return None
+    return Shortfall(
+        circuit=event.circuit,
+        watts=missing_watts,
+        reason=f"{event.event_id} allows {kilowatts_text(event.limit_watts)}; within the promises"
+        f" {kilowatts_text(floor_watts)} must run, and {then}",
+        from_seconds=from_seconds,
+        event_id=event.event_id,
+    )
+
+
+def _batteries(snapshot: Snapshot, circuit: str, in_seconds: float) -> tuple[float, float]:
+    """What the batteries behind a circuit can give from then on: watts, and joules above the reserve."""
+    power_watts = energy_joules = 0.0
+    for name, ess in snapshot.site.ess.items():
+        reading = snapshot.ess.get(name)
+        if reading is None or not reading.usable() or circuit not in snapshot.site.path(ess.circuit):
+            continue
+        usable_ratio = _soc_then(ess, reading, in_seconds) - ess.reserve_soc_ratio
+        if usable_ratio > 0.0:
+            power_watts += reading.max_discharge_watts
+            energy_joules += joules_from_kwh(usable_ratio * reading.energy_rating_kwh * reading.soh_ratio)
+    return power_watts, energy_joules
+
+
+def _soc_then(ess: Ess, reading: EssReading, in_seconds: float) -> float:
+    """The state of charge that can be reached by then, no higher than what the site charges to."""
+    full_joules = joules_from_kwh(reading.energy_rating_kwh * reading.soh_ratio)
+    if full_joules <= 0.0:
+        return reading.soc_ratio
+    charged_ratio = reading.soc_ratio + reading.max_charge_watts * in_seconds / full_joules
+    return max(reading.soc_ratio, min(ess.target_soc_ratio, charged_ratio))
