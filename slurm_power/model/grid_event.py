@@ -73,10 +73,14 @@ class LimitEvent:
             return outside_watts
         return math.inf
 
+    def lowest_between(self, from_seconds: float, to_seconds: float, ceiling_watts: float) -> float:
+        """The lowest limit between two moments, both included; inf where there is none."""
+        start = min(max(self.starts_in_seconds, from_seconds), to_seconds)
+        return min(self.limit_at(at, ceiling_watts) for at in (from_seconds, start, to_seconds))
+
     def lowest_within(self, lead_seconds: float, ceiling_watts: float) -> float:
         """The lowest limit from now until ``lead_seconds`` from now; inf where there is none."""
-        start = min(max(self.starts_in_seconds, 0.0), lead_seconds)
-        return min(self.limit_at(at, ceiling_watts) for at in (0.0, start, lead_seconds))
+        return self.lowest_between(0.0, lead_seconds, ceiling_watts)
 
     def over_in_seconds(self, ceiling_watts: float) -> float:
         """When it has no effect any more."""

@@ -32,7 +32,7 @@ class RecentLoad:
         self._buckets: deque[_Bucket] = deque()
 
     def add(self, at_seconds: float, watts: float, seconds: float) -> None:
-        """Add a reading that stood for ``seconds``; a time before the last one means that the clock was set."""
+        """Add a reading that stood for ``seconds``; time that runs back is a clock that was set."""
         if self._buckets and at_seconds < self._buckets[-1].at_seconds:
             self._buckets.clear()
         if not self._buckets or at_seconds - self._buckets[-1].at_seconds >= _BUCKET_SECONDS:
