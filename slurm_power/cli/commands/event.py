@@ -103,10 +103,8 @@ def _more_lines(answer: Answer, cut: dict[str, float], ramp_seconds: float | Non
     lines = []
     if cut and answer.get("baseline_watts") is not None:
         taken = percent_text(cut["cut_ratio"]) if "cut_ratio" in cut else watts_text(cut["cut_watts"])
-        minutes = duration_text(answer["baseline_seconds"])
-        lines.append(
-            f"  {taken} below {watts_text(answer['baseline_watts'])}, the mean metered load of {minutes} before"
-        )
+        before, seen = watts_text(answer["baseline_watts"]), duration_text(answer["baseline_seconds"])
+        lines.append(f"  {taken} below {before}, the mean metered load of the last {seen}")
     if ramp_seconds and answer.get("starts_in_seconds") is not None:
         due = answer["starts_in_seconds"]
         lines.append(
@@ -115,9 +113,9 @@ def _more_lines(answer: Answer, cut: dict[str, float], ramp_seconds: float | Non
         )
     short = answer.get("shortfall")
     if short:
+        starts = duration_text(short["from_seconds"])
         lines.append(
-            f"  {watts_text(short['watts'])} will be missing, from in {duration_text(short['from_seconds'])} on:"
-            f" {short['reason']}"
+            f"  {watts_text(short['watts'])} will be missing, from in {starts} on: {short['reason']}"
         )
     return lines
 

@@ -77,7 +77,8 @@ def _lines(report: Answer) -> list[tuple[str, str]]:
     noticed = "unknown" if report["announced_at"] is None else _time_text(report["announced_at"])
     ramp, recover = duration_text(report["ramp_seconds"]), duration_text(report["recover_seconds"])
     reached = duration_text(result["time_to_target_seconds"])
-    above = percent_text(result["above_target_ratio"])
+    above = result["above_target_ratio"]
+    above_text = "\N{EN DASH}" if above is None else f"{100.0 * above:.1f} %"
     gave, took = result["ess_discharged_kwh"], result["ess_charged_kwh"]
     return [
         ("event", f"{report['event_id']} on {report['circuit']}, {report['state']}: {report['reason']}"),
@@ -102,7 +103,7 @@ def _lines(report: Answer) -> list[tuple[str, str]]:
         (
             "above the target",
             (
-                f"{watts_text(result['above_target_watts'])} ({above}) in the worst minute,"
+                f"{watts_text(result['above_target_watts'])} ({above_text}) in the worst minute,"
                 f" {result['minutes_above_target']} minutes by more than 1 %"
             ),
         ),
