@@ -226,7 +226,7 @@ def test_the_report_says_what_was_delivered_and_what_it_cost() -> None:
 
 
 def test_a_report_of_which_nothing_is_known_has_dashes() -> None:
-    unknown = {
+    unknown: dict[str, Any] = {
         key: None if key not in ("minutes_above_target", "coverage_ratio") and "kwh" not in key else 0
         for key in REPORT["result"]
     }

@@ -122,7 +122,7 @@ def test_jobs_lose_slowdown_times_gpus_times_time() -> None:
     assert found.lost_gpu_hours == pytest.approx(0.8)
     assert found.held_gpu_hours == pytest.approx(2.0)
     assert found.performance_ratio == pytest.approx(1.0 - 0.8 / 16.0)
-    assert (found.ess_discharged_kwh, found.ess_charged_kwh) == (pytest.approx(1.0), 0.0)
+    assert [found.ess_discharged_kwh, found.ess_charged_kwh] == pytest.approx([1.0, 0.0])
     assert [(row["job_id"], row["held_seconds"]) for row in account.jobs()] == [("1", 0.0), ("2", 1800.0)]
     assert account.jobs()[0]["worst_slowdown_ratio"] == 0.1
 
