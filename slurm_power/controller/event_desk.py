@@ -47,6 +47,7 @@ class EventDesk:
         self._note = note
         self._before = {name: RecentLoad(policy.event_baseline_seconds) for name in site.circuits}
         self._minute = RecentLoad(_RAMP_SECONDS)
+        self._behind: dict[str, frozenset[str]] = {}
         self._last_at: datetime | None = None
         self._kept_at: datetime | None = None
         self._open = taken_up(store.state(_OPEN_KEY))
@@ -84,7 +85,8 @@ class EventDesk:
             self._tell(self._open[event_id], foreseen.get(event_id), at)
         for event_id in [known for known in self._open if known not in self._levers.events]:
             self._finish(self._open.pop(event_id), at)
-        if self._kept_at is None or not 0.0 <= (at - self._kept_at).total_seconds() < _KEEP_SECONDS:
+        due = self._kept_at is None or not 0.0 <= (at - self._kept_at).total_seconds() < _KEEP_SECONDS
+        if due and self._open:
             self._kept_at = at
             self.keep()
 
@@ -105,8 +107,8 @@ class EventDesk:
             if event.commitment is not Commitment.LIMIT
             and event.phase(self._ceiling_watts(event.circuit)) is not Phase.COMING
         }
-        for name in self._site.circuits:
-            watts = circuit_watts(snapshot, name)
+        for name, reading in snapshot.circuits.items():
+            watts = reading.known_watts()
             if watts is None:
                 continue
             if name == self._site.root.name:
@@ -160,8 +162,7 @@ class EventDesk:
         here = [
             job
             for job in snapshot.jobs
-            if job.state in _PLACED
-            and any(circuit in self._site.circuits_of_node(node) for node in job.nodes)
+            if job.state in _PLACED and not self._nodes_behind(circuit).isdisjoint(job.nodes)
         ]
         touched = [
             JobTouched(
@@ -196,6 +197,17 @@ class EventDesk:
             if circuit in self._site.path(self._site.ess[name].circuit) and reading.usable():
                 first = followed.soc.get(name, [reading.soc_ratio])[0]
                 followed.soc[name] = [first, reading.soc_ratio]
+
+    def _nodes_behind(self, circuit: str) -> frozenset[str]:
+        """The computers that a circuit feeds, by whatever way."""
+        if circuit not in self._behind:
+            self._behind[circuit] = frozenset(
+                node
+                for other in self._site.circuits.values()
+                if circuit in self._site.path(other.name)
+                for node in other.nodes
+            )
+        return self._behind[circuit]
 
     def _begin(self, followed: FollowedEvent) -> None:
         record = followed.record

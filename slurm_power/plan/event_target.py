@@ -5,6 +5,7 @@ The limit of one event at each moment is :meth:`slurm_power.model.grid_event.Lim
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from slurm_power.model.action import Shortfall
 from slurm_power.model.grid_event import Commitment, LimitEvent
@@ -102,36 +103,77 @@ def foreseen_shortfalls(
     jobs whose time limit ends before the event. Against it stand the level and what the batteries can give
     until the end, filled up to their target before if there is time. Best-effort events promise nothing.
     """
-    return tuple(
-        found
-        for event in snapshot.events
-        if event.commitment is not Commitment.BEST_EFFORT and event.event_id != RAMP_EVENT_ID
-        if (found := _foreseen(snapshot, event, loads, policy)) is not None
-    )
+    draws: dict[str, _Draw] = {}
+    found = []
+    for event in snapshot.events:
+        if event.commitment is Commitment.BEST_EFFORT or event.event_id == RAMP_EVENT_ID:
+            continue
+        total_watts = _total_watts(snapshot, event.circuit)
+        if total_watts is None or total_watts <= event.limit_watts:
+            continue
+        if event.circuit not in draws:
+            draws[event.circuit] = _draw(snapshot, event.circuit, total_watts, loads, policy)
+        short = _foreseen(snapshot, event, draws[event.circuit], policy)
+        if short is not None:
+            found.append(short)
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    """What a circuit draws, without its batteries.
+
+    ``jobs`` are (seconds to the end, watts of it, watts that may be taken from it).
+    """
+
+    total_watts: float
+    jobs: tuple[tuple[float, float, float], ...]
+
+    def must_run_watts(self, in_seconds: float) -> float:
+        gone_watts = sum(
+            whole_watts if ends_in_seconds <= in_seconds else takeable_watts
+            for ends_in_seconds, whole_watts, takeable_watts in self.jobs
+        )
+        return max(0.0, self.total_watts - gone_watts)
 
 
 def must_run_watts(
     snapshot: Snapshot, circuit: str, loads: Sequence[JobLoad], policy: Policy, *, in_seconds: float = 0.0
 ) -> float | None:
     """The least that the present load of a circuit comes to within the promises; None without a reading."""
-    net_watts = circuit_watts(snapshot, circuit)
-    if net_watts is None:
+    total_watts = _total_watts(snapshot, circuit)
+    if total_watts is None:
         return None
-    total_watts = net_watts + behind_discharge_watts(snapshot, circuit)
-    for load in loads:
-        weight = load.circuit_weights.get(circuit, 0.0)
-        if weight > 0.0 and _ends_before(snapshot, load.job, in_seconds):
-            total_watts -= weight * max(0.0, load.gpu_watts - policy.idle_gpu_watts)
-        elif weight > 0.0:
-            total_watts -= weight * _takeable_watts(load, policy)
-    return max(0.0, total_watts)
+    return _draw(snapshot, circuit, total_watts, loads, policy).must_run_watts(in_seconds)
 
 
-def _ends_before(snapshot: Snapshot, job: Job, in_seconds: float) -> bool:
-    """Whether a job's time limit is over by then."""
+def _total_watts(snapshot: Snapshot, circuit: str) -> float | None:
+    net_watts = circuit_watts(snapshot, circuit)
+    return None if net_watts is None else net_watts + behind_discharge_watts(snapshot, circuit)
+
+
+def _draw(
+    snapshot: Snapshot, circuit: str, total_watts: float, loads: Sequence[JobLoad], policy: Policy
+) -> _Draw:
+    return _Draw(
+        total_watts,
+        tuple(
+            (
+                _ends_in_seconds(snapshot, load.job),
+                weight * max(0.0, load.gpu_watts - policy.idle_gpu_watts),
+                weight * _takeable_watts(load, policy),
+            )
+            for load in loads
+            if (weight := load.circuit_weights.get(circuit, 0.0)) > 0.0
+        ),
+    )
+
+
+def _ends_in_seconds(snapshot: Snapshot, job: Job) -> float:
+    """When a job's time limit is over; inf where it has none."""
     if job.started is None or job.time_limit_seconds is None:
-        return False
-    return job.time_limit_seconds - (snapshot.at - job.started).total_seconds() <= in_seconds
+        return math.inf
+    return job.time_limit_seconds - (snapshot.at - job.started).total_seconds()
 
 
 def _takeable_watts(load: JobLoad, policy: Policy) -> float:
@@ -148,16 +190,12 @@ def _takeable_watts(load: JobLoad, policy: Policy) -> float:
     return max(0.0, load.gpu_watts - floor_watts)
 
 
-def _foreseen(
-    snapshot: Snapshot, event: LimitEvent, loads: Sequence[JobLoad], policy: Policy
-) -> Shortfall | None:
+def _foreseen(snapshot: Snapshot, event: LimitEvent, draw: _Draw, policy: Policy) -> Shortfall | None:
     begins_seconds = max(0.0, event.starts_in_seconds)
     lasts_seconds = event.ends_in_seconds - begins_seconds
     if lasts_seconds <= 0.0:
         return None
-    floor_watts = must_run_watts(snapshot, event.circuit, loads, policy, in_seconds=begins_seconds)
-    if floor_watts is None:
-        return None
+    floor_watts = draw.must_run_watts(begins_seconds)
     gap_watts = floor_watts - event.limit_watts
     if gap_watts <= 0.5 * policy.margin_ratio * event.limit_watts:
         return None
