@@ -25,27 +25,26 @@ class _Bucket:
 
 
 class RecentLoad:
-    """The last ``window_seconds`` of a circuit's readings; what was not added leaves a gap, not a zero."""
+    """The last ``window_seconds`` of a circuit's readings, and up to a bucket more; a gap is no zero."""
 
     def __init__(self, window_seconds: float) -> None:
         self._window_seconds = window_seconds
         self._buckets: deque[_Bucket] = deque()
+        self._seconds = 0.0
 
     def add(self, at_seconds: float, watts: float, seconds: float) -> None:
         """Add a reading that stood for ``seconds``; time that runs back is a clock that was set."""
         if self._buckets and at_seconds < self._buckets[-1].at_seconds:
             self._buckets.clear()
+            self._seconds = 0.0
         if not self._buckets or at_seconds - self._buckets[-1].at_seconds >= _BUCKET_SECONDS:
             self._buckets.append(_Bucket(at_seconds))
         bucket = self._buckets[-1]
         bucket.watt_seconds += watts * seconds
         bucket.seconds += seconds
-        while self._spare_seconds() > self._window_seconds:
-            self._buckets.popleft()
-
-    def _spare_seconds(self) -> float:
-        """How much would be left without the oldest bucket."""
-        return (len(self._buckets) - 2) * _BUCKET_SECONDS
+        self._seconds += seconds
+        while self._seconds - self._buckets[0].seconds >= self._window_seconds:
+            self._seconds -= self._buckets.popleft().seconds
 
     def mean(self, now_seconds: float) -> Baseline | None:
         """The mean over what is kept and less than a day old; None without any."""

@@ -221,6 +221,11 @@ def test_a_baseline_is_the_mean_of_the_last_minutes_that_were_added() -> None:
     assert found.seconds == pytest.approx(900.0, abs=20.0)
     assert recent.mean(2000.0 + 90_000.0) is None
     assert recent.mean_of_last(60.0, 2000.0) == pytest.approx(20_000.0)
+    short = RecentLoad(60.0)
+    for second in range(0, 300, 3):
+        short.add(float(second), 1_000.0, 3.0)
+        kept = short.mean(float(second))
+        assert kept is not None and (second < 60 or 60.0 <= kept.seconds < 80.0)
     recent.add(10.0, 5_000.0, 1.0)  # the clock was set back
     found = recent.mean(10.0)
     assert found is not None and found.watts == 5_000.0
