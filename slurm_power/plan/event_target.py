@@ -94,6 +94,13 @@ def limit_kind(snapshot: Snapshot, circuit: Circuit, load_watts: float) -> Limit
     return circuit.limit_kind
 
 
+def release_watts(snapshot: Snapshot, circuit: str, policy: Policy) -> float:
+    """The room that must be free before a lever is let go; little in an event, where room is given away."""
+    limit_watts = snapshot.limit_watts(circuit)
+    in_event = limit_watts < standing_watts(snapshot, circuit)
+    return limit_watts * (policy.event_margin_ratio if in_event else policy.release_margin_ratio)
+
+
 def foreseen_shortfalls(
     snapshot: Snapshot, loads: Sequence[JobLoad], policy: Policy
 ) -> tuple[Shortfall, ...]:

@@ -12,6 +12,7 @@ from slurm_power.plan.ess import burst_watts, dispatch, sustainable_watts
 from slurm_power.plan.event_target import (
     foreseen_shortfalls,
     limit_kind,
+    release_watts,
     standing_watts,
     target_watts,
 )
@@ -134,7 +135,7 @@ def _demand(snapshot: Snapshot, circuit: Circuit, loads: tuple[JobLoad, ...], po
             expected_watts - sum(burst_watts(*battery) for battery in batteries),
         )
     else:
-        spare_watts = policy.release_margin_ratio * snapshot.limit_watts(circuit.name)
+        spare_watts = release_watts(snapshot, circuit.name, policy)
         shed_watts = 0.0 if _meter_lost(snapshot, circuit.name) else min(0.0, expected_watts + spare_watts)
     return Demand(
         circuit=circuit.name,

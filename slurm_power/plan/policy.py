@@ -14,7 +14,7 @@ class Policy:
     ``cap_settle_seconds``: how long a new cap gets to show at the meter before more is taken.
     ``recharge_share_ratio``: share of the free room a battery may charge with.
     ``event_lead_seconds``: how long before an event its limit is steered to.
-    ``event_margin_ratio``: share of an event's limit kept free: watts below it are given away.
+    ``event_margin_ratio``: share of an event's limit kept free, and of room to let a lever go.
     ``event_baseline_seconds``: how much of the load before an event its baseline is the mean of.
     ``event_recover_seconds``: how long the limit rises after an event, at most a quarter of its length.
     ``ramp_up_watts_per_minute``: how fast the grid connection's load may rise; None: as fast as it likes.

@@ -19,12 +19,13 @@ from slurm_power.plan.event_target import (
     level_watts,
     must_run_watts,
     ramp_limit_watts,
+    release_watts,
     target_watts,
 )
 from slurm_power.plan.loads import job_loads
 from slurm_power.plan.planner import plan_cycle
 from slurm_power.plan.policy import Policy
-from tests.plan.situations import ess_reading, running, site, situation
+from tests.plan.situations import cap_lease, ess_reading, running, site, situation
 
 POLICY = Policy()
 
@@ -62,6 +63,31 @@ def test_each_kind_of_event_has_its_own_margin(commitment: Commitment, watts: fl
     seen = situation(events=(event(10_000.0, starts=-1.0, commitment=commitment),))
     assert target_watts(seen, "grid", POLICY) == pytest.approx(watts)
     assert target_watts(seen, "rack1", POLICY) == pytest.approx(39_200.0)
+
+
+def test_in_an_event_little_room_is_enough_to_let_go() -> None:
+    """What a meter shows below the target is given away: 4 % of a limit are 3 points of a 25 % cut."""
+    assert release_watts(situation(), "grid", POLICY) == pytest.approx(1_200.0)
+    standing = event(10_000.0, starts=-1.0, commitment=Commitment.LIMIT)
+    assert release_watts(situation(events=(standing,)), "grid", POLICY) == pytest.approx(400.0)
+    seen = situation(events=(event(10_000.0, starts=-1.0),))
+    assert release_watts(seen, "grid", POLICY) == pytest.approx(100.0)
+
+
+def test_room_in_an_event_goes_back_to_the_jobs() -> None:
+    seen = situation(
+        of=site(with_ess=False),
+        import_watts=14_500.0,
+        gpu_watts={"1": 400.0},
+        jobs=(running("1", ("c1", "c2"), flex=Flex.FLEX3),),
+        caps={"1": cap_lease("1", 400.0)},
+        events=(event(15_000.0, starts=-60.0),),
+    )
+    (raised,) = [
+        action for action in plan_cycle(seen, POLICY, hold_seconds=60.0).actions if isinstance(action, SetCap)
+    ]
+    # 150 W below the limit for noise, 150 W to let go: 200 W for 16 GPUs, in whole steps.
+    assert raised.cap_watts == 410.0
 
 
 def mean_of_last_minute(loads: list[float], index: int) -> float:
