@@ -94,11 +94,18 @@ def limit_kind(snapshot: Snapshot, circuit: Circuit, load_watts: float) -> Limit
     return circuit.limit_kind
 
 
-def release_watts(snapshot: Snapshot, circuit: str, policy: Policy) -> float:
-    """The room that must be free before a lever is let go; little in an event, where room is given away."""
+def room_watts(snapshot: Snapshot, circuit: str, free_watts: float, policy: Policy) -> float:
+    """What caps may give back where ``free_watts`` lie below the target; 0.0 while that is too little.
+
+    In an event room is given away, so that little of it is enough. Hosts follow their GPUs, so that what is
+    given back comes with more; a step that passed the level would have to be taken again.
+    """
     limit_watts = snapshot.limit_watts(circuit)
-    in_event = limit_watts < standing_watts(snapshot, circuit)
-    return limit_watts * (policy.event_margin_ratio if in_event else policy.release_margin_ratio)
+    if limit_watts >= standing_watts(snapshot, circuit):
+        return max(0.0, free_watts - policy.release_margin_ratio * limit_watts)
+    span_watts = max(policy.training_gpu_watts - policy.idle_gpu_watts, 1.0)
+    share = span_watts / (span_watts + policy.host_watts_per_gpu)
+    return max(0.0, free_watts - policy.event_margin_ratio * limit_watts) * share
 
 
 def foreseen_shortfalls(

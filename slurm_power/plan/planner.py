@@ -12,7 +12,7 @@ from slurm_power.plan.ess import burst_watts, dispatch, sustainable_watts
 from slurm_power.plan.event_target import (
     foreseen_shortfalls,
     limit_kind,
-    release_watts,
+    room_watts,
     standing_watts,
     target_watts,
 )
@@ -135,8 +135,8 @@ def _demand(snapshot: Snapshot, circuit: Circuit, loads: tuple[JobLoad, ...], po
             expected_watts - sum(burst_watts(*battery) for battery in batteries),
         )
     else:
-        spare_watts = release_watts(snapshot, circuit.name, policy)
-        shed_watts = 0.0 if _meter_lost(snapshot, circuit.name) else min(0.0, expected_watts + spare_watts)
+        room = room_watts(snapshot, circuit.name, -expected_watts, policy)
+        shed_watts = 0.0 if _meter_lost(snapshot, circuit.name) else -room
     return Demand(
         circuit=circuit.name,
         watts=shed_watts,

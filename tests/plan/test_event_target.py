@@ -19,7 +19,7 @@ from slurm_power.plan.event_target import (
     level_watts,
     must_run_watts,
     ramp_limit_watts,
-    release_watts,
+    room_watts,
     target_watts,
 )
 from slurm_power.plan.loads import job_loads
@@ -67,11 +67,14 @@ def test_each_kind_of_event_has_its_own_margin(commitment: Commitment, watts: fl
 
 def test_in_an_event_little_room_is_enough_to_let_go() -> None:
     """What a meter shows below the target is given away: 4 % of a limit are 3 points of a 25 % cut."""
-    assert release_watts(situation(), "grid", POLICY) == pytest.approx(1_200.0)
+    assert room_watts(situation(), "grid", 2_000.0, POLICY) == pytest.approx(800.0)
+    assert room_watts(situation(), "grid", 1_000.0, POLICY) == 0.0
     standing = event(10_000.0, starts=-1.0, commitment=Commitment.LIMIT)
-    assert release_watts(situation(events=(standing,)), "grid", POLICY) == pytest.approx(400.0)
+    assert room_watts(situation(events=(standing,)), "grid", 500.0, POLICY) == pytest.approx(100.0)
     seen = situation(events=(event(10_000.0, starts=-1.0),))
-    assert release_watts(seen, "grid", POLICY) == pytest.approx(100.0)
+    hosts_follow = 575.0 / 800.0
+    assert room_watts(seen, "grid", 500.0, POLICY) == pytest.approx(400.0 * hosts_follow)
+    assert room_watts(seen, "grid", 50.0, POLICY) == 0.0
 
 
 def test_room_in_an_event_goes_back_to_the_jobs() -> None:
@@ -86,8 +89,8 @@ def test_room_in_an_event_goes_back_to_the_jobs() -> None:
     (raised,) = [
         action for action in plan_cycle(seen, POLICY, hold_seconds=60.0).actions if isinstance(action, SetCap)
     ]
-    # 150 W below the limit for noise, 150 W to let go: 200 W for 16 GPUs, in whole steps.
-    assert raised.cap_watts == 410.0
+    # 150 W below the limit for noise, 150 W to let go: 200 W for 16 GPUs and hosts, in whole steps.
+    assert raised.cap_watts == 405.0
 
 
 def mean_of_last_minute(loads: list[float], index: int) -> float:
