@@ -204,7 +204,8 @@ def _whole(case: Case, report: dict[str, Any], shown: list[tuple[float, float]])
     result = report["result"]
     name = f"event of 30 %, {case.name}"
     points = result["over_curtailment_points"]
-    above = result["above_target_ratio"] or 0.0
+    above = result["above_target_ratio"]
+    above = float("inf") if above is None else above  # it was never reached
     ended = EVENT_SECONDS
     after = [(at, watts) for at, watts in shown if ended <= at < ended + 2 * RECOVER_SECONDS]
     baseline = report["baseline_watts"]

@@ -29,6 +29,8 @@ _KEEP_SECONDS = 10.0
 # A reading stands for no longer than this, however late the next cycle is.
 _LONGEST_SAMPLE_SECONDS = 5.0
 _RAMP_SECONDS = 60.0
+# After an event, a cancelled one above all, its caps are let go over some time.
+_AFTER_SECONDS = 60.0
 # What is foreseen is told again when it has changed by so much, and is over when it was gone for so long.
 _CHANGED_RATIO = 0.2
 _MOVED_SECONDS = 600.0
@@ -48,6 +50,7 @@ class EventDesk:
         self._before = {name: RecentLoad(policy.event_baseline_seconds) for name in site.circuits}
         self._minute = RecentLoad(_RAMP_SECONDS)
         self._behind: dict[str, frozenset[str]] = {}
+        self._touched_at: dict[str, float] = {}
         self._last_at: datetime | None = None
         self._kept_at: datetime | None = None
         self._open = taken_up(store.state(_OPEN_KEY))
@@ -107,6 +110,8 @@ class EventDesk:
             if event.commitment is not Commitment.LIMIT
             and event.phase(self._ceiling_watts(event.circuit)) is not Phase.COMING
         }
+        self._touched_at |= dict.fromkeys(touched, at_seconds)
+        touched |= {name for name, at in self._touched_at.items() if 0.0 <= at_seconds - at < _AFTER_SECONDS}
         for name, reading in snapshot.circuits.items():
             watts = reading.known_watts()
             if watts is None:
