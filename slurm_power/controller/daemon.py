@@ -13,6 +13,7 @@ from slurm_power.config.node_record import split_address
 from slurm_power.controller.answers import answer
 from slurm_power.controller.authority import Authority, pins_of
 from slurm_power.controller.beside import Beside
+from slurm_power.controller.event_desk import EventDesk
 from slurm_power.controller.fairness_desk import FairnessDesk
 from slurm_power.controller.forecasting import ForecastDesk
 from slurm_power.controller.job_expectations import JobExpectations
@@ -114,6 +115,7 @@ class Controller:
         self.levers = LeverState.from_json(
             store.state("levers"), clock.now(), config.controller.cap_lease_seconds
         )
+        self.events = EventDesk(config.site, config.policy, self.levers, self.store, self._note)
         self._links = NodeLinks(
             known_nodes=frozenset(config.site.nodes()),
             node_uid=config.controller.node_uid,
@@ -170,7 +172,7 @@ class Controller:
     def _snapshot(self, now_seconds: float) -> Snapshot:
         at = clock.now()
         seen = self.telemetry.snapshot(at, now_seconds, self.levers.view(at))
-        return self.fairness.onto(self.expectations.onto(self.supply.onto(seen)))
+        return self.fairness.onto(self.expectations.onto(self.events.onto(self.supply.onto(seen))))
 
     def source_rows(self) -> list[SourceRow]:
         """Every source of the site with its quality."""
@@ -259,12 +261,12 @@ class Controller:
             outcomes = [Outcome(action=action) for action in self.plan.actions]
         self._record(snapshot, jobs, outcomes, now_seconds)
         self._beside.do("forecast:feed", lambda: self.forecasts.observe(snapshot))
+        self._beside.do("events", lambda: self.events.follow(snapshot, self.plan.shortfalls))
 
     def _expire(self, at: datetime, jobs: Mapping[str, Job]) -> None:
         if self.telemetry.jobs_known:
             self.levers.follow({job_id: job.state for job_id, job in jobs.items()}, at)
-        for event in self.levers.expire(at):
-            self._note("controller", "event over", f"circuit:{event.circuit}", event.reason)
+        self.levers.expire(at)
         for record in self.levers.expire_yields(at):
             self._note("controller", "yield over", f"node:{record.node}", record.reason)
 
@@ -335,6 +337,7 @@ class Controller:
             await self._let_go()
         self.store.put_state("levers", self.levers.to_json())
         self.expectations.keep()
+        self.events.keep()
         self._note("controller", "stop", f"site:{self.config.site.name}", "everything was given back")
         await self._users.stop()
         await self._metrics.stop()

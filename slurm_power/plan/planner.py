@@ -9,6 +9,13 @@ from slurm_power.model.site import Circuit, Ess
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.caps import CapResult, Demand, plan_caps
 from slurm_power.plan.ess import burst_watts, dispatch, sustainable_watts
+from slurm_power.plan.event_target import (
+    foreseen_shortfalls,
+    limit_kind,
+    room_watts,
+    standing_watts,
+    target_watts,
+)
 from slurm_power.plan.holds import plan_holds
 from slurm_power.plan.loads import JobLoad, behind_discharge_watts, circuit_watts, job_loads
 from slurm_power.plan.policy import Policy
@@ -34,7 +41,7 @@ def plan_cycle(snapshot: Snapshot, policy: Policy, *, hold_seconds: float) -> Pl
             policy=policy,
         ),
     ]
-    shortfalls = _shortfalls(snapshot, caps, policy)
+    shortfalls = (*_shortfalls(snapshot, caps, policy), *foreseen_shortfalls(snapshot, loads, policy))
     return Plan(actions=tuple(actions), shortfalls=shortfalls, notes=notes)
 
 
@@ -57,11 +64,6 @@ def _shortfalls(snapshot: Snapshot, caps: CapResult, policy: Policy) -> tuple[Sh
 def _leaves_first(snapshot: Snapshot) -> list[Circuit]:
     circuits = snapshot.site.circuits
     return sorted(circuits.values(), key=lambda circuit: -len(snapshot.site.path(circuit.name)))
-
-
-def target_watts(snapshot: Snapshot, circuit: str, policy: Policy) -> float:
-    """What a circuit is steered to: its limit less the margin kept for noise."""
-    return snapshot.limit_watts(circuit, policy.event_lead_seconds) * (1.0 - policy.margin_ratio)
 
 
 def _load_watts(snapshot: Snapshot, circuit: str) -> float | None:
@@ -133,12 +135,12 @@ def _demand(snapshot: Snapshot, circuit: Circuit, loads: tuple[JobLoad, ...], po
             expected_watts - sum(burst_watts(*battery) for battery in batteries),
         )
     else:
-        spare_watts = policy.release_margin_ratio * snapshot.limit_watts(circuit.name)
-        shed_watts = 0.0 if _meter_lost(snapshot, circuit.name) else min(0.0, expected_watts + spare_watts)
+        room = room_watts(snapshot, circuit.name, -expected_watts, policy)
+        shed_watts = 0.0 if _meter_lost(snapshot, circuit.name) else -room
     return Demand(
         circuit=circuit.name,
         watts=shed_watts,
-        kind=circuit.limit_kind,
+        kind=limit_kind(snapshot, circuit, load_watts),
         overload_watts=_overload_watts(snapshot, circuit),
     )
 
@@ -157,7 +159,8 @@ def _overload_watts(snapshot: Snapshot, circuit: Circuit) -> float:
     lasting_watts = snapshot.lasting_watts.get(circuit.name)
     if lasting_watts is None:
         return 0.0
-    return max(0.0, lasting_watts - snapshot.limit_watts(circuit.name))
+    # An event's level is no breaker's: only what the circuit itself stands for may break a promise.
+    return max(0.0, lasting_watts - standing_watts(snapshot, circuit.name))
 
 
 def _discharges(
