@@ -376,4 +376,4 @@ def test_a_series_is_the_sum_of_its_months(day: list[float], first: int) -> None
         )
         assert part == alone
         for name, peaks in exact.items():
-            peaks.append(part.peaks_watts[name])
+            peaks.append(part.peaks_watts.get(name, 0.0))
