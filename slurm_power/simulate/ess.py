@@ -187,11 +187,15 @@ def run_causal(
     *,
     start_kwh: float,
     seen: Callable[[int], None] = lambda _: None,
+    paths_of: Callable[[Battery, float], LoadPaths] = LoadPaths,
 ) -> Course:
-    """Dispatch step by step; each step's load is known, nothing later. ``seen`` is told of progress."""
-    grid_seconds = max(load.step_seconds, GRID_SECONDS)
-    per_slot = max(1, round(grid_seconds / load.step_seconds))
-    loads = LoadPaths(battery, grid_seconds)
+    """Dispatch step by step; each step's load is known, nothing later. ``seen`` is told of progress.
+
+    ``paths_of``: who says where the load may go, made of the battery and the planning grid's seconds.
+    """
+    per_slot = _steps_per_slot(load.step_seconds)
+    grid_seconds = per_slot * load.step_seconds
+    loads = paths_of(battery, grid_seconds)
     dispatch = EssDispatch(
         battery, loads, step_hours=load.step_hours, grid_hours=grid_seconds / 3600.0, stored_kwh=start_kwh
     )
@@ -230,6 +234,13 @@ def run_causal(
             discharge[step], stored[step] = chosen.discharge_watts, dispatch.stored_kwh
             seen(step)
     return Course(discharge_watts=discharge, import_watts=watts - discharge, stored_kwh=stored)
+
+
+def _steps_per_slot(step_seconds: float) -> int:
+    """Steps to one of the planning grid: as near below a quarter of an hour as parts a day evenly."""
+    a_day = round(86_400.0 / step_seconds)
+    most = max(1, int(GRID_SECONDS / step_seconds + 1e-9))
+    return max(steps for steps in range(1, most + 1) if a_day % steps == 0)
 
 
 def perfect_bill_course(
