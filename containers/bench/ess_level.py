@@ -141,7 +141,7 @@ def judge(name: str, load: Load, *, everybody: bool) -> Judged:
     battery, tariffed = battery_of(load), Tariffed(load, None, None)
     start_kwh = 0.5 * battery.energy_kwh
     found = Judged(name=name, months=[], shares={})
-    if not _has_month(load, tariffed):
+    if not tariffed.judged(HISTORY_SECONDS):
         return found
     began = time.monotonic()
     course = run_causal(load, battery, tariffed, start_kwh=start_kwh)
@@ -167,11 +167,6 @@ def judge(name: str, load: Load, *, everybody: bool) -> Judged:
     return found
 
 
-def _has_month(load: Load, tariffed: Tariffed) -> bool:
-    since = load.times_seconds[0] + HISTORY_SECONDS
-    return any(load.times_seconds[steps.start] >= since for _, steps in tariffed.months)
-
-
 def _share(month: MonthResult, import_watts: Values) -> float:
     reached = month.peak_without_watts - float(import_watts[month.first : month.end].max())
     return reached / (month.peak_without_watts - month.peak_perfect_watts)
@@ -183,7 +178,7 @@ def judge_bill(path: Path, tariff: Path) -> Judged:
     battery, tariffed = battery_of(load), Tariffed(load, read_billing_rules(tariff), None)
     start_kwh = 0.5 * battery.energy_kwh
     found = Judged(name=path.name.removesuffix("_15min.csv"), months=[], shares={})
-    if not _has_month(load, tariffed):
+    if not tariffed.judged(HISTORY_SECONDS):
         return found
     began = time.monotonic()
     course = run_causal(load, battery, tariffed, start_kwh=start_kwh)

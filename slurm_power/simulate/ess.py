@@ -173,8 +173,16 @@ class Tariffed:
         whole[steps] = import_watts
         return self.bills(whole).get(label)
 
-    def is_begun(self, steps: slice) -> bool:
-        """Whether the month is there from its first step on."""
+    def judged(self, history_seconds: float) -> list[tuple[str, slice]]:
+        """Months that begin so long after the load does; the first step has to be there, the last not."""
+        times = self._load.times_seconds
+        return [
+            (label, steps)
+            for label, steps in self.months
+            if times[steps.start] - times[0] >= history_seconds and self._is_begun(steps)
+        ]
+
+    def _is_begun(self, steps: slice) -> bool:
         first = self.calendar.local[steps.start]
         since = first - first.astype("datetime64[M]").astype("datetime64[s]")
         return bool(since.astype(np.int64) < self._load.step_seconds)
@@ -278,10 +286,7 @@ def results(
     """Calendar months that begin ``history_seconds`` or more into the load; the last may not be whole."""
     without, reached = tariffed.bills(load.watts), tariffed.bills(course.import_watts)
     found = []
-    for label, steps in tariffed.months:
-        begin = load.times_seconds[steps.start] - load.times_seconds[0]
-        if begin < history_seconds or not tariffed.is_begun(steps):
-            continue
+    for label, steps in tariffed.judged(history_seconds):
         imported = perfect_bill_course(load, battery, tariffed, label, steps, start_kwh=start_kwh)
         found.append(
             MonthResult(
