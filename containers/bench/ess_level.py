@@ -70,9 +70,7 @@ def main() -> int:
     with ProcessPoolExecutor(_PROCESSES) as pool:
         series = [pool.submit(judge_series, path) for path in files]
         billed = [pool.submit(judge_bill, path, tariff) for path in files if tariff.is_file()]
-        drawn = [
-            pool.submit(judge_drawn, path, seed, arguments.weeks) for path in logs[:1] for seed in seeds
-        ]
+        drawn = [pool.submit(judge_drawn, path, seed, arguments.weeks) for path in logs[:1] for seed in seeds]
         rows = [row for job in series if (row := job.result()).months]
         bills = [row for job in billed if (row := job.result()).months]
         redrawn = [job.result() for job in drawn]
@@ -146,9 +144,7 @@ def judge(name: str, load: Load, *, everybody: bool) -> Judged:
     began = time.monotonic()
     course = run_causal(load, battery, tariffed, start_kwh=start_kwh)
     found.seconds["simulate ess"] = time.monotonic() - began
-    months = results(
-        load, battery, tariffed, course, start_kwh=start_kwh, history_seconds=HISTORY_SECONDS
-    )
+    months = results(load, battery, tariffed, course, start_kwh=start_kwh, history_seconds=HISTORY_SECONDS)
     months = [month for month in months if month.peak_share is not None]
     imports = {"plain ratchet": plain_ratchet(load, battery, tariffed, start_kwh)}
     if everybody:
@@ -184,9 +180,7 @@ def judge_bill(path: Path, tariff: Path) -> Judged:
     course = run_causal(load, battery, tariffed, start_kwh=start_kwh)
     found.seconds["simulate ess"] = time.monotonic() - began
     began = time.monotonic()
-    months = results(
-        load, battery, tariffed, course, start_kwh=start_kwh, history_seconds=HISTORY_SECONDS
-    )
+    months = results(load, battery, tariffed, course, start_kwh=start_kwh, history_seconds=HISTORY_SECONDS)
     found.seconds["perfect foresight"] = time.monotonic() - began
     months = [month for month in months if month.bill_perfect is not None]
     imports = {
@@ -199,9 +193,7 @@ def judge_bill(path: Path, tariff: Path) -> Judged:
     for who, watts in imports.items():
         bills = tariffed.bills(watts)
         found.savings[who] = without - sum(bills[month].total for month in found.months)
-    found.shares = {
-        "simulate ess": [share for month in months if (share := month.saving_share) is not None]
-    }
+    found.shares = {"simulate ess": [share for month in months if (share := month.saving_share) is not None]}
     return found
 
 
@@ -238,7 +230,9 @@ def print_bills(rows: list[Judged]) -> None:
     """What each saved of a bill."""
     if not rows:
         return
-    print(f"\n| bill by {TARIFF} | months | control | saved | of the perfect saving | seconds |\n|{'---|' * 6}")
+    print(
+        f"\n| bill by {TARIFF} | months | control | saved | of the perfect saving | seconds |\n|{'---|' * 6}"
+    )
     for row in rows:
         for who, saved in row.savings.items():
             seconds = f"{row.seconds[who]:.0f}" if who in row.seconds else ""

@@ -190,9 +190,7 @@ def test_the_rows_of_hours_give_the_same_peaks(hourly: Path, tmp_path: Path) -> 
     check(found, read_rows(out))
 
 
-def test_the_rows_of_hours_give_the_same_bills(
-    hourly: Path, whole_year_tariff: Path, tmp_path: Path
-) -> None:
+def test_the_rows_of_hours_give_the_same_bills(hourly: Path, whole_year_tariff: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     found = answer(hourly, *SIZE, "--tariff", whole_year_tariff, "--out", out)
     check(found, read_rows(out), tariff=whole_year_tariff)

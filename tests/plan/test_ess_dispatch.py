@@ -69,7 +69,9 @@ def prices(values: Values) -> PriceAhead:
     return lambda: values
 
 
-def drive(dispatch: EssDispatch, load: Values, windows: list[Window], price: Values | None = None) -> list[Step]:
+def drive(
+    dispatch: EssDispatch, load: Values, windows: list[Window], price: Values | None = None
+) -> list[Step]:
     steps = []
     for number, watts in enumerate(load.tolist()):
         steps.append(

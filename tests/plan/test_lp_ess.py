@@ -47,7 +47,9 @@ def cost(watts: Values, price: Values, peaks: list[PaidPeak], found: Course) -> 
         peak.price_per_kw * max(float(imported[peak.steps].max(initial=0.0)), peak.least_watts / 1000.0)
         for peak in peaks
     )
-    return float(imported @ price) + demand + 0.02 * float(np.maximum(found.discharge_watts, 0.0).sum()) / 1000
+    return (
+        float(imported @ price) + demand + 0.02 * float(np.maximum(found.discharge_watts, 0.0).sum()) / 1000
+    )
 
 
 def check_physics(found: Course, of: Battery, start_kwh: float) -> None:
@@ -110,7 +112,9 @@ def test_what_is_paid_anyway_is_not_cut() -> None:
     assert found.discharge_watts[12] == pytest.approx(5_000.0)
 
 
-@pytest.mark.parametrize("of", [replace(OF, charge_watts=0.0, discharge_watts=0.0), replace(OF, energy_kwh=0.0)])
+@pytest.mark.parametrize(
+    "of", [replace(OF, charge_watts=0.0, discharge_watts=0.0), replace(OF, energy_kwh=0.0)]
+)
 def test_a_battery_of_no_size_does_nothing(of: Battery) -> None:
     peaks = [PaidPeak(price_per_kw=12.0, steps=ALWAYS)]
     found = course(load(), prices(), peaks, of, end_stored_kwh=0.5 * of.energy_kwh)

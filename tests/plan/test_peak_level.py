@@ -109,9 +109,7 @@ def test_a_raised_level_is_possible_and_not_above_the_load(
     if seed is not None:
         paths = np.stack([random_load(seed + more, 96) for more in range(5)], axis=1)
         paths[0] = load
-    found = raised_level(
-        level, load, paths, of, stored_kwh=stored, step_hours=HOURS, quantile=quantile
-    )
+    found = raised_level(level, load, paths, of, stored_kwh=stored, step_hours=HOURS, quantile=quantile)
     physical = max(level, load - of.discharge_bound_watts(stored, HOURS))
     assert physical <= found <= load
     if paths is None:
@@ -132,7 +130,11 @@ def test_a_short_excess_does_not_raise_the_level_and_a_long_one_does() -> None:
 
 def test_the_reserve_by_hand() -> None:
     of = Battery(
-        charge_watts=10_000.0, discharge_watts=10_000.0, energy_kwh=20.0, charge_ratio=0.8, discharge_ratio=0.5
+        charge_watts=10_000.0,
+        discharge_watts=10_000.0,
+        energy_kwh=20.0,
+        charge_ratio=0.8,
+        discharge_ratio=0.5,
     )
     # 2 kW over for an hour take 4 kWh of the store; 5 kW under for an hour give it 4 kWh.
     paths = 1000.0 * np.array([[100.0, 100.0], [102.0, 100.0], [95.0, 100.0], [104.0, 100.0], [103.0, 100.0]])
