@@ -104,7 +104,7 @@ def load_of(path: Path) -> Load:
     known = np.maximum.accumulate(np.where(np.isnan(series.values), 0, np.arange(len(series.values))))
     watts = 1000.0 * series.values[known]
     return Load(
-        times_seconds=series.start_seconds + STEP_SECONDS * np.arange(len(watts)),
+        times_seconds=series.start_seconds + STEP_SECONDS * np.arange(len(watts), dtype=np.float64),
         watts=watts,
         step_seconds=STEP_SECONDS,
     )

@@ -40,7 +40,7 @@ def redrawn_load(jobs: Sequence[JobRow], seed: int, weeks: int) -> Load:
         _add(changes, edges, start / STEP_SECONDS, end / STEP_SECONDS, power)
     watts += np.cumsum(changes)[:steps] + edges[:steps]
     skipped = round(_WARM_UP_DAYS * 86_400.0 / STEP_SECONDS)
-    times = _FIRST_SECONDS + STEP_SECONDS * np.arange(steps)
+    times = _FIRST_SECONDS + STEP_SECONDS * np.arange(steps, dtype=np.float64)
     return Load(
         times_seconds=times[skipped:], watts=FACILITY_RATIO * watts[skipped:], step_seconds=STEP_SECONDS
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from slurm_power.plan import ess_dispatch
 from slurm_power.plan.ess_dispatch import EssDispatch, PriceAhead, Step, Window
-from slurm_power.plan.load_paths import LoadPaths
+from slurm_power.plan.load_paths import LEAST_DAYS, LoadPaths
 from slurm_power.plan.peak_level import Battery, Values, least_level
 
 LOSSES = math.sqrt(0.88)
@@ -35,7 +35,7 @@ class Told:
         self.horizon_steps = DAY
 
     def paths(self, now_watts: float | None = None) -> Values | None:
-        if self.told is None or self.days < ess_dispatch.LEAST_DAYS:
+        if self.told is None or self.days < LEAST_DAYS:
             return None
         found = self.told.copy()
         found[0] = now_watts

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slurm_power.plan import lp_ess
+from slurm_power.plan import highs
 from slurm_power.plan.lp_ess import Course, PaidPeak, best_course
 from slurm_power.plan.peak_level import Battery, Values
 
@@ -141,10 +141,10 @@ def test_it_never_feeds_the_grid() -> None:
 def test_the_reserve_is_kept_from_the_market() -> None:
     watts, price = np.full(STEPS, 50_000.0), np.full(STEPS, 0.30)
     more: dict[str, object] = {"reserve_kwh": np.full(STEPS, 15.0), "reserve_price_per_kwh": 5.0}
-    found = course(watts, price, [], **more)
+    found = course(watts, price, [], OF, **more)
     assert found.stored_kwh[:-1].min() == pytest.approx(15.0)
     # Below it at the start: what is missing is charged at once.
-    found = course(watts, price, [], stored_kwh=5.0, **more)
+    found = course(watts, price, [], OF, stored_kwh=5.0, **more)
     assert found.stored_kwh[0] == pytest.approx(15.0)
 
 
@@ -172,7 +172,7 @@ def test_what_cannot_be_met_is_none() -> None:
 
 
 def test_no_time_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lp_ess.Program, "solved", lambda *_: None)
+    monkeypatch.setattr(highs.Program, "solved", lambda *_: None)
     assert best_course(load(), prices(), [], OF, stored_kwh=0.0, step_hours=1.0) is None
 
 

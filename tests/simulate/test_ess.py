@@ -39,7 +39,7 @@ def load(days: float, *, minutes: int = 60, start: datetime = datetime(2026, 1, 
     at = np.arange(steps) * minutes / 60.0
     jobs = np.repeat(np.random.default_rng(1).uniform(0.0, 60.0, steps), max(1, 180 // minutes))[:steps]
     return Load(
-        times_seconds=start.timestamp() + 60.0 * minutes * np.arange(steps),
+        times_seconds=start.timestamp() + 60.0 * minutes * np.arange(steps, dtype=np.float64),
         watts=1000.0 * (100.0 + 30.0 * np.sin((at - 8.0) * 2 * np.pi / 24) + jobs),
         step_seconds=60.0 * minutes,
     )
