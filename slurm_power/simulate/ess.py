@@ -173,8 +173,16 @@ class Tariffed:
         whole[steps] = import_watts
         return self.bills(whole).get(label)
 
-    def is_begun(self, steps: slice) -> bool:
-        """Whether the month is there from its first step on."""
+    def judged(self, history_seconds: float) -> list[tuple[str, slice]]:
+        """Months that begin so long after the load does; the first step has to be there, the last not."""
+        times = self._load.times_seconds
+        return [
+            (label, steps)
+            for label, steps in self.months
+            if times[steps.start] - times[0] >= history_seconds and self._is_begun(steps)
+        ]
+
+    def _is_begun(self, steps: slice) -> bool:
         first = self.calendar.local[steps.start]
         since = first - first.astype("datetime64[M]").astype("datetime64[s]")
         return bool(since.astype(np.int64) < self._load.step_seconds)
@@ -187,11 +195,15 @@ def run_causal(
     *,
     start_kwh: float,
     seen: Callable[[int], None] = lambda _: None,
+    paths_of: Callable[[Battery, float], LoadPaths] = LoadPaths,
 ) -> Course:
-    """Dispatch step by step; each step's load is known, nothing later. ``seen`` is told of progress."""
-    grid_seconds = max(load.step_seconds, GRID_SECONDS)
-    per_slot = max(1, round(grid_seconds / load.step_seconds))
-    loads = LoadPaths(battery, grid_seconds)
+    """Dispatch step by step; each step's load is known, nothing later. ``seen`` is told of progress.
+
+    ``paths_of``: who says where the load may go, made of the battery and the planning grid's seconds.
+    """
+    per_slot = _steps_per_slot(load.step_seconds)
+    grid_seconds = per_slot * load.step_seconds
+    loads = paths_of(battery, grid_seconds)
     dispatch = EssDispatch(
         battery, loads, step_hours=load.step_hours, grid_hours=grid_seconds / 3600.0, stored_kwh=start_kwh
     )
@@ -232,6 +244,13 @@ def run_causal(
     return Course(discharge_watts=discharge, import_watts=watts - discharge, stored_kwh=stored)
 
 
+def _steps_per_slot(step_seconds: float) -> int:
+    """Steps to one of the planning grid: as near below a quarter of an hour as parts a day evenly."""
+    a_day = round(86_400.0 / step_seconds)
+    most = max(1, int(GRID_SECONDS / step_seconds + 1e-9))
+    return max(steps for steps in range(1, most + 1) if a_day % steps == 0)
+
+
 def perfect_bill_course(
     load: Load, battery: Battery, tariffed: Tariffed, label: str, steps: slice, *, start_kwh: float
 ) -> Values | None:
@@ -267,10 +286,7 @@ def results(
     """Calendar months that begin ``history_seconds`` or more into the load; the last may not be whole."""
     without, reached = tariffed.bills(load.watts), tariffed.bills(course.import_watts)
     found = []
-    for label, steps in tariffed.months:
-        begin = load.times_seconds[steps.start] - load.times_seconds[0]
-        if begin < history_seconds or not tariffed.is_begun(steps):
-            continue
+    for label, steps in tariffed.judged(history_seconds):
         imported = perfect_bill_course(load, battery, tariffed, label, steps, start_kwh=start_kwh)
         found.append(
             MonthResult(

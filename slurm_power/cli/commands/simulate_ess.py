@@ -105,6 +105,9 @@ def command(  # noqa: PLR0917 - click passes each option by its name
         tariffed = Tariffed(load, rules, price)
     except ValueError as error:
         raise _Unusable(f"--tariff: {error}") from None
+    if not tariffed.judged(history):
+        days = history / 86_400.0
+        raise _Unusable(f"{series}: no calendar month begins {days:g} days or more after its first step")
     start_kwh = 0.5 * battery.energy_kwh
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("dispatching", total=len(load.watts))
@@ -118,9 +121,6 @@ def command(  # noqa: PLR0917 - click passes each option by its name
     months = results(load, battery, tariffed, course, start_kwh=start_kwh, history_seconds=history)
     if out is not None:
         _write_steps(out, load, course, battery)
-    if not months:
-        days = history / 86_400.0
-        raise _Unusable(f"{series}: no calendar month begins {days:g} days or more after its first step")
     summary = _summary(load, battery, course, months)
     inputs = {
         "series": str(series),
@@ -320,33 +320,38 @@ def _saving(without: Bill | None, other: Bill | None) -> float:
     return 0.0 if without is None or other is None else without.total - other.total
 
 
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_style="")
+    table.add_column("month")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    return table
+
+
 def _print(
     months: list[MonthResult], rows: list[dict[str, object]], summary: dict[str, Any], battery: Battery
 ) -> None:
     has_bill = any(month.bill_without is not None for month in months)
-    table = Table(
-        title=f"ESS of {watts_text(battery.discharge_watts)} and {battery.energy_kwh:.0f} kWh", title_style=""
-    )
-    table.add_column("month")
-    headings = ["peak without", "with", "perfect", "share"]
-    headings += ["bill without", "with", "perfect", "share"] if has_bill else []
-    for heading in [*headings, "lowest SoC", "cycles"]:
-        table.add_column(heading, justify="right")
+    title = f"ESS of {watts_text(battery.discharge_watts)} and {battery.energy_kwh:.0f} kWh"
+    peaks = _table(title, "peak without", "with", "perfect", "share", "lowest SoC", "cycles")
+    bills = _table("the bill", "bill without", "with", "perfect", "share")
     for month, row in zip(months, rows, strict=True):
-        cells = [
+        peaks.add_row(
             month.month,
             watts_text(month.peak_without_watts),
             watts_text(month.peak_with_watts),
             watts_text(month.peak_perfect_watts),
             percent_text(month.peak_share),
-        ]
-        if has_bill:
-            bills = (month.bill_without, month.bill_with, month.bill_perfect)
-            cells += ["" if bill is None else f"{bill.total:,.0f}" for bill in bills]
-            cells.append(percent_text(month.saving_share))
-        table.add_row(*cells, percent_text(float(str(row["lowest_soc_ratio"]))), f"{row['cycles']:.1f}")
+            percent_text(float(str(row["lowest_soc_ratio"]))),
+            f"{row['cycles']:.1f}",
+        )
+        each = (month.bill_without, month.bill_with, month.bill_perfect)
+        cells = ["-" if bill is None else f"{bill.total:,.0f}" for bill in each]
+        bills.add_row(month.month, *cells, percent_text(month.saving_share))
     console = Console()
-    console.print(table)
+    console.print(peaks)
+    if has_bill:
+        console.print(bills)
     click.echo(
         f"mean share of the perfect peak reduction {percent_text(summary['mean_peak_share'])},"
         f" worst month {percent_text(summary['worst_peak_share'])},"
