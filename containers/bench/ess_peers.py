@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from slurm_power.plan.load_paths import LoadPaths
+from slurm_power.plan.load_paths import FORECAST, LoadPaths
 from slurm_power.plan.lp_ess import PaidPeak, best_course
 from slurm_power.plan.peak_level import Battery, Values, least_level
 from slurm_power.simulate.ess import Load, Tariffed
@@ -23,6 +23,11 @@ class PerfectPaths(LoadPaths):
     def days(self) -> float:
         """How much has come."""
         return self._count / self._day_steps
+
+    @property
+    def source(self) -> str:
+        """Who has known."""
+        return FORECAST
 
     def extend(self, watts: float) -> None:
         """Count the step."""

@@ -15,9 +15,9 @@ SEARCHED_DAYS = 90
 AGE_WEIGHT = 0.3
 # ... and for half a day's difference in the time of day, in standard deviations of the load.
 TIME_OF_DAY_WEIGHT = 0.3
-# The load now, and half an hour, 1.5 and 3.5 hours before: what has to be similar, and how much it counts.
-COMPARED_HOURS = (0.0, 0.5, 1.5, 3.5)
-COMPARED_WEIGHTS = (1.0, 0.5, 0.3, 0.2)
+# The load now, and one, three and nine hours before: what has to be similar, and how much it counts.
+COMPARED_HOURS = (0.0, 1.0, 3.0, 9.0)
+COMPARED_WEIGHTS = (1.0, 0.5, 0.5, 0.5)
 # Two chosen moments lie at least so far apart, or they would be one.
 APART_HOURS = 1.0
 # The shift to the load now fades with this time constant.

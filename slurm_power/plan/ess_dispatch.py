@@ -9,14 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slurm_power.plan.load_paths import LEAST_DAYS, LoadPaths
+from slurm_power.plan.load_paths import LEAST_DAYS, SIMILAR, LoadPaths
 from slurm_power.plan.lp_ess import PaidPeak, best_course
 from slurm_power.plan.peak_level import Battery, Values, least_level, raised_level, reserve_kwh
+from slurm_power.plan.rest_of_period import SEARCHED_DAYS, rest_levels
 
 # The start level is the least that would have held over each of so many past weeks, and the lowest of them.
 START_WEEKS = 4
 # The level rises to what would have held on this share of the paths.
-RAISE_QUANTILE = 0.5
+RAISE_QUANTILE = 0.6
 # What the level needs on this share of the paths is not sold.
 RESERVE_QUANTILE = 0.9
 # A forecast for trading is looked at anew so often.
@@ -30,13 +31,14 @@ class Window:
     """A demand charge in the running billing period and the next day.
 
     ``counts``: bool, from now on to the end of what is looked at, whether a step counts. ``floor_watts`` is
-    paid whatever is drawn.
+    paid whatever is drawn. ``days_left``: how long the period still is, if ``counts`` ends before it.
     """
 
     name: str
     price_per_kw: float
     counts: np.ndarray
     floor_watts: float = 0.0
+    days_left: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,8 @@ class EssDispatch:
         self._targets: dict[str, float] = {}
         self._slot = -1
         self._traded_at = -1
+        self._rest_day = -1
+        self._rest_watts: Values | None = None
         self._plan: Values = np.empty(0)
         self._natural_watts = 0.0
 
@@ -156,7 +160,29 @@ class EssDispatch:
             stored_kwh=self.stored_kwh,
             step_hours=self._grid_hours,
             quantile=RAISE_QUANTILE,
+            rest_watts=self._rest(window),
         )
+
+    def _rest(self, window: Window) -> Values | None:
+        """What the rest of the period may need; looked up once a day.
+
+        Only for loads without a daily shape: where there is one, the last days say it better than all weeks.
+        And only where all hours count, as all hours of the past are looked at.
+        """
+        days_left = len(window.counts) * self._grid_hours / 24.0 if window.days_left is None else
+        window.days_left if self._loads.source != SIMILAR or not window.counts.all():
+            return None
+        day = int(self._loads.days)
+        if self._rest_day != day:
+            self._rest_day = day
+            self._rest_watts = rest_levels(
+                self._loads.recent(SEARCHED_DAYS),
+                window.days_left,
+                self._battery,
+                day_steps=round(24.0 / self._grid_hours),
+                step_hours=self._grid_hours,
+            )
+        return self._rest_watts
 
     def _below(  # noqa: PLR0917
         self,

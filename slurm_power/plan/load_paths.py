@@ -29,6 +29,7 @@ HIGH_QUANTILE = 0.85
 JUDGED_HOURS = 0.75
 JUDGED_DAYS = 56.0
 _RECENT_DAYS = 28
+SIMILAR, FORECAST = "similar moments", "forecast"
 _RESIDUAL_PATHS = 112
 
 
@@ -68,7 +69,7 @@ class LoadPaths:
         self._blend = days_ahead(Seasons(self._day_steps, self._horizon)) if blend is None else blend
         self._values: list[float] = []
         self._open: deque[_Claim] = deque()
-        self._records = {"similar moments": _Record(), "forecast": _Record()}
+        self._records = {SIMILAR: _Record(), FORECAST: _Record()}
 
     @property
     def horizon_steps(self) -> int:
@@ -86,7 +87,7 @@ class LoadPaths:
         since = len(self._values) - round(JUDGED_DAYS * self._day_steps)
         means = {name: record.mean(since) for name, record in self._records.items()}
         known = {name: mean for name, mean in means.items() if not math.isnan(mean)}
-        return min(known, key=lambda name: known[name]) if len(known) == 2 else "similar moments"
+        return min(known, key=lambda name: known[name]) if len(known) == 2 else SIMILAR
 
     def extend(self, watts: float) -> None:
         """Take the next value; NaN for a gap repeats the one before."""
@@ -112,8 +113,8 @@ class LoadPaths:
             return None
         source = self.source
         found = self._from(source)
-        if found is None and source == "forecast":
-            found = self._from("similar moments")
+        if found is None and source == FORECAST:
+            found = self._from(SIMILAR)
         return None if found is None else self._moved(found, now_watts)
 
     def expected(self, now_watts: float | None = None) -> Values | None:
@@ -134,7 +135,7 @@ class LoadPaths:
         return np.concatenate([self._values[-1:], ahead[: self._horizon - 1]])
 
     def _from(self, source: str) -> Values | None:
-        if source == "similar moments":
+        if source == SIMILAR:
             kept = np.array(self._values[-(100 * self._day_steps) :])
             return analog_paths(kept, day_steps=self._day_steps, horizon_steps=self._horizon)
         residuals = self._blend.residual_paths(_RESIDUAL_PATHS)

@@ -165,10 +165,13 @@ def raised_level(
     stored_kwh: float,
     step_hours: float,
     quantile: float = 0.5,
+    rest_watts: Values | None = None,
 ) -> float:
     """The level to hold in this step, at least ``level_watts``, for a load that is above it.
 
-    It is what the battery cannot hold now, or a level that could have been held on the ``quantile`` of the
+    ``rest_watts``: levels that the time after the paths may need in any case; none of them known means that
+    nothing is said about that time. The level
+    is what the battery cannot hold now, or a level that could have been held on the ``quantile`` of the
     ``paths`` (shape (steps, paths), the first row is the load now), known beforehand, whichever is more.
     Without paths only the first: the plain ratchet.
     """
@@ -176,6 +179,8 @@ def raised_level(
     if paths is None or not paths.size or load_watts <= physical:
         return physical
     levels = held_levels(paths, battery, stored_kwh=stored_kwh, step_hours=step_hours, least_watts=physical)
+    if rest_watts is not None and len(rest_watts):
+        levels = np.maximum.outer(levels, rest_watts).ravel()
     return max(physical, min(load_watts, float(np.quantile(levels, quantile))))
 
 

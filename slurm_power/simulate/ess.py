@@ -82,13 +82,14 @@ class Charge:
     counts: np.ndarray
     floor_watts: float
 
-    def window(self, step: int, ahead: int, per_slot: int) -> Window:
+    def window(self, step: int, ahead: int, per_slot: int, steps_a_day: float) -> Window:
         """How it is seen from a step of its month on, in steps of the planning grid."""
         return Window(
             name=self.name,
             price_per_kw=self.price_per_kw,
             counts=self.counts[step : step + ahead : per_slot],
             floor_watts=self.floor_watts,
+            days_left=(len(self.counts) - step) / steps_a_day,
         )
 
 
@@ -215,7 +216,7 @@ def run_causal(
         charges = tariffed.charges(label, steps)
         first = max(0, steps.start - past)
         dispatch.start_period(
-            [charge.window(0, ahead, per_slot) for charge in charges],
+            [charge.window(0, ahead, per_slot, day) for charge in charges],
             {
                 charge.name: np.where(
                     tariffed.counted(charge.name, first, steps.start), watts[first : steps.start], np.nan
@@ -227,7 +228,7 @@ def run_causal(
         for step in range(steps.start, steps.stop):
             inside = step % per_slot
             if inside == 0 or not windows:
-                windows = [charge.window(step - steps.start, ahead, per_slot) for charge in charges]
+                windows = [charge.window(step - steps.start, ahead, per_slot, day) for charge in charges]
             if per_slot == 1:
                 loads.extend(float(watts[step]))
             elif inside == 0 and step:
