@@ -8,7 +8,8 @@ from slurm_power.model.forecast import ComingStart
 from slurm_power.model.job import Job, JobState
 from slurm_power.model.site import Site
 from slurm_power.model.snapshot import Snapshot
-from slurm_power.plan.loads import circuit_weights, expected_watts, gpu_counts, still_starting
+from slurm_power.plan.job_table import gpu_counts
+from slurm_power.plan.loads import circuit_weights, expected_watts, still_starting
 from slurm_power.plan.policy import Policy
 
 

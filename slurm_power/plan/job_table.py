@@ -1,0 +1,312 @@
+"""Jobs as columns: the placed ones with what their GPUs draw, and those that wait.
+
+Fifty thousand jobs cost a third of a second as objects, a few milliseconds as columns. The columns of a list
+of jobs are made once, since a list stays the same until the workload manager is asked again; readings are
+summed again only where a node has reported since.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slurm_power.model.job import Flex, Job, JobState, Workload
+from slurm_power.model.reading import GpuReading
+from slurm_power.model.site import Site
+from slurm_power.model.snapshot import Snapshot
+from slurm_power.plan.memo import LastFew
+from slurm_power.plan.site_table import Numbers, Watts, site_table
+
+Flags = NDArray[np.bool_]
+
+_PLACED = (JobState.STARTING, JobState.RUNNING, JobState.SUSPENDED)
+WORKLOADS = tuple(Workload)
+_WORKLOAD_NUMBER = {workload: number for number, workload in enumerate(WORKLOADS)}
+FLEXES = tuple(Flex)
+_FLEX_NUMBER = {flex: number for number, flex in enumerate(FLEXES)}
+# A job without a time limit promised a share of an unknown time: count on one hour.
+ASSUMED_TIME_LIMIT_SECONDS = 3600.0
+
+
+def gpu_counts(job: Job) -> list[tuple[str, int]]:
+    """GPUs per node as the nodes reported them, else spread evenly over the nodes the job was given."""
+    if job.gpus_by_node:
+        return [(node, len(uuids)) for node, uuids in job.gpus_by_node]
+    share, rest = divmod(job.gpu_count, len(job.nodes)) if job.nodes else (0, 0)
+    return [(node, share + (index < rest)) for index, node in enumerate(job.nodes)]
+
+
+def site_weights(site: Site, nodes: Iterable[tuple[str, int]]) -> dict[str, float]:
+    """Watts seen by each circuit for one watt per GPU, given (node, GPU count) pairs."""
+    weights: dict[str, float] = {}
+    for node, gpu_count in nodes:
+        nearest = site.circuit_of_node(node)
+        if nearest is not None:
+            for name, factor in site.path_factors(nearest):
+                weights[name] = weights.get(name, 0.0) + gpu_count * factor
+    return weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedJobs:
+    """The jobs of one list that are on nodes and have GPUs, in its order.
+
+    ``parts`` are what its nodes reported of each job's GPUs, ``part_job`` whose they are. For one watt per GPU of
+    job ``weight_job[i]`` the circuit ``weight_circuit[i]`` sees ``weight[i]`` watts; a pair may come several times.
+    ``started_at`` is in seconds of the epoch, infinite for a job in its prolog, minus infinite if unknown.
+    """
+
+    jobs: tuple[Job, ...]
+    row: Mapping[str, int]
+    parts: tuple[tuple[str, tuple[str, ...]], ...]
+    part_job: Numbers
+    weight_job: Numbers
+    weight_circuit: Numbers
+    weight: Watts
+    workload: Numbers
+    started_at: Watts
+    _weights: dict[int, dict[str, float]]
+
+    def circuit_weights(self, row: int, site: Site) -> dict[str, float]:
+        """The watts that each circuit sees for one watt per GPU of one job."""
+        found = self._weights.get(row)
+        if found is None:
+            found = self._weights[row] = site_weights(site, gpu_counts(self.jobs[row]))
+        return found
+
+    def circuit_watts(self, watts_per_gpu: Watts, circuits: int) -> Watts:
+        """What that many circuits see of jobs that draw ``watts_per_gpu``, by job."""
+        each = self.weight * watts_per_gpu[self.weight_job]
+        return np.bincount(self.weight_circuit, weights=each, minlength=circuits)
+
+
+_placed: LastFew[PlacedJobs] = LastFew(3)
+
+
+def placed_jobs(snapshot: Snapshot) -> PlacedJobs:
+    """The columns of the snapshot's placed jobs, made once for one list of jobs."""
+    jobs, site = snapshot.jobs, snapshot.site
+    return _placed.of(lambda: _placed_jobs(jobs, site), jobs, site)
+
+
+def _placed_jobs(listed: tuple[Job, ...], site: Site) -> PlacedJobs:
+    jobs = tuple(job for job in listed if job.state in _PLACED and (job.gpu_count > 0 or job.gpu_uuids))
+    table = site_table(site)
+    parts: list[tuple[str, tuple[str, ...]]] = []
+    part_job: list[int] = []
+    leaves: list[int] = []
+    counts: list[int] = []
+    rows: list[int] = []
+    for row, job in enumerate(jobs):
+        parts += job.gpus_by_node
+        part_job += [row] * len(job.gpus_by_node)
+        for node, count in gpu_counts(job):
+            leaf = table.leaf_of_node.get(node)
+            if leaf is not None:
+                leaves.append(leaf)
+                counts.append(count)
+                rows.append(row)
+    job_of, circuits, weights = spread(
+        table.paths, table.factors, np.array(leaves, dtype=np.int64), np.array(counts, dtype=float), rows
+    )
+    return PlacedJobs(
+        jobs=jobs,
+        row={job.job_id: row for row, job in enumerate(jobs)},
+        parts=tuple(parts),
+        part_job=np.array(part_job, dtype=np.int64),
+        weight_job=job_of,
+        weight_circuit=circuits,
+        weight=weights,
+        workload=np.array([_WORKLOAD_NUMBER[job.workload] for job in jobs], dtype=np.int64),
+        started_at=np.array([_started_at(job) for job in jobs], dtype=float),
+        _weights={},
+    )
+
+
+def spread(
+    paths: Numbers, factors: Watts, leaves: Numbers, counts: Watts, rows: list[int]
+) -> tuple[Numbers, Numbers, Watts]:
+    """(row, circuit, watts) of ``counts`` GPUs at ``leaves`` for every circuit above them."""
+    circuits = paths[leaves]
+    known = circuits >= 0
+    job_of = np.broadcast_to(np.array(rows, dtype=np.int64)[:, None], circuits.shape)
+    return job_of[known], circuits[known], (factors[leaves] * counts[:, None])[known]
+
+
+def _started_at(job: Job) -> float:
+    if job.state is JobState.STARTING:
+        return np.inf
+    if job.state is not JobState.RUNNING or job.started is None:
+        return -np.inf
+    return job.started.timestamp()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedReadings:
+    """What the GPUs of placed jobs draw in one snapshot; one value per job, its GPUs' together.
+
+    ``found`` is how many of its GPUs are reported, ``lost`` is set where one of them does not answer or is not
+    reported at all, ``parted`` where one is in MIG mode. The other columns mean nothing where none is found.
+    """
+
+    found: Numbers
+    sum_watts: Watts
+    busiest_watts: Watts
+    default_cap_watts: Watts
+    min_cap_watts: Watts
+    parted: Flags
+    lost: Flags
+    _parts: "_Parts"
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The same per part of a job on one node. ``seen``: the reports it was made from, by part."""
+
+    of: PlacedJobs
+    columns: Watts
+    seen: list[Mapping[str, GpuReading] | None]
+
+
+# Columns of a part: found, sum, busiest, least default cap, highest least cap, parted, lost.
+_NOTHING = (0.0, 0.0, -np.inf, np.inf, -np.inf, 0.0, 0.0)
+_readings: LastFew[PlacedReadings] = LastFew(3)
+
+
+def placed_readings(snapshot: Snapshot) -> PlacedReadings:
+    """The readings of a snapshot's placed jobs, put together from the one before where nothing is new."""
+    placed = placed_jobs(snapshot)
+    before = _readings.newest()
+    return _readings.of(lambda: _summed(snapshot, placed, before), snapshot)
+
+
+def _summed(snapshot: Snapshot, placed: PlacedJobs, before: PlacedReadings | None) -> PlacedReadings:
+    parts = _looked_at(snapshot, placed, _carried_over(placed, None if before is None else before._parts))
+    count = len(placed.jobs)
+    columns, job_of = parts.columns, placed.part_job
+    busiest = np.full(count, -np.inf)
+    least_default = np.full(count, np.inf)
+    highest_least = np.full(count, -np.inf)
+    np.maximum.at(busiest, job_of, columns[2])
+    np.minimum.at(least_default, job_of, columns[3])
+    np.maximum.at(highest_least, job_of, columns[4])
+    sums = [np.bincount(job_of, weights=columns[line], minlength=count) for line in (0, 1, 5, 6)]
+    return PlacedReadings(
+        found=sums[0].astype(np.int64),
+        sum_watts=sums[1],
+        busiest_watts=busiest,
+        default_cap_watts=least_default,
+        min_cap_watts=highest_least,
+        parted=sums[2] > 0.0,
+        lost=sums[3] > 0.0,
+        _parts=parts,
+    )
+
+
+def _carried_over(placed: PlacedJobs, before: _Parts | None) -> _Parts:
+    """The parts as they were in the snapshot before, as far as they were there."""
+    if before is not None and before.of is placed:
+        return _Parts(placed, before.columns.copy(), before.seen.copy())
+    count = len(placed.parts)
+    columns = np.repeat(np.array(_NOTHING)[:, None], count, axis=1)
+    seen: list[Mapping[str, GpuReading] | None] = [None] * count
+    if before is not None:
+        row = {part: number for number, part in enumerate(before.of.parts)}
+        known = [row.get(part, -1) for part in placed.parts]
+        here = [number for number, there in enumerate(known) if there >= 0]
+        there = [known[number] for number in here]
+        columns[:, here] = before.columns[:, there]
+        for number in here:
+            seen[number] = before.seen[known[number]]
+    return _Parts(placed, columns, seen)
+
+
+def _looked_at(snapshot: Snapshot, placed: PlacedJobs, parts: _Parts) -> _Parts:
+    nodes, seen = snapshot.nodes, parts.seen
+    news: list[int] = []
+    found: list[tuple[float, ...]] = []
+    for number, (node, uuids) in enumerate(placed.parts):
+        state = nodes.get(node)
+        gpus = None if state is None else state.gpus
+        if gpus is not seen[number] or gpus is None:
+            seen[number] = gpus
+            news.append(number)
+            found.append(_part(gpus, uuids))
+    if news:
+        parts.columns[:, news] = np.array(found).T
+    return parts
+
+
+def _part(gpus: Mapping[str, GpuReading] | None, uuids: tuple[str, ...]) -> tuple[float, ...]:
+    there = [] if gpus is None else [gpus[uuid] for uuid in uuids if uuid in gpus]
+    if not there:
+        return (*_NOTHING[:-1], float(bool(uuids)))
+    watts = [gpu.power_watts for gpu in there]
+    return (
+        float(len(there)),
+        sum(watts),
+        max(watts),
+        min([gpu.default_cap_watts for gpu in there]),
+        max([gpu.min_cap_watts for gpu in there]),
+        float(any([gpu.mig_enabled for gpu in there])),
+        float(len(there) < len(uuids) or any([gpu.error for gpu in there])),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingJobs:
+    """The jobs of one list that wait and have GPUs, without those their users hold; the first submitted first.
+
+    ``submitted_at`` and ``begin_at`` are in seconds of the epoch, infinite where unknown and minus infinite
+    where a job has no begin of its own; ``patience_seconds`` is the longest hold its promise allows.
+    """
+
+    jobs: tuple[Job, ...]
+    ids: tuple[str, ...]
+    gpus: Watts
+    tasks: Watts
+    workload: Numbers
+    flex: Numbers
+    submitted_at: Watts
+    begin_at: Watts
+    patience_seconds: Watts
+    priority: Watts
+
+
+_pending: LastFew[PendingJobs] = LastFew(3)
+
+
+def pending_jobs(snapshot: Snapshot) -> PendingJobs:
+    """The columns of the snapshot's waiting jobs, made once for one list of jobs."""
+    jobs = snapshot.jobs
+    return _pending.of(lambda: _pending_jobs(jobs), jobs)
+
+
+def _pending_jobs(listed: tuple[Job, ...]) -> PendingJobs:
+    waiting = [
+        job for job in listed if job.state is JobState.PENDING and job.gpu_count > 0 and not job.held_by_user
+    ]
+    submitted = [np.inf if job.submitted is None else job.submitted.timestamp() for job in waiting]
+    order = sorted(range(len(waiting)), key=lambda number: (submitted[number], waiting[number].job_id))
+    jobs = [waiting[number] for number in order]
+    return PendingJobs(
+        jobs=tuple(jobs),
+        ids=tuple([job.job_id for job in jobs]),
+        gpus=np.array([job.gpu_count for job in jobs], dtype=float),
+        tasks=np.array([job.task_count for job in jobs], dtype=float),
+        workload=np.array([_WORKLOAD_NUMBER[job.workload] for job in jobs], dtype=np.int64),
+        flex=np.array([_FLEX_NUMBER[job.flex] for job in jobs], dtype=np.int64),
+        submitted_at=np.array([submitted[number] for number in order], dtype=float),
+        begin_at=np.array(
+            [-np.inf if job.begin is None else job.begin.timestamp() for job in jobs], dtype=float
+        ),
+        patience_seconds=np.array([longest_hold_seconds(job) for job in jobs], dtype=float),
+        priority=np.array([job.priority or 0.0 for job in jobs], dtype=float),
+    )
+
+
+def longest_hold_seconds(job: Job) -> float:
+    """The longest hold the job's promise allows: the promised slowdown of its time limit."""
+    limit_seconds = ASSUMED_TIME_LIMIT_SECONDS if job.time_limit_seconds is None else job.time_limit_seconds
+    return job.flex.max_slowdown_ratio * limit_seconds
