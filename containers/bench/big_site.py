@@ -14,6 +14,7 @@ from slurm_power.model.job import Flex, Job, JobState, Workload
 from slurm_power.model.reading import EssReading, GpuReading, PowerReading, Quality
 from slurm_power.model.site import Circuit, Ess, LimitKind, Site
 from slurm_power.model.snapshot import NodeState, Snapshot
+from slurm_power.telemetry.node_report import NodeReport, node_report
 
 GPUS = 8
 AT = datetime(2026, 1, 5, 8, tzinfo=UTC)
@@ -24,7 +25,7 @@ POLL_SECONDS = 5
 HOST_WATTS = 800.0
 IDLE_WATTS = 75.0
 # GPUs of a job, with weights: many small ones, most GPU-hours in the large ones.
-_SIZES = ((1, 40), (2, 12), (4, 14), (8, 22), (16, 6), (32, 3), (64, 2), (256, 1))
+_SIZES = ((1, 33), (2, 12), (4, 14), (8, 24), (16, 8), (32, 4), (64, 3), (256, 2))
 _FLEXES = ((Flex.FLEX0, 30), (Flex.FLEX1, 30), (Flex.FLEX2, 25), (Flex.FLEX3, 15))
 
 
@@ -81,23 +82,25 @@ class BigSite:
     _step: int = 0
     _next_id: int = 1
     _jobs: tuple[Job, ...] = ()
-    _gpus: dict[str, dict[str, GpuReading]] = field(default_factory=dict)
+    _reports: dict[str, NodeReport] = field(default_factory=dict)
+    _parts: dict[str, set[tuple[str, ...]]] = field(default_factory=dict)
     _free: dict[str, list[str]] = field(default_factory=dict)
     _job_of: dict[str, str] = field(default_factory=dict)
     _watts: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Fill the site: nine of ten GPUs at work, and the queue."""
-        self._random = random.Random(self.seed)
+        self._random = random.Random(self.seed)  # noqa: S311  # the same site every time
         names = [f"n{node:05d}" for node in range(self.nodes)]
         self._free = {name: [f"GPU-{name}-{slot}" for slot in range(GPUS)] for name in names}
         running: list[Job] = []
         left = 0.9 * GPUS * self.nodes
-        while left > 0.0 and len(running) < self.nodes:
-            job = self._placed(self._new_job(AT - timedelta(seconds=self._random.uniform(60, 80_000))))
+        while left > 0.0 and len(running) < self.nodes // 2:
+            began = AT - timedelta(seconds=self._random.uniform(60, 80_000))
+            job = self._placed(self._new_job(began))
             if job is None:
                 break
-            running.append(job)
+            running.append(replace(job, started=began))
             left -= job.gpu_count
         queue = [
             self._new_job(AT - timedelta(seconds=self._random.uniform(0, 80_000)))
@@ -141,6 +144,7 @@ class BigSite:
         for name, taken in places:
             self._free[name] = self._free[name][len(taken) :]
             self._job_of |= dict.fromkeys(taken, job.job_id)
+            self._parts.setdefault(name, set()).add(taken)
         for name in [name for name, _ in places if not self._free[name]]:
             del self._free[name]
         return replace(
@@ -175,13 +179,13 @@ class BigSite:
                 min_cap_watts=200.0,
                 max_cap_watts=700.0,
             )
-        self._gpus[name] = gpus
-        self._watts[name] = HOST_WATTS + sum(gpu.power_watts for gpu in gpus.values())
+        self._reports[name] = node_report(gpus, self._parts.get(name, ()), float(self._step))
+        self._watts[name] = HOST_WATTS + self._reports[name].draw.watts
 
     def step(self) -> Snapshot:
         """One second later: some nodes have reported, every few seconds jobs have ended, started and come."""
         self._step += 1
-        names = list(self._gpus)
+        names = list(self._reports)
         for name in names[self._step % REPORT_SECONDS :: REPORT_SECONDS]:
             self._report(name)
         if self._step % POLL_SECONDS == 0:
@@ -213,8 +217,13 @@ class BigSite:
                 )
             },
             nodes={
-                name: NodeState(name=name, age_seconds=(self._step - index) % REPORT_SECONDS, gpus=gpus)
-                for index, (name, gpus) in enumerate(self._gpus.items())
+                name: NodeState(
+                    name=name,
+                    age_seconds=self._step - report.at_seconds,
+                    gpus=report.gpus,
+                    sums=report.sums,
+                )
+                for name, report in self._reports.items()
             },
             jobs=self._jobs,
             caps=view.caps,
@@ -261,6 +270,7 @@ class BigSite:
             if job.job_id in ended:
                 for name, uuids in job.gpus_by_node:
                     self._free.setdefault(name, []).extend(uuids)
+                    self._parts[name].discard(uuids)
                     for uuid in uuids:
                         del self._job_of[uuid]
         at = AT + timedelta(seconds=self._step)

@@ -6,17 +6,22 @@ from datetime import datetime
 
 from slurm_power.model.expected_power import ExpectedPower
 from slurm_power.model.job import Job
-from slurm_power.model.reading import EssReading, GpuReading, PowerReading
+from slurm_power.model.reading import EssReading, GpuReading, GpuSums, PowerReading
 from slurm_power.model.site import LimitKind, Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeState:
-    """One node's latest report. A node that has gone silent keeps its last GPUs with a growing age."""
+    """One node's latest report. A node that has gone silent keeps its last GPUs with a growing age.
+
+    ``sums`` holds what the GPUs of each job draw together, by their UUIDs, where that was summed when the node
+    reported. What is not there is summed when it is asked for.
+    """
 
     name: str
     age_seconds: float
     gpus: Mapping[str, GpuReading]
+    sums: Mapping[tuple[str, ...], GpuSums] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +98,8 @@ class Snapshot:
         Events that start within ``lead_seconds`` count already, so that slow levers arrive in time.
         """
         ceiling = self.site.circuits[circuit].ceiling_watts
+        if not self.events:
+            return ceiling
         return min(
             [ceiling]
             + [

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slurm_power.model.job import Flex, Job, JobState, Workload
-from slurm_power.model.reading import GpuReading
+from slurm_power.model.reading import GpuReading, GpuSums, gpu_sums
 from slurm_power.model.site import Site
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.memo import LastFew
@@ -52,8 +52,8 @@ def site_weights(site: Site, nodes: Iterable[tuple[str, int]]) -> dict[str, floa
 class PlacedJobs:
     """The jobs of one list that are on nodes and have GPUs, in its order.
 
-    ``parts`` are what its nodes reported of each job's GPUs, ``part_job`` whose they are. For one watt per GPU of
-    job ``weight_job[i]`` the circuit ``weight_circuit[i]`` sees ``weight[i]`` watts; a pair may come several times.
+    ``parts`` are what its nodes reported of each job's GPUs, ``part_job`` whose they are. For one watt per GPU
+    of job ``weight_job[i]`` the circuit ``weight_circuit[i]`` sees ``weight[i]`` watts; a pair may come twice.
     ``started_at`` is in seconds of the epoch, infinite for a job in its prolog, minus infinite if unknown.
     """
 
@@ -146,8 +146,8 @@ def _started_at(job: Job) -> float:
 class PlacedReadings:
     """What the GPUs of placed jobs draw in one snapshot; one value per job, its GPUs' together.
 
-    ``found`` is how many of its GPUs are reported, ``lost`` is set where one of them does not answer or is not
-    reported at all, ``parted`` where one is in MIG mode. The other columns mean nothing where none is found.
+    ``found`` is how many of its GPUs are reported, ``lost`` is set where one of them does not answer or is
+    not reported at all, ``parted`` where one is in MIG mode. Without any found the rest means nothing.
     """
 
     found: Numbers
@@ -162,15 +162,13 @@ class PlacedReadings:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """The same per part of a job on one node. ``seen``: the reports it was made from, by part."""
+    """The same per part of a job on one node, a column each. ``seen``: the reports it was made from."""
 
     of: PlacedJobs
     columns: Watts
     seen: list[Mapping[str, GpuReading] | None]
 
 
-# Columns of a part: found, sum, busiest, least default cap, highest least cap, parted, lost.
-_NOTHING = (0.0, 0.0, -np.inf, np.inf, -np.inf, 0.0, 0.0)
 _readings: LastFew[PlacedReadings] = LastFew(3)
 
 
@@ -182,81 +180,52 @@ def placed_readings(snapshot: Snapshot) -> PlacedReadings:
 
 
 def _summed(snapshot: Snapshot, placed: PlacedJobs, before: PlacedReadings | None) -> PlacedReadings:
-    parts = _looked_at(snapshot, placed, _carried_over(placed, None if before is None else before._parts))
-    count = len(placed.jobs)
-    columns, job_of = parts.columns, placed.part_job
-    busiest = np.full(count, -np.inf)
-    least_default = np.full(count, np.inf)
-    highest_least = np.full(count, -np.inf)
-    np.maximum.at(busiest, job_of, columns[2])
-    np.minimum.at(least_default, job_of, columns[3])
-    np.maximum.at(highest_least, job_of, columns[4])
-    sums = [np.bincount(job_of, weights=columns[line], minlength=count) for line in (0, 1, 5, 6)]
+    parts = _parts(snapshot, placed, None if before is None else before._parts)
+    count, job_of = len(placed.jobs), placed.part_job
+    found, watts, busiest, default, least, parted, lost = parts.columns
+    sums = [np.bincount(job_of, weights=column, minlength=count) for column in (found, watts, parted, lost)]
+    bounds = [np.full(count, edge) for edge in (-np.inf, np.inf, -np.inf)]
+    np.maximum.at(bounds[0], job_of, busiest)
+    np.minimum.at(bounds[1], job_of, default)
+    np.maximum.at(bounds[2], job_of, least)
     return PlacedReadings(
         found=sums[0].astype(np.int64),
         sum_watts=sums[1],
-        busiest_watts=busiest,
-        default_cap_watts=least_default,
-        min_cap_watts=highest_least,
+        busiest_watts=bounds[0],
+        default_cap_watts=bounds[1],
+        min_cap_watts=bounds[2],
         parted=sums[2] > 0.0,
         lost=sums[3] > 0.0,
         _parts=parts,
     )
 
 
-def _carried_over(placed: PlacedJobs, before: _Parts | None) -> _Parts:
-    """The parts as they were in the snapshot before, as far as they were there."""
+def _parts(snapshot: Snapshot, placed: PlacedJobs, before: _Parts | None) -> _Parts:
+    """The readings of every part, those of nodes that have reported since ``before`` summed again."""
     if before is not None and before.of is placed:
-        return _Parts(placed, before.columns.copy(), before.seen.copy())
-    count = len(placed.parts)
-    columns = np.repeat(np.array(_NOTHING)[:, None], count, axis=1)
-    seen: list[Mapping[str, GpuReading] | None] = [None] * count
-    if before is not None:
-        row = {part: number for number, part in enumerate(before.of.parts)}
-        known = [row.get(part, -1) for part in placed.parts]
-        here = [number for number, there in enumerate(known) if there >= 0]
-        there = [known[number] for number in here]
-        columns[:, here] = before.columns[:, there]
-        for number in here:
-            seen[number] = before.seen[known[number]]
-    return _Parts(placed, columns, seen)
-
-
-def _looked_at(snapshot: Snapshot, placed: PlacedJobs, parts: _Parts) -> _Parts:
-    nodes, seen = snapshot.nodes, parts.seen
+        columns, seen = before.columns.copy(), before.seen.copy()
+    else:
+        columns = np.repeat(np.array(GpuSums())[:, None], len(placed.parts), axis=1)
+        seen = [None] * len(placed.parts)
+    nodes = snapshot.nodes
     news: list[int] = []
-    found: list[tuple[float, ...]] = []
+    found: list[GpuSums] = []
     for number, (node, uuids) in enumerate(placed.parts):
         state = nodes.get(node)
         gpus = None if state is None else state.gpus
         if gpus is not seen[number] or gpus is None:
             seen[number] = gpus
             news.append(number)
-            found.append(_part(gpus, uuids))
+            sums = None if state is None else state.sums.get(uuids)
+            found.append(gpu_sums(gpus or {}, uuids) if sums is None else sums)
     if news:
-        parts.columns[:, news] = np.array(found).T
-    return parts
-
-
-def _part(gpus: Mapping[str, GpuReading] | None, uuids: tuple[str, ...]) -> tuple[float, ...]:
-    there = [] if gpus is None else [gpus[uuid] for uuid in uuids if uuid in gpus]
-    if not there:
-        return (*_NOTHING[:-1], float(bool(uuids)))
-    watts = [gpu.power_watts for gpu in there]
-    return (
-        float(len(there)),
-        sum(watts),
-        max(watts),
-        min([gpu.default_cap_watts for gpu in there]),
-        max([gpu.min_cap_watts for gpu in there]),
-        float(any([gpu.mig_enabled for gpu in there])),
-        float(len(there) < len(uuids) or any([gpu.error for gpu in there])),
-    )
+        columns[:, news] = np.array(found).T
+    return _Parts(placed, columns, seen)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingJobs:
-    """The jobs of one list that wait and have GPUs, without those their users hold; the first submitted first.
+    """The jobs of one list that wait for GPUs, without those their users hold; the first submitted first.
 
     ``submitted_at`` and ``begin_at`` are in seconds of the epoch, infinite where unknown and minus infinite
     where a job has no begin of its own; ``patience_seconds`` is the longest hold its promise allows.

@@ -64,8 +64,8 @@ def circuit_weights(snapshot: Snapshot, nodes: Iterable[tuple[str, int]]) -> dic
 class LoadTable:
     """The loads of all placed jobs as columns, one value per job of ``placed``; see `JobLoad` for each.
 
-    ``cap_watts`` is infinite without a cap. ``circuit_coming_watts``: what starting jobs will still add to each
-    circuit; ``circuit_withheld_watts``: what caps keep from it.
+    ``cap_watts`` is infinite without a cap. ``circuit_coming_watts``: what starting jobs will still add to
+    each circuit; ``circuit_withheld_watts``: what caps keep from it.
     """
 
     placed: PlacedJobs
@@ -142,8 +142,9 @@ def _load_table(snapshot: Snapshot, policy: Policy) -> LoadTable:
     placed, gpus = placed_jobs(snapshot), placed_readings(snapshot)
     seen = gpus.found > 0
     lasting_watts = class_watts(placed.workload, policy)
-    for job_id, known in _known(snapshot, placed):
-        lasting_watts[placed.row[job_id]] = known.mean_watts
+    known = _known(snapshot, placed)
+    for job_id, one in known:
+        lasting_watts[placed.row[job_id]] = one.mean_watts
     gpu_watts = np.where(seen, gpus.sum_watts / np.maximum(gpus.found, 1), lasting_watts)
     default_cap_watts = np.where(seen, gpus.default_cap_watts, lasting_watts)
     uncapped_watts = gpu_watts.copy()
@@ -153,18 +154,20 @@ def _load_table(snapshot: Snapshot, policy: Policy) -> LoadTable:
         if row is not None:
             cap_watts[row] = lease.cap_watts
             uncapped_watts[row] = max(gpu_watts[row], lease.uncapped_watts)
-    coming_watts = np.zeros(len(placed.jobs))
     young = snapshot.at.timestamp() - placed.started_at < policy.start_expected_seconds
-    for row in np.flatnonzero(young & seen):
-        uncapped_watts[row] = max(uncapped_watts[row], lasting_watts[row])
-        coming_watts[row] = _coming_watts(
-            snapshot,
-            placed.jobs[row],
-            policy,
-            gpu_watts=float(gpu_watts[row]),
-            most_watts=float(max(default_cap_watts[row], lasting_watts[row])),
-            cap_watts=float(cap_watts[row]),
-        )
+    starting = young & seen
+    uncapped_watts = np.where(starting, np.maximum(uncapped_watts, lasting_watts), uncapped_watts)
+    start_watts = class_watts(placed.workload, policy)
+    for job_id, one in known:
+        row = placed.row[job_id]
+        # A percentile of what is hardly known may lie where no GPU can go.
+        most_watts = max(default_cap_watts[row], lasting_watts[row])
+        start_watts[row] = min(_start_watts(one, policy), most_watts)
+    missing_watts = np.minimum(start_watts, cap_watts) - gpu_watts
+    # The host follows its GPUs: the share of it that is still to come shrinks with theirs.
+    span_watts = np.maximum(start_watts - policy.idle_gpu_watts, 1.0)
+    host_watts = policy.host_watts_per_gpu * np.clip(missing_watts / span_watts, 0.0, 1.0)
+    coming_watts = np.where(starting, np.maximum(missing_watts, 0.0) + host_watts, 0.0)
     capped = cap_watts < np.inf
     withheld_watts = np.where(capped, np.maximum(0.0, uncapped_watts - gpu_watts - coming_watts), 0.0)
     names = site_table(snapshot.site).names
@@ -208,33 +211,12 @@ def expected_watts(snapshot: Snapshot, job: Job, policy: Policy) -> float:
     return expected_gpu_watts(job.workload, policy) if known is None else known.mean_watts
 
 
-def _start_watts(snapshot: Snapshot, job: Job, policy: Policy) -> float:
+def _start_watts(known: ExpectedPower, policy: Policy) -> float:
     """The level per GPU to be ready for while a job starts: its 95th percentile, at least its usual step.
 
     Careful, since it is for seconds, guards limits, and costs nothing once the draw itself is seen.
     """
-    known = snapshot.expected.get(job.job_id)
-    if known is None:
-        return expected_gpu_watts(job.workload, policy)
     return max(known.p95_watts, policy.idle_gpu_watts + known.start_step_watts)
-
-
-def _coming_watts(
-    snapshot: Snapshot, job: Job, policy: Policy, *, gpu_watts: float, most_watts: float, cap_watts: float
-) -> float:
-    """What is still to come per GPU of a job that starts, its share of the host included.
-
-    ``most_watts``: where its GPUs can go at all; ``cap_watts``: our cap, infinite without one.
-    """
-    start_watts = _start_watts(snapshot, job, policy)
-    if job.job_id in snapshot.expected:
-        # A percentile of what is hardly known may lie where no GPU can go.
-        start_watts = min(start_watts, most_watts)
-    missing_watts = min(start_watts, cap_watts) - gpu_watts
-    # The host follows its GPUs: the share of it that is still to come shrinks with theirs.
-    span_watts = max(start_watts - policy.idle_gpu_watts, 1.0)
-    host_watts = policy.host_watts_per_gpu * max(0.0, min(1.0, missing_watts / span_watts))
-    return max(0.0, missing_watts) + host_watts
 
 
 def still_starting(snapshot: Snapshot, job: Job, policy: Policy) -> bool:

@@ -5,6 +5,7 @@ the same objects as in the one before. What is made from frozen values may be ke
 """
 
 from collections.abc import Callable
+from operator import is_
 from typing import Generic, TypeVar
 
 Made = TypeVar("Made")
@@ -23,7 +24,7 @@ class LastFew(Generic[Made]):
     def of(self, make: Callable[[], Made], *sources: object) -> Made:
         """What was made from ``sources``, by ``make`` if it is not known."""
         for known, made in self._kept:
-            if all(one is other for one, other in zip(known, sources, strict=True)):
+            if all(map(is_, known, sources)):
                 return made
         made = make()
         self._kept = ((sources, made), *self._kept[: self._most - 1])
