@@ -14,8 +14,8 @@ from slurm_power.model.site import LimitKind, Site
 class NodeState:
     """One node's latest report. A node that has gone silent keeps its last GPUs with a growing age.
 
-    ``sums`` holds what the GPUs of each job draw together, by their UUIDs, where that was summed when the node
-    reported. What is not there is summed when it is asked for.
+    ``sums`` holds what the GPUs of each job draw together, by their UUIDs, where that was summed when the
+    node reported. What is not there is summed when it is asked for.
     """
 
     name: str

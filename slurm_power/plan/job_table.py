@@ -7,6 +7,7 @@ summed again only where a node has reported since.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +53,8 @@ def site_weights(site: Site, nodes: Iterable[tuple[str, int]]) -> dict[str, floa
 class PlacedJobs:
     """The jobs of one list that are on nodes and have GPUs, in its order.
 
-    ``parts`` are what its nodes reported of each job's GPUs, ``part_job`` whose they are. For one watt per GPU
-    of job ``weight_job[i]`` the circuit ``weight_circuit[i]`` sees ``weight[i]`` watts; a pair may come twice.
+    ``parts`` are what its nodes reported of each job's GPUs, ``part_job`` whose they are. For one watt per
+    GPU of job ``weight_job[i]`` circuit ``weight_circuit[i]`` sees ``weight[i]`` watts; a pair may come twice.
     ``started_at`` is in seconds of the epoch, infinite for a job in its prolog, minus infinite if unknown.
     """
 
@@ -219,7 +220,8 @@ def _parts(snapshot: Snapshot, placed: PlacedJobs, before: _Parts | None) -> _Pa
             sums = None if state is None else state.sums.get(uuids)
             found.append(gpu_sums(gpus or {}, uuids) if sums is None else sums)
     if news:
-        columns[:, news] = np.array(found).T
+        values = np.fromiter(chain.from_iterable(found), dtype=float, count=len(news) * len(columns))
+        columns[:, news] = values.reshape(len(news), len(columns)).T
     return _Parts(placed, columns, seen)
 
 

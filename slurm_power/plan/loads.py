@@ -103,6 +103,9 @@ def _job_loads(snapshot: Snapshot, policy: Policy) -> tuple[JobLoad, ...]:
 
 def loads_of(snapshot: Snapshot, table: LoadTable, rows: Iterable[int]) -> list[JobLoad]:
     """The loads of the jobs in some rows of a table."""
+    rows = list(rows)
+    if not rows:
+        return []
     columns = [
         column.tolist()
         for column in (
@@ -309,3 +312,27 @@ def behind_discharge_watts(snapshot: Snapshot, name: str) -> float:
         for key in snapshot.site.ess_behind(name)
         if (ess := snapshot.ess.get(key)) is not None and ess.quality is not Quality.INVALID
     )
+
+
+_consumers: LastFew[dict[str, float | None]] = LastFew(2)
+
+
+def consumer_watts(snapshot: Snapshot) -> Mapping[str, float | None]:
+    """What the consumers behind each circuit draw: its net draw plus what batteries feed in behind it.
+
+    At the grid connection a meter shows the mean of a second that is over, while the battery may be ramping
+    now: there the loads that telemetry has put together for the same second count, and of these the highest
+    of the last few, so that a load that swings does not pull the battery along.
+    """
+    return _consumers.of(lambda: _consumer_watts(snapshot), snapshot)
+
+
+def _consumer_watts(snapshot: Snapshot) -> dict[str, float | None]:
+    found = dict(_net.of(lambda: _net_watts(snapshot), snapshot))
+    for name, watts in found.items():
+        if watts is not None and snapshot.site.ess_behind(name):
+            found[name] = watts + behind_discharge_watts(snapshot, name)
+    root = snapshot.site.root.name
+    if found[root] is not None and snapshot.recent_load_watts:
+        found[root] = max(snapshot.recent_load_watts)
+    return found

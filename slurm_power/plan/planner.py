@@ -17,6 +17,7 @@ from slurm_power.plan.loads import (
     LoadTable,
     behind_discharge_watts,
     circuit_watts,
+    consumer_watts,
     load_table,
     loads_of,
 )
@@ -81,21 +82,6 @@ def target_watts(snapshot: Snapshot, circuit: str, policy: Policy) -> float:
     return snapshot.limit_watts(circuit, policy.event_lead_seconds) * (1.0 - policy.margin_ratio)
 
 
-def _load_watts(snapshot: Snapshot, circuit: str) -> float | None:
-    """What the consumers behind a circuit draw: its net draw plus what batteries feed in behind it.
-
-    At the grid connection a meter shows the mean of a second that is over, while the battery may be ramping
-    now: there the loads that telemetry has put together for the same second count, and of these the highest
-    of the last few, so that a load that swings does not pull the battery along.
-    """
-    net_watts = circuit_watts(snapshot, circuit)
-    if net_watts is None:
-        return None
-    if circuit == snapshot.site.root.name and snapshot.recent_load_watts:
-        return max(snapshot.recent_load_watts)
-    return net_watts + behind_discharge_watts(snapshot, circuit)
-
-
 def _meter_lost(snapshot: Snapshot, circuit: str) -> bool:
     """Whether a circuit's own meter says nothing usable, or what stands for it was put together.
 
@@ -112,7 +98,7 @@ def _expected_watts(snapshot: Snapshot, circuit: str, table: LoadTable) -> float
     A start that the meter shows already may not have reached the nodes' own reports: what is still to come
     is therefore added to the lower of the last two readings, or it would be counted twice.
     """
-    load_watts = _load_watts(snapshot, circuit)
+    load_watts = consumer_watts(snapshot)[circuit]
     if load_watts is None:
         return None
     if circuit == snapshot.site.root.name and snapshot.recent_load_watts:
@@ -130,7 +116,7 @@ def _demand(snapshot: Snapshot, circuit: Circuit, table: LoadTable, policy: Poli
     What is measured counts against what the batteries can sustain; what is only expected, of jobs that are
     starting, against what they can give at once: caps are quick enough to follow when it has come.
     """
-    load_watts = _load_watts(snapshot, circuit.name)
+    load_watts = consumer_watts(snapshot)[circuit.name]
     full_watts = _expected_watts(snapshot, circuit.name, table)
     if load_watts is None or full_watts is None:
         # Full, as far as anybody knows: nothing is given back, and nothing more can be asked on a guess.

@@ -11,7 +11,7 @@ from slurm_power.model.job import Flex, Job, JobState, Workload
 from slurm_power.model.reading import EssReading, PowerReading, Quality, judged
 from slurm_power.model.site import Site
 from slurm_power.model.snapshot import CapLease, HoldLease, LimitEvent, NodeState, Snapshot
-from slurm_power.telemetry.circuits import CircuitMeters, Draw
+from slurm_power.telemetry.circuits import CircuitMeters
 from slurm_power.telemetry.clock_skew import ClockSkews
 from slurm_power.telemetry.coverage import SourceCoverage
 from slurm_power.telemetry.gpu_rows import gpu_of
