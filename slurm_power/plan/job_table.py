@@ -17,7 +17,7 @@ from slurm_power.model.reading import GpuReading, GpuSums, gpu_sums
 from slurm_power.model.site import Site
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.memo import LastFew
-from slurm_power.plan.site_table import Numbers, Watts, site_table
+from slurm_power.plan.site_table import Numbers, SiteTable, Watts, site_table
 
 Flags = NDArray[np.bool_]
 
@@ -55,6 +55,7 @@ class PlacedJobs:
 
     ``parts`` are what its nodes reported of each job's GPUs, ``part_job`` whose they are. For one watt per
     GPU of job ``weight_job[i]`` circuit ``weight_circuit[i]`` sees ``weight[i]`` watts; a pair may come twice.
+    ``leaf_gpus`` are GPUs in use on the circuit ``leaf`` that feeds their node.
     ``started_at`` is in seconds of the epoch, infinite for a job in its prolog, minus infinite if unknown.
     """
 
@@ -65,6 +66,8 @@ class PlacedJobs:
     weight_job: Numbers
     weight_circuit: Numbers
     weight: Watts
+    leaf: Numbers
+    leaf_gpus: Watts
     workload: Numbers
     started_at: Watts
     _weights: dict[int, dict[str, float]]
@@ -108,9 +111,8 @@ def _placed_jobs(listed: tuple[Job, ...], site: Site) -> PlacedJobs:
                 leaves.append(leaf)
                 counts.append(count)
                 rows.append(row)
-    job_of, circuits, weights = spread(
-        table.paths, table.factors, np.array(leaves, dtype=np.int64), np.array(counts, dtype=float), rows
-    )
+    leaf, leaf_gpus = np.array(leaves, dtype=np.int64), np.array(counts, dtype=float)
+    job_of, circuits, weights = spread(table, np.array(rows, dtype=np.int64), leaf, leaf_gpus)
     return PlacedJobs(
         jobs=jobs,
         row={job.job_id: row for row, job in enumerate(jobs)},
@@ -119,20 +121,20 @@ def _placed_jobs(listed: tuple[Job, ...], site: Site) -> PlacedJobs:
         weight_job=job_of,
         weight_circuit=circuits,
         weight=weights,
+        leaf=leaf,
+        leaf_gpus=leaf_gpus,
         workload=np.array([_WORKLOAD_NUMBER[job.workload] for job in jobs], dtype=np.int64),
         started_at=np.array([_started_at(job) for job in jobs], dtype=float),
         _weights={},
     )
 
 
-def spread(
-    paths: Numbers, factors: Watts, leaves: Numbers, counts: Watts, rows: list[int]
-) -> tuple[Numbers, Numbers, Watts]:
-    """(row, circuit, watts) of ``counts`` GPUs at ``leaves`` for every circuit above them."""
-    circuits = paths[leaves]
+def spread(table: SiteTable, rows: Numbers, leaves: Numbers, gpus: Watts) -> tuple[Numbers, Numbers, Watts]:
+    """(row, circuit, watts) of so many GPUs of each row at ``leaves``, for every circuit above them."""
+    circuits = table.paths[leaves]
     known = circuits >= 0
-    job_of = np.broadcast_to(np.array(rows, dtype=np.int64)[:, None], circuits.shape)
-    return job_of[known], circuits[known], (factors[leaves] * counts[:, None])[known]
+    row_of = np.broadcast_to(rows[:, None], circuits.shape)
+    return row_of[known], circuits[known], (table.factors[leaves] * gpus[:, None])[known]
 
 
 def _started_at(job: Job) -> float:
@@ -234,7 +236,7 @@ class PendingJobs:
     """
 
     jobs: tuple[Job, ...]
-    ids: tuple[str, ...]
+    row: Mapping[str, int]
     gpus: Watts
     tasks: Watts
     workload: Numbers
@@ -243,6 +245,9 @@ class PendingJobs:
     begin_at: Watts
     patience_seconds: Watts
     priority: Watts
+    share_row: Numbers
+    share_circuit: Numbers
+    share: Watts
 
 
 _pending: LastFew[PendingJobs] = LastFew(3)
@@ -250,20 +255,21 @@ _pending: LastFew[PendingJobs] = LastFew(3)
 
 def pending_jobs(snapshot: Snapshot) -> PendingJobs:
     """The columns of the snapshot's waiting jobs, made once for one list of jobs."""
-    jobs = snapshot.jobs
-    return _pending.of(lambda: _pending_jobs(jobs), jobs)
+    jobs, site = snapshot.jobs, snapshot.site
+    return _pending.of(lambda: _pending_jobs(jobs, site_table(site)), jobs, site)
 
 
-def _pending_jobs(listed: tuple[Job, ...]) -> PendingJobs:
+def _pending_jobs(listed: tuple[Job, ...], table: SiteTable) -> PendingJobs:
     waiting = [
         job for job in listed if job.state is JobState.PENDING and job.gpu_count > 0 and not job.held_by_user
     ]
     submitted = [np.inf if job.submitted is None else job.submitted.timestamp() for job in waiting]
     order = sorted(range(len(waiting)), key=lambda number: (submitted[number], waiting[number].job_id))
     jobs = [waiting[number] for number in order]
+    shares = _planned_shares(jobs, table)
     return PendingJobs(
         jobs=tuple(jobs),
-        ids=tuple([job.job_id for job in jobs]),
+        row={job.job_id: row for row, job in enumerate(jobs)},
         gpus=np.array([job.gpu_count for job in jobs], dtype=float),
         tasks=np.array([job.task_count for job in jobs], dtype=float),
         workload=np.array([_WORKLOAD_NUMBER[job.workload] for job in jobs], dtype=np.int64),
@@ -274,7 +280,29 @@ def _pending_jobs(listed: tuple[Job, ...]) -> PendingJobs:
         ),
         patience_seconds=np.array([longest_hold_seconds(job) for job in jobs], dtype=float),
         priority=np.array([job.priority or 0.0 for job in jobs], dtype=float),
+        share_row=shares[0],
+        share_circuit=shares[1],
+        share=shares[2],
     )
+
+
+def _planned_shares(jobs: list[Job], table: SiteTable) -> tuple[Numbers, Numbers, Watts]:
+    """What the jobs with planned nodes add to which circuit, each pair once."""
+    rows, leaves, gpus = [], [], []
+    for row, job in enumerate(jobs):
+        for node in job.planned_nodes:
+            leaf = table.leaf_of_node.get(node)
+            if leaf is not None:
+                rows.append(row)
+                leaves.append(leaf)
+                gpus.append(job.gpu_count / len(job.planned_nodes))
+    where = np.array(leaves, dtype=np.int64)
+    row_of, circuits, watts = spread(
+        table, np.array(rows, dtype=np.int64), where, np.array(gpus, dtype=float)
+    )
+    pairs, back = np.unique(row_of * len(table.names) + circuits, return_inverse=True)
+    sums = np.bincount(back, weights=watts, minlength=len(pairs))
+    return pairs // len(table.names), pairs % len(table.names), sums
 
 
 def longest_hold_seconds(job: Job) -> float:

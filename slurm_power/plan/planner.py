@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from slurm_power.model.action import Action, HoldJob, Plan, SetDischarge, Shortfall
+from slurm_power.model.day_plan import DayPlan
 from slurm_power.model.job import Job
 from slurm_power.model.reading import EssReading
 from slurm_power.model.site import Circuit, Ess
@@ -24,14 +25,20 @@ from slurm_power.plan.loads import (
 from slurm_power.plan.policy import Policy
 
 
-def plan_cycle(snapshot: Snapshot, policy: Policy, *, hold_seconds: float) -> Plan:
-    """Decide everything for this second; the same snapshot always gives the same plan."""
+def plan_cycle(
+    snapshot: Snapshot, policy: Policy, *, hold_seconds: float, day: DayPlan | None = None
+) -> Plan:
+    """Decide everything for this second; the same snapshot always gives the same plan.
+
+    ``day`` is the latest plan of the day, None where there is none.
+    """
     guard = guard_cycle(snapshot, policy)
     holds = plan_holds(
         snapshot,
         room_watts=_start_room_watts(snapshot, policy),
         hold_seconds=hold_seconds,
         policy=policy,
+        day=day,
     )
     return replace(guard, actions=(*guard.actions, *holds))
 
@@ -206,14 +213,23 @@ def hold_of(snapshot: Snapshot, job: Job, policy: Policy, *, hold_seconds: float
     return next((hold for hold in holds if isinstance(hold, HoldJob) and hold.job_id == job.job_id), None)
 
 
-def _start_room_watts(snapshot: Snapshot, policy: Policy) -> float:
-    """Room for new starts at the grid connection, with every running job at its uncapped draw.
+def _start_room_watts(snapshot: Snapshot, policy: Policy) -> dict[str, float]:
+    """Room for new starts on each circuit, with every running job at its uncapped draw.
 
-    The battery is not counted: it is there for the jobs that already run. A stale meter leaves no room.
+    The battery is not counted: it is there for the jobs that already run. A stale meter leaves no room. A
+    circuit that nothing measures bounds nothing, but for the grid connection.
     """
     root = snapshot.site.root.name
     table = load_table(snapshot, policy)
-    full_watts = _expected_watts(snapshot, root, table)
-    if full_watts is None or _meter_lost(snapshot, root):
-        return 0.0
-    return target_watts(snapshot, root, policy) - full_watts - table.circuit_withheld_watts[root]
+    room = {}
+    for circuit in snapshot.site.leaves_first():
+        name = circuit.name
+        full_watts = _expected_watts(snapshot, name, table)
+        if _meter_lost(snapshot, name) or (full_watts is None and name == root):
+            room[name] = 0.0
+        elif full_watts is None:
+            room[name] = float("inf")
+        else:
+            withheld_watts = table.circuit_withheld_watts[name]
+            room[name] = target_watts(snapshot, name, policy) - full_watts - withheld_watts
+    return room
