@@ -23,8 +23,8 @@ class DayPlan:
     ``starts``: jobs of each class to start in each hour. ``deferred``: how many of a class should wait
     although GPUs are free in this hour. ``grid_watts`` is what the grid connection would draw,
     ``discharge_watts`` of it from batteries (negative charges), ``cap_ratio`` how far of what may be capped
-    is. ``power_price_per_kwh`` and ``gpu_price_per_hour`` are what one more kWh under the limit and one more GPU
-    would save: the shadow prices. ``short_watts`` is by how much the limit cannot be met.
+    is. ``power_price_per_kwh`` and ``gpu_price_per_hour`` are what one more kWh under the limit and one more
+    GPU would save: the shadow prices. ``short_watts`` is by how much the limit cannot be met.
     """
 
     made_at: datetime

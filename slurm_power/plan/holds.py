@@ -35,8 +35,8 @@ _MOST_HOURS = 24.0
 _PRIORITY_WEIGHT = 1.0
 # What we have let go stays free before others of its kind: nothing is held, let go and held again.
 _LET_GO_WEIGHT = 1.25
-# Each hold is a call to the workload manager, and another one each half of its lease. Jobs further back in the
-# queue are hardly about to start; where one is, caps are there.
+# Each hold is a call to the workload manager, and another one each half of its lease. Jobs further back in
+# the queue are hardly about to start; where one is, caps are there.
 _MOST_HOLDS = 2000
 # A hold is renewed when less of its lease is left.
 _RENEW_RATIO = 0.6
@@ -207,9 +207,9 @@ def _budgets(snapshot: Snapshot, room_watts: Mapping[str, float], policy: Policy
 
 
 def free_gpus(snapshot: Snapshot) -> Watts:
-    """GPUs without a job behind each circuit; a node that says nothing counts as full as the fullest, and free.
+    """GPUs without a job behind each circuit; infinite everywhere while no node has said anything.
 
-    Infinite everywhere while no node has said anything.
+    A node that says nothing counts as large as the largest.
     """
     table = site_table(snapshot.site)
     counts = {name: len(node.gpus) for name, node in snapshot.nodes.items()}

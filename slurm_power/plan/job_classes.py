@@ -17,7 +17,7 @@ GPUS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 @dataclass(frozen=True, slots=True)
 class JobClasses:
-    """``number``: the class of each waiting job; ``keys`` the classes by their number, ``index`` the reverse."""
+    """``number``: the class of each waiting job; ``keys``: the classes by number, ``index`` the reverse."""
 
     number: Numbers
     keys: tuple[JobClass, ...]

@@ -7,7 +7,9 @@ summed again only where a node has reported since.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import chain
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,7 @@ WORKLOADS = tuple(Workload)
 _WORKLOAD_NUMBER = {workload: number for number, workload in enumerate(WORKLOADS)}
 FLEXES = tuple(Flex)
 _FLEX_NUMBER = {flex: number for number, flex in enumerate(FLEXES)}
+_JOB_ID = attrgetter("job_id")
 # A job without a time limit promised a share of an unknown time: count on one hour.
 ASSUMED_TIME_LIMIT_SECONDS = 3600.0
 
@@ -54,7 +57,7 @@ class PlacedJobs:
     """The jobs of one list that are on nodes and have GPUs, in its order.
 
     ``parts`` are what its nodes reported of each job's GPUs, ``part_job`` whose they are. For one watt per
-    GPU of job ``weight_job[i]`` circuit ``weight_circuit[i]`` sees ``weight[i]`` watts; a pair may come twice.
+    GPU of job ``weight_job[i]`` circuit ``weight_circuit[i]`` sees ``weight[i]`` watts, pairs may come twice.
     ``leaf_gpus`` are GPUs in use on the circuit ``leaf`` that feeds their node.
     ``started_at`` is in seconds of the epoch, infinite for a job in its prolog, minus infinite if unknown.
     """
@@ -263,9 +266,10 @@ def _pending_jobs(listed: tuple[Job, ...], table: SiteTable) -> PendingJobs:
     waiting = [
         job for job in listed if job.state is JobState.PENDING and job.gpu_count > 0 and not job.held_by_user
     ]
-    submitted = [np.inf if job.submitted is None else job.submitted.timestamp() for job in waiting]
-    order = sorted(range(len(waiting)), key=lambda number: (submitted[number], waiting[number].job_id))
-    jobs = [waiting[number] for number in order]
+    waiting.sort(key=_JOB_ID)
+    submitted = np.array([_epoch_seconds(job.submitted, np.inf) for job in waiting], dtype=float)
+    order = np.argsort(submitted, kind="stable")
+    jobs = [waiting[number] for number in order.tolist()]
     shares = _planned_shares(jobs, table)
     return PendingJobs(
         jobs=tuple(jobs),
@@ -274,16 +278,18 @@ def _pending_jobs(listed: tuple[Job, ...], table: SiteTable) -> PendingJobs:
         tasks=np.array([job.task_count for job in jobs], dtype=float),
         workload=np.array([_WORKLOAD_NUMBER[job.workload] for job in jobs], dtype=np.int64),
         flex=np.array([_FLEX_NUMBER[job.flex] for job in jobs], dtype=np.int64),
-        submitted_at=np.array([submitted[number] for number in order], dtype=float),
-        begin_at=np.array(
-            [-np.inf if job.begin is None else job.begin.timestamp() for job in jobs], dtype=float
-        ),
+        submitted_at=submitted[order],
+        begin_at=np.array([_epoch_seconds(job.begin, -np.inf) for job in jobs], dtype=float),
         patience_seconds=np.array([longest_hold_seconds(job) for job in jobs], dtype=float),
         priority=np.array([job.priority or 0.0 for job in jobs], dtype=float),
         share_row=shares[0],
         share_circuit=shares[1],
         share=shares[2],
     )
+
+
+def _epoch_seconds(at: datetime | None, unknown: float) -> float:
+    return unknown if at is None else at.timestamp()
 
 
 def _planned_shares(jobs: list[Job], table: SiteTable) -> tuple[Numbers, Numbers, Watts]:

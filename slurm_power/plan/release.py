@@ -4,8 +4,10 @@ A knapsack with a row per circuit and one for the GPUs. Sorted by value over a m
 from the front, the rest tried in the gaps; the best of a few mixes is kept. A linear program with r rows has
 at most r jobs in part, so the right mix comes within r jobs of its optimum: a thousandth, where many wait.
 
-Slurm picks the nodes. A job with planned nodes counts on their circuits; one without counts, on every circuit
-that may become short, with all of it that free GPUs there could take: the worst rack it could get.
+Slurm picks the nodes. A job with planned nodes counts on their circuits. One without counts on every circuit
+that has a tenth of all free GPUs or more, with up to twice its even share: on a site of two racks that is all
+of it, the worst it could get, while a full rack among hundreds stops nobody. What comes worse than that the
+guard's caps meet.
 """
 
 from dataclasses import dataclass
@@ -15,6 +17,9 @@ import numpy as np
 from slurm_power.plan.job_table import Flags
 from slurm_power.plan.site_table import Numbers, SiteTable, Watts
 
+# How much more than its even share of what starts a circuit may get; with less than this it does not count.
+_UNEVEN = 2.0
+_LEAST_SHARE = 0.2
 # Shares of the watts' row against the GPUs' in what a job costs.
 _MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
 # So many jobs behind the first that does not fit are tried in the gaps.
@@ -42,10 +47,10 @@ class Budgets:
 class Candidates:
     """Waiting jobs in the order of the queue, a value per job.
 
-    ``added_watts``: what each of its GPUs adds where it runs. ``must``: it starts whatever we say. ``held``: by
-    us, now. ``deferred``: the day's plan lets it wait. ``share_row``, ``share_circuit`` and ``share_watts`` say
-    what jobs with planned nodes (``placed``) add to which circuit; ``root_factor`` is what the grid connection
-    sees, at the worst, of a watt at a node.
+    ``added_watts``: what each of its GPUs adds where it runs. ``must``: it starts whatever we say. ``held``:
+    by us, now. ``deferred``: the day's plan lets it wait. ``share_row``, ``share_circuit``, ``share_watts``
+    say what jobs with planned nodes (``placed``) add to which circuit; ``root_factor`` is what the grid
+    connection sees, at the worst, of a watt at a node.
     """
 
     value: Watts
@@ -63,10 +68,11 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """``chosen``: may start. ``binding``, by job: the number of the circuit without room for it, or
+    """Who may start, and what is in the way of the others.
 
-    FREE where nothing is in its way, SHORT_OF_GPUS where only GPUs are missing, which is Slurm's to see, BY_PLAN
-    where the day's plan lets it wait. ``left_watts`` is what stays free on each circuit, ``value`` of all chosen.
+    ``binding``, by job: the number of the circuit without room for it, or FREE where nothing is in its way,
+    SHORT_OF_GPUS where only GPUs are missing, which is Slurm's to see, BY_PLAN where the day's plan lets it
+    wait. ``left_watts`` is what stays free on each circuit, ``value`` is that of all chosen.
     """
 
     chosen: Flags
@@ -76,7 +82,7 @@ class Release:
 
 
 def release(table: SiteTable, budgets: Budgets, jobs: Candidates) -> Release:
-    """Choose the jobs that may start; those that must are counted first, as far as there are GPUs for them."""
+    """Choose the jobs that may start; those that must come first, as far as there are GPUs for them."""
     rows = _Rows(table, budgets, jobs)
     must = np.flatnonzero(jobs.must)
     # Only what gets GPUs starts: the rest of those that must is no load yet.
@@ -112,25 +118,30 @@ class _Rows:
         self._share_row = jobs.share_row[by_row]
         self._share_circuit = jobs.share_circuit[by_row]
         self._share_watts = jobs.share_watts[by_row]
-        self._risky, self._risky_gpus, self._risky_factor = self._short(table, budgets)
+        self._risky, self._risky_share, self._risky_most = self._short(table, budgets)
         at_root = self._share_circuit == self._root
         self._root_watts[self._share_row[at_root]] = self._share_watts[at_root]
 
     def _short(self, table: SiteTable, budgets: Budgets) -> tuple[Numbers, Watts, Watts]:
-        """The circuits that jobs without planned nodes could overload, with their free GPUs and losses."""
+        """The circuits that jobs without planned nodes could overload.
+
+        With what each may see of a watt that starts somewhere, and the most it may see of all that can start.
+        """
         unplaced = self._jobs.added_watts[~self._jobs.placed]
         free = budgets.free_gpus
-        if not len(unplaced) or not np.isfinite(free[self._root]):
+        if not len(unplaced) or not 0.0 < free[self._root] < np.inf:
             return np.empty(0, dtype=np.int64), np.empty(0), np.empty(0)
         # The losses between a circuit and the nodes below it, at the worst.
         factor = np.ones(len(table.names))
         known = table.paths >= 0
         np.maximum.at(factor, table.paths[known], table.factors[known])
+        share = np.minimum(1.0, _UNEVEN * free / free[self._root])
         most_watts = free * float(unplaced.max()) * factor
         short = (free > 0.0) & (budgets.room_watts < most_watts)
+        short &= share >= _LEAST_SHARE
         short[self._root] = False
         found = np.flatnonzero(short)
-        return found, free[found], factor[found]
+        return found, (share * factor)[found], most_watts[found]
 
     def worth(self, rows: Numbers, mix: float) -> Watts:
         """The value of each job for what it takes of the rows."""
@@ -159,14 +170,18 @@ class _Rows:
         found = order[:count].tolist()
         tail = order[count : count + _GAP_TRIES]
         small = (self._root_watts[tail] <= left[self._root] + _ROUNDING) & (jobs.gpus[tail] <= left_gpus)
-        for row in tail[small].tolist():
-            if jobs.gpus[row] > left_gpus + _ROUNDING:
+        left_root = float(left[self._root])
+        tail = tail[small]
+        tries = zip(tail.tolist(), jobs.gpus[tail].tolist(), self._root_watts[tail].tolist(), strict=True)
+        for row, wanted_gpus, wanted_watts in tries:
+            if wanted_gpus > left_gpus + _ROUNDING or wanted_watts > left_root + _ROUNDING:
                 continue
             circuits, watts = self._needs(row)
             spare_watts = self._spare[circuits] if jobs.held[row] else 0.0
             if (watts + spare_watts <= left[circuits] + _ROUNDING).all():
                 left[circuits] -= watts
-                left_gpus -= float(jobs.gpus[row])
+                left_root -= wanted_watts
+                left_gpus -= wanted_gpus
                 found.append(row)
         return np.array(found, dtype=np.int64)
 
@@ -199,12 +214,8 @@ class _Rows:
         taken += np.bincount(self._share_circuit[here], weights=self._share_watts[here], minlength=count)
         if len(self._risky):
             free = rows[~jobs.placed[rows]]
-            if worst:
-                watts = _worst_watts(jobs.gpus[free], jobs.added_watts[free], self._risky_gpus)
-            else:
-                watts = float(jobs.gpus[free] @ jobs.added_watts[free]) * self._risky_gpus
-                watts /= max(self.left_gpus, 1.0)
-            taken[self._risky] += watts * self._risky_factor
+            watts = float(jobs.gpus[free] @ jobs.added_watts[free]) * (1.0 if worst else 1.0 / _UNEVEN)
+            taken[self._risky] += np.minimum(watts * self._risky_share, self._risky_most)
         return taken
 
     def _needs(self, row: int) -> tuple[Numbers, Watts]:
@@ -216,7 +227,7 @@ class _Rows:
             circuits, watts = self._share_circuit[begin:end], self._share_watts[begin:end]
         else:
             circuits = self._risky
-            watts = np.minimum(jobs.gpus[row], self._risky_gpus) * jobs.added_watts[row] * self._risky_factor
+            watts = np.minimum(jobs.gpus[row] * jobs.added_watts[row] * self._risky_share, self._risky_most)
         away = circuits != self._root
         return np.append(circuits[away], root), np.append(watts[away], self._root_watts[row])
 
@@ -233,29 +244,14 @@ class _Rows:
         over = self._share_watts + spare > left[self._share_circuit] + _ROUNDING
         found[self._share_row[over][::-1]] = self._share_circuit[over][::-1]
         free = rows[~jobs.placed[rows]]
-        for circuit, gpus, factor in zip(self._risky, self._risky_gpus, self._risky_factor, strict=True):
-            watts = np.minimum(jobs.gpus[free], gpus) * jobs.added_watts[free] * factor
-            spare = np.where(jobs.held[free], self._spare[circuit], 0.0)
-            short = watts + spare > left[circuit] + _ROUNDING
-            found[free[short]] = circuit
-            free = free[~short]
+        for held in (False, True) if len(self._risky) else ():
+            room = left[self._risky] - (self._spare[self._risky] if held else 0.0)
+            tightest = int(np.argmin(room / self._risky_share))
+            these = free[jobs.held[free] == held]
+            watts = jobs.gpus[these] * jobs.added_watts[these] * self._risky_share[tightest]
+            found[these[watts > room[tightest] + _ROUNDING]] = self._risky[tightest]
         root = self._root
         spare = np.where(jobs.held[rows], self._spare[root], 0.0)
         over = self._root_watts[rows] + spare > left[root] + _ROUNDING
         found[rows[over]] = root
         return found[rows]
-
-
-def _worst_watts(gpus: Watts, added_watts: Watts, free_gpus: Watts) -> Watts:
-    """What jobs add where so many GPUs are free, if each gets all it can of them: sum of min(gpus, free) * added.
-
-    As sums over the jobs in order of their GPUs, so that a thousand circuits cost no more than one.
-    """
-    if not len(gpus):
-        return np.zeros(len(free_gpus))
-    order = np.argsort(gpus)
-    whole = np.concatenate(([0.0], np.cumsum((gpus * added_watts)[order])))
-    each = np.concatenate(([0.0], np.cumsum(added_watts[order])))
-    inside = np.searchsorted(gpus[order], free_gpus, side="right")
-    wanted = whole[inside] + free_gpus * (each[-1] - each[inside])
-    return np.minimum(wanted, free_gpus * float(added_watts.max()))
