@@ -33,8 +33,8 @@ _WAITED_WEIGHT = 2.0
 _HOUR_WEIGHT = 0.1
 _MOST_HOURS = 24.0
 _PRIORITY_WEIGHT = 1.0
-# What we have let go stays free before others of its kind: nothing is held, let go and held again.
-_LET_GO_WEIGHT = 1.25
+# A job that could have started for so long, and was not held, keeps its place before those that are.
+_SETTLED_SECONDS = 30.0
 # Each hold is a call to the workload manager, and another one each half of its lease. Jobs further back in
 # the queue are hardly about to start; where one is, caps are there.
 _MOST_HOLDS = 2000
@@ -114,6 +114,7 @@ class _Waiting:
             added_watts=self._added[rows],
             must=(flex0 | (self._patience <= 0.0))[rows],
             held=self._held[rows],
+            settled=self._settled(snapshot)[rows],
             deferred=deferred[rows],
             placed=placed[rows],
             share_row=number[shares],
@@ -121,6 +122,10 @@ class _Waiting:
             share_watts=jobs.share[here] * self._added[shares] * (self._gpus / jobs.gpus)[shares],
             root_factor=worst_factor(self._site),
         )
+
+    def _settled(self, snapshot: Snapshot) -> Flags:
+        free_since = np.maximum(self._jobs.submitted_at, self._jobs.begin_at)
+        return ~self._held & (snapshot.at.timestamp() - free_since > _SETTLED_SECONDS)
 
     def _values(self, snapshot: Snapshot) -> Watts:
         """What it is worth to let each job start now."""
@@ -131,7 +136,6 @@ class _Waiting:
         weight *= 1.0 + _HOUR_WEIGHT * hours
         weight *= 1.0 + _WAITED_WEIGHT * np.clip(self._waited / np.maximum(jobs.patience_seconds, 1.0), 0, 1)
         weight *= 1.0 + _PRIORITY_WEIGHT * (jobs.priority / most if most > 0.0 else 0.0)
-        weight[(self._waited > 0.0) & ~self._held] *= _LET_GO_WEIGHT
         return self._gpus * weight
 
     def actions(self, found: Release, *, hold_seconds: float) -> tuple[HoldJob | ReleaseJob, ...]:

@@ -22,6 +22,7 @@ _UNEVEN = 2.0
 _LEAST_SHARE = 0.2
 # Shares of the watts' row against the GPUs' in what a job costs.
 _MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_FINEST_STEP = 1.0 / 128.0
 # So many jobs behind the first that does not fit are tried in the gaps.
 _GAP_TRIES = 4000
 # Watts and GPUs are sums of many numbers: what is over by rounding alone fits.
@@ -48,7 +49,8 @@ class Candidates:
     """Waiting jobs in the order of the queue, a value per job.
 
     ``added_watts``: what each of its GPUs adds where it runs. ``must``: it starts whatever we say. ``held``:
-    by us, now. ``deferred``: the day's plan lets it wait. ``share_row``, ``share_circuit``, ``share_watts``
+    by us, now. ``settled``: free to start for a while, it comes before those that are not, or one would be held
+    for another every few seconds. ``deferred``: the day's plan lets it wait. ``share_row``, ``share_circuit``, ``share_watts``
     say what jobs with planned nodes (``placed``) add to which circuit; ``root_factor`` is what the grid
     connection sees, at the worst, of a watt at a node.
     """
@@ -58,6 +60,7 @@ class Candidates:
     added_watts: Watts
     must: Flags
     held: Flags
+    settled: Flags
     deferred: Flags
     placed: Flags
     share_row: Numbers
@@ -87,21 +90,18 @@ def release(table: SiteTable, budgets: Budgets, jobs: Candidates) -> Release:
     must = np.flatnonzero(jobs.must)
     # Only what gets GPUs starts: the rest of those that must is no load yet.
     rows.take(must[np.cumsum(jobs.gpus[must]) <= rows.left_gpus + _ROUNDING], worst=False)
-    open_rows = np.flatnonzero(~jobs.must & ~jobs.deferred)
-    best, best_value = np.empty(0, dtype=np.int64), -1.0
-    for mix in _MIXES:
-        found = rows.filled(open_rows[np.argsort(-rows.worth(open_rows, mix), kind="stable")])
-        value = float(jobs.value[found].sum())
-        if value > best_value:
-            best, best_value = found, value
-    rows.take(best)
     chosen = jobs.must.copy()
-    chosen[best] = True
+    for group in (jobs.settled, ~jobs.settled):
+        best = rows.best(np.flatnonzero(group & ~jobs.must & ~jobs.deferred))
+        rows.take(best)
+        chosen[best] = True
     binding = np.full(len(jobs.value), FREE, dtype=np.int64)
     left = np.flatnonzero(~chosen)
     binding[left] = rows.binding(left)
     binding[jobs.deferred & ~jobs.must] = BY_PLAN
-    return Release(chosen=chosen, binding=binding, left_watts=rows.left_watts, value=max(best_value, 0.0))
+    return Release(
+        chosen=chosen, binding=binding, left_watts=rows.left_watts, value=float(jobs.value[best].sum())
+    )
 
 
 class _Rows:
@@ -143,6 +143,21 @@ class _Rows:
         found = np.flatnonzero(short)
         return found, (share * factor)[found], most_watts[found]
 
+    def best(self, rows: Numbers) -> Numbers:
+        """Those of ``rows`` to start: the best of the mixes, then of those ever closer around it."""
+        found = {mix: self.filled(rows, mix) for mix in _MIXES}
+        values = {mix: float(self._jobs.value[chosen].sum()) for mix, chosen in found.items()}
+        best = max(_MIXES, key=lambda mix: values[mix])
+        step = _MIXES[1]
+        while len(found[best]) < len(rows) and step > _FINEST_STEP:
+            step /= 2.0
+            for mix in (best - step, best + step):
+                if 0.0 <= mix <= 1.0 and mix not in found:
+                    found[mix] = self.filled(rows, mix)
+                    values[mix] = float(self._jobs.value[found[mix]].sum())
+            best = max(found, key=lambda mix: values[mix])
+        return found[best]
+
     def worth(self, rows: Numbers, mix: float) -> Watts:
         """The value of each job for what it takes of the rows."""
         jobs = self._jobs
@@ -156,9 +171,10 @@ class _Rows:
         cost = np.maximum(mix * watts + (1.0 - mix) * gpus, mix * tight[rows])
         return jobs.value[rows] / np.maximum(cost, 1e-12)
 
-    def filled(self, order: Numbers) -> Numbers:
-        """The jobs of ``order`` that fit together, from the front; then what fits in the gaps."""
+    def filled(self, rows: Numbers, mix: float) -> Numbers:
+        """Those of ``rows`` that fit together, the best for that mix first; then what fits in the gaps."""
         jobs = self._jobs
+        order = rows[np.argsort(-self.worth(rows, mix), kind="stable")]
         root_watts, gpus = self._root_watts[order], jobs.gpus[order]
         spare = np.where(jobs.held[order], self._spare[self._root], 0.0)
         fits = np.cumsum(root_watts) + spare <= self.left_watts[self._root] + _ROUNDING
