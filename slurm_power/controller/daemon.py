@@ -20,6 +20,7 @@ from slurm_power.controller.metrics import MetricsServer
 from slurm_power.controller.node_desk import NodeDesk
 from slurm_power.controller.nodes import NodeLinks
 from slurm_power.controller.operators import OperatorDesk
+from slurm_power.controller.planner_beat import PlannerBeat
 from slurm_power.controller.pollers import every_poller
 from slurm_power.controller.probe import close_drivers
 from slurm_power.controller.rack_feed import FEED_SECONDS, rack_messages
@@ -34,7 +35,7 @@ from slurm_power.model.action import Action, HoldJob, Plan, ReleaseJob, SetCap, 
 from slurm_power.model.job import Job
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.loads import job_loads
-from slurm_power.plan.planner import plan_cycle
+from slurm_power.plan.planner import guard_cycle, plan_cycle
 from slurm_power.ports import PowerMeter, Scheduler, Storage, Store
 from slurm_power.store.background import BackgroundSeries
 from slurm_power.store.patient import PatientStore
@@ -90,6 +91,7 @@ class Controller:
         self._storages = storages
         self._scheduler = scheduler
         self._enabled = config.policy.control
+        self._beat = PlannerBeat(config.controller.planner_seconds)
         self._started_seconds = clock.monotonic()
         self._last_cycle_seconds = self._started_seconds
         self._wake = asyncio.Event()
@@ -243,9 +245,12 @@ class Controller:
         at = snapshot.at
         jobs = {job.job_id: job for job in snapshot.jobs}
         self._expire(at, jobs)
-        self.plan = plan_cycle(
-            snapshot, self.config.policy, hold_seconds=self.config.controller.hold_lease_seconds
-        )
+        if self._beat.due(snapshot, now_seconds):
+            self.plan = plan_cycle(
+                snapshot, self.config.policy, hold_seconds=self.config.controller.hold_lease_seconds
+            )
+        else:
+            self.plan = guard_cycle(snapshot, self.config.policy)
         if self._enabled:
             outcomes = await self._actor.carry_out(self.plan, jobs, now_seconds)
         else:

@@ -37,7 +37,8 @@ _PRIORITY_WEIGHT = 1.0
 _SETTLED_SECONDS = 30.0
 # Each hold is a call to the workload manager, and another one each half of its lease. Jobs further back in
 # the queue are hardly about to start; where one is, caps are there.
-_MOST_HOLDS = 2000
+_MOST_HOLDS = 1000
+_MOST_CALLS = 250
 # A hold is renewed when less of its lease is left.
 _RENEW_RATIO = 0.6
 
@@ -140,34 +141,30 @@ class _Waiting:
 
     def actions(self, found: Release, *, hold_seconds: float) -> tuple[HoldJob | ReleaseJob, ...]:
         """Holds to set, renew and end."""
-        actions: list[HoldJob | ReleaseJob] = []
-        standing = int(self._held.sum())
         kept = ~found.chosen & (found.binding != SHORT_OF_GPUS)
-        held = self._held[self.rows]
-        for number in np.flatnonzero(kept | held).tolist():
-            row, job = int(self.rows[number]), self._jobs.jobs[self.rows[number]]
-            if not kept[number]:
-                over = self._patience[row] <= 0.0
-                reason = "it has waited as long as was promised" if over else "there is room for it again"
-                actions.append(ReleaseJob(job_id=job.job_id, reason=reason))
-                continue
-            if held[number] and self._ends_in[row] >= _RENEW_RATIO * hold_seconds:
-                continue
-            if not held[number]:
-                if standing >= _MOST_HOLDS:
-                    continue
-                standing += 1
-            needed_watts = float(self._gpus[row] * self._added[row] * worst_factor(self._site))
-            promise = f"{job.flex.value} allows to wait {longest_hold_seconds(job):.0f} s"
-            actions.append(
-                HoldJob(
-                    job_id=job.job_id,
-                    seconds=float(min(hold_seconds, self._patience[row])),
-                    reason=f"{self._why(found, number, needed_watts)}; {promise}",
-                    saved_watts=needed_watts,
-                )
-            )
-        return tuple(actions)
+        held, ends_in = self._held[self.rows], self._ends_in[self.rows]
+        freed = np.flatnonzero(held & ~kept)
+        ending = np.flatnonzero(held & kept & (ends_in < _RENEW_RATIO * hold_seconds))
+        ending = ending[np.argsort(ends_in[ending], kind="stable")]
+        new = np.flatnonzero(kept & ~held)[: max(0, _MOST_HOLDS - int(held.sum()) + len(freed))]
+        calls = np.concatenate((freed, ending, new))[:_MOST_CALLS].tolist()
+        return tuple(self._action(found, number, hold_seconds=hold_seconds) for number in calls)
+
+    def _action(self, found: Release, number: int, *, hold_seconds: float) -> HoldJob | ReleaseJob:
+        row = int(self.rows[number])
+        job, patience_seconds = self._jobs.jobs[row], float(self._patience[row])
+        if found.chosen[number] or found.binding[number] == SHORT_OF_GPUS:
+            over = patience_seconds <= 0.0
+            reason = "it has waited as long as was promised" if over else "there is room for it again"
+            return ReleaseJob(job_id=job.job_id, reason=reason)
+        needed_watts = float(self._gpus[row] * self._added[row] * worst_factor(self._site))
+        promise = f"{job.flex.value} allows to wait {longest_hold_seconds(job):.0f} s"
+        return HoldJob(
+            job_id=job.job_id,
+            seconds=min(hold_seconds, patience_seconds),
+            reason=f"{self._why(found, number, needed_watts)}; {promise}",
+            saved_watts=needed_watts,
+        )
 
     def _why(self, found: Release, number: int, needed_watts: float) -> str:
         binding = int(found.binding[number])

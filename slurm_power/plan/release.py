@@ -49,10 +49,10 @@ class Candidates:
     """Waiting jobs in the order of the queue, a value per job.
 
     ``added_watts``: what each of its GPUs adds where it runs. ``must``: it starts whatever we say. ``held``:
-    by us, now. ``settled``: free to start for a while, it comes before those that are not, or one would be held
-    for another every few seconds. ``deferred``: the day's plan lets it wait. ``share_row``, ``share_circuit``, ``share_watts``
-    say what jobs with planned nodes (``placed``) add to which circuit; ``root_factor`` is what the grid
-    connection sees, at the worst, of a watt at a node.
+    by us, now. ``settled``: free to start for a while; it comes before those that are not, or one would be
+    held for another every few seconds. ``deferred``: the day's plan lets it wait. ``share_row``,
+    ``share_circuit`` and ``share_watts`` say what jobs with planned nodes (``placed``) add to which circuit;
+    ``root_factor`` is what the grid connection sees, at the worst, of a watt at a node.
     """
 
     value: Watts
