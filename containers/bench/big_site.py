@@ -251,7 +251,7 @@ class BigSite:
         """What every meter shows now, from the leaves up."""
         watts = dict.fromkeys(self.site.circuits, 0.0)
         discharge_watts = self.levers.setpoints.get("battery", 0.0)
-        for circuit in reversed(self.site.circuits.values()):
+        for circuit in self.site.leaves_first():
             watts[circuit.name] += sum(self._watts[node] for node in circuit.nodes)
             watts[circuit.name] *= circuit.overhead_ratio
             if circuit.parent is not None:

@@ -21,7 +21,7 @@ from slurm_power.plan.job_table import (
 from slurm_power.plan.loads import class_watts, reported_gpus, worst_factor
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.release import BY_PLAN, SHORT_OF_GPUS, Budgets, Candidates, Release, release
-from slurm_power.plan.site_table import Watts, site_table
+from slurm_power.plan.site_table import Numbers, Watts, site_table, summed
 
 __all__ = ["longest_hold_seconds", "plan_holds"]
 
@@ -133,7 +133,7 @@ class _Waiting:
         jobs = self._jobs
         hours = np.clip((snapshot.at.timestamp() - jobs.submitted_at) / 3600.0, 0.0, _MOST_HOURS)
         most = float(jobs.priority.max()) if len(jobs.priority) else 0.0
-        weight = np.array([_FLEX_WEIGHTS[flex] for flex in FLEXES])[jobs.flex]
+        weight: Watts = np.array([_FLEX_WEIGHTS[flex] for flex in FLEXES])[jobs.flex]
         weight *= 1.0 + _HOUR_WEIGHT * hours
         weight *= 1.0 + _WAITED_WEIGHT * np.clip(self._waited / np.maximum(jobs.patience_seconds, 1.0), 0, 1)
         weight *= 1.0 + _PRIORITY_WEIGHT * (jobs.priority / most if most > 0.0 else 0.0)
@@ -185,7 +185,7 @@ def _added_watts(snapshot: Snapshot, jobs: PendingJobs, policy: Policy) -> Watts
     return np.maximum(0.0, watts - policy.idle_gpu_watts + policy.host_watts_per_gpu)
 
 
-def _deferred(jobs: PendingJobs, rows: Watts, day: DayPlan) -> Flags:
+def _deferred(jobs: PendingJobs, rows: Numbers, day: DayPlan) -> Flags:
     """The last jobs of each class, as many as the day's plan lets wait in this hour."""
     classes = classes_of(jobs)
     found = np.zeros(len(rows), dtype=bool)
@@ -220,8 +220,8 @@ def free_gpus(snapshot: Snapshot) -> Watts:
     leaves = np.array(list(table.leaf_of_node.values()), dtype=np.int64)
     gpus = np.array([counts.get(node, most) for node in table.leaf_of_node], dtype=float)
     placed = placed_jobs(snapshot)
-    at_leaf = np.bincount(leaves, weights=gpus, minlength=len(table.names))
-    at_leaf -= np.bincount(placed.leaf, weights=placed.leaf_gpus, minlength=len(table.names))
+    at_leaf = summed(leaves, gpus, len(table.names))
+    at_leaf -= summed(placed.leaf, placed.leaf_gpus, len(table.names))
     known = table.paths >= 0
     below = np.broadcast_to(np.maximum(at_leaf, 0.0)[:, None], table.paths.shape)
-    return np.bincount(table.paths[known], weights=below[known], minlength=len(table.names))
+    return summed(table.paths[known], below[known], len(table.names))

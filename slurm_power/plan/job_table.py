@@ -19,7 +19,7 @@ from slurm_power.model.reading import GpuReading, GpuSums, gpu_sums
 from slurm_power.model.site import Site
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.memo import LastFew
-from slurm_power.plan.site_table import Numbers, SiteTable, Watts, site_table
+from slurm_power.plan.site_table import Numbers, SiteTable, Watts, site_table, summed
 
 Flags = NDArray[np.bool_]
 
@@ -85,7 +85,7 @@ class PlacedJobs:
     def circuit_watts(self, watts_per_gpu: Watts, circuits: int) -> Watts:
         """What that many circuits see of jobs that draw ``watts_per_gpu``, by job."""
         each = self.weight * watts_per_gpu[self.weight_job]
-        return np.bincount(self.weight_circuit, weights=each, minlength=circuits)
+        return summed(self.weight_circuit, each, circuits)
 
 
 _placed: LastFew[PlacedJobs] = LastFew(3)
@@ -114,8 +114,8 @@ def _placed_jobs(listed: tuple[Job, ...], site: Site) -> PlacedJobs:
                 leaves.append(leaf)
                 counts.append(count)
                 rows.append(row)
-    leaf, leaf_gpus = np.array(leaves, dtype=np.int64), np.array(counts, dtype=float)
-    job_of, circuits, weights = spread(table, np.array(rows, dtype=np.int64), leaf, leaf_gpus)
+    at_leaf, leaf_gpus = np.array(leaves, dtype=np.int64), np.array(counts, dtype=float)
+    job_of, circuits, weights = spread(table, np.array(rows, dtype=np.int64), at_leaf, leaf_gpus)
     return PlacedJobs(
         jobs=jobs,
         row={job.job_id: row for row, job in enumerate(jobs)},
@@ -124,7 +124,7 @@ def _placed_jobs(listed: tuple[Job, ...], site: Site) -> PlacedJobs:
         weight_job=job_of,
         weight_circuit=circuits,
         weight=weights,
-        leaf=leaf,
+        leaf=at_leaf,
         leaf_gpus=leaf_gpus,
         workload=np.array([_WORKLOAD_NUMBER[job.workload] for job in jobs], dtype=np.int64),
         started_at=np.array([_started_at(job) for job in jobs], dtype=float),
@@ -189,7 +189,7 @@ def _summed(snapshot: Snapshot, placed: PlacedJobs, before: PlacedReadings | Non
     parts = _parts(snapshot, placed, None if before is None else before._parts)
     count, job_of = len(placed.jobs), placed.part_job
     found, watts, busiest, default, least, parted, lost = parts.columns
-    sums = [np.bincount(job_of, weights=column, minlength=count) for column in (found, watts, parted, lost)]
+    sums = [summed(job_of, column, count) for column in (found, watts, parted, lost)]
     bounds = [np.full(count, edge) for edge in (-np.inf, np.inf, -np.inf)]
     np.maximum.at(bounds[0], job_of, busiest)
     np.minimum.at(bounds[1], job_of, default)
@@ -307,7 +307,7 @@ def _planned_shares(jobs: list[Job], table: SiteTable) -> tuple[Numbers, Numbers
         table, np.array(rows, dtype=np.int64), where, np.array(gpus, dtype=float)
     )
     pairs, back = np.unique(row_of * len(table.names) + circuits, return_inverse=True)
-    sums = np.bincount(back, weights=watts, minlength=len(pairs))
+    sums = summed(back, watts, len(pairs))
     return pairs // len(table.names), pairs % len(table.names), sums
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from slurm_power.plan.job_table import Flags
-from slurm_power.plan.site_table import Numbers, SiteTable, Watts
+from slurm_power.plan.site_table import Numbers, SiteTable, Watts, summed
 
 # How much more than its even share of what starts a circuit may get; with less than this it does not count.
 _UNEVEN = 2.0
@@ -227,7 +227,7 @@ class _Rows:
         inside = np.zeros(len(jobs.value), dtype=bool)
         inside[rows] = True
         here = inside[self._share_row] & (self._share_circuit != self._root)
-        taken += np.bincount(self._share_circuit[here], weights=self._share_watts[here], minlength=count)
+        taken += summed(self._share_circuit[here], self._share_watts[here], count)
         if len(self._risky):
             free = rows[~jobs.placed[rows]]
             watts = float(jobs.gpus[free] @ jobs.added_watts[free]) * (1.0 if worst else 1.0 / _UNEVEN)

@@ -62,3 +62,8 @@ def _table(site: Site) -> SiteTable:
             if (nearest := site.circuit_of_node(node)) is not None
         },
     )
+
+
+def summed(where: Numbers, values: Watts, count: int) -> Watts:
+    """The sum of ``values`` for each of ``count`` numbers in ``where``."""
+    return np.bincount(where, weights=values, minlength=count).astype(np.float64)

@@ -70,7 +70,7 @@ def queue(
 def linear_bound(jobs: Candidates, limits: Budgets) -> float:
     """The best that parts of jobs could reach, placed jobs on their circuits and all on the grid's."""
     count, root = len(jobs.value), len(limits.room_watts) - 1
-    solver = highspy.Highs()
+    solver = highspy.Highs()  # type: ignore[no-untyped-call]
     solver.setOptionValue("output_flag", False)
     solver.addVars(count, np.zeros(count), np.ones(count))
     solver.changeColsCost(count, np.arange(count, dtype=np.int32), -jobs.value)
@@ -138,7 +138,7 @@ def test_no_budget_is_passed_and_who_waits_has_a_reason(
     assert jobs.gpus[found.chosen].sum() <= gpus
     waiting = np.flatnonzero(~found.chosen)
     own = {(int(r), int(c)): w for r, c, w in zip(jobs.share_row, jobs.share_circuit, jobs.share_watts)}  # noqa: B905  # one length
-    for row in waiting:
+    for row in waiting.tolist():
         binding = int(found.binding[row])
         needed = float(jobs.gpus[row] * jobs.added_watts[row])
         if binding == 3:
