@@ -14,6 +14,7 @@ from slurm_power.controller.answers import answer
 from slurm_power.controller.authority import Authority, pins_of
 from slurm_power.controller.beside import Beside
 from slurm_power.controller.forecasting import ForecastDesk
+from slurm_power.controller.garbage import Garbage
 from slurm_power.controller.job_expectations import JobExpectations
 from slurm_power.controller.levers import LeverState
 from slurm_power.controller.metrics import MetricsServer
@@ -212,6 +213,13 @@ class Controller:
             await self._wind_down()
 
     async def _cycles(self) -> None:
+        garbage = Garbage(clock.monotonic())
+        try:
+            await self._cycle_until_stopped(garbage)
+        finally:
+            garbage.stop()
+
+    async def _cycle_until_stopped(self, garbage: Garbage) -> None:
         while not self._stopping.is_set():
             try:
                 async with asyncio.timeout(_CYCLE_SECONDS):
@@ -229,6 +237,7 @@ class Controller:
                 self._cycle_broke(error)
             spent_seconds = clock.monotonic() - started_seconds
             self.cycle_figures.add(spent_seconds, failed=bool(self._broken))
+            garbage.after_cycle(started_seconds)
             if spent_seconds < _LEAST_CYCLE_SECONDS:
                 await asyncio.sleep(_LEAST_CYCLE_SECONDS - spent_seconds)
 
