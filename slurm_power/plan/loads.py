@@ -25,7 +25,8 @@ from slurm_power.plan.policy import Policy
 from slurm_power.plan.site_table import Numbers, Watts, site_table
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Not frozen, which would double what it costs to make one: thousands are made each second.
+@dataclass(slots=True, kw_only=True)
 class JobLoad:
     """One job's draw per GPU; ``circuit_weights``: the watts each circuit sees for one watt per GPU.
 
@@ -122,6 +123,7 @@ def loads_of(snapshot: Snapshot, table: LoadTable, rows: Iterable[int]) -> list[
     ]
     reachable, gpu, busiest, uncapped, coming, caps, default, least, covered = columns
     jobs, yielded = table.placed.jobs, snapshot.yielded_nodes
+    weights, site = table.placed.circuit_weights, snapshot.site
     return [
         JobLoad(
             job=jobs[row],
@@ -133,7 +135,7 @@ def loads_of(snapshot: Snapshot, table: LoadTable, rows: Iterable[int]) -> list[
             cap_watts=None if caps[row] == math.inf else caps[row],
             default_cap_watts=default[row],
             min_cap_watts=least[row],
-            circuit_weights=table.placed.circuit_weights(row, snapshot.site),
+            circuit_weights=weights(row, site),
             covered=covered[row],
             yielded=bool(yielded) and any(node in yielded for node, _ in jobs[row].gpus_by_node),
         )
