@@ -61,7 +61,8 @@ def measure(nodes: int, *, at_limit: bool, cycles: int) -> Measured:
     site = BigSite(nodes=nodes, limit_watts=limit_watts)
     snapshot = site.step()
     beat = PlannerBeat(5.0)
-    garbage = Garbage(0.0)
+    garbage = Garbage()
+    garbage.start(0.0)
     gc.collect()
     planner: list[float] = []
     guard: list[float] = []

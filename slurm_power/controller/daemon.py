@@ -21,7 +21,7 @@ from slurm_power.controller.metrics import MetricsServer
 from slurm_power.controller.node_desk import NodeDesk
 from slurm_power.controller.nodes import NodeLinks
 from slurm_power.controller.operators import OperatorDesk
-from slurm_power.controller.planner_beat import PlannerBeat
+from slurm_power.controller.planning import Planning
 from slurm_power.controller.pollers import every_poller
 from slurm_power.controller.probe import close_drivers
 from slurm_power.controller.rack_feed import FEED_SECONDS, rack_messages
@@ -36,7 +36,6 @@ from slurm_power.model.action import Action, HoldJob, Plan, ReleaseJob, SetCap, 
 from slurm_power.model.job import Job
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.loads import job_loads
-from slurm_power.plan.planner import guard_cycle, plan_cycle
 from slurm_power.ports import PowerMeter, Scheduler, Storage, Store
 from slurm_power.store.background import BackgroundSeries
 from slurm_power.store.patient import PatientStore
@@ -92,7 +91,7 @@ class Controller:
         self._storages = storages
         self._scheduler = scheduler
         self._enabled = config.policy.control
-        self._beat = PlannerBeat(config.controller.planner_seconds)
+        self._garbage = Garbage()
         self._started_seconds = clock.monotonic()
         self._last_cycle_seconds = self._started_seconds
         self._wake = asyncio.Event()
@@ -109,6 +108,7 @@ class Controller:
         self.forecasts = ForecastDesk(config, note=self._note, fault=self._fault)
         self.expectations = JobExpectations(self.store, config.policy, self._note)
         self.supply = SupplyDesk(config, fault=self._fault)
+        self.planning = Planning(config, fault=self._fault)
         self._losses_kept_seconds = self._started_seconds
         self.telemetry.circuits.take_json(store.state("losses"))
         self.levers = LeverState.from_json(
@@ -192,6 +192,7 @@ class Controller:
         version = "taking over" if self.levers.caps or self.levers.holds else "starting"
         self._note("controller", "start", f"site:{self.config.site.name}", f"{version}, mode {self.mode}")
         note_trust(self.config, self._note)
+        self._garbage.start(clock.monotonic())
         pollers = every_poller(
             self.config,
             self.telemetry,
@@ -213,13 +214,6 @@ class Controller:
             await self._wind_down()
 
     async def _cycles(self) -> None:
-        garbage = Garbage(clock.monotonic())
-        try:
-            await self._cycle_until_stopped(garbage)
-        finally:
-            garbage.stop()
-
-    async def _cycle_until_stopped(self, garbage: Garbage) -> None:
         while not self._stopping.is_set():
             try:
                 async with asyncio.timeout(_CYCLE_SECONDS):
@@ -237,7 +231,7 @@ class Controller:
                 self._cycle_broke(error)
             spent_seconds = clock.monotonic() - started_seconds
             self.cycle_figures.add(spent_seconds, failed=bool(self._broken))
-            garbage.after_cycle(started_seconds)
+            self._garbage.after_cycle(started_seconds)
             if spent_seconds < _LEAST_CYCLE_SECONDS:
                 await asyncio.sleep(_LEAST_CYCLE_SECONDS - spent_seconds)
 
@@ -254,12 +248,7 @@ class Controller:
         at = snapshot.at
         jobs = {job.job_id: job for job in snapshot.jobs}
         self._expire(at, jobs)
-        if self._beat.due(snapshot, now_seconds):
-            self.plan = plan_cycle(
-                snapshot, self.config.policy, hold_seconds=self.config.controller.hold_lease_seconds
-            )
-        else:
-            self.plan = guard_cycle(snapshot, self.config.policy)
+        self.plan = self.planning.plan(snapshot, now_seconds)
         if self._enabled:
             outcomes = await self._actor.carry_out(self.plan, jobs, now_seconds)
         else:
@@ -269,6 +258,7 @@ class Controller:
             outcomes = [Outcome(action=action) for action in self.plan.actions]
         self._record(snapshot, jobs, outcomes, now_seconds)
         self._beside.do("forecast:feed", lambda: self.forecasts.observe(snapshot))
+        self._beside.do("day plan", lambda: self.planning.day.look(snapshot, now_seconds))
 
     def _expire(self, at: datetime, jobs: Mapping[str, Job]) -> None:
         if self.telemetry.jobs_known:
@@ -345,6 +335,8 @@ class Controller:
         self.store.put_state("levers", self.levers.to_json())
         self.expectations.keep()
         self._note("controller", "stop", f"site:{self.config.site.name}", "everything was given back")
+        await self.planning.day.stop()
+        self._garbage.stop()
         await self._users.stop()
         await self._metrics.stop()
         await self._links.stop()

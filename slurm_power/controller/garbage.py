@@ -13,7 +13,11 @@ _NEVER = 1_000_000
 class Garbage:
     """Times are monotonic seconds given by the caller."""
 
-    def __init__(self, now_seconds: float) -> None:
+    def __init__(self) -> None:
+        self._next_seconds = float("inf")
+        self._before = gc.get_threshold()
+
+    def start(self, now_seconds: float) -> None:
         """Stop automatic full collections from now on."""
         self._next_seconds = now_seconds + _SECONDS
         self._before = gc.get_threshold()

@@ -26,7 +26,7 @@ from slurm_power.plan.site_table import Numbers, Watts, site_table, summed
 __all__ = ["longest_hold_seconds", "plan_holds"]
 
 # What an hour of a GPU's work counts by flex class: the less it may wait, the more.
-_FLEX_WEIGHTS = {Flex.FLEX0: 4.0, Flex.FLEX1: 2.0, Flex.FLEX2: 1.0, Flex.FLEX3: 0.5}
+FLEX_WEIGHTS = {Flex.FLEX0: 4.0, Flex.FLEX1: 2.0, Flex.FLEX2: 1.0, Flex.FLEX3: 0.5}
 # A job that has waited as long as it promised counts so much more than one that has just come.
 _WAITED_WEIGHT = 2.0
 # An hour in the queue, up to a day, is worth this share more; so is the highest of Slurm's priorities.
@@ -94,7 +94,7 @@ class _Waiting:
             # An array never starts more tasks at once than there are GPUs for.
             gpus = np.maximum(jobs.gpus, np.minimum(gpus, float(reported)))
         self._gpus = gpus
-        self._added = _added_watts(snapshot, jobs, policy)
+        self._added = added_watts(snapshot, jobs, policy)
 
     def candidates(self, snapshot: Snapshot, policy: Policy, day: DayPlan | None) -> Candidates:
         """The same as the release wants them: rows of their own, a value each."""
@@ -133,7 +133,7 @@ class _Waiting:
         jobs = self._jobs
         hours = np.clip((snapshot.at.timestamp() - jobs.submitted_at) / 3600.0, 0.0, _MOST_HOURS)
         most = float(jobs.priority.max()) if len(jobs.priority) else 0.0
-        weight: Watts = np.array([_FLEX_WEIGHTS[flex] for flex in FLEXES])[jobs.flex]
+        weight: Watts = np.array([FLEX_WEIGHTS[flex] for flex in FLEXES])[jobs.flex]
         weight *= 1.0 + _HOUR_WEIGHT * hours
         weight *= 1.0 + _WAITED_WEIGHT * np.clip(self._waited / np.maximum(jobs.patience_seconds, 1.0), 0, 1)
         weight *= 1.0 + _PRIORITY_WEIGHT * (jobs.priority / most if most > 0.0 else 0.0)
@@ -176,7 +176,7 @@ class _Waiting:
         return f"would add {kilowatts_text(needed_watts)} where {free} are free{where}"
 
 
-def _added_watts(snapshot: Snapshot, jobs: PendingJobs, policy: Policy) -> Watts:
+def added_watts(snapshot: Snapshot, jobs: PendingJobs, policy: Policy) -> Watts:
     """What each GPU of a job and its share of the host would add where it runs."""
     watts = class_watts(jobs.workload, policy)
     for job_id, known in snapshot.expected.items():

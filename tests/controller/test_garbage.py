@@ -7,7 +7,8 @@ from slurm_power.controller.garbage import Garbage
 
 def test_a_full_collection_is_made_when_it_is_due_and_not_before() -> None:
     before = gc.get_threshold()
-    garbage = Garbage(100.0)
+    garbage = Garbage()
+    garbage.start(100.0)
     try:
         assert gc.get_threshold()[2] > 100_000
         full = gc.get_stats()[2]["collections"]
