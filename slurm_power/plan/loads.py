@@ -162,15 +162,15 @@ def _load_table(snapshot: Snapshot, policy: Policy) -> LoadTable:
     young = snapshot.at.timestamp() - placed.started_at < policy.start_expected_seconds
     starting = young & seen
     uncapped_watts = np.where(starting, np.maximum(uncapped_watts, lasting_watts), uncapped_watts)
-    start_watts = class_watts(placed.workload, policy)
+    level_watts = class_watts(placed.workload, policy)
     for job_id, one in known:
         row = placed.row[job_id]
         # A percentile of what is hardly known may lie where no GPU can go.
         most_watts = max(default_cap_watts[row], lasting_watts[row])
-        start_watts[row] = min(_start_watts(one, policy), most_watts)
-    missing_watts = np.minimum(start_watts, cap_watts) - gpu_watts
+        level_watts[row] = min(_start_watts(one, policy), most_watts)
+    missing_watts = np.minimum(level_watts, cap_watts) - gpu_watts
     # The host follows its GPUs: the share of it that is still to come shrinks with theirs.
-    span_watts = np.maximum(start_watts - policy.idle_gpu_watts, 1.0)
+    span_watts = np.maximum(level_watts - policy.idle_gpu_watts, 1.0)
     host_watts = policy.host_watts_per_gpu * np.clip(missing_watts / span_watts, 0.0, 1.0)
     coming_watts = np.where(starting, np.maximum(missing_watts, 0.0) + host_watts, 0.0)
     capped = cap_watts < np.inf
@@ -216,8 +216,14 @@ def expected_watts(snapshot: Snapshot, job: Job, policy: Policy) -> float:
     return expected_gpu_watts(job.workload, policy) if known is None else known.mean_watts
 
 
+def start_watts(snapshot: Snapshot, job: Job, policy: Policy) -> float:
+    """The level per GPU to be ready for while a job starts; by its class where no more is known."""
+    known = snapshot.expected.get(job.job_id)
+    return expected_gpu_watts(job.workload, policy) if known is None else _start_watts(known, policy)
+
+
 def _start_watts(known: ExpectedPower, policy: Policy) -> float:
-    """The level per GPU to be ready for while a job starts: its 95th percentile, at least its usual step.
+    """Its 95th percentile, at least its usual step.
 
     Careful, since it is for seconds, guards limits, and costs nothing once the draw itself is seen.
     """

@@ -12,6 +12,7 @@ from slurm_power.model.site import Circuit, Ess
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.caps import CapResult, Demand, plan_caps
 from slurm_power.plan.ess import burst_watts, dispatch, sustainable_watts
+from slurm_power.plan.gates import with_gates
 from slurm_power.plan.holds import plan_holds
 from slurm_power.plan.loads import (
     JobLoad,
@@ -53,7 +54,10 @@ def guard_cycle(snapshot: Snapshot, policy: Policy) -> Plan:
     table = load_table(snapshot, policy)
     demands = [_demand(snapshot, circuit, table, policy) for circuit in snapshot.site.leaves_first()]
     caps = plan_caps(snapshot, _concerned(snapshot, table, demands), demands, policy)
-    actions: list[Action] = [*_discharges(snapshot, table, caps, policy), *caps.actions]
+    actions: list[Action] = [
+        *_discharges(snapshot, table, caps, policy),
+        *with_gates(snapshot, table, caps.actions, demands, policy),
+    ]
     shortfalls = _shortfalls(snapshot, caps, policy)
     return Plan(actions=tuple(actions), shortfalls=shortfalls, notes=notes)
 
