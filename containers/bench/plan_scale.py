@@ -137,7 +137,7 @@ def _growths(measured: list[Measured]) -> list[Figure]:
         line = sorted(
             (one for one in measured if one.at_limit == at_limit), key=lambda measured: measured.nodes
         )
-        if len(line) < 2:  # noqa: PLR2004  # growth is between two
+        if len(line) < 2:
             continue
         for what in ("planner", "guard"):
             first, last = (statistics.median(getattr(one, what)) for one in (line[0], line[-1]))

@@ -21,7 +21,7 @@ from slurm_power.plan.curves import slowdown_ratio
 from slurm_power.plan.job_table import longest_hold_seconds
 from slurm_power.plan.loads import LoadTable, start_watts
 from slurm_power.plan.policy import Policy
-from slurm_power.plan.site_table import Numbers
+from slurm_power.plan.site_table import Watts
 
 # The longest a gate stands, and the most of the promised slowdown (as time) that it may take.
 _MOST_SECONDS = 600.0
@@ -56,10 +56,17 @@ def with_gates(
     for row in rows:
         job_id = table.placed.jobs[row].job_id
         wish, lease = found.get(job_id), snapshot.caps.get(job_id)
-        lowered = wish is not None and wish.cap_watts is not None
-        if lowered and (lease is None or wish.cap_watts < lease.cap_watts):
+        asked_watts = None if wish is None else wish.cap_watts
+        if asked_watts is not None and (lease is None or asked_watts < lease.cap_watts):
             continue
-        found[job_id] = _gate(snapshot, table, row, ramp / max(rising, 1e-9), room_watts, policy)
+        found[job_id] = _gate(
+            snapshot,
+            table,
+            row,
+            policy,
+            watts_per_second=ramp / max(rising, 1e-9),
+            room_watts=room_watts,
+        )
     return tuple(found.values())
 
 
@@ -71,7 +78,7 @@ def _gated(snapshot: Snapshot, table: LoadTable, policy: Policy) -> list[int]:
     return [row for row in np.flatnonzero(young).tolist() if _behind_gate(snapshot, table, row, age, policy)]
 
 
-def _behind_gate(snapshot: Snapshot, table: LoadTable, row: int, age: Numbers, policy: Policy) -> bool:
+def _behind_gate(snapshot: Snapshot, table: LoadTable, row: int, age: Watts, policy: Policy) -> bool:
     job = table.placed.jobs[row]
     if age[row] >= _most_seconds(job) or job.flex is Flex.FLEX0:
         return False
@@ -106,9 +113,10 @@ def _gate(
     snapshot: Snapshot,
     table: LoadTable,
     row: int,
+    policy: Policy,
+    *,
     watts_per_second: float,
     room_watts: dict[str, float],
-    policy: Policy,
 ) -> SetCap:
     """The cap of a job behind its gate; what it rises by is taken from ``room_watts``."""
     job = table.placed.jobs[row]

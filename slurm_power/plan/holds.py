@@ -64,7 +64,7 @@ def plan_holds(
     found = release(
         site_table(snapshot.site),
         _budgets(snapshot, room_watts, policy),
-        waiting.candidates(snapshot, policy, day),
+        waiting.candidates(snapshot, day),
     )
     return waiting.actions(found, hold_seconds=hold_seconds)
 
@@ -96,7 +96,7 @@ class _Waiting:
         self._gpus = gpus
         self._added = added_watts(snapshot, jobs, policy)
 
-    def candidates(self, snapshot: Snapshot, policy: Policy, day: DayPlan | None) -> Candidates:
+    def candidates(self, snapshot: Snapshot, day: DayPlan | None) -> Candidates:
         """The same as the release wants them: rows of their own, a value each."""
         jobs, rows = self._jobs, self.rows
         flex0 = jobs.flex == FLEXES.index(Flex.FLEX0)

@@ -56,10 +56,14 @@ def failing(_problem: ClassProblem, _at: datetime) -> DayPlan:
 @pytest.mark.parametrize("solver", [failing, lambda _problem, _at: None], ids=["fails", "too slow"])
 def test_a_solver_that_gives_nothing_leaves_the_last_plan_and_is_told_once(solver: Solver) -> None:
     answers: list[Solver] = [lambda _problem, at: replace(PLAN, made_at=at), solver, solver]
+
+    def one_after_the_other(problem: ClassProblem, at: datetime) -> DayPlan | None:
+        return answers.pop(0)(problem, at)
+
     said: list[tuple[str, str]] = []
 
     async def run() -> None:
-        made = desk(lambda problem, at: answers.pop(0)(problem, at), said)
+        made = desk(one_after_the_other, said)
         for now_seconds in (0.0, 301.0, 602.0):
             await one_round(made, QUEUE, now_seconds)
         assert made.latest(AT) is not None
