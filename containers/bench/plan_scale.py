@@ -22,6 +22,9 @@ from containers.bench.figure import Figure, markdown
 from slurm_power.controller.garbage import Garbage
 from slurm_power.controller.planner_beat import PlannerBeat
 from slurm_power.model.action import Plan
+from slurm_power.model.snapshot import Snapshot
+from slurm_power.plan.class_problem import DayPrices, class_problem
+from slurm_power.plan.lp_classes import solve
 from slurm_power.plan.planner import guard_cycle, plan_cycle
 from slurm_power.plan.policy import Policy
 
@@ -31,6 +34,9 @@ _HOLD_SECONDS = 60.0
 _AT_LIMIT_WATTS_PER_NODE = 3_600.0
 _PLANNER_P50_SECONDS, _PLANNER_P99_SECONDS = 0.3, 1.0
 _GUARD_SECONDS = 0.020
+_DAY_SECONDS, _DAY_PLANS = 0.5, 5
+# Nothing of a plan is simpler than with a price that is the same all day.
+_HOURLY = (*(0.06,) * 6, *(0.12,) * 10, *(0.35,) * 4, *(0.09,) * 4)
 _MEMORY_BYTES = 1e9
 _GROWTH = 12.0
 
@@ -46,6 +52,7 @@ class Measured:
     queued: int
     planner: list[float]
     guard: list[float]
+    day: list[float]
     peak_bytes: float
 
     @property
@@ -92,8 +99,19 @@ def measure(nodes: int, *, at_limit: bool, cycles: int) -> Measured:
         queued=len(snapshot.jobs) - running,
         planner=sorted(planner),
         guard=sorted(guard),
+        day=sorted(_day_seconds(snapshot, policy) for _ in range(_DAY_PLANS)),
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0,
     )
+
+
+def _day_seconds(snapshot: Snapshot, policy: Policy) -> float:
+    """What a plan of the day takes, from the snapshot on; powerctld makes it in another thread."""
+    began = time.thread_time()
+    problem = class_problem(snapshot, policy, DayPrices(energy_per_kwh=_HOURLY, demand_per_kw=10.0))
+    assert problem is not None
+    if solve(problem, snapshot.at) is None:
+        raise RuntimeError("the day's plan has no optimum")
+    return time.thread_time() - began
 
 
 def _p99(times: list[float]) -> float:
@@ -111,11 +129,12 @@ def figures(measured: list[Measured]) -> list[Figure]:
             ("planner p99", _p99(one.planner), _PLANNER_P99_SECONDS),
             ("guard p50", statistics.median(one.guard), _GUARD_SECONDS),
             ("guard p99", _p99(one.guard), _GUARD_SECONDS),
+            ("plan of the day, longest", max(one.day), _DAY_SECONDS),
         ):
             rows.append(
                 Figure(
                     what=f"{one.name}: {what}",
-                    value=f"{1000.0 * value:.1f} ms (n = {len(one.planner if 'pl' in what else one.guard)})",
+                    value=f"{1000.0 * value:.1f} ms (n = {len(getattr(one, what.split()[0], one.day))})",
                     target=f"{1000.0 * target:.0f} ms" if promised else "",
                     ratio=value / target if promised else None,
                 )
