@@ -12,7 +12,6 @@ from slurm_power.plan.job_table import gpu_counts
 from slurm_power.plan.loads import added_watts, circuit_weights, expected_watts, still_starting
 from slurm_power.plan.policy import Policy
 
-
 _MOST_UNDATED = 500
 
 
