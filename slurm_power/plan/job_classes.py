@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from slurm_power.model.day_plan import JobClass
-from slurm_power.plan.job_table import ASSUMED_TIME_LIMIT_SECONDS, FLEXES, PendingJobs
+from slurm_power.plan.job_table import FLEXES, PendingJobs
 from slurm_power.plan.memo import LastFew
 from slurm_power.plan.site_table import Numbers
 
@@ -33,11 +33,7 @@ def classes_of(jobs: PendingJobs) -> JobClasses:
 
 
 def _classes_of(jobs: PendingJobs) -> JobClasses:
-    limits = [
-        ASSUMED_TIME_LIMIT_SECONDS if job.time_limit_seconds is None else job.time_limit_seconds
-        for job in jobs.jobs
-    ]
-    hours = np.searchsorted(HOURS, np.array(limits) / 3600.0).clip(max=len(HOURS) - 1)
+    hours = np.searchsorted(HOURS, jobs.limit_seconds / 3600.0).clip(max=len(HOURS) - 1)
     gpus = np.searchsorted(GPUS, jobs.gpus * jobs.tasks).clip(max=len(GPUS) - 1)
     keys, number = np.unique((hours * len(GPUS) + gpus) * len(FLEXES) + jobs.flex, return_inverse=True)
     found = tuple(

@@ -28,7 +28,8 @@ WORKLOADS = tuple(Workload)
 _WORKLOAD_NUMBER = {workload: number for number, workload in enumerate(WORKLOADS)}
 FLEXES = tuple(Flex)
 _FLEX_NUMBER = {flex: number for number, flex in enumerate(FLEXES)}
-_JOB_ID = attrgetter("job_id")
+_SUBMITTED = attrgetter("submitted")
+_MOST_SLOWDOWN = np.array([flex.max_slowdown_ratio for flex in FLEXES])
 # A job without a time limit promised a share of an unknown time: count on one hour.
 ASSUMED_TIME_LIMIT_SECONDS = 3600.0
 
@@ -246,6 +247,7 @@ class PendingJobs:
     flex: Numbers
     submitted_at: Watts
     begin_at: Watts
+    limit_seconds: Watts
     patience_seconds: Watts
     priority: Watts
     share_row: Numbers
@@ -263,13 +265,18 @@ def pending_jobs(snapshot: Snapshot) -> PendingJobs:
 
 
 def _pending_jobs(listed: tuple[Job, ...], table: SiteTable) -> PendingJobs:
-    waiting = [
+    jobs = [
         job for job in listed if job.state is JobState.PENDING and job.gpu_count > 0 and not job.held_by_user
     ]
-    waiting.sort(key=_JOB_ID)
-    submitted = np.array([_epoch_seconds(job.submitted, np.inf) for job in waiting], dtype=float)
+    count = len(jobs)
+    submitted = np.fromiter(map(_known_or_last, map(_SUBMITTED, jobs)), dtype=float, count=count)
     order = np.argsort(submitted, kind="stable")
-    jobs = [waiting[number] for number in order.tolist()]
+    jobs = [jobs[number] for number in order.tolist()]
+    flex = np.array([_FLEX_NUMBER[job.flex] for job in jobs], dtype=np.int64)
+    limits = [job.time_limit_seconds for job in jobs]
+    limit_seconds = np.array(
+        [ASSUMED_TIME_LIMIT_SECONDS if seconds is None else seconds for seconds in limits], dtype=float
+    )
     shares = _planned_shares(jobs, table)
     return PendingJobs(
         jobs=tuple(jobs),
@@ -277,10 +284,13 @@ def _pending_jobs(listed: tuple[Job, ...], table: SiteTable) -> PendingJobs:
         gpus=np.array([job.gpu_count for job in jobs], dtype=float),
         tasks=np.array([job.task_count for job in jobs], dtype=float),
         workload=np.array([_WORKLOAD_NUMBER[job.workload] for job in jobs], dtype=np.int64),
-        flex=np.array([_FLEX_NUMBER[job.flex] for job in jobs], dtype=np.int64),
+        flex=flex,
         submitted_at=submitted[order],
-        begin_at=np.array([_epoch_seconds(job.begin, -np.inf) for job in jobs], dtype=float),
-        patience_seconds=np.array([longest_hold_seconds(job) for job in jobs], dtype=float),
+        begin_at=np.array(
+            [-np.inf if job.begin is None else job.begin.timestamp() for job in jobs], dtype=float
+        ),
+        limit_seconds=limit_seconds,
+        patience_seconds=_MOST_SLOWDOWN[flex] * limit_seconds,
         priority=np.array([job.priority or 0.0 for job in jobs], dtype=float),
         share_row=shares[0],
         share_circuit=shares[1],
@@ -288,14 +298,14 @@ def _pending_jobs(listed: tuple[Job, ...], table: SiteTable) -> PendingJobs:
     )
 
 
-def _epoch_seconds(at: datetime | None, unknown: float) -> float:
-    return unknown if at is None else at.timestamp()
+def _known_or_last(at: datetime | None) -> float:
+    return np.inf if at is None else at.timestamp()
 
 
 def _planned_shares(jobs: list[Job], table: SiteTable) -> tuple[Numbers, Numbers, Watts]:
     """What the jobs with planned nodes add to which circuit, each pair once."""
     rows, leaves, gpus = [], [], []
-    for row, job in enumerate(jobs):
+    for row, job in [(row, job) for row, job in enumerate(jobs) if job.planned_nodes]:
         for node in job.planned_nodes:
             leaf = table.leaf_of_node.get(node)
             if leaf is not None:

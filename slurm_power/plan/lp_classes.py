@@ -38,7 +38,8 @@ def solve(problem: ClassProblem, made_at: datetime, *, most_seconds: float = 5.0
     """The plan of the day, None where the solver finds none in ``most_seconds``; never raises for that."""
     program = _Program(problem)
     solver = _QuietHighs()  # type: ignore[no-untyped-call]
-    for option, value in (("output_flag", False), ("threads", 1), ("time_limit", most_seconds)):
+    # Not "threads": HiGHS has one pool for the process, and fails where two programs want it of two sizes.
+    for option, value in (("output_flag", False), ("parallel", "off"), ("time_limit", most_seconds)):
         solver.setOptionValue(option, value)
     solver.passModel(program.model())
     solver.run()
