@@ -79,11 +79,12 @@ class _Waiting:
         held, self._ends_in = np.zeros(count, dtype=bool), np.zeros(count)
         waited = np.zeros(count)
         # A lease counts earlier holds itself; without one they still count, or a job could wait for ever.
+        row_of = jobs.row if snapshot.holds or snapshot.held_before_seconds else {}
         for job_id, seconds in snapshot.held_before_seconds.items():
-            if (row := jobs.row.get(job_id)) is not None:
+            if (row := row_of.get(job_id)) is not None:
                 waited[row] = seconds
         for job_id, lease in snapshot.holds.items():
-            if (row := jobs.row.get(job_id)) is not None:
+            if (row := row_of.get(job_id)) is not None:
                 held[row], waited[row] = True, lease.held_seconds
                 self._ends_in[row] = lease.ends_in_seconds
         self.rows = np.flatnonzero(held | (jobs.begin_at <= at_seconds))
@@ -179,8 +180,9 @@ class _Waiting:
 def added_watts(snapshot: Snapshot, jobs: PendingJobs, policy: Policy) -> Watts:
     """What each GPU of a job and its share of the host would add where it runs."""
     watts = class_watts(jobs.workload, policy)
+    row_of = jobs.row if snapshot.expected else {}
     for job_id, known in snapshot.expected.items():
-        if (row := jobs.row.get(job_id)) is not None:
+        if (row := row_of.get(job_id)) is not None:
             watts[row] = known.mean_watts
     return np.maximum(0.0, watts - policy.idle_gpu_watts + policy.host_watts_per_gpu)
 

@@ -240,7 +240,6 @@ class PendingJobs:
     """
 
     jobs: tuple[Job, ...]
-    row: Mapping[str, int]
     gpus: Watts
     tasks: Watts
     workload: Numbers
@@ -253,6 +252,14 @@ class PendingJobs:
     share_row: Numbers
     share_circuit: Numbers
     share: Watts
+    _rows: dict[str, int]
+
+    @property
+    def row(self) -> Mapping[str, int]:
+        """The row of each job by its id; made when somebody asks."""
+        if not self._rows:
+            self._rows.update({job.job_id: row for row, job in enumerate(self.jobs)})
+        return self._rows
 
 
 _pending: LastFew[PendingJobs] = LastFew(3)
@@ -268,41 +275,41 @@ def _pending_jobs(listed: tuple[Job, ...], table: SiteTable) -> PendingJobs:
     jobs = [
         job for job in listed if job.state is JobState.PENDING and job.gpu_count > 0 and not job.held_by_user
     ]
-    count = len(jobs)
-    submitted = np.fromiter(map(_known_or_last, map(_SUBMITTED, jobs)), dtype=float, count=count)
+    submitted = np.array([_known_or_last(job.submitted) for job in jobs], dtype=float)
     order = np.argsort(submitted, kind="stable")
-    jobs = [jobs[number] for number in order.tolist()]
-    flex = np.array([_FLEX_NUMBER[job.flex] for job in jobs], dtype=np.int64)
-    limits = [job.time_limit_seconds for job in jobs]
-    limit_seconds = np.array(
-        [ASSUMED_TIME_LIMIT_SECONDS if seconds is None else seconds for seconds in limits], dtype=float
-    )
-    shares = _planned_shares(jobs, table)
+    in_order = tuple([jobs[number] for number in order.tolist()])
+    # Columns are read in the list's own order, in which the jobs lie in memory, and put in order as columns.
+    flex = np.array([_FLEX_NUMBER[job.flex] for job in jobs], dtype=np.int64)[order]
+    begins = [-np.inf if job.begin is None else job.begin.timestamp() for job in jobs]
+    limit_seconds = np.array([_limit_seconds(job.time_limit_seconds) for job in jobs], dtype=float)[order]
+    shares = _planned_shares(in_order, table)
     return PendingJobs(
-        jobs=tuple(jobs),
-        row={job.job_id: row for row, job in enumerate(jobs)},
-        gpus=np.array([job.gpu_count for job in jobs], dtype=float),
-        tasks=np.array([job.task_count for job in jobs], dtype=float),
-        workload=np.array([_WORKLOAD_NUMBER[job.workload] for job in jobs], dtype=np.int64),
+        jobs=in_order,
+        gpus=np.array([job.gpu_count for job in jobs], dtype=float)[order],
+        tasks=np.array([job.task_count for job in jobs], dtype=float)[order],
+        workload=np.array([_WORKLOAD_NUMBER[job.workload] for job in jobs], dtype=np.int64)[order],
         flex=flex,
         submitted_at=submitted[order],
-        begin_at=np.array(
-            [-np.inf if job.begin is None else job.begin.timestamp() for job in jobs], dtype=float
-        ),
+        begin_at=np.array(begins, dtype=float)[order],
         limit_seconds=limit_seconds,
         patience_seconds=_MOST_SLOWDOWN[flex] * limit_seconds,
-        priority=np.array([job.priority or 0.0 for job in jobs], dtype=float),
+        priority=np.array([job.priority or 0.0 for job in jobs], dtype=float)[order],
         share_row=shares[0],
         share_circuit=shares[1],
         share=shares[2],
+        _rows={},
     )
+
+
+def _limit_seconds(limit_seconds: float | None) -> float:
+    return ASSUMED_TIME_LIMIT_SECONDS if limit_seconds is None else limit_seconds
 
 
 def _known_or_last(at: datetime | None) -> float:
     return np.inf if at is None else at.timestamp()
 
 
-def _planned_shares(jobs: list[Job], table: SiteTable) -> tuple[Numbers, Numbers, Watts]:
+def _planned_shares(jobs: tuple[Job, ...], table: SiteTable) -> tuple[Numbers, Numbers, Watts]:
     """What the jobs with planned nodes add to which circuit, each pair once."""
     rows, leaves, gpus = [], [], []
     for row, job in [(row, job) for row, job in enumerate(jobs) if job.planned_nodes]:

@@ -21,8 +21,8 @@ from slurm_power.plan.site_table import Numbers, SiteTable, Watts, summed
 _UNEVEN = 2.0
 _LEAST_SHARE = 0.2
 # Shares of the watts' row against the GPUs' in what a job costs.
-_MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_FINEST_STEP = 1.0 / 128.0
+_MIXES = (0.0, 1.0, 0.25, 0.75, 0.5)
+_COARSE_STEP, _FINEST_STEP = 0.25, 1.0 / 128.0
 # So many jobs behind the first that does not fit are tried in the gaps.
 _GAP_TRIES = 4000
 # Watts and GPUs are sums of many numbers: what is over by rounding alone fits.
@@ -144,12 +144,20 @@ class _Rows:
         return found, (share * factor)[found], most_watts[found]
 
     def best(self, rows: Numbers) -> Numbers:
-        """Those of ``rows`` to start: the best of the mixes, then of those ever closer around it."""
-        found = {mix: self.filled(rows, mix) for mix in _MIXES}
-        values = {mix: float(self._jobs.value[chosen].sum()) for mix, chosen in found.items()}
+        """Those of ``rows`` to start: the best of the mixes, then of those ever closer around it.
+
+        Where only GPUs, or only watts, keep the others from starting, the mix for these alone is the best.
+        """
+        found: dict[float, Numbers] = {}
+        values: dict[float, float] = {}
+        for mix in _MIXES:
+            found[mix] = self.filled(rows, mix)
+            values[mix] = float(self._jobs.value[found[mix]].sum())
+            if self._only(mix, rows, found[mix]):
+                return found[mix]
         best = max(_MIXES, key=lambda mix: values[mix])
-        step = _MIXES[1]
-        while len(found[best]) < len(rows) and step > _FINEST_STEP:
+        step = _COARSE_STEP
+        while step > _FINEST_STEP:
             step /= 2.0
             for mix in (best - step, best + step):
                 if 0.0 <= mix <= 1.0 and mix not in found:
@@ -157,6 +165,20 @@ class _Rows:
                     values[mix] = float(self._jobs.value[found[mix]].sum())
             best = max(found, key=lambda mix: values[mix])
         return found[best]
+
+    def _only(self, mix: float, rows: Numbers, chosen: Numbers) -> bool:
+        """Whether everything fits, or all that does not is kept out by the one row that ``mix`` counts."""
+        if len(chosen) == len(rows):
+            return True
+        jobs = self._jobs
+        if mix == 0.0:
+            left = self.left_watts - self._taken(chosen)
+            circuits = np.union1d(np.append(self._share_circuit, self._root), self._risky)
+            return bool((left[circuits] >= float(self._root_watts[rows].max())).all())
+        if mix == 1.0:
+            left_gpus = self.left_gpus - float(jobs.gpus[chosen].sum())
+            return left_gpus >= float(jobs.gpus[rows].max())
+        return False
 
     def worth(self, rows: Numbers, mix: float) -> Watts:
         """The value of each job for what it takes of the rows."""
