@@ -227,7 +227,8 @@ class SiteTelemetry:
 
     def snapshot(self, at: datetime, now_seconds: float, levers: Levers) -> Snapshot:
         """Compose everything known into one snapshot."""
-        self._observe(now_seconds)
+        nodes = self._node_states(now_seconds)
+        self._observe(nodes, now_seconds)
         circuits = self._readings(now_seconds)
         root = circuits.get(self._site.root.name)
         fresh = now_seconds - self._load_at_seconds < _RECENT_LOADS * _METER_INTERVAL_SECONDS
@@ -237,7 +238,7 @@ class SiteTelemetry:
             site=self._site,
             circuits=circuits,
             ess={name: self._storage(name, now_seconds) for name in self._ess},
-            nodes=self._node_states(now_seconds),
+            nodes=nodes,
             jobs=self._jobs(),
             caps=levers.caps,
             holds=levers.holds,
@@ -259,20 +260,16 @@ class SiteTelemetry:
             if now_seconds - report.at_seconds < _NODE_SILENT_SECONDS
         }
 
-    def _observe(self, now_seconds: float) -> None:
+    def _observe(self, nodes: Mapping[str, NodeState], now_seconds: float) -> None:
         """Let the meters be compared with what they feed."""
-        draws = {
-            name: report.draw
-            for name, report in self._nodes.items()
-            if now_seconds - report.at_seconds < _NODE_SILENT_SECONDS
-        }
+        draws = {name: self._nodes[name].draw for name in nodes}
         storages = {name: self._storage(name, now_seconds) for name in self._ess}
         discharges = {
             name: None if ess.quality is Quality.INVALID else ess.discharge_watts
             for name, ess in storages.items()
         }
         if self.circuits.observe(draws, discharges, now_seconds):
-            self.coverage.look(self._node_states(now_seconds), storages, now_seconds)
+            self.coverage.look(nodes, storages, now_seconds)
 
     def _readings(self, now_seconds: float) -> dict[str, PowerReading]:
         found = {name: self.circuits.reading(name, now_seconds) for name in self._meters}
