@@ -130,7 +130,8 @@ class Actor:
         job = jobs.get(action.job_id)
         if action.cap_watts is None or job is None:
             return self._uncap(action, job)
-        fresh = (action.cap_watts, job.gpu_uuids)
+        bound = action.cap_watts if action.lock_hertz is None else action.lock_hertz
+        fresh = (bound, job.gpu_uuids)
         last = self._granted.get(action.job_id)
         due = last is None or (last[0], last[2]) != fresh
         if not due and last is not None and now_seconds - last[1] < _RENEW_SHARE * self._cap_lease_seconds:
@@ -138,24 +139,25 @@ class Actor:
         missing = [
             node
             for node, uuids in job.gpus_by_node
-            if not self._nodes.send(node, self._grant(action, action.cap_watts, uuids))
+            if not self._nodes.send(node, self._grant(action, bound, uuids))
         ]
         partly = len(missing) < len(job.gpus_by_node)
         if partly:
             # With a node missing, the others are told again in the next cycle, until it is back.
             sent_seconds = float("-inf") if missing else now_seconds
-            self._granted[action.job_id] = (action.cap_watts, sent_seconds, job.gpu_uuids)
+            self._granted[action.job_id] = (bound, sent_seconds, job.gpu_uuids)
         error = f"not connected: {', '.join(missing)}" if missing else ""
         return Outcome(action=action, error=error, partly=partly and bool(missing))
 
-    def _grant(self, action: SetCap, cap_watts: float, uuids: tuple[str, ...]) -> Message:
+    def _grant(self, action: SetCap, bound: float, uuids: tuple[str, ...]) -> Message:
+        name = "cap_watts" if action.lock_hertz is None else "lock_hertz"
         return {
             "type": "grant",
             "leases": [
                 {
                     "lease_id": lease_id(action.job_id, uuid),
                     "uuid": uuid,
-                    "cap_watts": cap_watts,
+                    name: bound,
                     "ttl_seconds": self._cap_lease_seconds,
                     "kind": action.kind.value,
                     "job_id": action.job_id,

@@ -15,6 +15,7 @@ from slurm_power.cli.commands.event import cancel_event, control, event, yield_n
 from slurm_power.cli.commands.export import export
 from slurm_power.cli.commands.forecast import forecast
 from slurm_power.cli.commands.ledger import ledger, why
+from slurm_power.cli.commands.plan import plan
 from slurm_power.cli.commands.report import report
 from slurm_power.cli.commands.simulate import simulate
 from slurm_power.cli.commands.sources import sources
@@ -39,6 +40,7 @@ for command in (
     status,
     forecast,
     sources,
+    plan,
     why,
     ledger,
     event,

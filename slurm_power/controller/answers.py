@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_power.controller.expect_answer import expect, expected_row
 from slurm_power.controller.forecast_answer import forecast
+from slurm_power.controller.plan_answer import plan
 from slurm_power.controller.sources import row_message
 from slurm_power.controller.user_socket import Caller, RefusedError
 from slurm_power.model.job import Job
@@ -124,7 +125,10 @@ def status(controller: "Controller", caller: Caller) -> Message:
     }
 
 
-_LEASE_KEYS = ("lease_id", "uuid", "job_id", "kind", "state", "cap_watts", "remaining_seconds")
+_LEASE_KEYS = (
+    *("lease_id", "uuid", "job_id", "kind", "state"),
+    *("lever", "cap_watts", "lock_hertz", "remaining_seconds"),
+)
 
 
 def _circuit(snapshot: Snapshot, name: str) -> dict[str, Any]:
@@ -165,6 +169,7 @@ def _job(controller: "Controller", snapshot: Snapshot, job: Job, load: JobLoad |
         "energy_joules": record.get("energy_joules"),
         "coverage_ratio": record.get("coverage_ratio"),
         "cap_watts": cap.cap_watts if cap else None,
+        "lock_hertz": cap.lock_hertz if cap else None,
         "cap_kind": cap.kind.value if cap else None,
         "cap_reason": cap.reason if cap else "",
         "slowdown_ratio": cap.slowdown_ratio if cap else 0.0,
@@ -311,6 +316,7 @@ _HANDLERS: dict[str, Callable[["Controller", Message, Caller], Message]] = {
     "job": job,
     "expect": expect,
     "forecast": forecast,
+    "plan": plan,
     "event": add_event,
     "cancel_event": _cancel_event,
     "yield": yield_node,

@@ -13,6 +13,7 @@ from slurm_power.config.node_record import split_address
 from slurm_power.controller.answers import answer
 from slurm_power.controller.authority import Authority, pins_of
 from slurm_power.controller.beside import Beside
+from slurm_power.controller.fairness_desk import FairnessDesk
 from slurm_power.controller.forecasting import ForecastDesk
 from slurm_power.controller.garbage import Garbage
 from slurm_power.controller.job_expectations import JobExpectations
@@ -78,6 +79,7 @@ class Controller:
         self.store = PatientStore(store)
         self.recorder = Recorder(self.store, config.policy, series)
         self.plan = Plan()
+        self.planned_on: Snapshot | None = None
         self.telemetry = SiteTelemetry(
             config.site,
             {
@@ -109,6 +111,7 @@ class Controller:
         self.expectations = JobExpectations(self.store, config.policy, self._note)
         self.supply = SupplyDesk(config, fault=self._fault)
         self.planning = Planning(config, fault=self._fault)
+        self.fairness = FairnessDesk(config.policy, self.store)
         self._losses_kept_seconds = self._started_seconds
         self.telemetry.circuits.take_json(store.state("losses"))
         self.levers = LeverState.from_json(
@@ -170,7 +173,7 @@ class Controller:
     def _snapshot(self, now_seconds: float) -> Snapshot:
         at = clock.now()
         seen = self.telemetry.snapshot(at, now_seconds, self.levers.view(at))
-        return self.expectations.onto(self.supply.onto(seen))
+        return self.fairness.onto(self.expectations.onto(self.supply.onto(seen)))
 
     def source_rows(self) -> list[SourceRow]:
         """Every source of the site with its quality."""
@@ -249,6 +252,7 @@ class Controller:
         jobs = {job.job_id: job for job in snapshot.jobs}
         self._expire(at, jobs)
         self.plan = self.planning.plan(snapshot, now_seconds)
+        self.planned_on = snapshot
         if self._enabled:
             outcomes = await self._actor.carry_out(self.plan, jobs, now_seconds)
         else:
@@ -290,6 +294,7 @@ class Controller:
         self._last_cycle_seconds = now_seconds
         self.recorder.jobs(snapshot, self.levers, self.telemetry.energies_joules(), cycle_seconds)
         self.store.put_state("levers", self.levers.to_json())
+        self.fairness.observe(snapshot, self.levers, cycle_seconds)
         self._beside.do("expectations", lambda: self.expectations.observe(snapshot, loads, cycle_seconds))
         self._look_at_sources(snapshot, now_seconds)
         self.store.broken_at_sequence(_CHECKED_A_CYCLE)

@@ -29,16 +29,22 @@ class CapRecord:
     reason: str
     changed_at: datetime
     renewed_at: datetime
+    lock_hertz: float | None = None
+    full_hertz: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldRecord:
-    """A hold on a job. ``held_seconds`` counts earlier holds that have ended, without this one."""
+    """A hold on a job. ``held_seconds`` counts earlier holds that have ended, without this one.
+
+    ``saved_watts`` is what the job would add if it ran.
+    """
 
     since: datetime
     ends_at: datetime
     held_seconds: float
     reason: str
+    saved_watts: float = 0.0
 
     def total_seconds(self, at: datetime) -> float:
         """All our holds on the job so far."""
@@ -90,6 +96,8 @@ class LeverState:
                     uncapped_watts=cap.uncapped_watts,
                     changed_seconds_ago=(at - cap.changed_at).total_seconds(),
                     lowered_watts=cap.lowered_watts,
+                    lock_hertz=cap.lock_hertz,
+                    full_hertz=cap.full_hertz,
                 )
                 for job_id, cap in self.caps.items()
             },
@@ -140,6 +148,8 @@ class LeverState:
             reason=action.reason if old is None or action.cap_watts < old.cap_watts else old.reason,
             changed_at=at,
             renewed_at=at,
+            lock_hertz=action.lock_hertz,
+            full_hertz=action.full_hertz,
         )
         return True
 
@@ -150,10 +160,16 @@ class LeverState:
         if old is None:
             earlier = self.held_before.get(action.job_id, 0.0)
             self.holds[action.job_id] = HoldRecord(
-                since=at, ends_at=ends_at, held_seconds=earlier, reason=action.reason
+                since=at,
+                ends_at=ends_at,
+                held_seconds=earlier,
+                reason=action.reason,
+                saved_watts=action.saved_watts,
             )
             return True
-        self.holds[action.job_id] = replace(old, ends_at=ends_at, reason=action.reason)
+        self.holds[action.job_id] = replace(
+            old, ends_at=ends_at, reason=action.reason, saved_watts=action.saved_watts
+        )
         return False
 
     def released(self, action: ReleaseJob, at: datetime) -> None:

@@ -25,6 +25,10 @@ _MOST_TEXT = 300
 _GATHER_SECONDS = 1.0
 
 
+# Event, job, cap in watts, lock in hertz.
+_Key = tuple[str, str, float | None, float | None]
+
+
 @dataclass(slots=True)
 class _Gathered:
     first_seconds: float
@@ -51,7 +55,7 @@ class NodeDesk:
         self._on_news = on_news
         self._energies = JobEnergies()
         self._repeats = Repeats()
-        self._gathered: dict[tuple[str, str, object], _Gathered] = {}
+        self._gathered: dict[_Key, _Gathered] = {}
 
     def take(self, node: str, message: Message) -> None:
         """Take one message; raises WireError or KeyError for one that is not what the protocol says."""
@@ -113,13 +117,16 @@ class NodeDesk:
         event = _short(message.get("event"))
         job_id = _short(message.get("job_id") or "")
         if event in _EXPECTED_EVENTS:
-            cap_watts = message.get("cap_watts")
-            gathered = self._gathered.setdefault(
-                (event, job_id, cap_watts if _plain(cap_watts) else None), _Gathered(clock.monotonic())
+            cap_watts, lock_hertz = (
+                value if isinstance(value := message.get(key), int | float) else None
+                for key in ("cap_watts", "lock_hertz")
             )
+            key = (event, job_id, cap_watts, lock_hertz)
+            gathered = self._gathered.setdefault(key, _Gathered(clock.monotonic()))
             gathered.uuids_by_node.setdefault(node, []).append(str(message.get("uuid")))
             return
-        keys = ("cap_watts", "requested_watts", "enforced_watts")
+        power = ("cap_watts", "requested_watts", "enforced_watts")
+        keys = ("lock_hertz", "enforced_hertz") if "lock_hertz" in message else power
         self._tell(node, event, message, event, job_id=job_id, keys=keys)
 
     def _tell(
@@ -153,20 +160,25 @@ class NodeDesk:
                 del self._gathered[key]
                 self._write(key, gathered, jobs)
 
-    def _write(self, key: tuple[str, str, object], gathered: _Gathered, jobs: Mapping[str, Job]) -> None:
-        event, job_id, cap_watts = key
+    def _write(self, key: _Key, gathered: _Gathered, jobs: Mapping[str, Job]) -> None:
+        event, job_id, cap_watts, lock_hertz = key
         count = sum(len(uuids) for uuids in gathered.uuids_by_node.values())
         where = ", ".join(sorted(gathered.uuids_by_node))
-        watts = f" at {cap_watts:g} W" if isinstance(cap_watts, int | float) else ""
+        bound = "" if cap_watts is None else f" at {cap_watts:g} W"
+        if lock_hertz is not None:
+            bound = f" at {lock_hertz / 1e6:g} MHz"
         self._recorder.note(
             clock.now(),
             "powerd",
             event,
             f"job:{job_id}" if job_id else "gpus",
-            f"{count} GPUs on {where}{watts}: {_EXPECTED_EVENTS[event]}",
+            f"{count} GPUs on {where}{bound}: {_EXPECTED_EVENTS[event]}",
             job_id=job_id or None,
             user=jobs[job_id].user if job_id in jobs else None,
-            details={"cap_watts": cap_watts, "gpus": gathered.uuids_by_node},
+            details={
+                **({"cap_watts": cap_watts} if lock_hertz is None else {"lock_hertz": lock_hertz}),
+                "gpus": gathered.uuids_by_node,
+            },
         )
 
 

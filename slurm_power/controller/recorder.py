@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, assert_never
 
 from slurm_power.act import Outcome
+from slurm_power.controller.job_gains import note_gains
 from slurm_power.controller.levers import LeverState
 from slurm_power.controller.series_values import series_values
 from slurm_power.model.action import HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
@@ -46,7 +47,7 @@ class Recorder:
         self._policy = policy
         self._written_discharge: dict[str, float] = {}
         self._written_errors: dict[str, str] = {}
-        self._shortfalls: set[str] = set()
+        self.short_since: dict[str, datetime] = {}
         self._jobs: dict[str, _JobRecord] = {}
 
     def note(self, at: datetime, actor: str, kind: str, subject: str, reason: str, **more: Any) -> None:
@@ -121,6 +122,7 @@ class Recorder:
             saved_watts=action.saved_watts,
             details={
                 "cap_watts": action.cap_watts,
+                **({} if action.lock_hertz is None else {"lock_hertz": action.lock_hertz}),
                 "gpu_count": job.gpu_count if job else None,
                 "slowdown_ratio": round(action.slowdown_ratio, 4),
                 "limit_kind": action.kind.value,
@@ -145,12 +147,13 @@ class Recorder:
         """Write when a limit cannot be met, and when it can again."""
         now_short = {shortfall.circuit for shortfall in plan.shortfalls}
         for shortfall in plan.shortfalls:
-            if shortfall.circuit not in self._shortfalls:
+            if shortfall.circuit not in self.short_since:
+                self.short_since[shortfall.circuit] = at
                 text = f"{kilowatts_text(shortfall.watts)} above what can be held: {shortfall.reason}"
                 self.note(at, "guard", "shortfall", f"circuit:{shortfall.circuit}", text)
-        for circuit in self._shortfalls - now_short:
+        for circuit in self.short_since.keys() - now_short:
+            del self.short_since[circuit]
             self.note(at, "guard", "shortfall over", f"circuit:{circuit}", "the levers reach again")
-        self._shortfalls = now_short
 
     def series(self, snapshot: Snapshot) -> None:
         """Hand on one tick of the series, and write when a store fails or is well again."""
@@ -200,12 +203,7 @@ class Recorder:
                 record["coverage_ratio"] = round(min(1.0, known.seconds / known.running_seconds), 4)
             if job.job_id in energy_joules:
                 record["energy_joules"] = energy_joules[job.job_id]
-            cap = levers.caps.get(job.job_id)
-            if cap is not None:
-                lowest = record.get("lowest_cap_watts")
-                record["lowest_cap_watts"] = min(cap.cap_watts, lowest or cap.cap_watts)
-                slow = float(record.get("slowdown_seconds") or 0.0)
-                record["slowdown_seconds"] = slow + cap.slowdown_ratio * cycle_seconds
+            note_gains(record, job, levers, snapshot.at, cycle_seconds)
             record["held_seconds"] = max(
                 float(record.get("held_seconds") or 0.0), levers.held_seconds(job.job_id, snapshot.at)
             )

@@ -17,7 +17,11 @@ class SetDischarge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetCap:
-    """Cap every GPU of a job at ``cap_watts``, leased; ``None`` ends the lease and restores the past."""
+    """Cap every GPU of a job at ``cap_watts``, leased; ``None`` ends the lease and restores the past.
+
+    Where ``lock_hertz`` is given, the GPUs' clock is locked there instead, which is expected to bring the
+    draw down to ``cap_watts``; ``full_hertz`` is the clock without a lock.
+    """
 
     job_id: str
     cap_watts: float | None
@@ -25,6 +29,8 @@ class SetCap:
     reason: str
     saved_watts: float = 0.0
     slowdown_ratio: float = 0.0
+    lock_hertz: float | None = None
+    full_hertz: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

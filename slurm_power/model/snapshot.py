@@ -30,7 +30,8 @@ class CapLease:
 
     ``uncapped_watts`` is the job's mean draw per GPU just before its first cap; ``changed_seconds_ago``
     counts from the last change of the cap's value, not from its renewal; ``lowered_watts`` is what that
-    change was to take from each GPU's draw (0.0 when it gave back).
+    change was to take from each GPU's draw (0.0 when it gave back). ``lock_hertz`` and ``full_hertz`` are set
+    where a clock lock brings the draw down to ``cap_watts``, not a power limit.
     """
 
     job_id: str
@@ -39,6 +40,8 @@ class CapLease:
     uncapped_watts: float
     changed_seconds_ago: float
     lowered_watts: float = 0.0
+    lock_hertz: float | None = None
+    full_hertz: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +75,8 @@ class Snapshot:
     ``held_before_seconds`` is how long our holds that are over have kept a job waiting.
     ``yielded_nodes`` are left to their administrator: no economic cap is taken there.
     ``expected`` is what jobs are expected to draw of which more is known than their class, by job id.
-    ``jobs_age_seconds`` is None while the workload manager has never answered.
+    ``debts`` and ``account_debts`` are the share of their GPU time that users and accounts have lost to us
+    lately. ``jobs_age_seconds`` is None while the workload manager has never answered.
     """
 
     at: datetime
@@ -90,6 +94,8 @@ class Snapshot:
     events: tuple[LimitEvent, ...] = ()
     yielded_nodes: frozenset[str] = frozenset()
     expected: Mapping[str, ExpectedPower] = field(default_factory=dict)
+    debts: Mapping[str, float] = field(default_factory=dict)
+    account_debts: Mapping[str, float] = field(default_factory=dict)
     jobs_age_seconds: float | None = 0.0
 
     def limit_watts(self, circuit: str, lead_seconds: float = 0.0) -> float:

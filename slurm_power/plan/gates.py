@@ -56,6 +56,8 @@ def with_gates(
     for row in rows:
         job_id = table.placed.jobs[row].job_id
         wish, lease = found.get(job_id), snapshot.caps.get(job_id)
+        if lease is not None and lease.lock_hertz is not None:
+            continue  # its clock is locked, which a gate does not move
         asked_watts = None if wish is None else wish.cap_watts
         if asked_watts is not None and (lease is None or asked_watts < lease.cap_watts):
             continue

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+# No weight is 0: what costs nothing would be taken first and never given back.
+_WEIGHTS = (0.01, 1000.0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
@@ -20,6 +23,18 @@ class Policy:
     ``massive_start_ratio``: a job whose start adds this share of what the site may draw is a massive start.
     ``start_ramp_watts_per_second``: how fast starting jobs may raise the site's draw; 0: as they like.
     ``control``: False is shadow mode: decide and record, touch nothing.
+
+    What levers cost, in the site's own currency (docs/prices.md); only their proportions move a choice:
+    ``value_per_gpu_hour``: what an hour of one GPU at full speed is worth to the site.
+    ``delay_price_per_gpu_hour``: what it costs to let work for one GPU wait an hour longer.
+    ``energy_price_per_kwh``: the price of energy where no tariff says one; a battery's losses cost it.
+    ``ess_wear_per_kwh``: what a battery ages by each kWh discharged.
+    ``ess_round_trip_ratio``: energy that comes out of a battery for each kWh that went in.
+    ``flex0_weight`` to ``flex3_weight``: how much more, or less, than that work of a flex class is worth.
+    ``account_weights``: the same for accounts, as ``ACCOUNT=WEIGHT``; others weigh 1.
+    ``fairness_ratio``: how far the price of touching somebody rises who has lost much already (1: doubles).
+    ``fairness_half_life_seconds``: after this time half of what somebody has lost is forgotten.
+    ``max_user_share_ratio``: the most of what is shaved that one user carries while others still can.
     """
 
     margin_ratio: float = 0.02
@@ -37,6 +52,19 @@ class Policy:
     start_expected_seconds: float = 20.0
     massive_start_ratio: float = 0.05
     start_ramp_watts_per_second: float = 0.0
+    value_per_gpu_hour: float = 2.0
+    delay_price_per_gpu_hour: float = 0.25
+    energy_price_per_kwh: float = 0.10
+    ess_wear_per_kwh: float = 0.02
+    ess_round_trip_ratio: float = 0.88
+    flex0_weight: float = 4.0
+    flex1_weight: float = 2.0
+    flex2_weight: float = 1.0
+    flex3_weight: float = 0.5
+    account_weights: tuple[str, ...] = ()
+    fairness_ratio: float = 1.0
+    fairness_half_life_seconds: float = 604_800.0
+    max_user_share_ratio: float = 0.5
     control: bool = True
 
     def problems(self) -> list[str]:
@@ -57,10 +85,49 @@ class Policy:
             "start_expected_seconds": (0.0, 600.0),
             "massive_start_ratio": (0.001, 1.0),
             "start_ramp_watts_per_second": (0.0, 1e9),
+            "value_per_gpu_hour": (0.0, 10_000.0),
+            "delay_price_per_gpu_hour": (0.0, 10_000.0),
+            "energy_price_per_kwh": (-10.0, 100.0),
+            "ess_wear_per_kwh": (0.0, 100.0),
+            "ess_round_trip_ratio": (0.3, 1.0),
+            "flex0_weight": _WEIGHTS,
+            "flex1_weight": _WEIGHTS,
+            "flex2_weight": _WEIGHTS,
+            "flex3_weight": _WEIGHTS,
+            "fairness_ratio": (0.0, 10.0),
+            "fairness_half_life_seconds": (60.0, 31_536_000.0),
+            "max_user_share_ratio": (0.01, 1.0),
         }
         found = []
         for key, (low, high) in bounds.items():
             value = getattr(self, key)
             if not low <= value <= high:
                 found.append(f"{key}: {value:g} is not between {low:g} and {high:g}")
+        return [*found, *self._account_problems()]
+
+    def weights_of_accounts(self) -> dict[str, float]:
+        """``account_weights`` as weight by account; call it only where ``problems`` found none."""
+        return {
+            account: float(weight)
+            for account, _, weight in (entry.rpartition("=") for entry in self.account_weights)
+        }
+
+    def _account_problems(self) -> list[str]:
+        found = []
+        seen: set[str] = set()
+        for entry in self.account_weights:
+            account, _, weight = entry.rpartition("=")
+            if not account:
+                found.append(f'account_weights: {entry!r} names no account; write "physics=2"')
+                continue
+            if account in seen:
+                found.append(f"account_weights: {account} stands there twice")
+            seen.add(account)
+            try:
+                value = float(weight)
+            except ValueError:
+                value = float("nan")
+            low, high = _WEIGHTS
+            if not low <= value <= high:
+                found.append(f"account_weights: {entry!r} gives no weight between {low:g} and {high:g}")
         return found

@@ -28,6 +28,20 @@ class SupplyFileError(Exception):
         self.problems = problems
 
 
+def with_choice(file: Path) -> tuple[Path, str | None]:
+    """Split FILE#CHOICE, one of several things in a file; a file that has such a name is itself."""
+    name, mark, choice = file.name.rpartition("#")
+    if not mark or not name or file.exists():
+        return file, None
+    return file.with_name(name), choice or None
+
+
+def read_headings(file: Path) -> list[str]:
+    """The headings of a CSV file, without spaces around them; raises SupplyFileError."""
+    rows = _rows(file)
+    return [heading.strip() for heading in rows[0]] if rows else []
+
+
 def read_held_values(
     file: Path, *, column: str | None, factor: float, zone: tzinfo, negative: bool, lasting: bool
 ) -> HeldValues:

@@ -73,6 +73,13 @@ def test_status_shows_the_site() -> None:
         assert words in result.output, words
 
 
+def test_status_shows_a_clock_lock() -> None:
+    decoding = {**STATUS["jobs"][0], "cap_watts": 180.0, "lock_hertz": 1.395e9}
+    with fake_powerctld(lambda _: {**STATUS, "jobs": [decoding]}) as fake:
+        result = run("status", "--socket", fake.path)
+    assert "6 % slower, clock locked at 1395 MHz" in result.output
+
+
 def test_json_is_the_answer_itself() -> None:
     with fake_powerctld(answer) as fake:
         assert json.loads(run("status", "--json", "--socket", fake.path).output) == STATUS
@@ -90,7 +97,9 @@ def test_json_is_the_answer_itself() -> None:
             "--socket",
             fake.path,
         )
+    sentences = why.pop("sentences")
     assert why == {"job": STATUS["jobs"][0], "record": RECORD, "entries": [entry(1), entry(2)]}
+    assert len(sentences) == 3
     assert json.loads(event.output) == {"ok": True, "event_id": "ev-4"}
 
 

@@ -166,6 +166,19 @@ def test_all_problems_come_at_once(tmp_path: Path) -> None:
     } <= paths
 
 
+def test_prices_of_levers_are_the_sites_own(tmp_path: Path) -> None:
+    own = '\n[policy]\nvalue_per_gpu_hour = 3\nflex3_weight = 0.25\naccount_weights = ["physics=2"]\n'
+    policy = load_site(write(tmp_path, GOOD + own)).policy
+    assert (policy.value_per_gpu_hour, policy.flex3_weight) == (3.0, 0.25)
+    assert policy.weights_of_accounts() == {"physics": 2.0}
+    wrong = '\n[policy]\nmax_user_share_ratio = 0\naccount_weights = ["physics", "b=-1"]\n'
+    assert [problem.split(":")[0] for problem in problems(tmp_path, GOOD + wrong)] == [
+        "policy.max_user_share_ratio",
+        "policy.account_weights",
+        "policy.account_weights",
+    ]
+
+
 def test_circles_are_found(tmp_path: Path) -> None:
     text = GOOD.replace('parent = "grid"', 'parent = "rack1"')
     assert any("goes round in a circle" in problem for problem in problems(tmp_path, text))

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from slurm_power.act import Actor
 from slurm_power.model.action import Action, HoldJob, Plan, SetCap, SetDischarge
@@ -173,6 +174,19 @@ def test_caps_are_renewed_in_time_and_forgotten_with_their_job() -> None:
         assert len(bench.nodes.sent) == 4  # at 0 and at 3.1 seconds, to two nodes each
         await bench.actor.carry_out(Plan(), {}, 4.0)
         assert not bench.actor.granted("1")
+
+    tried(check, "c1", "c2")
+
+
+def test_a_clock_lock_is_granted_in_hertz_and_a_new_clock_is_news() -> None:
+    lock = replace(CAP, cap_watts=200.0, lock_hertz=1.4e9, full_hertz=1.98e9)
+
+    async def check(bench: Bench) -> None:
+        await bench.actor.carry_out(plan(lock), JOBS, 0.0)
+        await bench.actor.carry_out(plan(replace(lock, lock_hertz=1.5e9)), JOBS, 1.0)
+        leases = [message["leases"][0] for node, message in bench.nodes.sent if node == "c1"]
+        assert [lease["lock_hertz"] for lease in leases] == [1.4e9, 1.5e9]
+        assert all("cap_watts" not in lease for lease in leases)
 
     tried(check, "c1", "c2")
 

@@ -37,6 +37,22 @@ def test_what_a_job_drew_before_its_first_cap_is_remembered() -> None:
     assert not state.capped(cap(None), 450.0, later(13))
 
 
+def test_a_clock_lock_is_kept_over_a_restart() -> None:
+    state = LeverState()
+    lock = SetCap(
+        job_id="1",
+        cap_watts=200.0,
+        kind=LimitKind.ECONOMIC,
+        reason="because",
+        lock_hertz=1.4e9,
+        full_hertz=1.98e9,
+    )
+    state.capped(lock, 250.0, AT)
+    again = LeverState.from_json(json.loads(json.dumps(state.to_json())), later(1), 10.0)
+    lease = again.view(later(1)).caps["1"]
+    assert (lease.cap_watts, lease.lock_hertz, lease.full_hertz) == (200.0, 1.4e9, 1.98e9)
+
+
 def test_holds_add_up_over_several_holds() -> None:
     state = LeverState()
     hold = HoldJob(job_id="7", seconds=60.0, reason="no room")

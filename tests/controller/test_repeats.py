@@ -90,6 +90,24 @@ def test_nonsense_of_a_node_is_cut_to_size(desk: Desk) -> None:
     assert verified.reason == "1 GPUs on c1: read back as set"
 
 
+def test_a_clock_lock_is_told_in_megahertz(desk: Desk) -> None:
+    lock = {
+        "type": "lease_event",
+        "uuid": "c1-0",
+        "job_id": "17",
+        "lever": "clock_lock",
+        "lock_hertz": 1.395e9,
+    }
+    desk.desk.take("c1", {**lock, "event": "verified", "enforced_hertz": 1.38e9})
+    desk.desk.take("c1", {**lock, "event": "restored", "lock_hertz": None, "enforced_hertz": None})
+    desk.desk.take("c1", {**lock, "event": "drifted", "enforced_hertz": 1.9e9, "detail": "faster"})
+    desk.desk.flush({}, everything=True)
+    drift, verified, restored = desk.store.entries()
+    assert drift.details == {"lock_hertz": 1.395e9, "enforced_hertz": 1.9e9}
+    assert verified.reason == "1 GPUs on c1 at 1395 MHz: read back as set"
+    assert restored.reason == "1 GPUs on c1: restored and read back"
+
+
 def test_a_stranger_on_a_free_gpu_is_the_business_of_its_job(desk: Desk) -> None:
     stranger: Message = {"type": "stranger", "uuid": "c1-0", "pid": 4711, "uid": 1000, "job_id": None}
     desk.desk.take("c1", {**stranger, "of_job_id": "17", "detail": "process 4711 of job 17 computes on c1-0"})

@@ -118,6 +118,21 @@ def entry(job_id: str | None, user: str | None) -> LedgerEntry:
     )
 
 
+def test_the_plan_is_told_with_its_prices(folder: Path) -> None:
+    async def check(site: Site) -> None:
+        while site.controller.planned_on is None:  # noqa: ASYNC110  # polls what has no event
+            await asyncio.sleep(0.01)
+        answer = await site.ask({"op": "plan", "explain": True})
+        assert (answer["ok"], answer["mode"]) == (True, "off")
+        (grid,) = answer["circuits"]
+        assert (grid["circuit"], grid["load_watts"], grid["shadow"]) == ("grid", None, None)
+        assert {row["lever"] for row in grid["levers"]} >= {"cap"}
+        assert answer["fairness"]["jain_index"] == 1.0
+        assert "circuits" not in await site.ask({"op": "plan"})
+
+    tried(folder, check)
+
+
 @needs_root
 def test_users_see_the_site_and_their_own_jobs_only(folder: Path) -> None:
     async def check(site: Site) -> None:

@@ -73,8 +73,8 @@ def test_slurm_power_commands_and_options_exist(document: Path) -> None:
         assert command is not None, f"slurm-power {line}: no such command"
         while isinstance(command, click.Group) and words:
             name = words.pop(0)
-            assert name in command.commands, f"slurm-power {line}: no such command"
-            command = command.commands[name]
+            command = command.get_command(click.Context(command), name)
+            assert command is not None, f"slurm-power {line}: no such command"
         known = {option for parameter in command.params for option in parameter.opts}
         given = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert given <= known, f"slurm-power {line}"

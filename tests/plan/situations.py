@@ -200,7 +200,9 @@ def cap_lease(
     changed_seconds_ago: float = 60.0,
     lowered_watts: float = 0.0,
     kind: LimitKind = LimitKind.ECONOMIC,
+    lock_hertz: float | None = None,
 ) -> CapLease:
+    """With ``lock_hertz`` it is a clock lock on GPUs like those of ``gpu``."""
     return CapLease(
         job_id=job_id,
         cap_watts=cap_watts,
@@ -208,4 +210,6 @@ def cap_lease(
         uncapped_watts=uncapped_watts,
         changed_seconds_ago=changed_seconds_ago,
         lowered_watts=lowered_watts,
+        lock_hertz=lock_hertz,
+        full_hertz=None if lock_hertz is None else 1.98e9,
     )

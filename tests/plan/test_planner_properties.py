@@ -11,6 +11,7 @@ from slurm_power.model.job import Flex, Job, JobState, Workload
 from slurm_power.model.reading import Quality
 from slurm_power.model.site import LimitKind
 from slurm_power.model.snapshot import CapLease, HoldLease, LimitEvent, Snapshot
+from slurm_power.plan.clocks import LEAST_CLOCK_RATIO
 from slurm_power.plan.curves import promised_floor_watts
 from slurm_power.plan.planner import plan_cycle
 from slurm_power.plan.policy import Policy
@@ -93,6 +94,7 @@ def leases_of(draw: st.DrawFn, jobs: tuple[Job, ...], draws: dict[str, float]) -
                 uncapped_watts=uncapped_watts,
                 changed_seconds_ago=draw(st.floats(0.0, 60.0)),
                 lowered_watts=draw(st.floats(0.0, 300.0)),
+                lock_hertz=1.5e9 if job.workload is Workload.GENERATION else None,
             )
     return leases
 
@@ -119,7 +121,8 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         of=site(grid_limit_watts=draw(st.floats(1000.0, 40_000.0)), with_ess=draw(st.booleans())),
         import_watts=draw(st.floats(0.0, 15_000.0) if calm else st.none() | st.floats(0.0, 60_000.0)),
         import_age_seconds=draw(st.sampled_from((0.3, 4.0, 9.0))),
-        rack_watts=(draw(st.floats(0.0, 30_000.0)), draw(st.floats(0.0, 30_000.0))),
+        # Never so much that a start could pass the rack's own limit, which is one for safety.
+        rack_watts=(draw(st.floats(0.0, 24_000.0)), draw(st.floats(0.0, 24_000.0))),
         gpu_watts=draws,
         jobs=(*jobs, *waiting),
         ess=ess_reading(
@@ -176,7 +179,11 @@ def test_an_economic_limit_keeps_every_promise(snapshot: Snapshot) -> None:
 def test_a_cap_only_ever_takes(snapshot: Snapshot) -> None:
     for action in plan(snapshot).actions:
         if isinstance(action, SetCap) and action.cap_watts is not None:
-            assert MIN_CAP_WATTS <= action.cap_watts <= DEFAULT_CAP_WATTS
+            if action.lock_hertz is None:
+                assert MIN_CAP_WATTS <= action.cap_watts <= DEFAULT_CAP_WATTS
+            else:  # a clock brings the draw below what a power limit could be
+                assert 0.0 < action.cap_watts <= DEFAULT_CAP_WATTS
+                assert LEAST_CLOCK_RATIO * 1.98e9 - 15e6 <= action.lock_hertz <= 1.98e9
             assert 0.0 <= action.slowdown_ratio <= 1.0
 
 

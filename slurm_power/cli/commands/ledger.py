@@ -24,6 +24,7 @@ from slurm_power.cli.commands.quantities import (
     plain_text,
     watts_text,
 )
+from slurm_power.cli.commands.why_words import three_sentences
 
 
 @click.command()
@@ -52,17 +53,22 @@ def ledger(job_id: str | None, since_seconds: float | None, socket_path: Path | 
 @socket_option
 @json_option
 def why(job_id: str, socket_path: Path | None, as_json: bool) -> None:
-    """Explain what was done to a job and why."""
+    """Explain what was done to a job, why, and what it gained the site; the details follow."""
     entries, _ = ledger_entries(socket_path, job_id=job_id)
     jobs = ask({"op": "status"}, socket_path)["jobs"]
     job = next((job for job in jobs if job["job_id"] == job_id), None)
     record = ask({"op": "job", "job_id": job_id}, socket_path)["record"]
+    known = job is not None or bool(entries) or bool(record)
+    sentences = three_sentences(job_id, job, record, entries) if known else []
     if as_json:
-        print_json({"job": job, "record": record, "entries": entries})
+        print_json({"job": job, "record": record, "entries": entries, "sentences": sentences})
         return
-    if job is None and not entries and not record:
+    if not known:
         raise click.ClickException(f"nothing is known of a job {job_id} (or it is not yours)")
     console = Console(soft_wrap=True, highlight=False, markup=False)
+    for sentence in sentences:
+        console.print(plain_text(sentence))
+    console.print()
     if job is not None:
         for sentence in _sentences(printable(job)):
             console.print(sentence)
@@ -71,7 +77,6 @@ def why(job_id: str, socket_path: Path | None, as_json: bool) -> None:
     for sentence in [*_expectation_sentences(printable(record)), *_energy_sentences(record)]:
         console.print(sentence)
     if not entries:
-        console.print("Nothing was done to it.")
         return
     console.print("What was decided, oldest first:")
     for entry in entries:

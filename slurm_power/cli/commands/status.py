@@ -103,6 +103,8 @@ def _jobs(answer: Answer) -> Table:
         remarks = []
         if job["cap_watts"] is not None and job["slowdown_ratio"]:
             remarks.append(f"{percent_text(job['slowdown_ratio'])} slower")
+        if job.get("lock_hertz") is not None:
+            remarks.append(f"clock locked at {job['lock_hertz'] / 1e6:.0f} MHz")
         if job["hold_ends_in_seconds"] is not None:
             remarks.append(f"held for another {duration_text(job['hold_ends_in_seconds'])} at most")
         table.add_row(

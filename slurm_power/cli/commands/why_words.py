@@ -1,0 +1,167 @@
+"""Three plain sentences about a job: what happened to it, why, and what it gained the site."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+from slurm_power.cli.commands.connection import Answer
+from slurm_power.cli.commands.quantities import duration_text, energy_text, percent_text, watts_text
+
+# What a ledger entry adds about the job itself, behind the limit it was about.
+_ABOUT_THE_JOB = re.compile(r"; flex[0-3] allows .*")
+_PROMISES = {
+    "flex0": "flex0: nothing may be taken for money",
+    "flex1": "flex1: at most 10 % slower, and held at most 10 % of its time limit",
+    "flex2": "flex2: at most 25 % slower, and held at most 25 % of its time limit",
+    "flex3": "flex3: at most 50 % slower, and held at most 50 % of its time limit",
+}
+
+
+def three_sentences(job_id: str, job: Answer | None, record: Answer, entries: Sequence[Answer]) -> list[str]:
+    """What happened, why, and what for.
+
+    ``job`` is the queue's row (None: no longer there), ``record`` what is kept of it (may be empty),
+    ``entries`` its ledger, oldest first.
+    """
+    capped = bool(record.get("capped_seconds")) or (job is not None and job["cap_watts"] is not None)
+    held = bool(_held_seconds(job, record))
+    name = record.get("name") or (job or {}).get("name") or ""
+    who = f"Job {job_id}" + (f" ({name})" if name else "")
+    deeds = [words for words in (_held_words(job, record) if held else "", _cap_words(job, record)) if words]
+    if not deeds:
+        return _untouched(who, job, record, entries)
+    flex = str(record.get("flex") or (job or {}).get("flex") or "")
+    return [
+        f"{who} {' and '.join(deeds)}.",
+        _why_words(entries, capped=capped, held=held, job=job),
+        _gain_words(record, flex),
+    ]
+
+
+def _held_seconds(job: Answer | None, record: Answer) -> float:
+    return max(float((job or {}).get("held_seconds") or 0.0), float(record.get("held_seconds") or 0.0))
+
+
+def _held_words(job: Answer | None, record: Answer) -> str:
+    so_far = duration_text(_held_seconds(job, record))
+    if job is not None and job["hold_ends_in_seconds"] is not None:
+        left = duration_text(job["hold_ends_in_seconds"])
+        return f"is kept waiting by us, for {so_far} so far and another {left} unless renewed"
+    if job is not None and job["state"] == "pending":
+        return f"was kept waiting by us for {so_far} in all"
+    return f"was kept waiting by us for {so_far} before it started"
+
+
+def _cap_words(job: Answer | None, record: Answer) -> str:
+    now = job is not None and job["cap_watts"] is not None
+    seconds = float(record.get("capped_seconds") or 0.0)
+    if not now and not seconds:
+        return ""
+    lowest = record.get("lowest_cap_watts") or (job or {}).get("cap_watts")
+    lock_hertz = record.get("lowest_lock_hertz") or (job or {}).get("lock_hertz")
+    done = "capped" if lock_hertz is None else f"slowed by a clock lock of {lock_hertz / 1e6:.0f} MHz"
+    at_most = f"to {watts_text(lowest)} a GPU" + (" at the lowest" if seconds else "")
+    if not seconds:
+        slower = percent_text((job or {})["slowdown_ratio"])
+        return f"is {done} {at_most}, which makes it about {slower} slower"
+    slow_seconds = float(record.get("slowdown_seconds") or 0.0)
+    cost = (
+        f"which made it about {percent_text(slow_seconds / seconds)} slower and cost it"
+        f" {duration_text(slow_seconds)}"
+    )
+    return f"{'has been' if now else 'was'} {done}{_when(record, now=now)} {at_most}, {cost}"
+
+
+def _when(record: Answer, *, now: bool) -> str:
+    """From when to when; with the time it lasted, since there may be pauses."""
+    lasted = duration_text(float(record["capped_seconds"]))
+    since, until = (_clock(record.get(key)) for key in ("capped_since", "capped_until"))
+    if since is None or until is None:
+        return f" for {lasted}"
+    span = f" since {since}" if now else f" from {since} to {until}"
+    return f"{span} (for {lasted} in all)"
+
+
+def _clock(moment: object) -> str | None:
+    if not isinstance(moment, str):
+        return None
+    try:
+        return f"{datetime.fromisoformat(moment).astimezone():%m-%d %H:%M:%S}"
+    except ValueError:
+        return None
+
+
+def _why_words(entries: Sequence[Answer], *, capped: bool, held: bool, job: Answer | None) -> str:
+    reasons = []
+    if held:
+        reasons.append(_reason(entries, "hold") or _bare((job or {}).get("hold_reason")))
+    if capped:
+        reasons.append(_reason(entries, "cap") or _bare((job or {}).get("cap_reason")))
+    known = list(dict.fromkeys(reason for reason in reasons if reason))
+    if not known:
+        return "Why: the entries that say so are no longer in the ledger."
+    return f"Why: {', and '.join(known)}."
+
+
+def _reason(entries: Sequence[Answer], kind: str) -> str:
+    """The limit of the newest entry of a kind that says one, with who asked for it."""
+    for entry in reversed(entries):
+        if entry["kind"] == kind and not entry["reason"].startswith("there is room again"):
+            return _bare(entry["reason"])
+    return ""
+
+
+def _bare(reason: object) -> str:
+    text = _ABOUT_THE_JOB.sub("", str(reason or "")).rstrip(". ")
+    return f"its start {text}" if text.startswith("would add") else text
+
+
+def _gain_words(record: Answer, flex: str) -> str:
+    parts = []
+    saved, delayed = (float(record.get(key) or 0.0) for key in ("saved_watt_seconds", "delayed_watt_seconds"))
+    if saved:
+        parts.append(
+            f"took {energy_text(saved)} and up to {watts_text(record['peak_saved_watts'])} off the site"
+        )
+    if delayed:
+        parts.append(
+            f"put {energy_text(delayed)} and up to {watts_text(record['peak_delayed_watts'])} off to later"
+        )
+    gained = f"That {' and '.join(parts)}" if parts else "How much that took off the site was not recorded"
+    promise = _PROMISES.get(flex)
+    if promise is None:
+        return f"{gained}."
+    breached = float(record.get("breached_seconds") or 0.0)
+    kept = f"was exceeded for {duration_text(breached)}, for safety only" if breached else "was kept"
+    return f"{gained}; what it was promised ({promise}) {kept}."
+
+
+def _untouched(who: str, job: Answer | None, record: Answer, entries: Sequence[Answer]) -> list[str]:
+    state = str((job or {}).get("state") or "no longer in the queue")
+    flex = str((job or {}).get("flex") or record.get("flex") or "")
+    would = [entry for entry in entries if entry["kind"] in ("would cap", "would hold")]
+    if would:
+        deed = "capped it" if would[-1]["kind"] == "would cap" else "held it"
+        return [
+            f"{who} is {state}, and nothing was done to it: powerctld only watches, and would have {deed}.",
+            f"Why: {_bare(would[-1]['reason'])}.",
+            f"So it gained the site nothing; {watts_text(would[-1]['saved_watts'])} could have been saved.",
+        ]
+    return [
+        f"{who} is {state}, and nothing was done to it: no cap, no hold.",
+        f"Why: {_why_untouched(job, flex)}.",
+        f"So it gained the site nothing and cost the job nothing{_could(flex)}.",
+    ]
+
+
+def _why_untouched(job: Answer | None, flex: str) -> str:
+    if job is not None and job["state"] == "pending" and job["pending_reason"]:
+        return f"it waits for the scheduler, which says {job['pending_reason']}, not for power"
+    if flex == "flex0":
+        return "it promised no flexibility, and no safety limit had to touch it"
+    return "no limit needed its watts, or others' watts were cheaper to take"
+
+
+def _could(flex: str) -> str:
+    promise = _PROMISES.get(flex)
+    return "" if promise is None else f"; what it was promised stands ({promise})"

@@ -1,0 +1,55 @@
+"""What a job's record says of our levers: time, work lost, watts saved and put off."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from slurm_power.controller.job_gains import note_gains
+from slurm_power.controller.levers import LeverState
+from slurm_power.model.action import HoldJob, SetCap
+from slurm_power.model.job import Flex
+from slurm_power.model.site import LimitKind
+from tests.plan.situations import AT, pending, running
+
+
+def capped(watts: float, slowdown_ratio: float) -> LeverState:
+    state = LeverState()
+    cap = SetCap(
+        job_id="1", cap_watts=watts, kind=LimitKind.SAFETY, reason="x", slowdown_ratio=slowdown_ratio
+    )
+    state.capped(cap, 650.0, AT)
+    return state
+
+
+def test_a_capped_jobs_losses_and_savings_add_up() -> None:
+    record: dict[str, Any] = {}
+    job = running("1", ("c1",), flex=Flex.FLEX1)
+    for second, (watts, slowdown) in enumerate([(500.0, 0.08)] * 10 + [(400.0, 0.2)] * 5):
+        note_gains(record, job, capped(watts, slowdown), AT + timedelta(seconds=second), 1.0)
+    note_gains(record, job, LeverState(), AT + timedelta(seconds=60), 1.0)
+    assert record == {
+        "lowest_cap_watts": 400.0,
+        "slowdown_seconds": pytest.approx(1.8),
+        "capped_seconds": 15.0,
+        "capped_since": AT.isoformat(),
+        "capped_until": (AT + timedelta(seconds=14)).isoformat(),
+        "saved_watt_seconds": 10 * 8 * 150.0 + 5 * 8 * 250.0,
+        "peak_saved_watts": 2000.0,
+        "breached_seconds": 5.0,
+    }
+
+
+def test_a_held_job_puts_its_draw_off() -> None:
+    record: dict[str, Any] = {}
+    state = LeverState()
+    state.held(HoldJob(job_id="7", seconds=60.0, reason="x", saved_watts=3000.0), AT)
+    for _ in range(4):
+        note_gains(record, pending("7", 8), state, AT, 2.0)
+    assert record == {"delayed_watt_seconds": 24_000.0, "peak_delayed_watts": 3000.0}
+
+
+def test_what_is_not_touched_is_left_alone() -> None:
+    record: dict[str, Any] = {"user": "alice"}
+    note_gains(record, running("1", ("c1",)), LeverState(), AT, 1.0)
+    assert record == {"user": "alice"}
