@@ -8,9 +8,9 @@ import numpy as np
 from slurm_power.model.day_plan import JobClass
 from slurm_power.model.job import Flex
 from slurm_power.model.snapshot import Snapshot
-from slurm_power.plan.holds import FLEX_WEIGHTS, added_watts
+from slurm_power.plan.holds import added_watts, flex_weights
 from slurm_power.plan.job_classes import classes_of
-from slurm_power.plan.job_table import ASSUMED_TIME_LIMIT_SECONDS, pending_jobs
+from slurm_power.plan.job_table import ASSUMED_TIME_LIMIT_SECONDS, FLEXES, pending_jobs
 from slurm_power.plan.loads import consumer_watts, load_table, reported_gpus, worst_factor
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.site_table import Watts, summed
@@ -22,16 +22,13 @@ _CAP_SAVES_RATIO, _CAP_COSTS_RATIO = 0.30, 0.10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayPrices:
-    """What the day's plan weighs, in one currency. ``energy_per_kwh``: by hour, the last for those missing.
+    """What changes with the hours; all else that the day's plan weighs is in the policy.
 
+    ``energy_per_kwh``: by hour from now, the last for those missing; none where the policy's counts all day.
     ``demand_per_kw`` is for the day's highest hour as far as it is above ``peak_watts``, the month's so far.
     """
 
-    value_per_gpu_hour: float = 2.0
-    delay_per_gpu_hour: float = 0.25
-    energy_per_kwh: Sequence[float] = (0.10,)
-    wear_per_kwh: float = 0.02
-    round_trip_ratio: float = 0.88
+    energy_per_kwh: Sequence[float] = ()
     demand_per_kw: float = 0.0
     peak_watts: float = 0.0
 
@@ -93,14 +90,15 @@ def class_problem(
     base = np.full(HOURS, max(0.0, load_watts - now_watts))
     base[: len(base_watts)] = base_watts[:HOURS]
     power_watts, room_kwh, soc_kwh = _storage(snapshot)
-    energy = list(prices.energy_per_kwh)[:HOURS]
+    energy = list(prices.energy_per_kwh)[:HOURS] or [policy.energy_price_per_kwh]
+    weights = dict(zip(FLEXES, flex_weights(policy).tolist(), strict=True))
     return ClassProblem(
         classes=classes.keys,
         counts=counts,
         class_gpus=summed(classes.number, job_gpus, count) / whole,
         class_watts=summed(classes.number, job_watts, count) / whole,
         class_hours=np.array([float(key.hours) for key in classes.keys]),
-        class_weights=np.array([FLEX_WEIGHTS[key.flex] for key in classes.keys]),
+        class_weights=np.array([weights[key.flex] for key in classes.keys]),
         patience_hours=np.array([key.flex.max_slowdown_ratio * key.hours for key in classes.keys]),
         gpus=float(gpus),
         running_gpus=running_gpus,
@@ -110,15 +108,15 @@ def class_problem(
         capped_gpus=capped_gpus,
         limit_watts=_limits(snapshot, policy),
         energy_price_per_kwh=np.array(energy + [energy[-1]] * (HOURS - len(energy))),
-        delay_price_per_gpu_hour=prices.delay_per_gpu_hour,
-        value_per_gpu_hour=prices.value_per_gpu_hour,
+        delay_price_per_gpu_hour=policy.delay_price_per_gpu_hour,
+        value_per_gpu_hour=policy.value_per_gpu_hour,
         demand_price_per_kw=prices.demand_per_kw,
         peak_watts=prices.peak_watts,
         ess_watts=power_watts,
         ess_kwh=room_kwh,
         soc_kwh=soc_kwh,
-        round_trip_ratio=prices.round_trip_ratio,
-        wear_per_kwh=prices.wear_per_kwh,
+        round_trip_ratio=policy.ess_round_trip_ratio,
+        wear_per_kwh=policy.ess_wear_per_kwh,
     )
 
 
@@ -141,7 +139,8 @@ def _running(snapshot: Snapshot, policy: Policy) -> tuple[float, Watts, Watts, W
     left_hours = np.maximum(0.0, limits - ran) / 3600.0
     alive = np.clip(left_hours[None, :] - np.arange(HOURS)[:, None], 0.0, 1.0)
     flexible = np.array([job.flex is not Flex.FLEX0 for job in jobs], dtype=float)
-    weight = np.array([FLEX_WEIGHTS[job.flex] for job in jobs], dtype=float)
+    weights = dict(zip(FLEXES, flex_weights(policy).tolist(), strict=True))
+    weight = np.array([weights[job.flex] for job in jobs], dtype=float)
     drawn = gpus * (np.maximum(0.0, table.gpu_watts - policy.idle_gpu_watts) + policy.host_watts_per_gpu)
     return (
         float(drawn.sum()) * worst_factor(snapshot.site),

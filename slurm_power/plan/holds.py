@@ -9,6 +9,7 @@ from slurm_power.model.day_plan import DayPlan
 from slurm_power.model.job import Flex
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import kilowatts_text
+from slurm_power.plan.fairness import debt_factors
 from slurm_power.plan.job_classes import classes_of
 from slurm_power.plan.job_table import (
     FLEXES,
@@ -25,8 +26,6 @@ from slurm_power.plan.site_table import Numbers, Watts, site_table, summed
 
 __all__ = ["longest_hold_seconds", "plan_holds"]
 
-# What an hour of a GPU's work counts by flex class: the less it may wait, the more.
-FLEX_WEIGHTS = {Flex.FLEX0: 4.0, Flex.FLEX1: 2.0, Flex.FLEX2: 1.0, Flex.FLEX3: 0.5}
 # A job that has waited as long as it promised counts so much more than one that has just come.
 _WAITED_WEIGHT = 2.0
 # An hour in the queue, up to a day, is worth this share more; so is the highest of Slurm's priorities.
@@ -64,7 +63,7 @@ def plan_holds(
     found = release(
         site_table(snapshot.site),
         _budgets(snapshot, room_watts, policy),
-        waiting.candidates(snapshot, day),
+        waiting.candidates(snapshot, policy, day),
     )
     return waiting.actions(found, hold_seconds=hold_seconds)
 
@@ -97,7 +96,7 @@ class _Waiting:
         self._gpus = gpus
         self._added = added_watts(snapshot, jobs, policy)
 
-    def candidates(self, snapshot: Snapshot, day: DayPlan | None) -> Candidates:
+    def candidates(self, snapshot: Snapshot, policy: Policy, day: DayPlan | None) -> Candidates:
         """The same as the release wants them: rows of their own, a value each."""
         jobs, rows = self._jobs, self.rows
         flex0 = jobs.flex == FLEXES.index(Flex.FLEX0)
@@ -111,7 +110,7 @@ class _Waiting:
         if day is not None:
             deferred[rows] = _deferred(jobs, rows, day)
         return Candidates(
-            value=self._values(snapshot)[rows],
+            value=self._values(snapshot, policy)[rows],
             gpus=self._gpus[rows],
             added_watts=self._added[rows],
             must=(flex0 | (self._patience <= 0.0))[rows],
@@ -129,12 +128,12 @@ class _Waiting:
         free_since = np.maximum(self._jobs.submitted_at, self._jobs.begin_at)
         return ~self._held & (snapshot.at.timestamp() - free_since > _SETTLED_SECONDS)
 
-    def _values(self, snapshot: Snapshot) -> Watts:
+    def _values(self, snapshot: Snapshot, policy: Policy) -> Watts:
         """What it is worth to let each job start now."""
         jobs = self._jobs
         hours = np.clip((snapshot.at.timestamp() - jobs.submitted_at) / 3600.0, 0.0, _MOST_HOURS)
         most = float(jobs.priority.max()) if len(jobs.priority) else 0.0
-        weight: Watts = np.array([FLEX_WEIGHTS[flex] for flex in FLEXES])[jobs.flex]
+        weight = flex_weights(policy)[jobs.flex] * _owner_weights(snapshot, jobs, policy)
         weight *= 1.0 + _HOUR_WEIGHT * hours
         weight *= 1.0 + _WAITED_WEIGHT * np.clip(self._waited / np.maximum(jobs.patience_seconds, 1.0), 0, 1)
         weight *= 1.0 + _PRIORITY_WEIGHT * (jobs.priority / most if most > 0.0 else 0.0)
@@ -175,6 +174,26 @@ class _Waiting:
         free = kilowatts_text(max(0.0, float(found.left_watts[binding])))
         where = "" if binding == table.root else f" on {table.names[binding]}"
         return f"would add {kilowatts_text(needed_watts)} where {free} are free{where}"
+
+
+def flex_weights(policy: Policy) -> Watts:
+    """How much the work of each flex class counts, in the order of the classes."""
+    return np.array([getattr(policy, f"{flex.value}_weight") for flex in FLEXES])
+
+
+def _owner_weights(snapshot: Snapshot, jobs: PendingJobs, policy: Policy) -> Watts:
+    """How much each job counts for its account, and the more the more its owners have lost to us lately."""
+    accounts = policy.weights_of_accounts()
+    users = debt_factors(snapshot.debts, policy)
+    in_debt = debt_factors(snapshot.account_debts, policy)
+    if not (accounts or users or in_debt):
+        return np.ones(len(jobs.jobs))
+    owners, owner = jobs.owners
+    each = [
+        accounts.get(account, 1.0) * max(users.get(user, 1.0), in_debt.get(account, 1.0))
+        for user, account in owners
+    ]
+    return np.array(each, dtype=float)[owner]
 
 
 def added_watts(snapshot: Snapshot, jobs: PendingJobs, policy: Policy) -> Watts:

@@ -253,6 +253,16 @@ class PendingJobs:
     share_circuit: Numbers
     share: Watts
     _rows: dict[str, int]
+    _owners: list[tuple[tuple[tuple[str, str], ...], Numbers]]
+
+    @property
+    def owners(self) -> tuple[tuple[tuple[str, str], ...], Numbers]:
+        """Users with their accounts, and the number of each job's owner among them; made when asked for."""
+        if not self._owners:
+            known: dict[tuple[str, str], int] = {}
+            numbers = [known.setdefault((job.user, job.account), len(known)) for job in self.jobs]
+            self._owners.append((tuple(known), np.array(numbers, dtype=np.int64)))
+        return self._owners[0]
 
     @property
     def row(self) -> Mapping[str, int]:
@@ -298,6 +308,7 @@ def _pending_jobs(listed: tuple[Job, ...], table: SiteTable) -> PendingJobs:
         share_circuit=shares[1],
         share=shares[2],
         _rows={},
+        _owners=[],
     )
 
 

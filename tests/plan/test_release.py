@@ -288,3 +288,17 @@ def test_of_thousands_of_jobs_the_first_in_the_queue_are_held_a_few_at_a_time() 
     }
     renewed = holds(replace(tight, holds=many))
     assert set(renewed) == {str(n) for n in range(2000, 2250)}, "those that end first, and no new ones"
+
+
+def test_whose_work_counts_more_and_who_has_lost_more_come_first() -> None:
+    mine, other = replace(pending("7", 8), account="physics"), replace(pending("8", 8), user="carol")
+    tight = situation(import_watts=20_000.0, jobs=(mine, other))
+
+    def held(policy: Policy, snapshot: Snapshot = tight) -> set[str]:
+        found = plan_cycle(snapshot, policy, hold_seconds=60.0).actions
+        return {action.job_id for action in found if isinstance(action, HoldJob)}
+
+    assert held(Policy(account_weights=("physics=3",))) == {"8"}
+    assert held(Policy(account_weights=("physics=0.3",))) == {"7"}
+    assert held(POLICY, replace(tight, debts={"bob": 0.0, "carol": 0.4})) == {"7"}
+    assert held(POLICY, replace(tight, debts={"bob": 0.4, "carol": 0.0})) == {"8"}
