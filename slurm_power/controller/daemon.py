@@ -110,7 +110,7 @@ class Controller:
         self.forecasts = ForecastDesk(config, note=self._note, fault=self._fault)
         self.expectations = JobExpectations(self.store, config.policy, self._note)
         self.supply = SupplyDesk(config, fault=self._fault)
-        self.planning = Planning(config, fault=self._fault)
+        self.planning = Planning(config, supply=self.supply, fault=self._fault)
         self.fairness = FairnessDesk(config.policy, self.store)
         self._losses_kept_seconds = self._started_seconds
         self.telemetry.circuits.take_json(store.state("losses"))
