@@ -1,0 +1,248 @@
+"""A battery against demand charges and prices, step by step, with nothing known but what has come.
+
+The level of each demand charge is held first. What is stored beyond what the level may still need is sold
+when energy is dear, and charging waits for cheap hours, never above what the site draws by itself.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from slurm_power.plan.load_paths import LEAST_DAYS, LoadPaths
+from slurm_power.plan.lp_ess import PaidPeak, best_course
+from slurm_power.plan.peak_level import Battery, Values, least_level, raised_level, reserve_kwh
+
+# The start level is the least that would have held over each of so many past weeks, and the lowest of them.
+START_WEEKS = 4
+# The level rises to what would have held on this share of the paths.
+RAISE_QUANTILE = 0.5
+# What the level needs on this share of the paths is not sold.
+RESERVE_QUANTILE = 0.9
+# A forecast for trading is looked at anew so often.
+TRADE_SECONDS = 3600.0
+# A kWh that is missing from the reserve for an hour costs so many times a demand charge's kW.
+_RESERVE_WEIGHT = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Window:
+    """A demand charge in the running billing period and the next day.
+
+    ``counts``: bool, from now on to the end of what is looked at, whether a step counts. ``floor_watts`` is
+    paid whatever is drawn.
+    """
+
+    name: str
+    price_per_kw: float
+    counts: np.ndarray
+    floor_watts: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What the battery is asked for in a step, and which level it holds (None: none counts now)."""
+
+    discharge_watts: float
+    level_watts: float | None
+
+
+# Prices per kWh of the coming steps of the planning grid, the present one first; None: not known.
+PriceAhead = Callable[[], Values | None]
+
+
+class EssDispatch:
+    """One battery at one connection; ``step_hours``: a step of control, ``grid_hours``: one of planning."""
+
+    def __init__(
+        self, battery: Battery, loads: LoadPaths, *, step_hours: float, grid_hours: float, stored_kwh: float
+    ) -> None:
+        self._battery = battery
+        self._loads = loads
+        self._hours = step_hours
+        self._grid_hours = grid_hours
+        self.stored_kwh = stored_kwh
+        self._levels: dict[str, float] = {}
+        self._targets: dict[str, float] = {}
+        self._slot = -1
+        self._traded_at = -1
+        self._plan: Values = np.empty(0)
+        self._natural_watts = 0.0
+
+    def start_period(self, windows: Sequence[Window], past_watts: Mapping[str, Values]) -> None:
+        """Begin a billing period: every level starts where the recent weeks could have been held.
+
+        ``past_watts`` by name of the charge: recent loads on the control grid, NaN where it did not count.
+        """
+        self._natural_watts = 0.0
+        self._levels = {window.name: self._start_level(window, past_watts[window.name]) for window in windows}
+        self._targets.clear()
+        self._traded_at = -1
+
+    def _start_level(self, window: Window, past_watts: Values) -> float:
+        week = round(7 * 24 / self._hours)
+        found = []
+        for number in range(START_WEEKS):
+            part = past_watts[max(0, len(past_watts) - (number + 1) * week) : len(past_watts) - number * week]
+            if len(part) < week or np.isnan(part).all():
+                break
+            half = 0.5 * self._battery.energy_kwh
+            found.append(
+                least_level(part, self._battery, stored_kwh=half, end_stored_kwh=half, step_hours=self._hours)
+            )
+        return max(min(found, default=0.0), window.floor_watts)
+
+    def step(
+        self,
+        load_watts: float,
+        windows: Sequence[Window],
+        *,
+        slot: int,
+        recent_most_watts: float,
+        prices: PriceAhead | None = None,
+    ) -> Step:
+        """Decide for a step whose load is known. ``slot`` numbers the steps of the planning grid.
+
+        ``recent_most_watts``: the highest load of the last day. The battery is taken to do what it is asked.
+        """
+        self._natural_watts = max(self._natural_watts, load_watts)
+        if slot != self._slot:
+            self._slot = slot
+            self._targets.clear()
+        battery = self._battery
+        binding = None
+        for window in windows:
+            if window.counts[0] and (binding is None or self._level(window) < self._level(binding)):
+                binding = window
+        level = None if binding is None else self._level(binding)
+        discharge = 0.0
+        if binding is not None and level is not None and load_watts > level and not battery.is_none:
+            level = self._raised(binding, level, load_watts)
+            bound = battery.discharge_bound_watts(self.stored_kwh, self._hours)
+            discharge = min(load_watts - level, bound)
+        elif not battery.is_none:
+            discharge = self._below(load_watts, level, windows, slot, recent_most_watts, prices)
+        imported = load_watts - discharge
+        for window in windows:
+            if window.counts[0]:
+                self._levels[window.name] = max(self._level(window), imported)
+        self.stored_kwh = battery.after(self.stored_kwh, discharge, self._hours)
+        return Step(discharge_watts=discharge, level_watts=level)
+
+    def _level(self, window: Window) -> float:
+        return self._levels.get(window.name, window.floor_watts)
+
+    def _raised(self, window: Window, level: float, load_watts: float) -> float:
+        """The level to hold against a load above it; what the paths say is asked once a planning step."""
+        target = self._targets.get(window.name)
+        physical = raised_level(
+            level, load_watts, None, self._battery, stored_kwh=self.stored_kwh, step_hours=self._hours
+        )
+        if target is None and load_watts > physical:
+            target = self._target(window, level, load_watts)
+            self._targets[window.name] = target
+        return max(physical, min(load_watts, physical if target is None else target))
+
+    def _target(self, window: Window, level: float, load_watts: float) -> float:
+        paths = self._loads.paths(load_watts)
+        if paths is None:
+            return level
+        paths[~_on_grid(window.counts, len(paths))] = np.nan
+        return raised_level(
+            level,
+            load_watts,
+            paths,
+            self._battery,
+            stored_kwh=self.stored_kwh,
+            step_hours=self._grid_hours,
+            quantile=RAISE_QUANTILE,
+        )
+
+    def _below(  # noqa: PLR0917
+        self,
+        load_watts: float,
+        level: float | None,
+        windows: Sequence[Window],
+        slot: int,
+        recent_most_watts: float,
+        prices: PriceAhead | None,
+    ) -> float:
+        """Below the level: charge, or trade what the level does not need."""
+        battery = self._battery
+        # Recharging must not set the peak that the battery is there to keep away.
+        top_watts = max(self._natural_watts, recent_most_watts)
+        room = (top_watts if level is None else min(level, top_watts)) - load_watts
+        most_charge = max(0.0, min(battery.charge_bound_watts(self.stored_kwh, self._hours), room))
+        planned = self._planned(load_watts, windows, slot, prices, top_watts)
+        if planned is None:
+            return -most_charge
+        if planned < 0.0:
+            return -min(-planned, most_charge)
+        bound = battery.discharge_bound_watts(self.stored_kwh, self._hours)
+        return min(planned, bound, max(0.0, load_watts))
+
+    def _planned(
+        self,
+        load_watts: float,
+        windows: Sequence[Window],
+        slot: int,
+        prices: PriceAhead | None,
+        top_watts: float,
+    ) -> float | None:
+        """What trading wants in this slot; None where nothing is traded."""
+        if prices is None or self._loads.days < LEAST_DAYS:
+            return None
+        every = max(1, round(TRADE_SECONDS / 3600.0 / self._grid_hours))
+        if self._traded_at < 0 or slot - self._traded_at >= min(every, max(1, len(self._plan))):
+            self._traded_at = slot
+            self._plan = self._trade(load_watts, windows, prices, top_watts)
+        at = slot - self._traded_at
+        return float(self._plan[at]) if at < len(self._plan) else None
+
+    def _trade(
+        self, load_watts: float, windows: Sequence[Window], prices: PriceAhead, top_watts: float
+    ) -> Values:
+        """The cheapest course of the next day above the reserve; empty where there is none."""
+        paths, expected = self._loads.paths(load_watts), self._loads.expected(load_watts)
+        price = prices()
+        if paths is None or expected is None or price is None:
+            return np.empty(0)
+        steps = min(len(price), len(paths))
+        limit = np.full(steps, np.inf)
+        for window in windows:
+            counts = _on_grid(window.counts, steps)
+            limit[counts] = np.minimum(limit[counts], self._level(window))
+        reserve = reserve_kwh(
+            paths[:steps], limit, self._battery, step_hours=self._grid_hours, quantile=RESERVE_QUANTILE
+        )
+        dearest = max((window.price_per_kw for window in windows), default=0.0)
+        middle = float(np.median(price[:steps]))
+        peaks = [
+            PaidPeak(
+                price_per_kw=window.price_per_kw,
+                steps=_on_grid(window.counts, steps),
+                least_watts=self._level(window),
+            )
+            for window in windows
+        ]
+        course = best_course(
+            expected[:steps],
+            price[:steps],
+            peaks,
+            self._battery,
+            stored_kwh=self.stored_kwh,
+            step_hours=self._grid_hours,
+            end_value_per_kwh=max(0.0, middle * self._battery.discharge_ratio),
+            reserve_kwh=reserve,
+            reserve_price_per_kwh=max(_RESERVE_WEIGHT * dearest, 2.0 * abs(middle)),
+            charge_room_watts=np.minimum(limit, top_watts) - expected[:steps],
+            most_seconds=2.0,
+        )
+        return np.empty(0) if course is None else course.discharge_watts
+
+
+def _on_grid(counts: np.ndarray, steps: int) -> np.ndarray:
+    """``counts`` cut or filled with False to ``steps``: after the period nothing counts."""
+    found = np.zeros(steps, dtype=bool)
+    found[: len(counts)] = counts[:steps]
+    return found

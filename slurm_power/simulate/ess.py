@@ -1,0 +1,294 @@
+"""What a battery would have done for a recorded load, month by month, beside none and perfect foresight."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from slurm_power.forecast.experts import Values
+from slurm_power.model.billing_rules import BillingRules
+from slurm_power.plan.billing import Bill, PeriodTerms, monthly_bills, period_terms
+from slurm_power.plan.ess_dispatch import EssDispatch, PriceAhead, Window
+from slurm_power.plan.load_paths import GRID_SECONDS, LoadPaths
+from slurm_power.plan.local_calendar import LocalCalendar
+from slurm_power.plan.lp_ess import PaidPeak, best_course
+from slurm_power.plan.peak_level import Battery, least_level
+
+_PAST_DAYS = 28
+_ALL = "all hours"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Load:
+    """A recorded load: Unix times of its steps, watts without gaps; shape (n,)."""
+
+    times_seconds: Values
+    watts: Values
+    step_seconds: float
+
+    @property
+    def step_hours(self) -> float:
+        """Length of a step."""
+        return self.step_seconds / 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Course:
+    """What the battery did at each step, shape (n,): its power, the import, what was stored afterwards."""
+
+    discharge_watts: Values
+    import_watts: Values
+    stored_kwh: Values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonthResult:
+    """A calendar month without a battery, with it, and with perfect foresight; no bills without rates."""
+
+    month: str
+    first: int
+    end: int
+    peak_without_watts: float
+    peak_with_watts: float
+    peak_perfect_watts: float
+    bill_without: Bill | None = None
+    bill_with: Bill | None = None
+    bill_perfect: Bill | None = None
+
+    @property
+    def peak_share(self) -> float | None:
+        """Which share of the perfect reduction of the peak was reached; None where there is none to reach."""
+        return _share(self.peak_without_watts, self.peak_with_watts, self.peak_perfect_watts)
+
+    @property
+    def saving_share(self) -> float | None:
+        """Which share of the perfect saving on the bill was reached."""
+        if self.bill_without is None or self.bill_with is None or self.bill_perfect is None:
+            return None
+        return _share(self.bill_without.total, self.bill_with.total, self.bill_perfect.total)
+
+
+def _share(without: float, reached: float, perfect: float) -> float | None:
+    possible = without - perfect
+    return None if possible <= 1e-9 * max(1.0, abs(without)) else (without - reached) / possible
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Charge:
+    """A demand charge of one month; ``counts``, bool of its steps, says which of them it looks at."""
+
+    name: str
+    price_per_kw: float
+    counts: np.ndarray
+    floor_watts: float
+
+    def window(self, step: int, ahead: int, per_slot: int) -> Window:
+        """How it is seen from a step of its month on, in steps of the planning grid."""
+        return Window(
+            name=self.name,
+            price_per_kw=self.price_per_kw,
+            counts=self.counts[step : step + ahead : per_slot],
+            floor_watts=self.floor_watts,
+        )
+
+
+class Tariffed:
+    """Charges and prices of a load's months; without rules one charge that counts always, no prices."""
+
+    def __init__(self, load: Load, rules: BillingRules | None, prices_per_kwh: Values | None) -> None:
+        """Raises ValueError where nobody says what energy costs."""
+        self.calendar = LocalCalendar.from_epoch(load.times_seconds)
+        self.months = self.calendar.months()
+        self.price: Values | None = None
+        self._rules, self._prices, self._load = rules, prices_per_kwh, load
+        self._charges: dict[str, list[Charge]] = {}
+        self._bills: dict[str, Bill] = {}
+        if rules is None:
+            return
+        self.price = np.empty(len(load.watts))
+        self._bills = self.bills(load.watts)
+        earlier: dict[str, list[float]] = {}
+        for label, steps in self.months:
+            terms = self._terms(rules, steps, earlier)
+            self.price[steps] = terms.energy_price_per_kwh
+            self._charges[label] = [
+                Charge(
+                    name=charge.name,
+                    price_per_kw=charge.price_per_kw,
+                    counts=charge.steps,
+                    floor_watts=charge.floor_watts,
+                )
+                for charge in terms.demand
+                if charge.price_per_kw > 0.0
+            ]
+            for name, peak in self._bills[label].peaks_watts.items():
+                earlier.setdefault(name, []).append(peak)
+
+    def _terms(self, rules: BillingRules, steps: slice, earlier: dict[str, list[float]]) -> PeriodTerms:
+        """``earlier``: the peaks of the load itself, so that ratchets are the same for all three bills."""
+        return period_terms(
+            rules,
+            self.calendar[steps],
+            self._load.step_seconds,
+            None if self._prices is None else self._prices[steps],
+            earlier_peaks_watts=earlier,
+            expected_import_kwh=float(self._load.watts[steps].sum()) * self._load.step_hours / 1000.0,
+        )
+
+    def charges(self, label: str, steps: slice) -> Sequence[Charge]:
+        """The demand charges of a month."""
+        if self._rules is not None:
+            return self._charges[label]
+        always = np.ones(steps.stop - steps.start, dtype=bool)
+        return [Charge(name=_ALL, price_per_kw=1.0, counts=always, floor_watts=0.0)]
+
+    def counted(self, name: str, first: int, end: int) -> np.ndarray:
+        """Whether the charge of that name looked at each of these steps, of any months."""
+        if self._rules is None:
+            return np.ones(end - first, dtype=bool)
+        found = np.zeros(end - first, dtype=bool)
+        for label, steps in self.months:
+            low, high = max(first, steps.start), min(end, steps.stop)
+            for charge in self._charges[label]:
+                if charge.name == name and low < high:
+                    found[low - first : high - first] = charge.counts[low - steps.start : high - steps.start]
+        return found
+
+    def prices_ahead(self, step: int, ahead: int, per_slot: int) -> PriceAhead | None:
+        """Prices from a step on, on the planning grid; None without prices."""
+        if self.price is None:
+            return None
+        price = self.price
+        return lambda: price[step : step + ahead : per_slot]
+
+    def bills(self, import_watts: Values) -> dict[str, Bill]:
+        """The bill of each month; empty without rules."""
+        if self._rules is None:
+            return {}
+        return monthly_bills(self._rules, self.calendar, import_watts, self._load.step_seconds, self._prices)
+
+    def bill(self, label: str, steps: slice, import_watts: Values) -> Bill | None:
+        """The bill of one month, the others as the load itself would have made them."""
+        whole = self._load.watts.copy()
+        whole[steps] = import_watts
+        return self.bills(whole).get(label)
+
+    def is_begun(self, steps: slice) -> bool:
+        """Whether the month is there from its first step on."""
+        first = self.calendar.local[steps.start]
+        since = first - first.astype("datetime64[M]").astype("datetime64[s]")
+        return bool(since.astype(np.int64) < self._load.step_seconds)
+
+
+def run_causal(
+    load: Load,
+    battery: Battery,
+    tariffed: Tariffed,
+    *,
+    start_kwh: float,
+    seen: Callable[[int], None] = lambda _: None,
+) -> Course:
+    """Dispatch step by step; each step's load is known, nothing later. ``seen`` is told of progress."""
+    grid_seconds = max(load.step_seconds, GRID_SECONDS)
+    per_slot = max(1, round(grid_seconds / load.step_seconds))
+    loads = LoadPaths(battery, grid_seconds)
+    dispatch = EssDispatch(
+        battery, loads, step_hours=load.step_hours, grid_hours=grid_seconds / 3600.0, stored_kwh=start_kwh
+    )
+    watts, day = load.watts, round(24 / load.step_hours)
+    discharge, stored = np.zeros(len(watts)), np.zeros(len(watts))
+    past = round(_PAST_DAYS * 24 / load.step_hours)
+    ahead = loads.horizon_steps * per_slot
+    for label, steps in tariffed.months:
+        charges = tariffed.charges(label, steps)
+        first = max(0, steps.start - past)
+        dispatch.start_period(
+            [charge.window(0, ahead, per_slot) for charge in charges],
+            {
+                charge.name: np.where(
+                    tariffed.counted(charge.name, first, steps.start), watts[first : steps.start], np.nan
+                )
+                for charge in charges
+            },
+        )
+        windows: list[Window] = []
+        for step in range(steps.start, steps.stop):
+            inside = step % per_slot
+            if inside == 0 or not windows:
+                windows = [charge.window(step - steps.start, ahead, per_slot) for charge in charges]
+            if per_slot == 1:
+                loads.extend(float(watts[step]))
+            elif inside == 0 and step:
+                loads.extend(float(watts[step - per_slot : step].mean()))
+            chosen = dispatch.step(
+                float(watts[step]),
+                windows,
+                slot=step // per_slot,
+                recent_most_watts=float(watts[max(0, step - day) : step + 1].max()),
+                prices=tariffed.prices_ahead(step, ahead, per_slot),
+            )
+            discharge[step], stored[step] = chosen.discharge_watts, dispatch.stored_kwh
+            seen(step)
+    return Course(discharge_watts=discharge, import_watts=watts - discharge, stored_kwh=stored)
+
+
+def perfect_bill_course(
+    load: Load, battery: Battery, tariffed: Tariffed, label: str, steps: slice, *, start_kwh: float
+) -> Values | None:
+    """The import with the lowest bill of a month, wear counted, that ends as full as it began."""
+    if tariffed.price is None:
+        return None
+    charges = tariffed.charges(label, steps)
+    course = best_course(
+        load.watts[steps],
+        tariffed.price[steps],
+        [
+            PaidPeak(price_per_kw=charge.price_per_kw, steps=charge.counts, least_watts=charge.floor_watts)
+            for charge in charges
+        ],
+        battery,
+        stored_kwh=start_kwh,
+        step_hours=load.step_hours,
+        end_stored_kwh=start_kwh,
+        most_seconds=300.0,
+    )
+    return None if course is None else load.watts[steps] - course.discharge_watts
+
+
+def results(
+    load: Load,
+    battery: Battery,
+    tariffed: Tariffed,
+    course: Course,
+    *,
+    start_kwh: float,
+    history_seconds: float,
+) -> list[MonthResult]:
+    """Calendar months that begin ``history_seconds`` or more into the load; the last may not be whole."""
+    without, reached = tariffed.bills(load.watts), tariffed.bills(course.import_watts)
+    found = []
+    for label, steps in tariffed.months:
+        begin = load.times_seconds[steps.start] - load.times_seconds[0]
+        if begin < history_seconds or not tariffed.is_begun(steps):
+            continue
+        imported = perfect_bill_course(load, battery, tariffed, label, steps, start_kwh=start_kwh)
+        found.append(
+            MonthResult(
+                month=label,
+                first=steps.start,
+                end=steps.stop,
+                peak_without_watts=float(load.watts[steps].max()),
+                peak_with_watts=float(course.import_watts[steps].max()),
+                peak_perfect_watts=least_level(
+                    load.watts[steps],
+                    battery,
+                    stored_kwh=start_kwh,
+                    end_stored_kwh=start_kwh,
+                    step_hours=load.step_hours,
+                ),
+                bill_without=without.get(label),
+                bill_with=reached.get(label),
+                bill_perfect=None if imported is None else tariffed.bill(label, steps, imported),
+            )
+        )
+    return found
