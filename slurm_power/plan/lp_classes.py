@@ -24,6 +24,7 @@ import numpy as np
 from slurm_power.model.day_plan import DayPlan, JobClass
 from slurm_power.model.job import Flex
 from slurm_power.plan.class_problem import ClassProblem
+from slurm_power.plan.highs import QuietHighs
 from slurm_power.plan.site_table import Numbers, Watts
 
 _KILO = 1000.0
@@ -37,7 +38,7 @@ _PART = 1e-6
 def solve(problem: ClassProblem, made_at: datetime, *, most_seconds: float = 5.0) -> DayPlan | None:
     """The plan of the day, None where the solver finds none in ``most_seconds``; never raises for that."""
     program = _Program(problem)
-    solver = _QuietHighs()  # type: ignore[no-untyped-call]
+    solver = QuietHighs()  # type: ignore[no-untyped-call]
     # Not "threads": HiGHS has one pool for the process, and fails where two programs want it of two sizes.
     for option, value in (("output_flag", False), ("parallel", "off"), ("time_limit", most_seconds)):
         solver.setOptionValue(option, value)
@@ -52,14 +53,6 @@ def solve(problem: ClassProblem, made_at: datetime, *, most_seconds: float = 5.0
         np.array(solution.row_dual),
         float(solver.getInfo().objective_function_value),
     )
-
-
-class _QuietHighs(highspy.Highs):
-    """HiGHS prints its name at the moment it is made, ahead of any option."""
-
-    def enableCallbacks(self) -> None:  # noqa: N802  # HiGHS's name; its constructor calls it first
-        self.silent()
-        super().enableCallbacks()  # type: ignore[no-untyped-call]
 
 
 @dataclass(slots=True)
