@@ -8,7 +8,7 @@ from slurm_power.model.action import Action, HoldJob, Plan, SetDischarge, Shortf
 from slurm_power.model.day_plan import DayPlan
 from slurm_power.model.job import Job
 from slurm_power.model.reading import EssReading
-from slurm_power.model.site import Circuit, Ess
+from slurm_power.model.site import Circuit, Ess, LimitKind
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.caps import CapResult, Demand, plan_caps
 from slurm_power.plan.ess import burst_watts, dispatch, sustainable_watts
@@ -63,12 +63,19 @@ def guard_cycle(snapshot: Snapshot, policy: Policy) -> Plan:
 
 
 def _concerned(snapshot: Snapshot, table: LoadTable, demands: list[Demand]) -> list[JobLoad]:
-    """The jobs that caps may come to or go from: those on circuits in need, and those that are capped."""
-    concerned = table.cap_watts < np.inf
+    """The jobs that caps may come to or go from: those on circuits in need, and those that are capped.
+
+    From a flex0 job an economic limit takes nothing.
+    """
+    capped = table.cap_watts < np.inf
     short = np.array([demand.watts > 0.0 for demand in demands])
+    concerned = np.zeros(len(capped), dtype=bool)
     if short.any():
         # The demands come in the order of the circuits' numbers: the leaves first.
         concerned[table.placed.weight_job[short[table.placed.weight_circuit]]] = True
+    if all(demand.kind is LimitKind.ECONOMIC for demand in demands if demand.watts > 0.0):
+        concerned &= table.placed.flexible
+    concerned |= capped
     return loads_of(snapshot, table, np.flatnonzero(concerned).tolist())
 
 
