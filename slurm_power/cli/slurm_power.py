@@ -12,6 +12,7 @@ from slurm_power.cli.commands.backtest_jobs import backtest_jobs
 from slurm_power.cli.commands.check import check, show_config
 from slurm_power.cli.commands.commission import commission
 from slurm_power.cli.commands.event import cancel_event, control, event, yield_node
+from slurm_power.cli.commands.event_report import event_report, events
 from slurm_power.cli.commands.export import export
 from slurm_power.cli.commands.forecast import forecast
 from slurm_power.cli.commands.ledger import ledger, why
@@ -45,6 +46,8 @@ for command in (
     ledger,
     event,
     cancel_event,
+    events,
+    event_report,
     yield_node,
     ca,
     commission,

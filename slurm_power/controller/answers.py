@@ -6,6 +6,14 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from slurm_power.controller.asked import need_operator, number
+from slurm_power.controller.event_answer import (
+    add_event,
+    cancel_event,
+    event_report,
+    event_row,
+    events,
+)
 from slurm_power.controller.expect_answer import expect, expected_row
 from slurm_power.controller.forecast_answer import forecast
 from slurm_power.controller.plan_answer import plan
@@ -25,9 +33,7 @@ _MOST_ENTRIES = 1000
 _MOST_ANSWER_BYTES = 900_000
 # The guard waits while entries are checked; the rest of a long ledger is checked cycle by cycle.
 _MOST_CHECKED = 1000
-_MOST_NUMBER = 1e12
 _LONGEST_LOOK_SECONDS = 100 * 366 * 86_400.0
-_LONGEST_EVENT_SECONDS = 366 * 86_400.0
 _LONGEST_YIELD_SECONDS = 7 * 86_400.0
 
 
@@ -40,16 +46,8 @@ def answer(controller: "Controller", request: Message, caller: Caller) -> Messag
     return handler(controller, request, caller)
 
 
-def _cancel_event(controller: "Controller", request: Message, caller: Caller) -> Message:
-    _need_operator(caller, "cancel an event")
-    event_id = str(request.get("event_id"))
-    if not controller.operators.cancel_event(event_id, caller.user):
-        raise RefusedError(f"there is no event {event_id}")
-    return {}
-
-
 def _forget_node(controller: "Controller", request: Message, caller: Caller) -> Message:
-    _need_operator(caller, "forget a node's key")
+    need_operator(caller, "forget a node's key")
     node = str(request.get("node"))
     try:
         known = controller.forget_node(node, caller.user)
@@ -67,11 +65,6 @@ def _control(controller: "Controller", request: Message, caller: Caller) -> Mess
         raise RefusedError("enabled: must be true or false")
     controller.switch_control(enabled=bool(request["enabled"]), who=caller.user)
     return {"mode": controller.mode}
-
-
-def _need_operator(caller: Caller, deed: str) -> None:
-    if not caller.operator:
-        raise RefusedError(f"{caller.user} may not {deed}: only root and the controller's own user may")
 
 
 def status(controller: "Controller", caller: Caller) -> Message:
@@ -120,7 +113,7 @@ def status(controller: "Controller", caller: Caller) -> Message:
             for lease in leases
             if caller.operator or lease.get("job_id") in seen
         ],
-        "events": [asdict(event) for event in snapshot.events],
+        "events": [event_row(snapshot, event) for event in snapshot.events],
         "shortfalls": [asdict(shortfall) for shortfall in controller.plan.shortfalls],
     }
 
@@ -195,8 +188,8 @@ def sources(controller: "Controller") -> Message:
 
 def ledger(controller: "Controller", request: Message, caller: Caller) -> Message:
     """Ledger entries the caller may see, oldest first, cut to what fits into a line."""
-    since_seconds = _number(request, "since_seconds")
-    after = int(_number(request, "after_sequence") or 0)
+    since_seconds = number(request, "since_seconds")
+    after = int(number(request, "after_sequence") or 0)
     job_id = request.get("job_id")
     since = None
     if since_seconds is not None:
@@ -241,53 +234,14 @@ def _entry(entry: LedgerEntry) -> dict[str, Any]:
     }
 
 
-def add_event(controller: "Controller", request: Message, caller: Caller) -> Message:
-    """Lower a circuit's limit for a while; everything wrong with the request is said at once."""
-    _need_operator(caller, "announce an event")
-    problems = []
-    circuit = controller.config.site.circuits.get(str(request.get("circuit")))
-    if circuit is None:
-        known = ", ".join(controller.config.site.circuits)
-        problems.append(f"circuit: {request.get('circuit')!r} is not one of {known}")
-    limit_watts = _number(request, "limit_watts")
-    if limit_watts is None or limit_watts < 0.0:
-        problems.append("limit_watts: must be a number of watts, 0 or more")
-    elif circuit is not None and limit_watts > circuit.ceiling_watts:
-        problems.append(
-            f"limit_watts: {limit_watts:g} W is above the standing limit, {circuit.ceiling_watts:g} W"
-        )
-    duration_seconds = _number(request, "duration_seconds")
-    if duration_seconds is None or not 0.0 < duration_seconds <= _LONGEST_EVENT_SECONDS:
-        problems.append("duration_seconds: every event has an end; give seconds between 0 and a year")
-    start_seconds = _number(request, "start_in_seconds") or 0.0
-    if not 0.0 <= start_seconds <= _LONGEST_EVENT_SECONDS:
-        problems.append("start_in_seconds: must be between 0 and a year")
-    reason = str(request.get("reason") or "").strip()
-    if not reason:
-        problems.append("reason: missing; it is what users will read")
-    elif any("\ud800" <= letter <= "\udfff" for letter in reason):
-        problems.append("reason: holds half a character, which cannot be stored")
-    if problems or circuit is None or limit_watts is None or duration_seconds is None:
-        raise RefusedError("; ".join(problems))
-    event_id = controller.operators.add_event(
-        circuit=circuit.name,
-        limit_watts=limit_watts,
-        start_seconds=start_seconds,
-        duration_seconds=duration_seconds,
-        reason=reason,
-        who=caller.user,
-    )
-    return {"event_id": event_id}
-
-
 def yield_node(controller: "Controller", request: Message, caller: Caller) -> Message:
     """Leave a node to its administrator for a while, or take it back; all problems are said at once."""
-    _need_operator(caller, "yield a node")
+    need_operator(caller, "yield a node")
     problems = []
     node = str(request.get("node"))
     if node not in controller.config.site.nodes():
         problems.append(f"node: {node!r} is on no circuit of site.toml")
-    seconds = _number(request, "seconds")
+    seconds = number(request, "seconds")
     if seconds is None or not 0.0 <= seconds <= _LONGEST_YIELD_SECONDS:
         problems.append("seconds: a node is yielded for a time; give seconds up to a week, 0 takes it back")
     reason = str(request.get("reason") or "").strip()
@@ -299,16 +253,6 @@ def yield_node(controller: "Controller", request: Message, caller: Caller) -> Me
     return {}
 
 
-def _number(request: Message, key: str) -> float | None:
-    """A finite number of the request, None where it is missing; raises RefusedError for anything else."""
-    value = request.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MOST_NUMBER:
-        raise RefusedError(f"{key}: {value!r} is no number")
-    return float(value)
-
-
 _HANDLERS: dict[str, Callable[["Controller", Message, Caller], Message]] = {
     "status": lambda controller, _, caller: status(controller, caller),
     "sources": lambda controller, _, __: sources(controller),
@@ -318,7 +262,9 @@ _HANDLERS: dict[str, Callable[["Controller", Message, Caller], Message]] = {
     "forecast": forecast,
     "plan": plan,
     "event": add_event,
-    "cancel_event": _cancel_event,
+    "cancel_event": cancel_event,
+    "events": lambda controller, _, __: events(controller),
+    "event_report": event_report,
     "yield": yield_node,
     "forget_node": _forget_node,
     "control": _control,

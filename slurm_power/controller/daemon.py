@@ -13,9 +13,9 @@ from slurm_power.config.node_record import split_address
 from slurm_power.controller.answers import answer
 from slurm_power.controller.authority import Authority, pins_of
 from slurm_power.controller.beside import Beside
+from slurm_power.controller.event_desk import EventDesk
 from slurm_power.controller.fairness_desk import FairnessDesk
 from slurm_power.controller.forecasting import ForecastDesk
-from slurm_power.controller.garbage import Garbage
 from slurm_power.controller.job_expectations import JobExpectations
 from slurm_power.controller.levers import LeverState
 from slurm_power.controller.metrics import MetricsServer
@@ -93,7 +93,6 @@ class Controller:
         self._storages = storages
         self._scheduler = scheduler
         self._enabled = config.policy.control
-        self._garbage = Garbage()
         self._started_seconds = clock.monotonic()
         self._last_cycle_seconds = self._started_seconds
         self._wake = asyncio.Event()
@@ -117,6 +116,7 @@ class Controller:
         self.levers = LeverState.from_json(
             store.state("levers"), clock.now(), config.controller.cap_lease_seconds
         )
+        self.events = EventDesk(config.site, config.policy, self.levers, self.store, self._note)
         self._links = NodeLinks(
             known_nodes=frozenset(config.site.nodes()),
             node_uid=config.controller.node_uid,
@@ -173,7 +173,7 @@ class Controller:
     def _snapshot(self, now_seconds: float) -> Snapshot:
         at = clock.now()
         seen = self.telemetry.snapshot(at, now_seconds, self.levers.view(at))
-        return self.fairness.onto(self.expectations.onto(self.supply.onto(seen)))
+        return self.fairness.onto(self.expectations.onto(self.events.onto(self.supply.onto(seen))))
 
     def source_rows(self) -> list[SourceRow]:
         """Every source of the site with its quality."""
@@ -195,7 +195,7 @@ class Controller:
         version = "taking over" if self.levers.caps or self.levers.holds else "starting"
         self._note("controller", "start", f"site:{self.config.site.name}", f"{version}, mode {self.mode}")
         note_trust(self.config, self._note)
-        self._garbage.start(clock.monotonic())
+        self.planning.garbage.start(clock.monotonic())
         pollers = every_poller(
             self.config,
             self.telemetry,
@@ -234,7 +234,7 @@ class Controller:
                 self._cycle_broke(error)
             spent_seconds = clock.monotonic() - started_seconds
             self.cycle_figures.add(spent_seconds, failed=bool(self._broken))
-            self._garbage.after_cycle(started_seconds)
+            self.planning.garbage.after_cycle(started_seconds)
             if spent_seconds < _LEAST_CYCLE_SECONDS:
                 await asyncio.sleep(_LEAST_CYCLE_SECONDS - spent_seconds)
 
@@ -263,12 +263,12 @@ class Controller:
         self._record(snapshot, jobs, outcomes, now_seconds)
         self._beside.do("forecast:feed", lambda: self.forecasts.observe(snapshot))
         self._beside.do("day plan", lambda: self.planning.day.look(snapshot, now_seconds))
+        self._beside.do("events", lambda: self.events.follow(snapshot, self.plan.shortfalls))
 
     def _expire(self, at: datetime, jobs: Mapping[str, Job]) -> None:
         if self.telemetry.jobs_known:
             self.levers.follow({job_id: job.state for job_id, job in jobs.items()}, at)
-        for event in self.levers.expire(at):
-            self._note("controller", "event over", f"circuit:{event.circuit}", event.reason)
+        self.levers.expire(at)
         for record in self.levers.expire_yields(at):
             self._note("controller", "yield over", f"node:{record.node}", record.reason)
 
@@ -339,9 +339,9 @@ class Controller:
             await self._let_go()
         self.store.put_state("levers", self.levers.to_json())
         self.expectations.keep()
+        self.events.keep()
         self._note("controller", "stop", f"site:{self.config.site.name}", "everything was given back")
-        await self.planning.day.stop()
-        self._garbage.stop()
+        await self.planning.stop()
         await self._users.stop()
         await self._metrics.stop()
         await self._links.stop()

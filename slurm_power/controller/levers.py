@@ -1,14 +1,16 @@
 """What the controller has set and still holds: caps, holds, setpoints, grid events. Survives a restart."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from slurm_power.model.action import HoldJob, ReleaseJob, SetCap, SetDischarge
+from slurm_power.model.grid_event import BaselineMethod, Commitment, LimitEvent
 from slurm_power.model.job import JobState
 from slurm_power.model.site import LimitKind
-from slurm_power.model.snapshot import CapLease, HoldLease, LimitEvent
+from slurm_power.model.snapshot import CapLease, HoldLease
 from slurm_power.telemetry import Levers
 
 # A cap's dead time and time constant, the meter's averaging interval and its poll, with some to spare.
@@ -53,7 +55,11 @@ class HoldRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRecord:
-    """A temporary limit somebody asked for."""
+    """A temporary limit somebody asked for.
+
+    One that is relative to a baseline has a ``cut_ratio`` or ``cut_watts``; ``limit_watts`` is what that
+    comes to with the baseline as it is known. ``baseline_seconds`` is how much load that was measured over.
+    """
 
     event_id: str
     circuit: str
@@ -61,6 +67,44 @@ class EventRecord:
     starts_at: datetime
     ends_at: datetime
     reason: str
+    announced_at: datetime | None = None
+    commitment: Commitment = Commitment.MUST
+    cut_ratio: float | None = None
+    cut_watts: float | None = None
+    baseline_method: BaselineMethod = BaselineMethod.NOTICE
+    baseline_watts: float | None = None
+    baseline_seconds: float = 0.0
+    ramp_seconds: float = 0.0
+    recover_seconds: float = 0.0
+
+    def view(self, at: datetime) -> LimitEvent:
+        """The event as the snapshot shows it."""
+        return LimitEvent(
+            event_id=self.event_id,
+            circuit=self.circuit,
+            limit_watts=self.limit_watts,
+            starts_in_seconds=(self.starts_at - at).total_seconds(),
+            ends_in_seconds=(self.ends_at - at).total_seconds(),
+            reason=self.reason,
+            commitment=self.commitment,
+            baseline_watts=self.baseline_watts,
+            ramp_seconds=self.ramp_seconds,
+            recover_seconds=self.recover_seconds,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, with wall times."""
+        return _plain(asdict(self))
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> "EventRecord":
+        """Take back what ``to_json`` gave, or an earlier version's that knew fewer fields."""
+        record = cls(**_dated(stored))
+        return replace(
+            record,
+            commitment=Commitment(record.commitment),
+            baseline_method=BaselineMethod(record.baseline_method),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,17 +156,7 @@ class LeverState:
             held_before_seconds=dict(self.held_before),
             yielded_nodes=frozenset(self.yields),
             setpoints=dict(self.setpoints),
-            events=tuple(
-                LimitEvent(
-                    event_id=event.event_id,
-                    circuit=event.circuit,
-                    limit_watts=event.limit_watts,
-                    starts_in_seconds=(event.starts_at - at).total_seconds(),
-                    ends_in_seconds=(event.ends_at - at).total_seconds(),
-                    reason=event.reason,
-                )
-                for event in self.events.values()
-            ),
+            events=tuple(event.view(at) for event in self.events.values()),
         )
 
     def capped(self, action: SetCap, draw_watts: float, at: datetime) -> bool:
@@ -191,9 +225,16 @@ class LeverState:
         self.setpoints[action.ess] = action.discharge_watts
 
     def add_event(
-        self, *, circuit: str, limit_watts: float, starts_at: datetime, ends_at: datetime, reason: str
+        self,
+        *,
+        circuit: str,
+        limit_watts: float,
+        starts_at: datetime,
+        ends_at: datetime,
+        reason: str,
+        **more: Any,
     ) -> str:
-        """Add a temporary limit; returns its id."""
+        """Add a temporary limit, with ``more`` fields of its record; returns its id."""
         self._event_count += 1
         event_id = f"ev-{self._event_count}"
         self.events[event_id] = EventRecord(
@@ -203,8 +244,17 @@ class LeverState:
             starts_at=starts_at,
             ends_at=ends_at,
             reason=reason,
+            **more,
         )
         return event_id
+
+    def end_event(self, event_id: str, at: datetime) -> bool:
+        """End a running event now, its recovery follows; False where it does not run."""
+        event = self.events.get(event_id)
+        if event is None or not event.starts_at <= at < event.ends_at:
+            return False
+        self.events[event_id] = replace(event, ends_at=at)
+        return True
 
     def follow(self, states: Mapping[str, JobState], at: datetime) -> None:
         """Drop what jobs need no more. ``states`` holds all known jobs; one that is missing has ended.
@@ -228,10 +278,10 @@ class LeverState:
             self._end_hold(job_id, at)
 
     def expire(self, at: datetime) -> list[EventRecord]:
-        """Drop what has ended by itself; return the events that are over."""
+        """Drop what has ended by itself; return the events whose recovery is over, too."""
         for job_id in [job_id for job_id, hold in self.holds.items() if hold.ends_at <= at]:
             self._end_hold(job_id, at)
-        over = [event for event in self.events.values() if event.ends_at <= at]
+        over = [event for event in self.events.values() if event.view(at).over_in_seconds(math.inf) <= 0.0]
         for event in over:
             del self.events[event.event_id]
         return over
@@ -250,7 +300,7 @@ class LeverState:
             "holds": {job_id: _plain(asdict(hold)) for job_id, hold in self.holds.items()},
             "held_before": self.held_before,
             "setpoints": self.setpoints,
-            "events": {event_id: _plain(asdict(event)) for event_id, event in self.events.items()},
+            "events": {event_id: event.to_json() for event_id, event in self.events.items()},
             "event_count": self._event_count,
             "yields": {node: _plain(asdict(record)) for node, record in self.yields.items()},
         }
@@ -276,7 +326,7 @@ class LeverState:
                 state.held_before[job_id] = record_of_hold.total_seconds(at)
         state.held_before |= stored["held_before"]
         state.setpoints = dict(stored["setpoints"])
-        state.events = {key: EventRecord(**_dated(event)) for key, event in stored["events"].items()}
+        state.events = {key: EventRecord.from_json(event) for key, event in stored["events"].items()}
         state._event_count = stored["event_count"]
         state.yields = {
             key: YieldRecord(**_dated(record)) for key, record in stored.get("yields", {}).items()
@@ -292,5 +342,8 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _dated(record: dict[str, Any]) -> dict[str, Any]:
-    dates = ("changed_at", "renewed_at", "since", "ends_at", "starts_at")
-    return {key: datetime.fromisoformat(value) if key in dates else value for key, value in record.items()}
+    dates = ("changed_at", "renewed_at", "since", "ends_at", "starts_at", "announced_at")
+    return {
+        key: datetime.fromisoformat(value) if key in dates and value is not None else value
+        for key, value in record.items()
+    }

@@ -34,50 +34,57 @@ class OperatorDesk:
         self._wake = wake
 
     def add_event(
-        self,
-        *,
-        circuit: str,
-        limit_watts: float,
-        start_seconds: float,
-        duration_seconds: float,
-        reason: str,
-        who: str,
+        self, *, circuit: str, start_seconds: float, duration_seconds: float, who: str, **more: Any
     ) -> str:
-        """Lower a circuit's limit from ``start_seconds`` from now on, for a while; returns the event's id."""
-        starts_at = clock.now() + timedelta(seconds=start_seconds)
+        """Lower a circuit's limit from ``start_seconds`` from now on, for a while; returns the event's id.
+
+        ``more``: the other fields of an :class:`EventRecord`, at least its level and its reason.
+        """
+        now = clock.now()
+        starts_at = now + timedelta(seconds=start_seconds)
         event_id = self._levers.add_event(
             circuit=circuit,
-            limit_watts=limit_watts,
             starts_at=starts_at,
             ends_at=starts_at + timedelta(seconds=duration_seconds),
-            reason=reason,
+            announced_at=now,
+            **more,
         )
+        event = self._levers.events[event_id]
         self._note(
             f"operator:{who}",
             "event",
             f"circuit:{circuit}",
-            reason,
+            event.reason,
             details={
                 "event_id": event_id,
-                "limit_watts": limit_watts,
+                "limit_watts": event.limit_watts,
                 "start_seconds": start_seconds,
                 "duration_seconds": duration_seconds,
+                "commitment": event.commitment.value,
+                "baseline_watts": event.baseline_watts,
+                "ramp_seconds": event.ramp_seconds,
+                "recover_seconds": event.recover_seconds,
             },
         )
         self._wake()
         return event_id
 
-    def cancel_event(self, event_id: str, who: str) -> bool:
-        """Drop an event; False if there is none of that id."""
-        event = self._levers.events.pop(event_id, None)
+    def cancel_event(self, event_id: str, who: str, *, recover: bool = False) -> bool:
+        """Drop an event at once, or have its recovery begin; False if there is none of that id.
+
+        One that has not begun has nothing to recover from.
+        """
+        event = self._levers.events.get(event_id)
         if event is None:
             return False
+        if not (recover and self._levers.end_event(event_id, clock.now())):
+            del self._levers.events[event_id]
         self._note(
             f"operator:{who}",
             "event cancelled",
             f"circuit:{event.circuit}",
             event.reason,
-            details={"event_id": event_id},
+            details={"event_id": event_id, "recover": recover},
         )
         self._wake()
         return True

@@ -72,6 +72,8 @@ def _shortfalls(controller: "Controller", found: Plan) -> list[dict[str, Any]]:
             "circuit": shortfall.circuit,
             "watts": shortfall.watts,
             "reason": shortfall.reason,
+            "from_seconds": shortfall.from_seconds,
+            "event_id": shortfall.event_id,
             "since": since[shortfall.circuit].isoformat() if shortfall.circuit in since else None,
         }
         for shortfall in found.shortfalls

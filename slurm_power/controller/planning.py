@@ -1,10 +1,11 @@
-"""Which plan a cycle makes: the guard alone every second, the whole one on its beat."""
+"""Which plan a cycle makes: the guard alone every second, the whole one on its beat; and what goes with it."""
 
 from collections.abc import Callable
 from typing import Protocol
 
 from slurm_power.config import SiteConfig
 from slurm_power.controller.day_plan import DayPlanDesk
+from slurm_power.controller.garbage import Garbage
 from slurm_power.controller.planner_beat import PlannerBeat
 from slurm_power.forecast.supply import SupplyAhead
 from slurm_power.model.action import Plan
@@ -31,6 +32,7 @@ class Planning:
     ) -> None:
         self._policy = config.policy
         self._supply = supply
+        self.garbage = Garbage()
         self._hold_seconds = config.controller.hold_lease_seconds
         self._beat = PlannerBeat(config.controller.planner_seconds)
         self.day = DayPlanDesk(
@@ -46,6 +48,11 @@ class Planning:
         if self._beat.due(snapshot, now_seconds, day):
             return plan_cycle(snapshot, self._policy, hold_seconds=self._hold_seconds, day=day)
         return guard_cycle(snapshot, self._policy)
+
+    async def stop(self) -> None:
+        """Wait for a solver at work, and let Python collect its garbage as before."""
+        await self.day.stop()
+        self.garbage.stop()
 
     def prices(self, snapshot: Snapshot) -> DayPrices:
         """Energy's price by hour; the policy's for those of which nothing is known."""

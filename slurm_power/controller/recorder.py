@@ -144,9 +144,10 @@ class Recorder:
         )
 
     def shortfalls(self, plan: Plan, at: datetime) -> None:
-        """Write when a limit cannot be met, and when it can again."""
-        now_short = {shortfall.circuit for shortfall in plan.shortfalls}
-        for shortfall in plan.shortfalls:
+        """Write when a limit cannot be met, and when it can again; what is foreseen goes with its event."""
+        short = [shortfall for shortfall in plan.shortfalls if shortfall.from_seconds <= 0.0]
+        now_short = {shortfall.circuit for shortfall in short}
+        for shortfall in short:
             if shortfall.circuit not in self.short_since:
                 self.short_since[shortfall.circuit] = at
                 text = f"{kilowatts_text(shortfall.watts)} above what can be held: {shortfall.reason}"

@@ -40,7 +40,7 @@ def page(
         failed_cycles=controller.cycle_figures.failed,
         control=controller.mode == "control",
         connected_nodes=connected_nodes,
-        shortfalls=len(controller.plan.shortfalls),
+        shortfalls=sum(short.from_seconds <= 0.0 for short in controller.plan.shortfalls),
         queued_ticks=series.queued_ticks if series else 0,
         lost_ticks=series.lost_ticks if series else 0,
         copy_stale=bool(controller.store.copy_problem),

@@ -19,6 +19,8 @@ Piece = tuple[float, float, float | None]
 
 # Clocks are put forward and back at multiples of this in UTC, in every zone of today.
 _CLOCK_CHANGE_SECONDS = 900.0
+# A step ends just before the next one begins.
+_AN_INSTANT_SECONDS = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,9 +128,10 @@ def supply_ahead(
                 [site.circuits[circuit].ceiling_watts]
                 + [watts for _, _, watts in _held(limits, start, end) if watts is not None]
                 + [
-                    event.limit_watts
+                    event.lowest_between(
+                        start - now, end - now - _AN_INSTANT_SECONDS, site.circuits[circuit].ceiling_watts
+                    )
                     for event in own_events
-                    if now + event.starts_in_seconds < end and now + event.ends_in_seconds > start
                 ]
             )
             for start, end in bounds

@@ -56,11 +56,16 @@ Action: TypeAlias = SetDischarge | SetCap | HoldJob | ReleaseJob
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shortfall:
-    """A limit that cannot be met with the levers left, and by how much."""
+    """A limit that cannot be met with the levers left, by how much, and from when (0.0: now).
+
+    ``event_id`` names the event whose limit it is, where it is one that is foreseen.
+    """
 
     circuit: str
     watts: float
     reason: str
+    from_seconds: float = 0.0
+    event_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from slurm_power.model.expected_power import ExpectedPower
+from slurm_power.model.grid_event import LimitEvent
 from slurm_power.model.job import Job
 from slurm_power.model.reading import EssReading, GpuReading, GpuSums, PowerReading
 from slurm_power.model.site import LimitKind, Site
+
+__all__ = ["CapLease", "HoldLease", "LimitEvent", "NodeState", "Snapshot"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,18 +57,6 @@ class HoldLease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LimitEvent:
-    """A temporary lower limit on a circuit (a grid event). It always has an end."""
-
-    event_id: str
-    circuit: str
-    limit_watts: float
-    starts_in_seconds: float
-    ends_in_seconds: float
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """The site at one moment.
 
@@ -101,7 +92,7 @@ class Snapshot:
     def limit_watts(self, circuit: str, lead_seconds: float = 0.0) -> float:
         """The most ``circuit`` may draw: rating, standing limit and events, the tightest.
 
-        Events that start within ``lead_seconds`` count already, so that slow levers arrive in time.
+        What events will ask within ``lead_seconds`` counts already, so that slow levers arrive in time.
         """
         ceiling = self.site.circuits[circuit].ceiling_watts
         if not self.events:
@@ -109,9 +100,8 @@ class Snapshot:
         return min(
             [ceiling]
             + [
-                event.limit_watts
+                event.lowest_within(lead_seconds, ceiling)
                 for event in self.events
-                if event.circuit == circuit and event.starts_in_seconds <= lead_seconds
-                if event.ends_in_seconds > 0.0
+                if event.circuit == circuit
             ]
         )

@@ -14,8 +14,8 @@ from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.cap_columns import full_hertz
 from slurm_power.plan.curves import promised_floor_watts, slope_at
 from slurm_power.plan.ess import sustainable_watts
+from slurm_power.plan.event_target import target_watts
 from slurm_power.plan.loads import JobLoad, behind_discharge_watts, circuit_watts, job_loads, pending_watts
-from slurm_power.plan.planner import target_watts
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.prices import JobWeights, Price, cap_price, discharge_price, hold_price
 
@@ -94,7 +94,9 @@ def explain(
             for name, weight in load.circuit_weights.items():
                 withheld[name] += watts * weight
     asked = _Asked(snapshot, plan, policy, loads, caps, held, energy_price_per_kwh)
-    short = {shortfall.circuit: shortfall.watts for shortfall in plan.shortfalls}
+    short = {
+        shortfall.circuit: shortfall.watts for shortfall in plan.shortfalls if shortfall.from_seconds <= 0.0
+    }
     found = [
         _circuit_price(asked, circuit, withheld[circuit.name], short.get(circuit.name, 0.0))
         for circuit in snapshot.site.circuits.values()

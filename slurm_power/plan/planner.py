@@ -12,6 +12,13 @@ from slurm_power.model.site import Circuit, Ess, LimitKind
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.caps import CapResult, Demand, plan_caps
 from slurm_power.plan.ess import burst_watts, dispatch, sustainable_watts
+from slurm_power.plan.event_target import (
+    foreseen_shortfalls,
+    limit_kind,
+    room_watts,
+    standing_watts,
+    target_watts,
+)
 from slurm_power.plan.gates import with_gates
 from slurm_power.plan.holds import plan_holds
 from slurm_power.plan.loads import (
@@ -20,6 +27,7 @@ from slurm_power.plan.loads import (
     behind_discharge_watts,
     circuit_watts,
     consumer_watts,
+    job_loads,
     load_table,
     loads_of,
 )
@@ -59,6 +67,8 @@ def guard_cycle(snapshot: Snapshot, policy: Policy) -> Plan:
         *with_gates(snapshot, table, caps.actions, demands, policy),
     ]
     shortfalls = _shortfalls(snapshot, caps, policy)
+    if snapshot.events:
+        shortfalls += foreseen_shortfalls(snapshot, job_loads(snapshot, policy), policy)
     return Plan(actions=tuple(actions), shortfalls=shortfalls, notes=notes)
 
 
@@ -93,11 +103,6 @@ def _shortfalls(snapshot: Snapshot, caps: CapResult, policy: Policy) -> tuple[Sh
             reason = "every cap is at its floor and the battery at its most"
             found.append(Shortfall(circuit=name, watts=watts, reason=reason))
     return tuple(found)
-
-
-def target_watts(snapshot: Snapshot, circuit: str, policy: Policy) -> float:
-    """What a circuit is steered to: its limit less the margin kept for noise."""
-    return snapshot.limit_watts(circuit, policy.event_lead_seconds) * (1.0 - policy.margin_ratio)
 
 
 def _meter_lost(snapshot: Snapshot, circuit: str) -> bool:
@@ -150,12 +155,12 @@ def _demand(snapshot: Snapshot, circuit: Circuit, table: LoadTable, policy: Poli
             expected_watts - sum(burst_watts(*battery) for battery in batteries),
         )
     else:
-        spare_watts = policy.release_margin_ratio * snapshot.limit_watts(circuit.name)
-        shed_watts = 0.0 if _meter_lost(snapshot, circuit.name) else min(0.0, expected_watts + spare_watts)
+        room = room_watts(snapshot, circuit.name, -expected_watts, policy)
+        shed_watts = 0.0 if _meter_lost(snapshot, circuit.name) else -room
     return Demand(
         circuit=circuit.name,
         watts=shed_watts,
-        kind=circuit.limit_kind,
+        kind=limit_kind(snapshot, circuit, load_watts),
         overload_watts=_overload_watts(snapshot, circuit),
     )
 
@@ -170,7 +175,8 @@ def _overload_watts(snapshot: Snapshot, circuit: Circuit) -> float:
     lasting_watts = snapshot.lasting_watts.get(circuit.name)
     if lasting_watts is None:
         return 0.0
-    return max(0.0, lasting_watts - snapshot.limit_watts(circuit.name))
+    # An event's level is no breaker's: only what the circuit itself stands for may break a promise.
+    return max(0.0, lasting_watts - standing_watts(snapshot, circuit.name))
 
 
 def _discharges(snapshot: Snapshot, table: LoadTable, caps: CapResult, policy: Policy) -> list[SetDischarge]:

@@ -17,6 +17,11 @@ class Policy:
     ``cap_settle_seconds``: how long a new cap gets to show at the meter before more is taken.
     ``recharge_share_ratio``: share of the free room a battery may charge with.
     ``event_lead_seconds``: how long before an event its limit is steered to.
+    ``event_margin_ratio``: share of an event's limit kept free, and of room to let a lever go.
+    ``event_baseline_seconds``: how much of the load before an event its baseline is the mean of.
+    ``event_recover_seconds``: how long the limit rises after an event, at most a quarter of its length.
+    ``ramp_up_watts_per_minute``: how fast the grid connection's load may rise; None: as fast as it likes.
+    ``ramp_down_watts_per_minute``: how fast an event may take it down; None: at once.
     ``start_expected_seconds``: how long a started job may take to reach the draw expected of it.
     ``gpu_watts``: expected draw per GPU at the start of a job, by workload class.
     ``host_watts_per_gpu``: what a busy GPU adds at the host (fans, CPUs, memory), beside its own draw.
@@ -43,6 +48,11 @@ class Policy:
     cap_dwell_seconds: float = 8.0
     cap_settle_seconds: float = 2.5
     event_lead_seconds: float = 3.0
+    event_margin_ratio: float = 0.01
+    event_baseline_seconds: float = 900.0
+    event_recover_seconds: float = 900.0
+    ramp_up_watts_per_minute: float | None = None
+    ramp_down_watts_per_minute: float | None = None
     recharge_share_ratio: float = 0.5
     training_gpu_watts: float = 650.0
     inference_gpu_watts: float = 450.0
@@ -76,6 +86,11 @@ class Policy:
             "cap_dwell_seconds": (0.0, 3600.0),
             "cap_settle_seconds": (0.0, 60.0),
             "event_lead_seconds": (0.0, 3600.0),
+            "event_margin_ratio": (0.0, 0.5),
+            "event_baseline_seconds": (60.0, 86_400.0),
+            "event_recover_seconds": (0.0, 86_400.0),
+            "ramp_up_watts_per_minute": (1.0, 1e12),
+            "ramp_down_watts_per_minute": (1.0, 1e12),
             "recharge_share_ratio": (0.0, 1.0),
             "training_gpu_watts": (0.0, 5000.0),
             "inference_gpu_watts": (0.0, 5000.0),
@@ -101,7 +116,7 @@ class Policy:
         found = []
         for key, (low, high) in bounds.items():
             value = getattr(self, key)
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 found.append(f"{key}: {value:g} is not between {low:g} and {high:g}")
         return [*found, *self._account_problems()]
 

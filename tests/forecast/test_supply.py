@@ -88,6 +88,23 @@ def test_events_lower_the_steps_they_touch() -> None:
     assert ahead(Supply(), events=[event], circuit="rack1").limit_watts == (20_000.0,) * 4
 
 
+def test_the_ramp_and_the_recovery_of_an_event_are_ahead_too() -> None:
+    event = LimitEvent(
+        event_id="ev-1",
+        circuit="grid",
+        limit_watts=10_000.0,
+        starts_in_seconds=1_800.0,
+        ends_in_seconds=2_700.0,
+        reason="utility",
+        baseline_watts=28_000.0,
+        ramp_seconds=1_800.0,
+        recover_seconds=1_800.0,
+    )
+    found = ahead(Supply(), steps=8, events=[event])
+    lowest = (19_000.0, 10_000.0, 10_000.0, 10_000.0, 19_000.0, 28_000.0, 28_000.0, 40_000.0)
+    assert found.limit_watts == pytest.approx(lowest, rel=1e-4)
+
+
 def test_the_tariff_fills_what_the_price_file_leaves() -> None:
     rates = tariff(period((0, 24), 0.2, demand=15.0))
     price = HeldValues(seconds=(0.0,), values=(-0.05,), end_seconds=450.0)

@@ -9,7 +9,7 @@ from slurm_power.cli.commands.table_file import TableFileError, opened
 
 COLUMNS = ("submit", "start", "end", "reqt", "gpus", "kw_per_gpu", "user")
 # These may be there too.
-MORE_COLUMNS = ("account", "name", "workload", "tier", "gpu_type")
+MORE_COLUMNS = ("account", "name", "workload", "tier", "gpu_type", "flex", "job")
 _MOST_PROBLEMS = 20
 # Epoch seconds reach this in the year 5138.
 _MOST = 1e11
@@ -31,6 +31,8 @@ class JobRow:
     workload: str = ""
     tier: str = ""
     gpu_type: str = ""
+    flex: str = ""
+    job: str = ""
 
 
 def read_jobs(path: Path) -> list[JobRow]:

@@ -162,7 +162,9 @@ def _work(price: Answer) -> str:
 def _shortfall_text(shortfall: Answer, at: datetime) -> str:
     since = shortfall["since"]
     when = "now"
-    if since is not None:
+    if shortfall.get("from_seconds", 0.0) > 0.0:
+        when = f"in {duration_text(shortfall['from_seconds'])}"
+    elif since is not None:
         begun = datetime.fromisoformat(since)
         when = f"since {begun.astimezone():%H:%M:%S} ({duration_text((at - begun).total_seconds())})"
     return (

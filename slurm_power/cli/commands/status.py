@@ -43,13 +43,18 @@ def status(socket_path: Path | None, as_json: bool) -> None:
     for event in answer["events"]:
         console.print(_event_text(event), style="yellow", highlight=False, markup=False)
     for shortfall in answer["shortfalls"]:
-        text = f"{shortfall['circuit']} is {watts_text(shortfall['watts'])} above what the levers can hold: "
+        missing, ahead = watts_text(shortfall["watts"]), shortfall.get("from_seconds", 0.0)
+        text = f"{shortfall['circuit']} is {missing} above what the levers can hold: "
+        if ahead > 0:
+            text = f"{shortfall['circuit']} will be {missing} above its limit in {duration_text(ahead)}: "
         console.print(text + shortfall["reason"], style="bold red", highlight=False, markup=False)
 
 
 def _event_text(event: Answer) -> str:
     limit = f"event {event['event_id']}: {event['circuit']} limited to {watts_text(event['limit_watts'])}"
     starts = event["starts_in_seconds"]
+    if event["ends_in_seconds"] <= 0:
+        return f"event {event['event_id']}: {event['circuit']} recovers from it: {event['reason']}"
     when = f" from in {duration_text(starts)}" if starts > 0 else ""
     return f"{limit}{when}, ends in {duration_text(event['ends_in_seconds'])}: {event['reason']}"
 

@@ -1,0 +1,261 @@
+"""What events ask of a circuit: the level they come down to, what is steered to, and what will be missing.
+
+The limit of one event at each moment is :meth:`slurm_power.model.grid_event.LimitEvent.limit_at`.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from slurm_power.model.action import Shortfall
+from slurm_power.model.grid_event import Commitment, LimitEvent
+from slurm_power.model.job import Flex, Job
+from slurm_power.model.reading import EssReading
+from slurm_power.model.site import Circuit, Ess, LimitKind
+from slurm_power.model.snapshot import Snapshot
+from slurm_power.model.units import joules_from_kwh, kilowatts_text
+from slurm_power.plan.curves import promised_floor_watts
+from slurm_power.plan.loads import JobLoad, behind_discharge_watts, circuit_watts
+from slurm_power.plan.policy import Policy
+
+RAMP_EVENT_ID = "ramp-up"
+
+
+def level_watts(
+    baseline_watts: float, *, cut_ratio: float | None = None, cut_watts: float | None = None
+) -> float:
+    """The level that a cut relative to a baseline comes down to; never below zero."""
+    taken_watts = cut_watts if cut_watts is not None else (cut_ratio or 0.0) * baseline_watts
+    return max(0.0, baseline_watts - taken_watts)
+
+
+def least_ramp_seconds(from_watts: float, to_watts: float, watts_per_minute: float | None) -> float:
+    """The shortest time in which a limit may slide between two loads; 0.0 where no ramp limit is set."""
+    if watts_per_minute is None:
+        return 0.0
+    return 60.0 * abs(from_watts - to_watts) / watts_per_minute
+
+
+def ramp_limit_watts(minute_mean_watts: float, watts_per_minute: float) -> float:
+    """The most a load may draw now so that it rises by no more than ``watts_per_minute`` in any minute.
+
+    It stands 1/e of a minute's rise above the mean of the last minute. A load that follows it from rest steps
+    up by R/e, grows e-fold until its first minute is over, when it has risen by R, and then keeps to the
+    slope 2R/e (the load x solves x = mean of the last minute + R/e).
+    """
+    return minute_mean_watts + watts_per_minute / math.e
+
+
+def target_watts(snapshot: Snapshot, circuit: str, policy: Policy) -> float:
+    """What a circuit is steered to: the lowest of its limits, each less the margin kept for noise.
+
+    An event's margin is its own: what is drawn less than asked is given away.
+    """
+    ceiling_watts = snapshot.site.circuits[circuit].ceiling_watts
+    return min(
+        [ceiling_watts * (1.0 - policy.margin_ratio)]
+        + [
+            event.lowest_within(policy.event_lead_seconds, ceiling_watts)
+            * (1.0 - _margin_ratio(event, policy))
+            for event in snapshot.events
+            if event.circuit == circuit
+        ]
+    )
+
+
+def _margin_ratio(event: LimitEvent, policy: Policy) -> float:
+    match event.commitment:
+        case Commitment.LIMIT:
+            return policy.margin_ratio
+        case Commitment.MUST:
+            return policy.event_margin_ratio
+        case Commitment.BEST_EFFORT:
+            return 0.0
+
+
+def standing_watts(snapshot: Snapshot, circuit: str) -> float:
+    """The limit of a circuit now without grid events: what its own kind of limit stands for."""
+    ceiling_watts = snapshot.site.circuits[circuit].ceiling_watts
+    return min(
+        [ceiling_watts]
+        + [
+            event.limit_at(0.0, ceiling_watts)
+            for event in snapshot.events
+            if event.circuit == circuit and event.commitment is Commitment.LIMIT
+        ]
+    )
+
+
+def limit_kind(snapshot: Snapshot, circuit: Circuit, load_watts: float) -> LimitKind:
+    """What is at stake: a grid event is economic, on a breaker's circuit too, up to the breaker's limit."""
+    standing = standing_watts(snapshot, circuit.name)
+    if snapshot.limit_watts(circuit.name) < standing and load_watts <= standing:
+        return LimitKind.ECONOMIC
+    return circuit.limit_kind
+
+
+def room_watts(snapshot: Snapshot, circuit: str, free_watts: float, policy: Policy) -> float:
+    """What caps may give back where ``free_watts`` lie below the target; 0.0 while that is too little.
+
+    In an event room is given away, so that little of it is enough. Hosts follow their GPUs, so that what is
+    given back comes with more; a step that passed the level would have to be taken again.
+    """
+    limit_watts = snapshot.limit_watts(circuit)
+    if limit_watts >= standing_watts(snapshot, circuit):
+        return max(0.0, free_watts - policy.release_margin_ratio * limit_watts)
+    span_watts = max(policy.training_gpu_watts - policy.idle_gpu_watts, 1.0)
+    share = span_watts / (span_watts + policy.host_watts_per_gpu)
+    return max(0.0, free_watts - policy.event_margin_ratio * limit_watts) * share
+
+
+def foreseen_shortfalls(
+    snapshot: Snapshot, loads: Sequence[JobLoad], policy: Policy
+) -> tuple[Shortfall, ...]:
+    """Events that will not be met as things stand: by how much, and from when.
+
+    What must run is the present load less what the promises allow to take from flexible jobs, and without
+    jobs whose time limit ends before the event. Against it stand the level and what the batteries can give
+    until the end, filled up to their target before if there is time. Best-effort events promise nothing.
+    """
+    draws: dict[str, _Draw] = {}
+    found = []
+    for event in snapshot.events:
+        if event.commitment is Commitment.BEST_EFFORT or event.event_id == RAMP_EVENT_ID:
+            continue
+        total_watts = _total_watts(snapshot, event.circuit)
+        if total_watts is None or total_watts <= event.limit_watts:
+            continue
+        if event.circuit not in draws:
+            draws[event.circuit] = _draw(snapshot, event.circuit, total_watts, loads, policy)
+        short = _foreseen(snapshot, event, draws[event.circuit], policy)
+        if short is not None:
+            found.append(short)
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    """What a circuit draws, without its batteries.
+
+    ``jobs`` are (seconds to the end, watts of it, watts that may be taken from it).
+    """
+
+    total_watts: float
+    jobs: tuple[tuple[float, float, float], ...]
+
+    def must_run_watts(self, in_seconds: float) -> float:
+        gone_watts = sum(
+            whole_watts if ends_in_seconds <= in_seconds else takeable_watts
+            for ends_in_seconds, whole_watts, takeable_watts in self.jobs
+        )
+        return max(0.0, self.total_watts - gone_watts)
+
+
+def must_run_watts(
+    snapshot: Snapshot, circuit: str, loads: Sequence[JobLoad], policy: Policy, *, in_seconds: float = 0.0
+) -> float | None:
+    """The least that the present load of a circuit comes to within the promises; None without a reading."""
+    total_watts = _total_watts(snapshot, circuit)
+    if total_watts is None:
+        return None
+    return _draw(snapshot, circuit, total_watts, loads, policy).must_run_watts(in_seconds)
+
+
+def _total_watts(snapshot: Snapshot, circuit: str) -> float | None:
+    net_watts = circuit_watts(snapshot, circuit)
+    return None if net_watts is None else net_watts + behind_discharge_watts(snapshot, circuit)
+
+
+def _draw(
+    snapshot: Snapshot, circuit: str, total_watts: float, loads: Sequence[JobLoad], policy: Policy
+) -> _Draw:
+    return _Draw(
+        total_watts,
+        tuple(
+            (
+                _ends_in_seconds(snapshot, load.job),
+                weight * max(0.0, load.gpu_watts - policy.idle_gpu_watts),
+                weight * _takeable_watts(load, policy),
+            )
+            for load in loads
+            if (weight := load.circuit_weights.get(circuit, 0.0)) > 0.0
+        ),
+    )
+
+
+def _ends_in_seconds(snapshot: Snapshot, job: Job) -> float:
+    """When a job's time limit is over; inf where it has none."""
+    if job.started is None or job.time_limit_seconds is None:
+        return math.inf
+    return job.time_limit_seconds - (snapshot.at - job.started).total_seconds()
+
+
+def _takeable_watts(load: JobLoad, policy: Policy) -> float:
+    """What an economic limit may still take from each GPU of a job."""
+    if not load.reachable or load.yielded or load.job.flex is Flex.FLEX0:
+        return 0.0
+    floor_watts = promised_floor_watts(
+        load.job,
+        uncapped_watts=max(load.uncapped_watts, min(load.busiest_watts, load.default_cap_watts)),
+        default_cap_watts=load.default_cap_watts,
+        min_cap_watts=load.min_cap_watts,
+        policy=policy,
+    )
+    return max(0.0, load.gpu_watts - floor_watts)
+
+
+def _foreseen(snapshot: Snapshot, event: LimitEvent, draw: _Draw, policy: Policy) -> Shortfall | None:
+    begins_seconds = max(0.0, event.starts_in_seconds)
+    lasts_seconds = event.ends_in_seconds - begins_seconds
+    if lasts_seconds <= 0.0:
+        return None
+    floor_watts = draw.must_run_watts(begins_seconds)
+    gap_watts = floor_watts - event.limit_watts
+    if gap_watts <= 0.5 * policy.margin_ratio * event.limit_watts:
+        return None
+    power_watts, energy_joules = _batteries(snapshot, event.circuit, begins_seconds)
+    if gap_watts <= power_watts:
+        carried_seconds = energy_joules / gap_watts
+        if carried_seconds >= lasts_seconds:
+            return None
+        missing_watts = gap_watts
+        from_seconds = begins_seconds + carried_seconds
+        then = f"the batteries carry it for {carried_seconds / 60.0:.0f} min"
+    else:
+        missing_watts = gap_watts - power_watts
+        from_seconds = begins_seconds
+        then = f"the batteries can give {kilowatts_text(power_watts)}"
+    if from_seconds <= 0.0:
+        # It is so now: the cycle sees for itself what caps and batteries leave.
+        return None
+    return Shortfall(
+        circuit=event.circuit,
+        watts=missing_watts,
+        reason=f"{event.event_id} allows {kilowatts_text(event.limit_watts)}; within the promises"
+        f" {kilowatts_text(floor_watts)} must run, and {then}",
+        from_seconds=from_seconds,
+        event_id=event.event_id,
+    )
+
+
+def _batteries(snapshot: Snapshot, circuit: str, in_seconds: float) -> tuple[float, float]:
+    """What the batteries behind a circuit can give from then on: watts, and joules above the reserve."""
+    power_watts = energy_joules = 0.0
+    for name, ess in snapshot.site.ess.items():
+        reading = snapshot.ess.get(name)
+        if reading is None or not reading.usable() or circuit not in snapshot.site.path(ess.circuit):
+            continue
+        usable_ratio = _soc_then(ess, reading, in_seconds) - ess.reserve_soc_ratio
+        if usable_ratio > 0.0:
+            power_watts += reading.max_discharge_watts
+            energy_joules += joules_from_kwh(usable_ratio * reading.energy_rating_kwh * reading.soh_ratio)
+    return power_watts, energy_joules
+
+
+def _soc_then(ess: Ess, reading: EssReading, in_seconds: float) -> float:
+    """The state of charge that can be reached by then, no higher than what the site charges to."""
+    full_joules = joules_from_kwh(reading.energy_rating_kwh * reading.soh_ratio)
+    if full_joules <= 0.0:
+        return reading.soc_ratio
+    charged_ratio = reading.soc_ratio + reading.max_charge_watts * in_seconds / full_joules
+    return max(reading.soc_ratio, min(ess.target_soc_ratio, charged_ratio))
