@@ -1,4 +1,4 @@
-"""Which plan a cycle makes: the guard alone every second, the whole one on its beat; and what goes with it."""
+"""Which plan a cycle makes: the guard alone every second, the whole one on its beat."""
 
 from collections.abc import Callable
 from typing import Protocol
