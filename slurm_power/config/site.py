@@ -33,6 +33,8 @@ class ControllerConfig:
     certificate_hours: float = 24.0
     slurm_conf: Path | None = None
     slurm_poll_seconds: float = 5.0
+    planner_seconds: float = 5.0
+    day_plan_seconds: float = 300.0
     cap_lease_seconds: float = 10.0
     hold_lease_seconds: float = 60.0
     log_level: str = "INFO"
@@ -235,6 +237,8 @@ def _check_controller(controller: ControllerConfig, problems: list[str]) -> None
         )
     for key, low, high in (
         ("slurm_poll_seconds", 1.0, 60.0),
+        ("planner_seconds", 1.0, 60.0),
+        ("day_plan_seconds", 0.0, 3600.0),
         ("cap_lease_seconds", 3.0, 120.0),
         ("hold_lease_seconds", 10.0, 3600.0),
         ("certificate_hours", 0.05, 8760.0),

@@ -22,6 +22,7 @@ from slurm_power.controller.metrics import MetricsServer
 from slurm_power.controller.node_desk import NodeDesk
 from slurm_power.controller.nodes import NodeLinks
 from slurm_power.controller.operators import OperatorDesk
+from slurm_power.controller.planning import Planning
 from slurm_power.controller.pollers import every_poller
 from slurm_power.controller.probe import close_drivers
 from slurm_power.controller.rack_feed import FEED_SECONDS, rack_messages
@@ -36,7 +37,6 @@ from slurm_power.model.action import Action, HoldJob, Plan, ReleaseJob, SetCap, 
 from slurm_power.model.job import Job
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.loads import job_loads
-from slurm_power.plan.planner import plan_cycle
 from slurm_power.ports import PowerMeter, Scheduler, Storage, Store
 from slurm_power.store.background import BackgroundSeries
 from slurm_power.store.patient import PatientStore
@@ -109,6 +109,7 @@ class Controller:
         self.forecasts = ForecastDesk(config, note=self._note, fault=self._fault)
         self.expectations = JobExpectations(self.store, config.policy, self._note)
         self.supply = SupplyDesk(config, fault=self._fault)
+        self.planning = Planning(config, supply=self.supply, fault=self._fault)
         self.fairness = FairnessDesk(config.policy, self.store)
         self._losses_kept_seconds = self._started_seconds
         self.telemetry.circuits.take_json(store.state("losses"))
@@ -194,6 +195,7 @@ class Controller:
         version = "taking over" if self.levers.caps or self.levers.holds else "starting"
         self._note("controller", "start", f"site:{self.config.site.name}", f"{version}, mode {self.mode}")
         note_trust(self.config, self._note)
+        self.planning.garbage.start(clock.monotonic())
         pollers = every_poller(
             self.config,
             self.telemetry,
@@ -232,6 +234,7 @@ class Controller:
                 self._cycle_broke(error)
             spent_seconds = clock.monotonic() - started_seconds
             self.cycle_figures.add(spent_seconds, failed=bool(self._broken))
+            self.planning.garbage.after_cycle(started_seconds)
             if spent_seconds < _LEAST_CYCLE_SECONDS:
                 await asyncio.sleep(_LEAST_CYCLE_SECONDS - spent_seconds)
 
@@ -248,9 +251,7 @@ class Controller:
         at = snapshot.at
         jobs = {job.job_id: job for job in snapshot.jobs}
         self._expire(at, jobs)
-        self.plan = plan_cycle(
-            snapshot, self.config.policy, hold_seconds=self.config.controller.hold_lease_seconds
-        )
+        self.plan = self.planning.plan(snapshot, now_seconds)
         self.planned_on = snapshot
         if self._enabled:
             outcomes = await self._actor.carry_out(self.plan, jobs, now_seconds)
@@ -261,6 +262,7 @@ class Controller:
             outcomes = [Outcome(action=action) for action in self.plan.actions]
         self._record(snapshot, jobs, outcomes, now_seconds)
         self._beside.do("forecast:feed", lambda: self.forecasts.observe(snapshot))
+        self._beside.do("day plan", lambda: self.planning.day.look(snapshot, now_seconds))
         self._beside.do("events", lambda: self.events.follow(snapshot, self.plan.shortfalls))
 
     def _expire(self, at: datetime, jobs: Mapping[str, Job]) -> None:
@@ -339,6 +341,7 @@ class Controller:
         self.expectations.keep()
         self.events.keep()
         self._note("controller", "stop", f"site:{self.config.site.name}", "everything was given back")
+        await self.planning.stop()
         await self._users.stop()
         await self._metrics.stop()
         await self._links.stop()

@@ -71,6 +71,8 @@ class Job:
     task_count: int = 1
     gpu_type: str = ""
     gpus_by_node: tuple[tuple[str, tuple[str, ...]], ...] = field(default=())
+    planned_nodes: tuple[str, ...] = ()
+    priority: int | None = None
 
     @property
     def gpu_uuids(self) -> tuple[str, ...]:

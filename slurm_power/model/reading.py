@@ -1,7 +1,10 @@
 """Readings and how far they can be trusted."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Quality(StrEnum):
@@ -115,6 +118,40 @@ class GpuReading:
     mig_enabled: bool | None = None
     mig_uuids: tuple[str, ...] = ()
     error: str = ""
+
+
+class GpuSums(NamedTuple):
+    """Some GPUs of one node together; all numbers, so that many of them make a table.
+
+    ``lost`` is 1.0 where one of them does not answer or is not reported, ``parted`` where one is in MIG mode.
+    The bounds are those that hold for each: the least default cap, the highest lowest cap.
+    """
+
+    found: float = 0.0
+    power_watts: float = 0.0
+    busiest_watts: float = -math.inf
+    default_cap_watts: float = math.inf
+    min_cap_watts: float = -math.inf
+    parted: float = 0.0
+    lost: float = 0.0
+
+
+def gpu_sums(gpus: Mapping[str, GpuReading], uuids: tuple[str, ...]) -> GpuSums:
+    """What the GPUs ``uuids`` draw together, as far as they are among those reported."""
+    there = [gpus[uuid] for uuid in uuids if uuid in gpus]
+    if not there:
+        return GpuSums(lost=float(bool(uuids)))
+    watts = [gpu.power_watts for gpu in there]
+    odd = [gpu for gpu in there if gpu.error or gpu.mig_enabled]
+    return GpuSums(
+        float(len(there)),
+        sum(watts),
+        max(watts),
+        min([gpu.default_cap_watts for gpu in there]),
+        max([gpu.min_cap_watts for gpu in there]),
+        float(any(gpu.mig_enabled for gpu in odd)),
+        float(len(there) < len(uuids) or any(gpu.error for gpu in odd)),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The electrical site: a tree of circuits with ratings and limits, and the storage that hangs on it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -53,6 +53,18 @@ class Ess:
     uncommissioned: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Lookups:
+    """What is asked of a site again and again, made once: a tree may have thousands of nodes."""
+
+    paths: Mapping[str, tuple[str, ...]]
+    factors: Mapping[str, tuple[tuple[str, float], ...]]
+    children: Mapping[str, tuple[str, ...]]
+    leaves_first: tuple[Circuit, ...]
+    circuit_of_node: Mapping[str, str]
+    ess_behind: Mapping[str, tuple[str, ...]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """The whole tree, with its storage. Build it through :func:`slurm_power.config.load_site`."""
@@ -60,28 +72,79 @@ class Site:
     name: str
     circuits: Mapping[str, Circuit]
     ess: Mapping[str, Ess]
+    _made: list[_Lookups] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def root(self) -> Circuit:
         """The grid connection."""
-        return next(circuit for circuit in self.circuits.values() if circuit.parent is None)
+        return self._lookups().leaves_first[-1]
 
     def path(self, circuit: str) -> tuple[str, ...]:
         """Names from ``circuit`` up to the grid connection, both included."""
-        names = []
-        name: str | None = circuit
-        while name is not None:
-            names.append(name)
-            name = self.circuits[name].parent
-        return tuple(names)
+        return self._lookups().paths[circuit]
+
+    def path_factors(self, circuit: str) -> tuple[tuple[str, float], ...]:
+        """What each circuit of the path sees, losses included, of one watt drawn by a node on ``circuit``."""
+        return self._lookups().factors[circuit]
+
+    def children(self, circuit: str) -> tuple[str, ...]:
+        """The circuits fed directly by ``circuit``."""
+        return self._lookups().children[circuit]
+
+    def leaves_first(self) -> tuple[Circuit, ...]:
+        """All circuits, each before the one that feeds it; the grid connection is the last."""
+        return self._lookups().leaves_first
+
+    def ess_behind(self, circuit: str) -> tuple[str, ...]:
+        """Names of the storage systems whose power passes through ``circuit``."""
+        return self._lookups().ess_behind[circuit]
+
+    def circuit_of_node(self, node: str) -> str | None:
+        """The circuit that feeds ``node`` directly, None for an unknown node."""
+        return self._lookups().circuit_of_node.get(node)
 
     def circuits_of_node(self, node: str) -> tuple[str, ...]:
         """All circuits that carry ``node``'s power, the nearest first; empty for an unknown node."""
-        for circuit in self.circuits.values():
-            if node in circuit.nodes:
-                return self.path(circuit.name)
-        return ()
+        nearest = self.circuit_of_node(node)
+        return () if nearest is None else self.path(nearest)
 
     def nodes(self) -> tuple[str, ...]:
         """All computers of the site, in the order of their circuits."""
         return tuple(node for circuit in self.circuits.values() for node in circuit.nodes)
+
+    def _lookups(self) -> _Lookups:
+        if not self._made:
+            self._made.append(_lookups(self.circuits, self.ess))
+        return self._made[0]
+
+
+def _lookups(circuits: Mapping[str, Circuit], ess: Mapping[str, Ess]) -> _Lookups:
+    paths: dict[str, tuple[str, ...]] = {}
+    factors: dict[str, tuple[tuple[str, float], ...]] = {}
+    children: dict[str, list[str]] = {name: [] for name in circuits}
+    circuit_of_node: dict[str, str] = {}
+    for circuit in circuits.values():
+        names: list[str] = []
+        ups: list[tuple[str, float]] = []
+        name: str | None = circuit.name
+        factor = 1.0
+        while name is not None:
+            factor *= circuits[name].overhead_ratio
+            names.append(name)
+            ups.append((name, factor))
+            name = circuits[name].parent
+        paths[circuit.name], factors[circuit.name] = tuple(names), tuple(ups)
+        if circuit.parent is not None:
+            children[circuit.parent].append(circuit.name)
+        for node in circuit.nodes:
+            circuit_of_node.setdefault(node, circuit.name)
+    return _Lookups(
+        paths=paths,
+        factors=factors,
+        children={name: tuple(below) for name, below in children.items()},
+        leaves_first=tuple(sorted(circuits.values(), key=lambda circuit: -len(paths[circuit.name]))),
+        circuit_of_node=circuit_of_node,
+        ess_behind={
+            name: tuple(key for key, one in ess.items() if name in paths[one.circuit]) for name in circuits
+        },
+    )

@@ -7,7 +7,7 @@ from datetime import datetime
 from slurm_power.model.expected_power import ExpectedPower
 from slurm_power.model.grid_event import LimitEvent
 from slurm_power.model.job import Job
-from slurm_power.model.reading import EssReading, GpuReading, PowerReading
+from slurm_power.model.reading import EssReading, GpuReading, GpuSums, PowerReading
 from slurm_power.model.site import LimitKind, Site
 
 __all__ = ["CapLease", "HoldLease", "LimitEvent", "NodeState", "Snapshot"]
@@ -15,11 +15,16 @@ __all__ = ["CapLease", "HoldLease", "LimitEvent", "NodeState", "Snapshot"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeState:
-    """One node's latest report. A node that has gone silent keeps its last GPUs with a growing age."""
+    """One node's latest report. A node that has gone silent keeps its last GPUs with a growing age.
+
+    ``sums`` holds what the GPUs of each job draw together, by their UUIDs, where that was summed when the
+    node reported. What is not there is summed when it is asked for.
+    """
 
     name: str
     age_seconds: float
     gpus: Mapping[str, GpuReading]
+    sums: Mapping[tuple[str, ...], GpuSums] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +95,8 @@ class Snapshot:
         What events will ask within ``lead_seconds`` counts already, so that slow levers arrive in time.
         """
         ceiling = self.site.circuits[circuit].ceiling_watts
+        if not self.events:
+            return ceiling
         return min(
             [ceiling]
             + [

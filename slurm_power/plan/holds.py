@@ -1,73 +1,248 @@
 """Keep pending jobs from starting into a limit, no longer than they promised to wait."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+
+import numpy as np
 
 from slurm_power.model.action import HoldJob, ReleaseJob
-from slurm_power.model.job import Flex, Job, JobState
+from slurm_power.model.day_plan import DayPlan
+from slurm_power.model.job import Flex
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import kilowatts_text
-from slurm_power.plan.loads import pending_watts
+from slurm_power.plan.fairness import debt_factors
+from slurm_power.plan.job_classes import classes_of
+from slurm_power.plan.job_table import (
+    FLEXES,
+    Flags,
+    PendingJobs,
+    longest_hold_seconds,
+    pending_jobs,
+    placed_jobs,
+)
+from slurm_power.plan.loads import class_watts, reported_gpus, worst_factor
 from slurm_power.plan.policy import Policy
+from slurm_power.plan.release import BY_PLAN, SHORT_OF_GPUS, Budgets, Candidates, Release, release
+from slurm_power.plan.site_table import Numbers, Watts, site_table, summed
 
-# A job without a time limit promised a share of an unknown time: count on one hour.
-_ASSUMED_TIME_LIMIT_SECONDS = 3600.0
+__all__ = ["longest_hold_seconds", "plan_holds"]
 
-
-def longest_hold_seconds(job: Job) -> float:
-    """The longest hold the job's promise allows: the promised slowdown of its time limit."""
-    limit_seconds = _ASSUMED_TIME_LIMIT_SECONDS if job.time_limit_seconds is None else job.time_limit_seconds
-    return job.flex.max_slowdown_ratio * limit_seconds
+# A job that has waited as long as it promised counts so much more than one that has just come.
+_WAITED_WEIGHT = 2.0
+# An hour in the queue, up to a day, is worth this share more; so is the highest of Slurm's priorities.
+_HOUR_WEIGHT = 0.1
+_MOST_HOURS = 24.0
+_PRIORITY_WEIGHT = 1.0
+# A job that could have started for so long, and was not held, keeps its place before those that are.
+_SETTLED_SECONDS = 30.0
+# Each hold is a call to the workload manager, and another one each half of its lease. Jobs further back in
+# the queue are hardly about to start; where one is, caps are there.
+_MOST_HOLDS = 1000
+_MOST_CALLS = 250
+# A hold is renewed when less of its lease is left.
+_RENEW_RATIO = 0.6
 
 
 def plan_holds(
-    snapshot: Snapshot, *, room_watts: float, hold_seconds: float, policy: Policy
+    snapshot: Snapshot,
+    *,
+    room_watts: Mapping[str, float],
+    hold_seconds: float,
+    policy: Policy,
+    day: DayPlan | None = None,
 ) -> tuple[HoldJob | ReleaseJob, ...]:
-    """Let pending jobs start in order of submission as far as ``room_watts`` reach; hold the flexible rest.
+    """Let the pending jobs start that are worth most of what ``room_watts`` has room for; hold the rest.
 
-    ``room_watts`` is the free power at the grid connection with all running jobs uncapped. Jobs held by
-    their users or with a later begin of their own do not compete. A held job is let go only with some room
-    to spare, so that it does not flap.
+    ``room_watts``, by circuit, is the free power with all running jobs uncapped; infinite for no bound. Only
+    flexible jobs are held that would start into a circuit without room for them, or that the day's plan lets
+    wait: those that only lack GPUs are left to the scheduler. Jobs held by their users or with a later begin
+    of their own do not compete. A held job is let go only with some room to spare, so that it does not flap.
     """
-    actions: list[HoldJob | ReleaseJob] = []
-    spare_watts = policy.release_margin_ratio * snapshot.limit_watts(snapshot.site.root.name)
-    for job in _competing(snapshot):
-        lease = snapshot.holds.get(job.job_id)
-        needed_watts = pending_watts(snapshot, job, policy)
-        fits = needed_watts + (0.0 if lease is None else spare_watts) <= room_watts
+    waiting = _Waiting(snapshot, policy)
+    if not len(waiting.rows):
+        return ()
+    found = release(
+        site_table(snapshot.site),
+        _budgets(snapshot, room_watts, policy),
+        waiting.candidates(snapshot, policy, day),
+    )
+    return waiting.actions(found, hold_seconds=hold_seconds)
+
+
+class _Waiting:
+    """The jobs that compete for the room there is, the first submitted first, and our holds on them."""
+
+    def __init__(self, snapshot: Snapshot, policy: Policy) -> None:
+        self._site = snapshot.site
+        self._jobs = jobs = pending_jobs(snapshot)
+        count, at_seconds = len(jobs.jobs), snapshot.at.timestamp()
+        held, self._ends_in = np.zeros(count, dtype=bool), np.zeros(count)
+        waited = np.zeros(count)
         # A lease counts earlier holds itself; without one they still count, or a job could wait for ever.
-        waited_seconds = (
-            snapshot.held_before_seconds.get(job.job_id, 0.0) if lease is None else lease.held_seconds
+        row_of = jobs.row if snapshot.holds or snapshot.held_before_seconds else {}
+        for job_id, seconds in snapshot.held_before_seconds.items():
+            if (row := row_of.get(job_id)) is not None:
+                waited[row] = seconds
+        for job_id, lease in snapshot.holds.items():
+            if (row := row_of.get(job_id)) is not None:
+                held[row], waited[row] = True, lease.held_seconds
+                self._ends_in[row] = lease.ends_in_seconds
+        self.rows = np.flatnonzero(held | (jobs.begin_at <= at_seconds))
+        self._held, self._waited = held, waited
+        self._patience = jobs.patience_seconds - waited
+        gpus = jobs.gpus * jobs.tasks
+        if reported := reported_gpus(snapshot):
+            # An array never starts more tasks at once than there are GPUs for.
+            gpus = np.maximum(jobs.gpus, np.minimum(gpus, float(reported)))
+        self._gpus = gpus
+        self._added = added_watts(snapshot, jobs, policy)
+
+    def candidates(self, snapshot: Snapshot, policy: Policy, day: DayPlan | None) -> Candidates:
+        """The same as the release wants them: rows of their own, a value each."""
+        jobs, rows = self._jobs, self.rows
+        flex0 = jobs.flex == FLEXES.index(Flex.FLEX0)
+        number = np.full(len(jobs.jobs), -1, dtype=np.int64)
+        number[rows] = np.arange(len(rows))
+        here = number[jobs.share_row] >= 0
+        shares = jobs.share_row[here]
+        placed = np.zeros(len(jobs.jobs), dtype=bool)
+        placed[jobs.share_row] = True
+        deferred = np.zeros(len(jobs.jobs), dtype=bool)
+        if day is not None:
+            deferred[rows] = _deferred(jobs, rows, day)
+        return Candidates(
+            value=self._values(snapshot, policy)[rows],
+            gpus=self._gpus[rows],
+            added_watts=self._added[rows],
+            must=(flex0 | (self._patience <= 0.0))[rows],
+            held=self._held[rows],
+            settled=self._settled(snapshot)[rows],
+            deferred=deferred[rows],
+            placed=placed[rows],
+            share_row=number[shares],
+            share_circuit=jobs.share_circuit[here],
+            share_watts=jobs.share[here] * self._added[shares] * (self._gpus / jobs.gpus)[shares],
+            root_factor=worst_factor(self._site),
         )
-        patience_seconds = longest_hold_seconds(job) - waited_seconds
-        if fits or job.flex is Flex.FLEX0 or patience_seconds <= 0.0:
-            room_watts -= needed_watts
-            if lease is not None:
-                reason = "there is room for it again" if fits else "it has waited as long as was promised"
-                actions.append(ReleaseJob(job_id=job.job_id, reason=reason))
-            continue
-        if lease is None or lease.ends_in_seconds < 0.6 * hold_seconds:
-            actions.append(
-                HoldJob(
-                    job_id=job.job_id,
-                    seconds=min(hold_seconds, patience_seconds),
-                    reason=f"would add {kilowatts_text(needed_watts)} where"
-                    f" {kilowatts_text(max(0.0, room_watts))} are free; {job.flex.value} allows to wait"
-                    f" {longest_hold_seconds(job):.0f} s",
-                    saved_watts=needed_watts,
-                )
-            )
-    return tuple(actions)
+
+    def _settled(self, snapshot: Snapshot) -> Flags:
+        free_since = np.maximum(self._jobs.submitted_at, self._jobs.begin_at)
+        return ~self._held & (snapshot.at.timestamp() - free_since > _SETTLED_SECONDS)
+
+    def _values(self, snapshot: Snapshot, policy: Policy) -> Watts:
+        """What it is worth to let each job start now."""
+        jobs = self._jobs
+        hours = np.clip((snapshot.at.timestamp() - jobs.submitted_at) / 3600.0, 0.0, _MOST_HOURS)
+        most = float(jobs.priority.max()) if len(jobs.priority) else 0.0
+        weight = flex_weights(policy)[jobs.flex] * _owner_weights(snapshot, jobs, policy)
+        weight *= 1.0 + _HOUR_WEIGHT * hours
+        weight *= 1.0 + _WAITED_WEIGHT * np.clip(self._waited / np.maximum(jobs.patience_seconds, 1.0), 0, 1)
+        weight *= 1.0 + _PRIORITY_WEIGHT * (jobs.priority / most if most > 0.0 else 0.0)
+        return self._gpus * weight
+
+    def actions(self, found: Release, *, hold_seconds: float) -> tuple[HoldJob | ReleaseJob, ...]:
+        """Holds to set, renew and end."""
+        kept = ~found.chosen & (found.binding != SHORT_OF_GPUS)
+        held, ends_in = self._held[self.rows], self._ends_in[self.rows]
+        freed = np.flatnonzero(held & ~kept)
+        ending = np.flatnonzero(held & kept & (ends_in < _RENEW_RATIO * hold_seconds))
+        ending = ending[np.argsort(ends_in[ending], kind="stable")]
+        new = np.flatnonzero(kept & ~held)[: max(0, _MOST_HOLDS - int(held.sum()) + len(freed))]
+        calls = np.concatenate((freed, ending, new))[:_MOST_CALLS].tolist()
+        return tuple(self._action(found, number, hold_seconds=hold_seconds) for number in calls)
+
+    def _action(self, found: Release, number: int, *, hold_seconds: float) -> HoldJob | ReleaseJob:
+        row = int(self.rows[number])
+        job, patience_seconds = self._jobs.jobs[row], float(self._patience[row])
+        if found.chosen[number] or found.binding[number] == SHORT_OF_GPUS:
+            over = patience_seconds <= 0.0
+            reason = "it has waited as long as was promised" if over else "there is room for it again"
+            return ReleaseJob(job_id=job.job_id, reason=reason)
+        needed_watts = float(self._gpus[row] * self._added[row] * worst_factor(self._site))
+        promise = f"{job.flex.value} allows to wait {longest_hold_seconds(job):.0f} s"
+        return HoldJob(
+            job_id=job.job_id,
+            seconds=min(hold_seconds, patience_seconds),
+            reason=f"{self._why(found, number, needed_watts)}; {promise}",
+            saved_watts=needed_watts,
+        )
+
+    def _why(self, found: Release, number: int, needed_watts: float) -> str:
+        binding = int(found.binding[number])
+        if binding == BY_PLAN:
+            return f"would add {kilowatts_text(needed_watts)} in an hour that the day's plan keeps for others"
+        table = site_table(self._site)
+        free = kilowatts_text(max(0.0, float(found.left_watts[binding])))
+        where = "" if binding == table.root else f" on {table.names[binding]}"
+        return f"would add {kilowatts_text(needed_watts)} where {free} are free{where}"
 
 
-def _competing(snapshot: Snapshot) -> Sequence[Job]:
-    pending = [
-        job
-        for job in snapshot.jobs
-        if job.state is JobState.PENDING and job.gpu_count > 0 and not job.held_by_user
+def flex_weights(policy: Policy) -> Watts:
+    """How much the work of each flex class counts, in the order of the classes."""
+    return np.array([getattr(policy, f"{flex.value}_weight") for flex in FLEXES])
+
+
+def _owner_weights(snapshot: Snapshot, jobs: PendingJobs, policy: Policy) -> Watts:
+    """How much each job counts for its account, and the more the more its owners have lost to us lately."""
+    accounts = policy.weights_of_accounts()
+    users = debt_factors(snapshot.debts, policy)
+    in_debt = debt_factors(snapshot.account_debts, policy)
+    if not (accounts or users or in_debt):
+        return np.ones(len(jobs.jobs))
+    owners, owner = jobs.owners
+    each = [
+        accounts.get(account, 1.0) * max(users.get(user, 1.0), in_debt.get(account, 1.0))
+        for user, account in owners
     ]
-    ready = [
-        job
-        for job in pending
-        if job.job_id in snapshot.holds or job.begin is None or job.begin <= snapshot.at
-    ]
-    return sorted(ready, key=lambda job: (job.submitted is None, job.submitted or snapshot.at, job.job_id))
+    return np.array(each, dtype=float)[owner]
+
+
+def added_watts(snapshot: Snapshot, jobs: PendingJobs, policy: Policy) -> Watts:
+    """What each GPU of a job and its share of the host would add where it runs."""
+    watts = class_watts(jobs.workload, policy)
+    row_of = jobs.row if snapshot.expected else {}
+    for job_id, known in snapshot.expected.items():
+        if (row := row_of.get(job_id)) is not None:
+            watts[row] = known.mean_watts
+    return np.maximum(0.0, watts - policy.idle_gpu_watts + policy.host_watts_per_gpu)
+
+
+def _deferred(jobs: PendingJobs, rows: Numbers, day: DayPlan) -> Flags:
+    """The last jobs of each class, as many as the day's plan lets wait in this hour."""
+    classes = classes_of(jobs)
+    found = np.zeros(len(rows), dtype=bool)
+    numbers = classes.number[rows]
+    for key, count in day.deferred.items():
+        number = classes.index.get(key)
+        if number is not None and count > 0:
+            found[np.flatnonzero(numbers == number)[-count:]] = True
+    return found
+
+
+def _budgets(snapshot: Snapshot, room_watts: Mapping[str, float], policy: Policy) -> Budgets:
+    table = site_table(snapshot.site)
+    limits = np.array([snapshot.limit_watts(name) for name in table.names])
+    return Budgets(
+        room_watts=np.array([room_watts[name] for name in table.names]),
+        spare_watts=policy.release_margin_ratio * limits,
+        free_gpus=free_gpus(snapshot),
+    )
+
+
+def free_gpus(snapshot: Snapshot) -> Watts:
+    """GPUs without a job behind each circuit; infinite everywhere while no node has said anything.
+
+    A node that says nothing counts as large as the largest.
+    """
+    table = site_table(snapshot.site)
+    counts = {name: len(node.gpus) for name, node in snapshot.nodes.items()}
+    most = max(counts.values(), default=0)
+    if most == 0:
+        return np.full(len(table.names), np.inf)
+    leaves = np.array(list(table.leaf_of_node.values()), dtype=np.int64)
+    gpus = np.array([counts.get(node, most) for node in table.leaf_of_node], dtype=float)
+    placed = placed_jobs(snapshot)
+    at_leaf = summed(leaves, gpus, len(table.names))
+    at_leaf -= summed(placed.leaf, placed.leaf_gpus, len(table.names))
+    known = table.paths >= 0
+    below = np.broadcast_to(np.maximum(at_leaf, 0.0)[:, None], table.paths.shape)
+    return summed(table.paths[known], below[known], len(table.names))

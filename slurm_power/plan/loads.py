@@ -1,16 +1,32 @@
 """What jobs draw, would draw uncapped, and are about to draw, on each circuit of the tree."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
+from slurm_power.model.expected_power import ExpectedPower
 from slurm_power.model.job import Job, JobState
-from slurm_power.model.reading import GpuReading, Quality
+from slurm_power.model.reading import Quality
+from slurm_power.model.site import Circuit, Site
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.curves import expected_gpu_watts
+from slurm_power.plan.job_table import (
+    WORKLOADS,
+    Flags,
+    PlacedJobs,
+    placed_jobs,
+    placed_readings,
+    site_weights,
+)
+from slurm_power.plan.memo import LastFew
 from slurm_power.plan.policy import Policy
+from slurm_power.plan.site_table import Numbers, Watts, site_table
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Not frozen, which would double what it costs to make one: thousands are made each second.
+@dataclass(slots=True, kw_only=True)
 class JobLoad:
     """One job's draw per GPU; ``circuit_weights``: the watts each circuit sees for one watt per GPU.
 
@@ -42,23 +58,152 @@ def circuit_weights(snapshot: Snapshot, nodes: Iterable[tuple[str, int]]) -> dic
 
     Each circuit adds its own losses (``overhead_ratio``) on the way up.
     """
-    weights: dict[str, float] = {}
-    for node, gpu_count in nodes:
-        factor = float(gpu_count)
-        for name in snapshot.site.circuits_of_node(node):
-            factor *= snapshot.site.circuits[name].overhead_ratio
-            weights[name] = weights.get(name, 0.0) + factor
-    return weights
+    return site_weights(snapshot.site, nodes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadTable:
+    """The loads of all placed jobs as columns, one value per job of ``placed``; see `JobLoad` for each.
+
+    ``cap_watts`` is infinite without a cap. ``circuit_coming_watts``: what starting jobs will still add to
+    each circuit; ``circuit_withheld_watts``: what caps keep from it.
+    """
+
+    placed: PlacedJobs
+    reachable: Flags
+    gpu_watts: Watts
+    busiest_watts: Watts
+    uncapped_watts: Watts
+    coming_watts: Watts
+    cap_watts: Watts
+    default_cap_watts: Watts
+    min_cap_watts: Watts
+    covered: Flags
+    circuit_coming_watts: Mapping[str, float]
+    circuit_withheld_watts: Mapping[str, float]
+
+
+_tables: LastFew[LoadTable] = LastFew(2)
+_loads: LastFew[tuple[JobLoad, ...]] = LastFew(2)
+
+
+def load_table(snapshot: Snapshot, policy: Policy) -> LoadTable:
+    """The loads of a snapshot's placed jobs; made once, however often it is asked for."""
+    return _tables.of(lambda: _load_table(snapshot, policy), snapshot, policy)
 
 
 def job_loads(snapshot: Snapshot, policy: Policy) -> tuple[JobLoad, ...]:
     """The load of every job that has GPUs, in the order of ``snapshot.jobs``."""
-    placed = (JobState.STARTING, JobState.RUNNING, JobState.SUSPENDED)
-    return tuple(
-        _job_load(snapshot, job, policy)
-        for job in snapshot.jobs
-        if job.state in placed and (job.gpu_count > 0 or job.gpu_uuids)
+    return _loads.of(lambda: _job_loads(snapshot, policy), snapshot, policy)
+
+
+def _job_loads(snapshot: Snapshot, policy: Policy) -> tuple[JobLoad, ...]:
+    table = load_table(snapshot, policy)
+    return tuple(loads_of(snapshot, table, range(len(table.placed.jobs))))
+
+
+def loads_of(snapshot: Snapshot, table: LoadTable, rows: Iterable[int]) -> list[JobLoad]:
+    """The loads of the jobs in some rows of a table."""
+    rows = list(rows)
+    if not rows:
+        return []
+    columns = [
+        column.tolist()
+        for column in (
+            table.reachable,
+            table.gpu_watts,
+            table.busiest_watts,
+            table.uncapped_watts,
+            table.coming_watts,
+            table.cap_watts,
+            table.default_cap_watts,
+            table.min_cap_watts,
+            table.covered,
+        )
+    ]
+    reachable, gpu, busiest, uncapped, coming, caps, default, least, covered = columns
+    jobs, yielded = table.placed.jobs, snapshot.yielded_nodes
+    weights, site = table.placed.circuit_weights, snapshot.site
+    return [
+        JobLoad(
+            job=jobs[row],
+            reachable=reachable[row],
+            gpu_watts=gpu[row],
+            busiest_watts=busiest[row],
+            uncapped_watts=uncapped[row],
+            coming_watts=coming[row],
+            cap_watts=None if caps[row] == math.inf else caps[row],
+            default_cap_watts=default[row],
+            min_cap_watts=least[row],
+            circuit_weights=weights(row, site),
+            covered=covered[row],
+            yielded=bool(yielded) and any(node in yielded for node, _ in jobs[row].gpus_by_node),
+        )
+        for row in rows
+    ]
+
+
+def _load_table(snapshot: Snapshot, policy: Policy) -> LoadTable:
+    placed, gpus = placed_jobs(snapshot), placed_readings(snapshot)
+    seen = gpus.found > 0
+    lasting_watts = class_watts(placed.workload, policy)
+    known = _known(snapshot, placed)
+    for job_id, one in known:
+        lasting_watts[placed.row[job_id]] = one.mean_watts
+    gpu_watts = np.where(seen, gpus.sum_watts / np.maximum(gpus.found, 1), lasting_watts)
+    default_cap_watts = np.where(seen, gpus.default_cap_watts, lasting_watts)
+    uncapped_watts = gpu_watts.copy()
+    cap_watts = np.full(len(placed.jobs), np.inf)
+    for job_id, lease in snapshot.caps.items():
+        row = placed.row.get(job_id)
+        if row is not None:
+            cap_watts[row] = lease.cap_watts
+            uncapped_watts[row] = max(gpu_watts[row], lease.uncapped_watts)
+    young = snapshot.at.timestamp() - placed.started_at < policy.start_expected_seconds
+    starting = young & seen
+    uncapped_watts = np.where(starting, np.maximum(uncapped_watts, lasting_watts), uncapped_watts)
+    level_watts = class_watts(placed.workload, policy)
+    for job_id, one in known:
+        row = placed.row[job_id]
+        # A percentile of what is hardly known may lie where no GPU can go.
+        most_watts = max(default_cap_watts[row], lasting_watts[row])
+        level_watts[row] = min(_start_watts(one, policy), most_watts)
+    missing_watts = np.minimum(level_watts, cap_watts) - gpu_watts
+    # The host follows its GPUs: the share of it that is still to come shrinks with theirs.
+    span_watts = np.maximum(level_watts - policy.idle_gpu_watts, 1.0)
+    host_watts = policy.host_watts_per_gpu * np.clip(missing_watts / span_watts, 0.0, 1.0)
+    coming_watts = np.where(starting, np.maximum(missing_watts, 0.0) + host_watts, 0.0)
+    capped = cap_watts < np.inf
+    withheld_watts = np.where(capped, np.maximum(0.0, uncapped_watts - gpu_watts - coming_watts), 0.0)
+    names = site_table(snapshot.site).names
+    coming = placed.circuit_watts(coming_watts, len(names)).tolist()
+    withheld = placed.circuit_watts(withheld_watts, len(names)).tolist()
+    return LoadTable(
+        placed=placed,
+        reachable=seen & ~gpus.parted,
+        gpu_watts=gpu_watts,
+        busiest_watts=np.where(seen, gpus.busiest_watts, gpu_watts),
+        uncapped_watts=uncapped_watts,
+        coming_watts=coming_watts,
+        cap_watts=cap_watts,
+        default_cap_watts=default_cap_watts,
+        min_cap_watts=np.where(seen, gpus.min_cap_watts, 0.0),
+        covered=seen & ~gpus.lost,
+        circuit_coming_watts=dict(zip(names, coming, strict=True)),
+        circuit_withheld_watts=dict(zip(names, withheld, strict=True)),
     )
+
+
+def _known(snapshot: Snapshot, placed: PlacedJobs) -> list[tuple[str, ExpectedPower]]:
+    """What is known of placed jobs, from the shorter side of the two."""
+    if len(snapshot.expected) < len(placed.row):
+        return [(job_id, known) for job_id, known in snapshot.expected.items() if job_id in placed.row]
+    return [(job_id, snapshot.expected[job_id]) for job_id in placed.row if job_id in snapshot.expected]
+
+
+def class_watts(workload: Numbers, policy: Policy) -> Watts:
+    """Draw per GPU to expect of jobs of which no more is known than their class."""
+    return np.array([expected_gpu_watts(one, policy) for one in WORKLOADS])[workload]
 
 
 def expected_watts(snapshot: Snapshot, job: Job, policy: Policy) -> float:
@@ -71,69 +216,18 @@ def expected_watts(snapshot: Snapshot, job: Job, policy: Policy) -> float:
     return expected_gpu_watts(job.workload, policy) if known is None else known.mean_watts
 
 
-def _start_watts(snapshot: Snapshot, job: Job, policy: Policy) -> float:
-    """The level per GPU to be ready for while a job starts: its 95th percentile, at least its usual step.
+def start_watts(snapshot: Snapshot, job: Job, policy: Policy) -> float:
+    """The level per GPU to be ready for while a job starts; by its class where no more is known."""
+    known = snapshot.expected.get(job.job_id)
+    return expected_gpu_watts(job.workload, policy) if known is None else _start_watts(known, policy)
+
+
+def _start_watts(known: ExpectedPower, policy: Policy) -> float:
+    """Its 95th percentile, at least its usual step.
 
     Careful, since it is for seconds, guards limits, and costs nothing once the draw itself is seen.
     """
-    known = snapshot.expected.get(job.job_id)
-    if known is None:
-        return expected_gpu_watts(job.workload, policy)
     return max(known.p95_watts, policy.idle_gpu_watts + known.start_step_watts)
-
-
-def _job_load(snapshot: Snapshot, job: Job, policy: Policy) -> JobLoad:
-    gpus = _gpus(snapshot, job)
-    lease = snapshot.caps.get(job.job_id)
-    lasting_watts = expected_watts(snapshot, job, policy)
-    gpu_watts = sum(gpu.power_watts for gpu in gpus) / len(gpus) if gpus else lasting_watts
-    default_cap_watts = min((gpu.default_cap_watts for gpu in gpus), default=lasting_watts)
-    uncapped_watts = gpu_watts if lease is None else max(gpu_watts, lease.uncapped_watts)
-    coming_watts = 0.0
-    if still_starting(snapshot, job, policy) and gpus:
-        uncapped_watts = max(uncapped_watts, lasting_watts)
-        start_watts = _start_watts(snapshot, job, policy)
-        if job.job_id in snapshot.expected:
-            # A percentile of what is hardly known may lie where no GPU can go.
-            start_watts = min(start_watts, max(default_cap_watts, lasting_watts))
-        top_watts = start_watts if lease is None else min(start_watts, lease.cap_watts)
-        missing_watts = top_watts - gpu_watts
-        # The host follows its GPUs: the share of it that is still to come shrinks with theirs.
-        span_watts = max(start_watts - policy.idle_gpu_watts, 1.0)
-        host_watts = policy.host_watts_per_gpu * max(0.0, min(1.0, missing_watts / span_watts))
-        coming_watts = max(0.0, missing_watts) + host_watts
-    return JobLoad(
-        job=job,
-        reachable=bool(gpus) and not any(gpu.mig_enabled for gpu in gpus),
-        gpu_watts=gpu_watts,
-        busiest_watts=max((gpu.power_watts for gpu in gpus), default=gpu_watts),
-        uncapped_watts=uncapped_watts,
-        coming_watts=coming_watts,
-        cap_watts=None if lease is None else lease.cap_watts,
-        default_cap_watts=default_cap_watts,
-        min_cap_watts=max((gpu.min_cap_watts for gpu in gpus), default=0.0),
-        circuit_weights=circuit_weights(snapshot, gpu_counts(job)),
-        covered=bool(gpus) and len(gpus) == len(job.gpu_uuids) and not any(gpu.error for gpu in gpus),
-        yielded=any(node in snapshot.yielded_nodes for node, _ in job.gpus_by_node),
-    )
-
-
-def _gpus(snapshot: Snapshot, job: Job) -> list[GpuReading]:
-    return [
-        node.gpus[uuid]
-        for name, uuids in job.gpus_by_node
-        if (node := snapshot.nodes.get(name)) is not None
-        for uuid in uuids
-        if uuid in node.gpus
-    ]
-
-
-def gpu_counts(job: Job) -> list[tuple[str, int]]:
-    """GPUs per node as the nodes reported them, else spread evenly over the nodes the job was given."""
-    if job.gpus_by_node:
-        return [(node, len(uuids)) for node, uuids in job.gpus_by_node]
-    share, rest = divmod(job.gpu_count, len(job.nodes)) if job.nodes else (0, 0)
-    return [(node, share + (index < rest)) for index, node in enumerate(job.nodes)]
 
 
 def still_starting(snapshot: Snapshot, job: Job, policy: Policy) -> bool:
@@ -150,46 +244,103 @@ def pending_watts(snapshot: Snapshot, job: Job, policy: Policy) -> float:
 
     Nobody knows yet where it will run, so the losses of the worst path to the grid connection are used.
     """
-    per_gpu = expected_watts(snapshot, job, policy) - policy.idle_gpu_watts + policy.host_watts_per_gpu
-    root = snapshot.site.root.name
-    worst = max(
-        (circuit_weights(snapshot, [(node, 1)]).get(root, 1.0) for node in snapshot.site.nodes()),
-        default=1.0,
-    )
-    known_gpus = sum(len(node.gpus) for node in snapshot.nodes.values())
+    per_gpu = added_watts(expected_watts(snapshot, job, policy), policy)
     gpus = job.gpu_count * job.task_count
-    if known_gpus:
+    reported = reported_gpus(snapshot)
+    if reported:
         # An array never starts more tasks at once than there are GPUs for.
-        gpus = max(job.gpu_count, min(gpus, known_gpus))
-    return max(0.0, per_gpu) * gpus * worst
+        gpus = max(job.gpu_count, min(gpus, reported))
+    return per_gpu * gpus * worst_factor(snapshot.site)
+
+
+def added_watts(expected_gpu_watts: float, policy: Policy) -> float:
+    """What one GPU and its share of the host add once a job draws ``expected_gpu_watts`` on it."""
+    return max(0.0, expected_gpu_watts - policy.idle_gpu_watts + policy.host_watts_per_gpu)
+
+
+_gpus: LastFew[int] = LastFew(2)
+
+
+def reported_gpus(snapshot: Snapshot) -> int:
+    """How many GPUs the nodes report."""
+    return _gpus.of(lambda: sum([len(node.gpus) for node in snapshot.nodes.values()]), snapshot)
+
+
+_factors: LastFew[float] = LastFew(4)
+
+
+def worst_factor(site: Site) -> float:
+    """The most that the grid connection sees of one watt at a node; 1.0 for a site without nodes."""
+    return _factors.of(
+        lambda: max(
+            (site.path_factors(circuit.name)[-1][1] for circuit in site.circuits.values() if circuit.nodes),
+            default=1.0,
+        ),
+        site,
+    )
+
+
+_net: LastFew[dict[str, float | None]] = LastFew(2)
 
 
 def circuit_watts(snapshot: Snapshot, name: str) -> float | None:
     """A circuit's net draw: its own reading, else the sum of its children with its losses, else None."""
-    reading = snapshot.circuits.get(name)
-    if reading is not None and reading.quality is not Quality.INVALID:
-        return reading.watts
-    children = [c.name for c in snapshot.site.circuits.values() if c.parent == name]
-    total = 0.0
-    for child in children:
-        watts = circuit_watts(snapshot, child)
-        if watts is None:
-            return None
-        total += watts
-    if not children:
+    return _net.of(lambda: _net_watts(snapshot), snapshot)[name]
+
+
+def _net_watts(snapshot: Snapshot) -> dict[str, float | None]:
+    """The net draw of all circuits, from the leaves up."""
+    found: dict[str, float | None] = {}
+    for circuit in snapshot.site.leaves_first():
+        reading = snapshot.circuits.get(circuit.name)
+        if reading is not None and reading.quality is not Quality.INVALID:
+            found[circuit.name] = reading.watts
+        else:
+            found[circuit.name] = _sum_of_children(snapshot, circuit, found)
+    return found
+
+
+def _sum_of_children(snapshot: Snapshot, circuit: Circuit, found: Mapping[str, float | None]) -> float | None:
+    below = [found[child] for child in snapshot.site.children(circuit.name)]
+    known = [watts for watts in below if watts is not None]
+    if not below or len(known) < len(below):
         return None
     discharging = sum(
         ess.discharge_watts
         for key, ess in snapshot.ess.items()
-        if snapshot.site.ess[key].circuit == name and ess.quality is not Quality.INVALID
+        if snapshot.site.ess[key].circuit == circuit.name and ess.quality is not Quality.INVALID
     )
-    return total * snapshot.site.circuits[name].overhead_ratio - discharging
+    return sum(known) * circuit.overhead_ratio - discharging
 
 
 def behind_discharge_watts(snapshot: Snapshot, name: str) -> float:
     """What batteries on this circuit or below it feed in now; positive is discharge."""
     return sum(
         ess.discharge_watts
-        for key, ess in snapshot.ess.items()
-        if name in snapshot.site.path(snapshot.site.ess[key].circuit) and ess.quality is not Quality.INVALID
+        for key in snapshot.site.ess_behind(name)
+        if (ess := snapshot.ess.get(key)) is not None and ess.quality is not Quality.INVALID
     )
+
+
+_consumers: LastFew[dict[str, float | None]] = LastFew(2)
+
+
+def consumer_watts(snapshot: Snapshot) -> Mapping[str, float | None]:
+    """What the consumers behind each circuit draw: its net draw plus what batteries feed in behind it.
+
+    At the grid connection a meter shows the mean of a second that is over, while the battery may be ramping
+    now: there the loads that telemetry has put together for the same second count, and of these the highest
+    of the last few, so that a load that swings does not pull the battery along.
+    """
+    return _consumers.of(lambda: _consumer_watts(snapshot), snapshot)
+
+
+def _consumer_watts(snapshot: Snapshot) -> dict[str, float | None]:
+    found = dict(_net.of(lambda: _net_watts(snapshot), snapshot))
+    for name, watts in found.items():
+        if watts is not None and snapshot.site.ess_behind(name):
+            found[name] = watts + behind_discharge_watts(snapshot, name)
+    root = snapshot.site.root.name
+    if found[root] is not None and snapshot.recent_load_watts:
+        found[root] = max(snapshot.recent_load_watts)
+    return found

@@ -57,7 +57,7 @@ def bound(
     total_minutes = sum(minutes)
     highs = _QuietHighs()  # type: ignore[no-untyped-call]
     highs.silent()
-    highs.setOptionValue("threads", 1)
+    highs.setOptionValue("parallel", "off")
     cost: list[float] = []
     power_rows: list[tuple[list[int], list[float]]] = [([], []) for _ in targets]
     floor_rows: list[tuple[list[int], list[float]]] = [([], []) for _ in jobs]

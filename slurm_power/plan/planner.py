@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from slurm_power.model.action import Action, HoldJob, Plan, SetDischarge, Shortfall
+from slurm_power.model.day_plan import DayPlan
 from slurm_power.model.job import Job
 from slurm_power.model.reading import EssReading
-from slurm_power.model.site import Circuit, Ess
+from slurm_power.model.site import Circuit, Ess, LimitKind
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.caps import CapResult, Demand, plan_caps
 from slurm_power.plan.ess import burst_watts, dispatch, sustainable_watts
@@ -16,33 +19,74 @@ from slurm_power.plan.event_target import (
     standing_watts,
     target_watts,
 )
+from slurm_power.plan.gates import with_gates
 from slurm_power.plan.holds import plan_holds
-from slurm_power.plan.loads import JobLoad, behind_discharge_watts, circuit_watts, job_loads
+from slurm_power.plan.loads import (
+    JobLoad,
+    LoadTable,
+    behind_discharge_watts,
+    circuit_watts,
+    consumer_watts,
+    job_loads,
+    load_table,
+    loads_of,
+)
 from slurm_power.plan.policy import Policy
 
 
-def plan_cycle(snapshot: Snapshot, policy: Policy, *, hold_seconds: float) -> Plan:
-    """Decide everything for this second; the same snapshot always gives the same plan."""
-    loads = job_loads(snapshot, policy)
+def plan_cycle(
+    snapshot: Snapshot, policy: Policy, *, hold_seconds: float, day: DayPlan | None = None
+) -> Plan:
+    """Decide everything for this second; the same snapshot always gives the same plan.
+
+    ``day`` is the latest plan of the day, None where there is none.
+    """
+    guard = guard_cycle(snapshot, policy)
+    holds = plan_holds(
+        snapshot,
+        room_watts=_start_room_watts(snapshot, policy),
+        hold_seconds=hold_seconds,
+        policy=policy,
+        day=day,
+    )
+    return replace(guard, actions=(*guard.actions, *holds))
+
+
+def guard_cycle(snapshot: Snapshot, policy: Policy) -> Plan:
+    """Only what cannot wait: batteries and caps, every second. Holds stay as they are."""
     notes = tuple(
         f"{circuit.name}: no usable reading; treated as full"
         for circuit in snapshot.site.circuits.values()
         if circuit.meter is not None and circuit_watts(snapshot, circuit.name) is None
     )
-    demands = [_demand(snapshot, circuit, loads, policy) for circuit in _leaves_first(snapshot)]
-    caps = plan_caps(snapshot, loads, demands, policy)
+    table = load_table(snapshot, policy)
+    demands = [_demand(snapshot, circuit, table, policy) for circuit in snapshot.site.leaves_first()]
+    caps = plan_caps(snapshot, _concerned(snapshot, table, demands), demands, policy)
     actions: list[Action] = [
-        *_discharges(snapshot, loads, caps, policy),
-        *caps.actions,
-        *plan_holds(
-            snapshot,
-            room_watts=_start_room_watts(snapshot, loads, policy),
-            hold_seconds=hold_seconds,
-            policy=policy,
-        ),
+        *_discharges(snapshot, table, caps, policy),
+        *with_gates(snapshot, table, caps.actions, demands, policy),
     ]
-    shortfalls = (*_shortfalls(snapshot, caps, policy), *foreseen_shortfalls(snapshot, loads, policy))
+    shortfalls = _shortfalls(snapshot, caps, policy)
+    if snapshot.events:
+        shortfalls += foreseen_shortfalls(snapshot, job_loads(snapshot, policy), policy)
     return Plan(actions=tuple(actions), shortfalls=shortfalls, notes=notes)
+
+
+def _concerned(snapshot: Snapshot, table: LoadTable, demands: list[Demand]) -> list[JobLoad]:
+    """The jobs that caps may come to or go from: those on circuits in need, and those that are capped.
+
+    From a flex0 job an economic limit takes nothing.
+    """
+    capped = table.cap_watts < np.inf
+    short = np.array([demand.watts > 0.0 for demand in demands])
+    concerned = np.zeros(len(capped), dtype=bool)
+    if short.any():
+        # The demands come in the order of the circuits' numbers: the leaves first.
+        concerned[table.placed.weight_job[short[table.placed.weight_circuit]]] = True
+    if all(demand.kind is LimitKind.ECONOMIC for demand in demands if demand.watts > 0.0):
+        concerned &= table.placed.flexible
+    concerned |= capped
+    return loads_of(snapshot, table, np.flatnonzero(concerned).tolist())
 
 
 def _shortfalls(snapshot: Snapshot, caps: CapResult, policy: Policy) -> tuple[Shortfall, ...]:
@@ -61,26 +105,6 @@ def _shortfalls(snapshot: Snapshot, caps: CapResult, policy: Policy) -> tuple[Sh
     return tuple(found)
 
 
-def _leaves_first(snapshot: Snapshot) -> list[Circuit]:
-    circuits = snapshot.site.circuits
-    return sorted(circuits.values(), key=lambda circuit: -len(snapshot.site.path(circuit.name)))
-
-
-def _load_watts(snapshot: Snapshot, circuit: str) -> float | None:
-    """What the consumers behind a circuit draw: its net draw plus what batteries feed in behind it.
-
-    At the grid connection a meter shows the mean of a second that is over, while the battery may be ramping
-    now: there the loads that telemetry has put together for the same second count, and of these the highest
-    of the last few, so that a load that swings does not pull the battery along.
-    """
-    net_watts = circuit_watts(snapshot, circuit)
-    if net_watts is None:
-        return None
-    if circuit == snapshot.site.root.name and snapshot.recent_load_watts:
-        return max(snapshot.recent_load_watts)
-    return net_watts + behind_discharge_watts(snapshot, circuit)
-
-
 def _meter_lost(snapshot: Snapshot, circuit: str) -> bool:
     """Whether a circuit's own meter says nothing usable, or what stands for it was put together.
 
@@ -91,13 +115,13 @@ def _meter_lost(snapshot: Snapshot, circuit: str) -> bool:
     return reading is not None and (reading.known_watts() is None or reading.estimated)
 
 
-def _expected_watts(snapshot: Snapshot, circuit: str, loads: tuple[JobLoad, ...]) -> float | None:
+def _expected_watts(snapshot: Snapshot, circuit: str, table: LoadTable) -> float | None:
     """What a circuit will draw once its starting jobs have come up, at least what it draws now.
 
     A start that the meter shows already may not have reached the nodes' own reports: what is still to come
     is therefore added to the lower of the last two readings, or it would be counted twice.
     """
-    load_watts = _load_watts(snapshot, circuit)
+    load_watts = consumer_watts(snapshot)[circuit]
     if load_watts is None:
         return None
     if circuit == snapshot.site.root.name and snapshot.recent_load_watts:
@@ -106,21 +130,17 @@ def _expected_watts(snapshot: Snapshot, circuit: str, loads: tuple[JobLoad, ...]
         lasting_watts = snapshot.lasting_watts.get(circuit)
         fed_watts = behind_discharge_watts(snapshot, circuit)
         before_watts = load_watts if lasting_watts is None else min(load_watts, lasting_watts + fed_watts)
-    return max(load_watts, before_watts + _coming_watts(loads, circuit))
+    return max(load_watts, before_watts + table.circuit_coming_watts[circuit])
 
 
-def _coming_watts(loads: tuple[JobLoad, ...], circuit: str) -> float:
-    return sum(load.coming_watts * load.circuit_weights.get(circuit, 0.0) for load in loads)
-
-
-def _demand(snapshot: Snapshot, circuit: Circuit, loads: tuple[JobLoad, ...], policy: Policy) -> Demand:
+def _demand(snapshot: Snapshot, circuit: Circuit, table: LoadTable, policy: Policy) -> Demand:
     """What caps must shed on a circuit (> 0), or may give back (< 0), beyond what its batteries carry.
 
     What is measured counts against what the batteries can sustain; what is only expected, of jobs that are
     starting, against what they can give at once: caps are quick enough to follow when it has come.
     """
-    load_watts = _load_watts(snapshot, circuit.name)
-    full_watts = _expected_watts(snapshot, circuit.name, loads)
+    load_watts = consumer_watts(snapshot)[circuit.name]
+    full_watts = _expected_watts(snapshot, circuit.name, table)
     if load_watts is None or full_watts is None:
         # Full, as far as anybody knows: nothing is given back, and nothing more can be asked on a guess.
         return Demand(circuit=circuit.name, watts=0.0, kind=circuit.limit_kind)
@@ -147,11 +167,7 @@ def _demand(snapshot: Snapshot, circuit: Circuit, loads: tuple[JobLoad, ...], po
 
 def _batteries(snapshot: Snapshot, circuit: str) -> list[tuple[Ess, EssReading | None]]:
     """The batteries whose power passes through a circuit."""
-    return [
-        (ess, snapshot.ess.get(name))
-        for name, ess in snapshot.site.ess.items()
-        if circuit in snapshot.site.path(ess.circuit)
-    ]
+    return [(snapshot.site.ess[name], snapshot.ess.get(name)) for name in snapshot.site.ess_behind(circuit)]
 
 
 def _overload_watts(snapshot: Snapshot, circuit: Circuit) -> float:
@@ -163,9 +179,7 @@ def _overload_watts(snapshot: Snapshot, circuit: Circuit) -> float:
     return max(0.0, lasting_watts - standing_watts(snapshot, circuit.name))
 
 
-def _discharges(
-    snapshot: Snapshot, loads: tuple[JobLoad, ...], caps: CapResult, policy: Policy
-) -> list[SetDischarge]:
+def _discharges(snapshot: Snapshot, table: LoadTable, caps: CapResult, policy: Policy) -> list[SetDischarge]:
     """One setpoint per battery; a battery that is idle and stays idle is left alone."""
     # What the batteries before one take over (> 0) or take up (< 0), by circuit: none is to do it twice.
     shared_watts = dict.fromkeys(snapshot.site.circuits, 0.0)
@@ -181,7 +195,7 @@ def _discharges(
         known = True
         metered = not any(_meter_lost(snapshot, circuit) for circuit in snapshot.site.path(ess.circuit))
         for circuit in snapshot.site.path(ess.circuit):
-            full_watts = _expected_watts(snapshot, circuit, loads)
+            full_watts = _expected_watts(snapshot, circuit, table)
             if full_watts is None:
                 known = False
                 continue
@@ -210,25 +224,29 @@ def _discharges(
 
 def hold_of(snapshot: Snapshot, job: Job, policy: Policy, *, hold_seconds: float) -> HoldJob | None:
     """The hold that a job would be given if it were submitted now; None if it might start."""
-    room_watts = _start_room_watts(snapshot, job_loads(snapshot, policy), policy)
+    room_watts = _start_room_watts(snapshot, policy)
     asked = replace(snapshot, jobs=(*snapshot.jobs, job))
     holds = plan_holds(asked, room_watts=room_watts, hold_seconds=hold_seconds, policy=policy)
     return next((hold for hold in holds if isinstance(hold, HoldJob) and hold.job_id == job.job_id), None)
 
 
-def _start_room_watts(snapshot: Snapshot, loads: tuple[JobLoad, ...], policy: Policy) -> float:
-    """Room for new starts at the grid connection, with every running job at its uncapped draw.
+def _start_room_watts(snapshot: Snapshot, policy: Policy) -> dict[str, float]:
+    """Room for new starts on each circuit, with every running job at its uncapped draw.
 
-    The battery is not counted: it is there for the jobs that already run. A stale meter leaves no room.
+    The battery is not counted: it is there for the jobs that already run. A stale meter leaves no room. A
+    circuit that nothing measures bounds nothing, but for the grid connection.
     """
     root = snapshot.site.root.name
-    full_watts = _expected_watts(snapshot, root, loads)
-    if full_watts is None or _meter_lost(snapshot, root):
-        return 0.0
-    withheld_watts = sum(
-        max(0.0, load.uncapped_watts - load.gpu_watts - load.coming_watts)
-        * load.circuit_weights.get(root, 0.0)
-        for load in loads
-        if load.cap_watts is not None
-    )
-    return target_watts(snapshot, root, policy) - full_watts - withheld_watts
+    table = load_table(snapshot, policy)
+    room = {}
+    for circuit in snapshot.site.leaves_first():
+        name = circuit.name
+        full_watts = _expected_watts(snapshot, name, table)
+        if _meter_lost(snapshot, name) or (full_watts is None and name == root):
+            room[name] = 0.0
+        elif full_watts is None:
+            room[name] = float("inf")
+        else:
+            withheld_watts = table.circuit_withheld_watts[name]
+            room[name] = target_watts(snapshot, name, policy) - full_watts - withheld_watts
+    return room

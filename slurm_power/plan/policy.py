@@ -26,6 +26,7 @@ class Policy:
     ``gpu_watts``: expected draw per GPU at the start of a job, by workload class.
     ``host_watts_per_gpu``: what a busy GPU adds at the host (fans, CPUs, memory), beside its own draw.
     ``massive_start_ratio``: a job whose start adds this share of what the site may draw is a massive start.
+    ``start_ramp_watts_per_second``: how fast starting jobs may raise the site's draw; 0: as they like.
     ``control``: False is shadow mode: decide and record, touch nothing.
 
     What levers cost, in the site's own currency (docs/prices.md); only their proportions move a choice:
@@ -60,6 +61,7 @@ class Policy:
     host_watts_per_gpu: float = 225.0
     start_expected_seconds: float = 20.0
     massive_start_ratio: float = 0.05
+    start_ramp_watts_per_second: float = 0.0
     value_per_gpu_hour: float = 2.0
     delay_price_per_gpu_hour: float = 0.25
     energy_price_per_kwh: float = 0.10
@@ -97,6 +99,7 @@ class Policy:
             "host_watts_per_gpu": (0.0, 2000.0),
             "start_expected_seconds": (0.0, 600.0),
             "massive_start_ratio": (0.001, 1.0),
+            "start_ramp_watts_per_second": (0.0, 1e9),
             "value_per_gpu_hour": (0.0, 10_000.0),
             "delay_price_per_gpu_hour": (0.0, 10_000.0),
             "energy_price_per_kwh": (-10.0, 100.0),

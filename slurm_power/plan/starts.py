@@ -8,8 +8,11 @@ from slurm_power.model.forecast import ComingStart
 from slurm_power.model.job import Job, JobState
 from slurm_power.model.site import Site
 from slurm_power.model.snapshot import Snapshot
-from slurm_power.plan.loads import circuit_weights, expected_watts, gpu_counts, still_starting
+from slurm_power.plan.job_table import gpu_counts
+from slurm_power.plan.loads import added_watts, circuit_weights, expected_watts, still_starting
 from slurm_power.plan.policy import Policy
+
+_MOST_UNDATED = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +31,7 @@ def rooms(site: Site, gpus_by_node: Mapping[str, int]) -> dict[str, Room]:
         if not circuit.nodes:
             continue
         count = sum(gpus_by_node.get(node, 0) for node in circuit.nodes)
-        factor = 1.0
-        for name in site.path(circuit.name):
-            factor *= site.circuits[name].overhead_ratio
+        for name, factor in site.path_factors(circuit.name):
             gpus[name] += count
             factors[name] = max(factors[name], factor)
     return {name: Room(gpus[name], factors[name]) for name in site.circuits}
@@ -39,36 +40,56 @@ def rooms(site: Site, gpus_by_node: Mapping[str, int]) -> dict[str, Room]:
 def coming_starts(snapshot: Snapshot, policy: Policy, room: Mapping[str, Room]) -> tuple[ComingStart, ...]:
     """Every start that can come or has just come, the soonest first; those nobody can date come last.
 
-    Jobs that their users or an administrator hold, and jobs without GPUs, are not about to start.
+    Jobs that their users or an administrator hold, and jobs without GPUs, are not about to start. Of those
+    nobody can date only the first of the list are there: a queue may be tens of thousands long.
     """
-    root = snapshot.site.root
-    found = [
-        _coming(snapshot, job, policy, room, massive_watts=policy.massive_start_ratio * root.ceiling_watts)
-        for job in snapshot.jobs
-        if job.gpu_count > 0 and not job.held_by_user
-        if job.state is JobState.PENDING or still_starting(snapshot, job, policy)
-    ]
+    found: list[ComingStart] = []
+    steps: dict[tuple[int, float], Mapping[str, float]] = {}
+    undated = 0
+    for job in snapshot.jobs:
+        if job.gpu_count <= 0 or job.held_by_user:
+            continue
+        if job.state is not JobState.PENDING and not still_starting(snapshot, job, policy):
+            continue
+        earliest, known_from = _earliest(snapshot, job)
+        undated += earliest is None
+        if earliest is not None or undated <= _MOST_UNDATED:
+            found.append(_coming(snapshot, job, policy, room, steps, earliest, known_from))
     return tuple(sorted(found, key=lambda start: (start.lead_seconds is None, start.lead_seconds or 0.0)))
 
 
-def _coming(
-    snapshot: Snapshot, job: Job, policy: Policy, room: Mapping[str, Room], *, massive_watts: float
+def _coming(  # noqa: PLR0917  # one place calls it
+    snapshot: Snapshot,
+    job: Job,
+    policy: Policy,
+    room: Mapping[str, Room],
+    known_steps: dict[tuple[int, float], Mapping[str, float]],
+    earliest: datetime | None,
+    known_from: str,
 ) -> ComingStart:
-    earliest, known_from = _earliest(snapshot, job)
+    root = snapshot.site.root
     placed = job.state is not JobState.PENDING and bool(job.nodes or job.gpus_by_node)
-    steps = _step_watts(snapshot, job, policy, room, placed=placed)
-    lead = None if earliest is None else max(0.0, (earliest - snapshot.at).total_seconds())
+    gpus = _gpus(job, room[root.name].gpus)
+    each_watts = added_watts(expected_watts(snapshot, job, policy), policy)
+    if placed:
+        weights = circuit_weights(snapshot, gpu_counts(job))
+        steps: Mapping[str, float] = {name: weight * each_watts for name, weight in weights.items()}
+    else:
+        # Jobs that are alike add the same wherever they come to.
+        if (gpus, each_watts) not in known_steps:
+            known_steps[gpus, each_watts] = _unplaced_steps(gpus, each_watts, root.name, room)
+        steps = known_steps[gpus, each_watts]
     return ComingStart(
         job_id=job.job_id,
         user=job.user,
         name=job.name,
-        gpu_count=_gpus(job, room[snapshot.site.root.name].gpus),
+        gpu_count=gpus,
         step_watts=steps,
         earliest=earliest,
-        lead_seconds=lead,
+        lead_seconds=None if earliest is None else max(0.0, (earliest - snapshot.at).total_seconds()),
         known_from=known_from,
         placed=placed,
-        massive=steps.get(snapshot.site.root.name, 0.0) >= massive_watts,
+        massive=steps.get(root.name, 0.0) >= policy.massive_start_ratio * root.ceiling_watts,
     )
 
 
@@ -97,20 +118,9 @@ def _gpus(job: Job, site_gpus: int) -> int:
     return max(job.gpu_count, min(wanted, site_gpus)) if site_gpus else wanted
 
 
-def _step_watts(
-    snapshot: Snapshot, job: Job, policy: Policy, room: Mapping[str, Room], *, placed: bool
-) -> dict[str, float]:
-    """What the start adds to each circuit it may touch."""
-    added_watts = max(
-        0.0, expected_watts(snapshot, job, policy) - policy.idle_gpu_watts + policy.host_watts_per_gpu
-    )
-    if placed:
-        weights = circuit_weights(snapshot, gpu_counts(job))
-    else:
-        gpus = _gpus(job, room[snapshot.site.root.name].gpus)
-        weights = {
-            name: min(gpus, there.gpus) * there.watts_per_watt
-            for name, there in room.items()
-            if there.gpus > 0
-        } or {snapshot.site.root.name: float(gpus)}
-    return {name: weight * added_watts for name, weight in weights.items()}
+def _unplaced_steps(gpus: int, each_watts: float, root: str, room: Mapping[str, Room]) -> dict[str, float]:
+    """What a start adds to each circuit it may come to: as many of its GPUs as are there."""
+    weights = {
+        name: min(gpus, there.gpus) * there.watts_per_watt for name, there in room.items() if there.gpus > 0
+    }
+    return {name: weight * each_watts for name, weight in (weights or {root: float(gpus)}).items()}

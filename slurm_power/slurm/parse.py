@@ -18,7 +18,10 @@ FIELDS = (
     "JobID", "ArrayJobID", "ArrayTaskID", "HetJobID", "UserName", "Account", "Name", "State", "Reason",
     "NodeList", "NumNodes", "NumTasks", "tres-alloc", "tres-per-job", "tres-per-node", "tres-per-socket",
     "tres-per-task", "SubmitTime", "StartTime", "EligibleTime", "TimeLimit", "PriorityLong", "admin_comment",
+    "SchedNodes",
 )  # fmt: skip
+# A job is whole with this field: what comes behind it is worth having, no more.
+_LAST = "admin_comment"
 
 _STATES = {
     "PENDING": JobState.PENDING,
@@ -85,7 +88,7 @@ def parse_squeue(text: str, mark: str) -> tuple[JobRecord, ...]:
         if not records or int(index) >= len(FIELDS):
             raise ValueError(f"unexpected field {index}")
         records[-1][FIELDS[int(index)]] = value.strip() if int(index) == 0 else value
-    if records and FIELDS[-1] not in records[-1]:
+    if records and _LAST not in records[-1]:
         raise ValueError("ends in the middle of a job")
     return tuple(_record(fields) for fields in records)
 
@@ -120,6 +123,8 @@ def _record(fields: Mapping[str, str]) -> JobRecord:
         pending_reason=reason if state is JobState.PENDING and reason not in _NOTHING else "",
         task_count=task_count(_text(fields, "ArrayTaskID")),
         gpu_type=_gpu_type(fields),
+        planned_nodes=expand(_text(fields, "SchedNodes")) if state is JobState.PENDING else (),
+        priority=_priority(fields),
     )
     return JobRecord(
         job=job, admin_comment=comment, eligible=eligible, update_id=_update_id(fields, job.task_count)
@@ -219,6 +224,11 @@ def _gpus(tres: str) -> int | None:
 def _number(fields: Mapping[str, str], key: str) -> int:
     match = re.match(r"\d+", fields.get(key, ""))
     return int(match[0]) if match else 1
+
+
+def _priority(fields: Mapping[str, str]) -> int | None:
+    value = fields.get("PriorityLong", "")
+    return int(value) if value.isdigit() else None
 
 
 def _text(fields: Mapping[str, str], key: str) -> str:

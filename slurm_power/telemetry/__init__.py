@@ -8,14 +8,16 @@ from datetime import datetime
 from typing import TypeGuard
 
 from slurm_power.model.job import Flex, Job, JobState, Workload
-from slurm_power.model.reading import EssReading, GpuReading, PowerReading, Quality, judged
+from slurm_power.model.reading import EssReading, PowerReading, Quality, judged
 from slurm_power.model.site import Site
 from slurm_power.model.snapshot import CapLease, HoldLease, LimitEvent, NodeState, Snapshot
-from slurm_power.telemetry.circuits import CircuitMeters, Draw
+from slurm_power.telemetry.circuits import CircuitMeters
 from slurm_power.telemetry.clock_skew import ClockSkews
 from slurm_power.telemetry.coverage import SourceCoverage
 from slurm_power.telemetry.gpu_rows import gpu_of
 from slurm_power.telemetry.lease_rows import lease_of
+from slurm_power.telemetry.node_jobs import NodeJob, Words, merged, unlisted
+from slurm_power.telemetry.node_report import NodeReport, node_report
 from slurm_power.wire import Message, WireError
 
 # How many loads of the grid connection are kept, one for each interval of its meter.
@@ -34,24 +36,6 @@ class _Meter:
 
     watts: float | None = None
     before_watts: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Words:
-    """What one node says of a job on it."""
-
-    user: str
-    workload: Workload | None
-    flex: Flex | None
-    gpus: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class _NodeJob:
-    """A job as its nodes registered it in the prolog, the first of them at ``since_seconds``."""
-
-    since_seconds: float
-    nodes: dict[str, _Words] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +70,13 @@ class SiteTelemetry:
         self.coverage = SourceCoverage(site.nodes())
         self.clock_skews = ClockSkews()
         self._ess: dict[str, tuple[EssReading, float, float]] = {}
-        self._nodes: dict[str, tuple[dict[str, GpuReading], float]] = {}
+        self._nodes: dict[str, NodeReport] = {}
         self._node_leases: dict[str, list[Message]] = {}
         self._listed_jobs: tuple[Job, ...] = ()
+        # The listed jobs with what nodes know of them; None when either has changed since.
+        self._known_jobs: tuple[Job, ...] | None = None
         self._jobs_at_seconds: float | None = None
-        self._node_jobs: dict[str, _NodeJob] = {}
+        self._node_jobs: dict[str, NodeJob] = {}
         self._places: dict[str, frozenset[str]] = {}
         self._jobs_on: dict[str, set[str]] = {}
         self._energy_joules: dict[str, dict[str, float]] = {}
@@ -137,7 +123,7 @@ class SiteTelemetry:
         """Take the workload manager's list; forget registrations of jobs that it has ended, or that neither
         it nor a living node knows.
         """
-        self._listed_jobs, self._jobs_at_seconds = jobs, now_seconds
+        self._listed_jobs, self._jobs_at_seconds, self._known_jobs = jobs, now_seconds, None
         listed = {job.job_id for job in jobs}
         over = {job.job_id for job in jobs if job.state is JobState.ENDED}
         over |= {
@@ -164,8 +150,8 @@ class SiteTelemetry:
         return node in self._places.get(job_id, (node,))
 
     def _alive(self, node: str, now_seconds: float) -> bool:
-        _, seen_seconds = self._nodes.get(node, ({}, float("-inf")))
-        return now_seconds - seen_seconds < _NODE_SILENT_SECONDS
+        report = self._nodes.get(node)
+        return report is not None and now_seconds - report.at_seconds < _NODE_SILENT_SECONDS
 
     def node_reported(self, node: str, message: Message, now_seconds: float) -> None:
         """Take a node's telemetry; raises WireError when it is not what the protocol says."""
@@ -175,11 +161,13 @@ class SiteTelemetry:
             leases = [lease_of(row) for row in _objects(message, "leases")]
         except (TypeError, KeyError, ValueError) as error:
             raise WireError(f"telemetry: {error}") from None
-        self._nodes[node] = ({gpu.uuid: gpu for gpu in gpus}, now_seconds)
         self._node_leases[node] = leases
         here = {job_id for job_id, _ in jobs}
-        for job_id, job in jobs:
+        for _, job in jobs:
             self.job_registered(node, job, now_seconds)
+        parts = [self._node_jobs[job_id].nodes[node].gpus for job_id in here]
+        self._nodes[node] = node_report({gpu.uuid: gpu for gpu in gpus}, parts, now_seconds)
+        for job_id, job in jobs:
             energy = job.get("energy_joules")
             if _amount(energy):
                 self._energy_joules.setdefault(job_id, {})[node] = float(energy)
@@ -189,14 +177,17 @@ class SiteTelemetry:
     def job_registered(self, node: str, message: Message, now_seconds: float) -> None:
         """A job has come to a node: its prolog runs or has run."""
         job_id = str(message["job_id"])
-        known = self._node_jobs.setdefault(job_id, _NodeJob(since_seconds=now_seconds))
+        known = self._node_jobs.setdefault(job_id, NodeJob(since_seconds=now_seconds))
         uuids = message.get("gpus")
-        known.nodes[node] = _Words(
+        words = Words(
             user=str(message.get("user") or ""),
             workload=_workload(message.get("workload")),
             flex=_flex(message.get("flex")),
             gpus=tuple(str(uuid) for uuid in uuids) if isinstance(uuids, list) else (),
         )
+        if known.nodes.get(node) != words:
+            known.nodes[node] = words
+            self._known_jobs = None
         self._jobs_on.setdefault(node, set()).add(job_id)
 
     def job_left(self, node: str, message: Message) -> None:
@@ -213,6 +204,7 @@ class SiteTelemetry:
         self._jobs_on.get(node, set()).discard(job_id)
         known = self._node_jobs.get(job_id)
         if known is not None:
+            self._known_jobs = None
             known.nodes.pop(node, None)
             if not known.nodes:
                 del self._node_jobs[job_id]
@@ -235,7 +227,8 @@ class SiteTelemetry:
 
     def snapshot(self, at: datetime, now_seconds: float, levers: Levers) -> Snapshot:
         """Compose everything known into one snapshot."""
-        self._observe(now_seconds)
+        nodes = self._node_states(now_seconds)
+        self._observe(nodes, now_seconds)
         circuits = self._readings(now_seconds)
         root = circuits.get(self._site.root.name)
         fresh = now_seconds - self._load_at_seconds < _RECENT_LOADS * _METER_INTERVAL_SECONDS
@@ -245,7 +238,7 @@ class SiteTelemetry:
             site=self._site,
             circuits=circuits,
             ess={name: self._storage(name, now_seconds) for name in self._ess},
-            nodes=self._node_states(now_seconds),
+            nodes=nodes,
             jobs=self._jobs(),
             caps=levers.caps,
             holds=levers.holds,
@@ -260,28 +253,23 @@ class SiteTelemetry:
 
     def _node_states(self, now_seconds: float) -> dict[str, NodeState]:
         return {
-            name: NodeState(name=name, age_seconds=now_seconds - seen, gpus=gpus)
-            for name, (gpus, seen) in self._nodes.items()
-            if self._alive(name, now_seconds)
+            name: NodeState(
+                name=name, age_seconds=now_seconds - report.at_seconds, gpus=report.gpus, sums=report.sums
+            )
+            for name, report in self._nodes.items()
+            if now_seconds - report.at_seconds < _NODE_SILENT_SECONDS
         }
 
-    def _observe(self, now_seconds: float) -> None:
+    def _observe(self, nodes: Mapping[str, NodeState], now_seconds: float) -> None:
         """Let the meters be compared with what they feed."""
-        draws = {
-            name: Draw(
-                watts=sum(_worst_watts(gpu) for gpu in gpus.values()),
-                doubt_watts=sum(max(_worst_watts(gpu), 1.0) for gpu in gpus.values() if gpu.error),
-            )
-            for name, (gpus, _) in self._nodes.items()
-            if self._alive(name, now_seconds)
-        }
+        draws = {name: self._nodes[name].draw for name in nodes}
         storages = {name: self._storage(name, now_seconds) for name in self._ess}
         discharges = {
             name: None if ess.quality is Quality.INVALID else ess.discharge_watts
             for name, ess in storages.items()
         }
         if self.circuits.observe(draws, discharges, now_seconds):
-            self.coverage.look(self._node_states(now_seconds), storages, now_seconds)
+            self.coverage.look(nodes, storages, now_seconds)
 
     def _readings(self, now_seconds: float) -> dict[str, PowerReading]:
         found = {name: self.circuits.reading(name, now_seconds) for name in self._meters}
@@ -306,21 +294,29 @@ class SiteTelemetry:
         return replace(reading, age_seconds=age_seconds, quality=quality, trusted=name not in self.unproven)
 
     def _jobs(self) -> tuple[Job, ...]:
-        """The listed jobs, completed with what nodes know; nodes see a start before the list does."""
+        """The listed jobs, completed with what nodes know; nodes see a start before the list does.
+
+        The same tuple as long as nothing has changed: all that is made from it can be kept with it.
+        """
+        if self._known_jobs is None:
+            self._known_jobs = self._completed_jobs()
+        return self._known_jobs
+
+    def _completed_jobs(self) -> tuple[Job, ...]:
         jobs = []
         listed = set()
         for job in self._listed_jobs:
             listed.add(job.job_id)
             known = self._node_jobs.get(job.job_id)
-            jobs.append(job if known is None else _merged(job, known, self._starting(known)))
+            jobs.append(job if known is None else merged(job, known, self._starting(known)))
         jobs += [
-            _merged(_unlisted(job_id, known, self._starting(known)), known, self._starting(known))
+            merged(unlisted(job_id, known, self._starting(known)), known, self._starting(known))
             for job_id, known in self._node_jobs.items()
             if job_id not in listed
         ]
         return tuple(jobs)
 
-    def _starting(self, known: _NodeJob) -> bool:
+    def _starting(self, known: NodeJob) -> bool:
         """Whether a job that a node has, and the list has not as started, may still be on its way there."""
         listed_seconds = float("-inf") if self._jobs_at_seconds is None else self._jobs_at_seconds
         return listed_seconds - known.since_seconds < _START_LISTED_SECONDS
@@ -336,38 +332,6 @@ def _mean_over(history: deque[tuple[float, float]], begin_seconds: float, end_se
             total += watts * seconds
             covered += seconds
     return total / covered if covered > 0.0 else 0.0
-
-
-def _unlisted(job_id: str, known: _NodeJob, starting: bool) -> Job:
-    return Job(
-        job_id=job_id,
-        user=next((words.user for words in known.nodes.values() if words.user), ""),
-        account="",
-        name="",
-        state=JobState.STARTING if starting else JobState.RUNNING,
-        gpu_count=sum(len(words.gpus) for words in known.nodes.values()),
-    )
-
-
-def _merged(job: Job, known: _NodeJob, starting: bool) -> Job:
-    """A job with what its nodes say; a job that the list has elsewhere, or still waiting, is not theirs."""
-    state = JobState.STARTING if job.state is JobState.PENDING and starting else job.state
-    told = {node: words for node, words in known.nodes.items() if not job.nodes or node in job.nodes}
-    if state is JobState.PENDING:
-        told = {}
-    return replace(
-        job,
-        state=state,
-        workload=next((words.workload for words in told.values() if words.workload), job.workload),
-        flex=next((words.flex for words in told.values() if words.flex), job.flex),
-        nodes=job.nodes or tuple(told),
-        gpus_by_node=tuple((node, words.gpus) for node, words in told.items()),
-    )
-
-
-def _worst_watts(gpu: GpuReading) -> float:
-    """A GPU that does not answer may draw what its cap allows."""
-    return max(gpu.power_watts, gpu.enforced_cap_watts) if gpu.error else gpu.power_watts
 
 
 def _objects(message: Message, key: str) -> list[dict[str, object]]:

@@ -83,7 +83,7 @@ class CircuitMeters:
             return False
         self._observed_at_seconds = now_seconds
         self._below = {}
-        for name in self._leaves_first():
+        for name in [one.name for one in self._site.leaves_first() if one.name in self._watches]:
             below = self._sum_below(name, nodes, discharges, now_seconds)
             if below is None:
                 continue
@@ -105,9 +105,6 @@ class CircuitMeters:
         apart = loss.disagrees_since_seconds is not None and loss.residual_watts is not None
         return apart and self._feeder_agrees(self._site.circuits[name], loss.residual_watts or 0.0)
 
-    def _leaves_first(self) -> list[str]:
-        return sorted(self._watches, key=lambda name: -len(self._site.path(name)))
-
     def _sum_below(
         self,
         name: str,
@@ -117,16 +114,14 @@ class CircuitMeters:
     ) -> Draw | None:
         """What a circuit should see of what reports below it; None where a part of that is unknown."""
         watts, doubt_watts, lifted_watts = 0.0, 0.0, 0.0
-        for child in self._site.circuits.values():
-            if child.parent != name:
-                continue
-            reading = self.reading(child.name, now_seconds)
+        for child in self._site.children(name):
+            reading = self.reading(child, now_seconds)
             if reading is None or reading.known_watts() is None or reading.estimated:
                 # An estimate upon an estimate would only pile up margins: this far up nothing is known.
                 return None
             watts += reading.watts or 0.0
             if reading.quality is not Quality.GOOD:
-                told = self._watches[child.name].graded(now_seconds)
+                told = self._watches[child].graded(now_seconds)
                 lifted_watts += (reading.watts or 0.0) - (told.watts or 0.0)
                 doubt_watts += max(abs(reading.watts or 0.0), 1.0)
         for node in self._site.circuits[name].nodes:
@@ -155,8 +150,7 @@ class CircuitMeters:
         culprits: dict[str, str] = {}
         for name in apart:
             circuit = self._site.circuits[name]
-            children = {child.name for child in self._site.circuits.values() if child.parent == name}
-            if children & apart:
+            if apart.intersection(self._site.children(name)):
                 continue  # one of those is wrong: this one only shows it
             residual_watts = self._losses[name].residual_watts or 0.0
             text = f"{abs(residual_watts):.0f} W {'above' if residual_watts > 0 else 'below'}"
@@ -245,9 +239,9 @@ class CircuitMeters:
 
 def expectation(site: Site, circuit: Circuit, meters: Mapping[str, tuple[str, float]]) -> Expectation:
     """Batteries behind a circuit may feed back as much as it carries; without any it never feeds back."""
-    feeds_back = any(circuit.name in site.path(ess.circuit) for ess in site.ess.values())
+    feeds_back = bool(site.ess_behind(circuit.name))
     refresh_seconds = {name: max_age_seconds / 3.0 for name, (_, max_age_seconds) in meters.items()}
-    below = (child.name for child in site.circuits.values() if child.parent == circuit.name)
+    below = site.children(circuit.name)
     return Expectation(
         rating_watts=circuit.rating_watts,
         lowest_watts=-circuit.rating_watts if feeds_back else -0.01 * circuit.rating_watts,

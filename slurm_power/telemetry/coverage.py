@@ -18,9 +18,9 @@ class SourceCoverage:
         """Note what can be used now: of a node the share of its GPUs, of one that is silent nothing."""
         for name, coverage in self._nodes.items():
             state = nodes.get(name)
-            gpus = () if state is None else tuple(state.gpus.values())
-            sound = sum(not gpu.error for gpu in gpus)
-            coverage.add(sound / len(gpus) if gpus else 0.0, now_seconds)
+            count = 0 if state is None else len(state.gpus)
+            lost = 0 if state is None else len([gpu for gpu in state.gpus.values() if gpu.error])
+            coverage.add(1.0 - lost / count if count else 0.0, now_seconds)
         for name, reading in ess.items():
             good = reading.quality is Quality.GOOD
             self._ess.setdefault(name, Coverage()).add(1.0 if good else 0.0, now_seconds)

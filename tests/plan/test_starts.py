@@ -87,3 +87,9 @@ def test_what_is_massive_is_the_sites_own_share(gpus: int, massive: bool) -> Non
 def test_an_array_starts_no_more_tasks_than_there_are_gpus() -> None:
     (start,) = starts(pending("1", 8, task_count=100))
     assert start.gpu_count == 32 and start.step_watts["grid"] == 32 * 800.0
+
+
+def test_of_a_long_queue_without_dates_only_the_front_is_told() -> None:
+    dated = pending("9", 8, begin_in_seconds=60.0)
+    found = starts(*(pending(str(n), 8) for n in range(100, 800)), dated)
+    assert [found[0].job_id, found[1].job_id, found[-1].job_id] == ["9", "100", "599"]

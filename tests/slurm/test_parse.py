@@ -149,3 +149,18 @@ def test_the_format_names_each_field_with_its_own_mark() -> None:
 def test_a_mark_that_squeue_would_misread_is_refused(mark: str) -> None:
     with pytest.raises(ValueError, match="cannot mark"):
         squeue_format(mark)
+
+
+def test_where_slurm_means_to_put_a_waiting_job_and_how_soon() -> None:
+    (waiting,) = parse_squeue(made(SchedNodes="c[1-2]", PriorityLong="4294901750"), MARK)
+    assert (waiting.job.planned_nodes, waiting.job.priority) == (("c1", "c2"), 4294901750)
+    (running,) = parse_squeue(made(State="RUNNING", SchedNodes="c[1-2]"), MARK)
+    assert running.job.planned_nodes == ()
+    (silent,) = parse_squeue(made(SchedNodes="(null)", PriorityLong="N/A"), MARK)
+    assert (silent.job.planned_nodes, silent.job.priority) == ((), None)
+
+
+def test_a_job_is_whole_without_the_fields_behind_the_last_needed() -> None:
+    index = FIELDS.index("SchedNodes")
+    (short,) = parse_squeue(made(Name="x").replace(f"N/A{MARK}{index};", ""), MARK)
+    assert (short.job.name, short.job.planned_nodes) == ("x", ())

@@ -1,0 +1,67 @@
+"""Which plan a cycle makes: the guard alone every second, the whole one on its beat."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from slurm_power.config import SiteConfig
+from slurm_power.controller.day_plan import DayPlanDesk
+from slurm_power.controller.garbage import Garbage
+from slurm_power.controller.planner_beat import PlannerBeat
+from slurm_power.forecast.supply import SupplyAhead
+from slurm_power.model.action import Plan
+from slurm_power.model.snapshot import Snapshot
+from slurm_power.plan.class_problem import HOURS, DayPrices
+from slurm_power.plan.planner import guard_cycle, plan_cycle
+
+
+class SupplyPrices(Protocol):
+    """Whoever knows what energy will cost."""
+
+    def ahead(
+        self, snapshot: Snapshot, circuit: str, *, start_seconds: float, step_seconds: float, steps: int
+    ) -> SupplyAhead:
+        """The supply of a circuit on a grid of steps."""
+        ...
+
+
+class Planning:
+    """The controller's planner. Times are monotonic seconds given by the caller."""
+
+    def __init__(
+        self, config: SiteConfig, *, supply: SupplyPrices, fault: Callable[[str, str], None]
+    ) -> None:
+        self._policy = config.policy
+        self._supply = supply
+        self.garbage = Garbage()
+        self._hold_seconds = config.controller.hold_lease_seconds
+        self._beat = PlannerBeat(config.controller.planner_seconds)
+        self.day = DayPlanDesk(
+            config.policy,
+            seconds=config.controller.day_plan_seconds,
+            fault=fault,
+            prices=self.prices,
+        )
+
+    def plan(self, snapshot: Snapshot, now_seconds: float) -> Plan:
+        """The plan for this cycle."""
+        day = self.day.latest(snapshot.at)
+        if self._beat.due(snapshot, now_seconds, day):
+            return plan_cycle(snapshot, self._policy, hold_seconds=self._hold_seconds, day=day)
+        return guard_cycle(snapshot, self._policy)
+
+    async def stop(self) -> None:
+        """Wait for a solver at work, and let Python collect its garbage as before."""
+        await self.day.stop()
+        self.garbage.stop()
+
+    def prices(self, snapshot: Snapshot) -> DayPrices:
+        """Energy's price by hour; the policy's for those of which nothing is known."""
+        ahead = self._supply.ahead(
+            snapshot,
+            snapshot.site.root.name,
+            start_seconds=snapshot.at.timestamp(),
+            step_seconds=3600.0,
+            steps=HOURS,
+        )
+        usual = self._policy.energy_price_per_kwh
+        return DayPrices(energy_per_kwh=[usual if price is None else price for price in ahead.price_per_kwh])

@@ -1,0 +1,347 @@
+"""Jobs as columns: the placed ones with what their GPUs draw, and those that wait.
+
+Fifty thousand jobs cost a third of a second as objects, a few milliseconds as columns. The columns of a list
+of jobs are made once, since a list stays the same until the workload manager is asked again; readings are
+summed again only where a node has reported since.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+from operator import attrgetter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slurm_power.model.job import Flex, Job, JobState, Workload
+from slurm_power.model.reading import GpuReading, GpuSums, gpu_sums
+from slurm_power.model.site import Site
+from slurm_power.model.snapshot import Snapshot
+from slurm_power.plan.memo import LastFew
+from slurm_power.plan.site_table import Numbers, SiteTable, Watts, site_table, summed
+
+Flags = NDArray[np.bool_]
+
+_PLACED = (JobState.STARTING, JobState.RUNNING, JobState.SUSPENDED)
+WORKLOADS = tuple(Workload)
+_WORKLOAD_NUMBER = {workload: number for number, workload in enumerate(WORKLOADS)}
+FLEXES = tuple(Flex)
+_FLEX_NUMBER = {flex: number for number, flex in enumerate(FLEXES)}
+_SUBMITTED = attrgetter("submitted")
+_MOST_SLOWDOWN = np.array([flex.max_slowdown_ratio for flex in FLEXES])
+# A job without a time limit promised a share of an unknown time: count on one hour.
+ASSUMED_TIME_LIMIT_SECONDS = 3600.0
+
+
+def gpu_counts(job: Job) -> list[tuple[str, int]]:
+    """GPUs per node as the nodes reported them, else spread evenly over the nodes the job was given."""
+    if job.gpus_by_node:
+        return [(node, len(uuids)) for node, uuids in job.gpus_by_node]
+    share, rest = divmod(job.gpu_count, len(job.nodes)) if job.nodes else (0, 0)
+    return [(node, share + (index < rest)) for index, node in enumerate(job.nodes)]
+
+
+def site_weights(site: Site, nodes: Iterable[tuple[str, int]]) -> dict[str, float]:
+    """Watts seen by each circuit for one watt per GPU, given (node, GPU count) pairs."""
+    weights: dict[str, float] = {}
+    for node, gpu_count in nodes:
+        nearest = site.circuit_of_node(node)
+        if nearest is not None:
+            for name, factor in site.path_factors(nearest):
+                weights[name] = weights.get(name, 0.0) + gpu_count * factor
+    return weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedJobs:
+    """The jobs of one list that are on nodes and have GPUs, in its order.
+
+    ``parts`` are what its nodes reported of each job's GPUs, ``part_job`` whose they are. For one watt per
+    GPU of job ``weight_job[i]`` circuit ``weight_circuit[i]`` sees ``weight[i]`` watts, pairs may come twice.
+    ``leaf_gpus`` are GPUs in use on the circuit ``leaf`` that feeds their node.
+    ``started_at`` is in seconds of the epoch, infinite for a job in its prolog, minus infinite if unknown.
+    """
+
+    jobs: tuple[Job, ...]
+    row: Mapping[str, int]
+    parts: tuple[tuple[str, tuple[str, ...]], ...]
+    part_job: Numbers
+    weight_job: Numbers
+    weight_circuit: Numbers
+    weight: Watts
+    leaf: Numbers
+    leaf_gpus: Watts
+    workload: Numbers
+    flexible: Flags
+    started_at: Watts
+    _weights: dict[int, dict[str, float]]
+
+    def circuit_weights(self, row: int, site: Site) -> dict[str, float]:
+        """The watts that each circuit sees for one watt per GPU of one job."""
+        found = self._weights.get(row)
+        if found is None:
+            found = self._weights[row] = site_weights(site, gpu_counts(self.jobs[row]))
+        return found
+
+    def circuit_watts(self, watts_per_gpu: Watts, circuits: int) -> Watts:
+        """What that many circuits see of jobs that draw ``watts_per_gpu``, by job."""
+        each = self.weight * watts_per_gpu[self.weight_job]
+        return summed(self.weight_circuit, each, circuits)
+
+
+_placed: LastFew[PlacedJobs] = LastFew(3)
+
+
+def placed_jobs(snapshot: Snapshot) -> PlacedJobs:
+    """The columns of the snapshot's placed jobs, made once for one list of jobs."""
+    jobs, site = snapshot.jobs, snapshot.site
+    return _placed.of(lambda: _placed_jobs(jobs, site), jobs, site)
+
+
+def _placed_jobs(listed: tuple[Job, ...], site: Site) -> PlacedJobs:
+    jobs = tuple(job for job in listed if job.state in _PLACED and (job.gpu_count > 0 or job.gpu_uuids))
+    table = site_table(site)
+    parts: list[tuple[str, tuple[str, ...]]] = []
+    part_job: list[int] = []
+    leaves: list[int] = []
+    counts: list[int] = []
+    rows: list[int] = []
+    for row, job in enumerate(jobs):
+        parts += job.gpus_by_node
+        part_job += [row] * len(job.gpus_by_node)
+        for node, count in gpu_counts(job):
+            leaf = table.leaf_of_node.get(node)
+            if leaf is not None:
+                leaves.append(leaf)
+                counts.append(count)
+                rows.append(row)
+    at_leaf, leaf_gpus = np.array(leaves, dtype=np.int64), np.array(counts, dtype=float)
+    job_of, circuits, weights = spread(table, np.array(rows, dtype=np.int64), at_leaf, leaf_gpus)
+    return PlacedJobs(
+        jobs=jobs,
+        row={job.job_id: row for row, job in enumerate(jobs)},
+        parts=tuple(parts),
+        part_job=np.array(part_job, dtype=np.int64),
+        weight_job=job_of,
+        weight_circuit=circuits,
+        weight=weights,
+        leaf=at_leaf,
+        leaf_gpus=leaf_gpus,
+        workload=np.array([_WORKLOAD_NUMBER[job.workload] for job in jobs], dtype=np.int64),
+        flexible=np.array([job.flex is not Flex.FLEX0 for job in jobs], dtype=bool),
+        started_at=np.array([_started_at(job) for job in jobs], dtype=float),
+        _weights={},
+    )
+
+
+def spread(table: SiteTable, rows: Numbers, leaves: Numbers, gpus: Watts) -> tuple[Numbers, Numbers, Watts]:
+    """(row, circuit, watts) of so many GPUs of each row at ``leaves``, for every circuit above them."""
+    circuits = table.paths[leaves]
+    known = circuits >= 0
+    row_of = np.broadcast_to(rows[:, None], circuits.shape)
+    return row_of[known], circuits[known], (table.factors[leaves] * gpus[:, None])[known]
+
+
+def _started_at(job: Job) -> float:
+    if job.state is JobState.STARTING:
+        return np.inf
+    if job.state is not JobState.RUNNING or job.started is None:
+        return -np.inf
+    return job.started.timestamp()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedReadings:
+    """What the GPUs of placed jobs draw in one snapshot; one value per job, its GPUs' together.
+
+    ``found`` is how many of its GPUs are reported, ``lost`` is set where one of them does not answer or is
+    not reported at all, ``parted`` where one is in MIG mode. Without any found the rest means nothing.
+    """
+
+    found: Numbers
+    sum_watts: Watts
+    busiest_watts: Watts
+    default_cap_watts: Watts
+    min_cap_watts: Watts
+    parted: Flags
+    lost: Flags
+    _parts: "_Parts"
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The same per part of a job on one node, a column each. ``seen``: the reports it was made from."""
+
+    of: PlacedJobs
+    columns: Watts
+    seen: list[Mapping[str, GpuReading] | None]
+
+
+_readings: LastFew[PlacedReadings] = LastFew(3)
+
+
+def placed_readings(snapshot: Snapshot) -> PlacedReadings:
+    """The readings of a snapshot's placed jobs, put together from the one before where nothing is new."""
+    placed = placed_jobs(snapshot)
+    before = _readings.newest()
+    return _readings.of(lambda: _summed(snapshot, placed, before), snapshot)
+
+
+def _summed(snapshot: Snapshot, placed: PlacedJobs, before: PlacedReadings | None) -> PlacedReadings:
+    parts = _parts(snapshot, placed, None if before is None else before._parts)
+    count, job_of = len(placed.jobs), placed.part_job
+    found, watts, busiest, default, least, parted, lost = parts.columns
+    sums = [summed(job_of, column, count) for column in (found, watts, parted, lost)]
+    bounds = [np.full(count, edge) for edge in (-np.inf, np.inf, -np.inf)]
+    np.maximum.at(bounds[0], job_of, busiest)
+    np.minimum.at(bounds[1], job_of, default)
+    np.maximum.at(bounds[2], job_of, least)
+    return PlacedReadings(
+        found=sums[0].astype(np.int64),
+        sum_watts=sums[1],
+        busiest_watts=bounds[0],
+        default_cap_watts=bounds[1],
+        min_cap_watts=bounds[2],
+        parted=sums[2] > 0.0,
+        lost=sums[3] > 0.0,
+        _parts=parts,
+    )
+
+
+def _parts(snapshot: Snapshot, placed: PlacedJobs, before: _Parts | None) -> _Parts:
+    """The readings of every part, those of nodes that have reported since ``before`` summed again."""
+    if before is not None and before.of is placed:
+        columns, seen = before.columns.copy(), before.seen.copy()
+    else:
+        columns = np.repeat(np.array(GpuSums())[:, None], len(placed.parts), axis=1)
+        seen = [None] * len(placed.parts)
+    nodes = snapshot.nodes
+    news: list[int] = []
+    found: list[GpuSums] = []
+    for number, (node, uuids) in enumerate(placed.parts):
+        state = nodes.get(node)
+        gpus = None if state is None else state.gpus
+        if gpus is not seen[number] or gpus is None:
+            seen[number] = gpus
+            news.append(number)
+            sums = None if state is None else state.sums.get(uuids)
+            found.append(gpu_sums(gpus or {}, uuids) if sums is None else sums)
+    if news:
+        values = np.fromiter(chain.from_iterable(found), dtype=float, count=len(news) * len(columns))
+        columns[:, news] = values.reshape(len(news), len(columns)).T
+    return _Parts(placed, columns, seen)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingJobs:
+    """The jobs of one list that wait for GPUs, without those their users hold; the first submitted first.
+
+    ``submitted_at`` and ``begin_at`` are in seconds of the epoch, infinite where unknown and minus infinite
+    where a job has no begin of its own; ``patience_seconds`` is the longest hold its promise allows.
+    """
+
+    jobs: tuple[Job, ...]
+    gpus: Watts
+    tasks: Watts
+    workload: Numbers
+    flex: Numbers
+    submitted_at: Watts
+    begin_at: Watts
+    limit_seconds: Watts
+    patience_seconds: Watts
+    priority: Watts
+    share_row: Numbers
+    share_circuit: Numbers
+    share: Watts
+    _rows: dict[str, int]
+    _owners: list[tuple[tuple[tuple[str, str], ...], Numbers]]
+
+    @property
+    def owners(self) -> tuple[tuple[tuple[str, str], ...], Numbers]:
+        """Users with their accounts, and the number of each job's owner among them; made when asked for."""
+        if not self._owners:
+            known: dict[tuple[str, str], int] = {}
+            numbers = [known.setdefault((job.user, job.account), len(known)) for job in self.jobs]
+            self._owners.append((tuple(known), np.array(numbers, dtype=np.int64)))
+        return self._owners[0]
+
+    @property
+    def row(self) -> Mapping[str, int]:
+        """The row of each job by its id; made when somebody asks."""
+        if not self._rows:
+            self._rows.update({job.job_id: row for row, job in enumerate(self.jobs)})
+        return self._rows
+
+
+_pending: LastFew[PendingJobs] = LastFew(3)
+
+
+def pending_jobs(snapshot: Snapshot) -> PendingJobs:
+    """The columns of the snapshot's waiting jobs, made once for one list of jobs."""
+    jobs, site = snapshot.jobs, snapshot.site
+    return _pending.of(lambda: _pending_jobs(jobs, site_table(site)), jobs, site)
+
+
+def _pending_jobs(listed: tuple[Job, ...], table: SiteTable) -> PendingJobs:
+    jobs = [
+        job for job in listed if job.state is JobState.PENDING and job.gpu_count > 0 and not job.held_by_user
+    ]
+    submitted = np.array([_known_or_last(job.submitted) for job in jobs], dtype=float)
+    order = np.argsort(submitted, kind="stable")
+    in_order = tuple([jobs[number] for number in order.tolist()])
+    # Columns are read in the list's own order, in which the jobs lie in memory, and put in order as columns.
+    flex = np.array([_FLEX_NUMBER[job.flex] for job in jobs], dtype=np.int64)[order]
+    begins = [-np.inf if job.begin is None else job.begin.timestamp() for job in jobs]
+    limit_seconds = np.array([_limit_seconds(job.time_limit_seconds) for job in jobs], dtype=float)[order]
+    shares = _planned_shares(in_order, table)
+    return PendingJobs(
+        jobs=in_order,
+        gpus=np.array([job.gpu_count for job in jobs], dtype=float)[order],
+        tasks=np.array([job.task_count for job in jobs], dtype=float)[order],
+        workload=np.array([_WORKLOAD_NUMBER[job.workload] for job in jobs], dtype=np.int64)[order],
+        flex=flex,
+        submitted_at=submitted[order],
+        begin_at=np.array(begins, dtype=float)[order],
+        limit_seconds=limit_seconds,
+        patience_seconds=_MOST_SLOWDOWN[flex] * limit_seconds,
+        priority=np.array([job.priority or 0.0 for job in jobs], dtype=float)[order],
+        share_row=shares[0],
+        share_circuit=shares[1],
+        share=shares[2],
+        _rows={},
+        _owners=[],
+    )
+
+
+def _limit_seconds(limit_seconds: float | None) -> float:
+    return ASSUMED_TIME_LIMIT_SECONDS if limit_seconds is None else limit_seconds
+
+
+def _known_or_last(at: datetime | None) -> float:
+    return np.inf if at is None else at.timestamp()
+
+
+def _planned_shares(jobs: tuple[Job, ...], table: SiteTable) -> tuple[Numbers, Numbers, Watts]:
+    """What the jobs with planned nodes add to which circuit, each pair once."""
+    rows, leaves, gpus = [], [], []
+    for row, job in [(row, job) for row, job in enumerate(jobs) if job.planned_nodes]:
+        for node in job.planned_nodes:
+            leaf = table.leaf_of_node.get(node)
+            if leaf is not None:
+                rows.append(row)
+                leaves.append(leaf)
+                gpus.append(job.gpu_count / len(job.planned_nodes))
+    where = np.array(leaves, dtype=np.int64)
+    row_of, circuits, watts = spread(
+        table, np.array(rows, dtype=np.int64), where, np.array(gpus, dtype=float)
+    )
+    pairs, back = np.unique(row_of * len(table.names) + circuits, return_inverse=True)
+    sums = summed(back, watts, len(pairs))
+    return pairs // len(table.names), pairs % len(table.names), sums
+
+
+def longest_hold_seconds(job: Job) -> float:
+    """The longest hold the job's promise allows: the promised slowdown of its time limit."""
+    limit_seconds = ASSUMED_TIME_LIMIT_SECONDS if job.time_limit_seconds is None else job.time_limit_seconds
+    return job.flex.max_slowdown_ratio * limit_seconds

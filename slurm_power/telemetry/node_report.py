@@ -1,0 +1,37 @@
+"""What a node said last, summed once when it comes: all who plan and compare ask for it every second."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from slurm_power.model.reading import GpuReading, GpuSums, gpu_sums
+from slurm_power.telemetry.circuits import Draw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeReport:
+    """The GPUs of one node, ``sums`` of those of each job on it by their UUIDs, and the draw of all."""
+
+    gpus: dict[str, GpuReading]
+    sums: dict[tuple[str, ...], GpuSums]
+    draw: Draw
+    at_seconds: float
+
+
+def node_report(
+    gpus: dict[str, GpuReading], parts: Iterable[tuple[str, ...]], now_seconds: float
+) -> NodeReport:
+    """A report of ``gpus``; ``parts`` are the GPUs of each job on the node."""
+    return NodeReport(
+        gpus=gpus,
+        sums={uuids: gpu_sums(gpus, uuids) for uuids in parts},
+        draw=Draw(
+            watts=sum(_worst_watts(gpu) for gpu in gpus.values()),
+            doubt_watts=sum(max(_worst_watts(gpu), 1.0) for gpu in gpus.values() if gpu.error),
+        ),
+        at_seconds=now_seconds,
+    )
+
+
+def _worst_watts(gpu: GpuReading) -> float:
+    """A GPU that does not answer may draw what its cap allows."""
+    return max(gpu.power_watts, gpu.enforced_cap_watts) if gpu.error else gpu.power_watts
