@@ -169,8 +169,7 @@ class EssDispatch:
         Only for loads without a daily shape: where there is one, the last days say it better than all weeks.
         And only where all hours count, as all hours of the past are looked at.
         """
-        days_left = len(window.counts) * self._grid_hours / 24.0 if window.days_left is None else
-        window.days_left if self._loads.source != SIMILAR or not window.counts.all():
+        if window.days_left is None or self._loads.source != SIMILAR or not window.counts.all():
             return None
         day = int(self._loads.days)
         if self._rest_day != day:
