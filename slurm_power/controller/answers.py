@@ -88,6 +88,7 @@ def status(controller: "Controller", caller: Caller) -> Message:
             }
             for name, ess in snapshot.ess.items()
         ],
+        "level": _level(snapshot),
         "nodes": [
             {
                 "name": node.name,
@@ -122,6 +123,22 @@ _LEASE_KEYS = (
     *("lease_id", "uuid", "job_id", "kind", "state"),
     *("lever", "cap_watts", "lock_hertz", "remaining_seconds"),
 )
+
+
+def _level(snapshot: Snapshot) -> dict[str, Any] | None:
+    """What the batteries hold the grid connection to, None where there is no such level."""
+    outlook = snapshot.outlook
+    if outlook is None or not outlook.counts_at(snapshot.at):
+        return None
+    return {
+        "circuit": snapshot.site.root.name,
+        "period": outlook.period,
+        "level_watts": outlook.level_watts,
+        "natural_most_watts": outlook.natural_most_watts,
+        "trade_watts": outlook.trade_watts,
+        "reason": outlook.level_reason,
+        "trade_reason": outlook.trade_reason,
+    }
 
 
 def _circuit(snapshot: Snapshot, name: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from slurm_power.config.node_record import split_address
 from slurm_power.controller.answers import answer
 from slurm_power.controller.authority import Authority, pins_of
 from slurm_power.controller.beside import Beside
+from slurm_power.controller.ess_desk import EssDesk
 from slurm_power.controller.event_desk import EventDesk
 from slurm_power.controller.fairness_desk import FairnessDesk
 from slurm_power.controller.forecasting import ForecastDesk
@@ -29,11 +30,12 @@ from slurm_power.controller.rack_feed import FEED_SECONDS, rack_messages
 from slurm_power.controller.recorder import Recorder
 from slurm_power.controller.refusals import RefusalNotes
 from slurm_power.controller.scrape import CycleFigures, page
+from slurm_power.controller.shadow import ShadowNews
 from slurm_power.controller.sources import SourceNotes, source_rows
 from slurm_power.controller.supply_desk import SupplyDesk
 from slurm_power.controller.trust import note_trust, unproven
 from slurm_power.controller.user_socket import UserSocket
-from slurm_power.model.action import Action, HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
+from slurm_power.model.action import HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
 from slurm_power.model.job import Job
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.loads import job_loads
@@ -102,7 +104,7 @@ class Controller:
         self._feed_at_seconds = self._started_seconds
         self.cycle_figures = CycleFigures()
         self._metrics = MetricsServer(lambda: page(self, series, len(self._links.connected())))
-        self._shadow_seen: set[tuple[str, str]] = set()
+        self._shadow = ShadowNews()
         self._source_notes = SourceNotes(self._note)
         self._refusals = RefusalNotes(self._note)
         self._beside = Beside(self._fault)
@@ -110,6 +112,7 @@ class Controller:
         self.expectations = JobExpectations(self.store, config.policy, self._note)
         self.supply = SupplyDesk(config, fault=self._fault)
         self.planning = Planning(config, supply=self.supply, fault=self._fault)
+        self.level = EssDesk(config, self.store, supply=self.supply, note=self._note, fault=self._fault)
         self.fairness = FairnessDesk(config.policy, self.store)
         self._losses_kept_seconds = self._started_seconds
         self.telemetry.circuits.take_json(store.state("losses"))
@@ -173,7 +176,8 @@ class Controller:
     def _snapshot(self, now_seconds: float) -> Snapshot:
         at = clock.now()
         seen = self.telemetry.snapshot(at, now_seconds, self.levers.view(at))
-        return self.fairness.onto(self.expectations.onto(self.events.onto(self.supply.onto(seen))))
+        seen = self.level.onto(self.events.onto(self.supply.onto(seen)))
+        return self.fairness.onto(self.expectations.onto(seen))
 
     def source_rows(self) -> list[SourceRow]:
         """Every source of the site with its quality."""
@@ -263,6 +267,7 @@ class Controller:
         self._record(snapshot, jobs, outcomes, now_seconds)
         self._beside.do("forecast:feed", lambda: self.forecasts.observe(snapshot))
         self._beside.do("day plan", lambda: self.planning.day.look(snapshot, now_seconds))
+        self._beside.do("battery level", lambda: self.level.observe(snapshot))
         self._beside.do("events", lambda: self.events.follow(snapshot, self.plan.shortfalls))
 
     def _expire(self, at: datetime, jobs: Mapping[str, Job]) -> None:
@@ -280,8 +285,7 @@ class Controller:
         for outcome in outcomes:
             changed = outcome.took and self._took(outcome, draws, snapshot.at)
             self.recorder.outcome(outcome, snapshot, jobs, changed=changed, shadow=not self._enabled)
-        known = {"", *jobs}
-        self._shadow_seen = {(kind, job_id) for kind, job_id in self._shadow_seen if job_id in known}
+        self._shadow.keep(jobs)
         self.recorder.shortfalls(self.plan, snapshot.at)
         self.recorder.series(snapshot)
         self.recorder.store_fault(snapshot.at, "store:ledger", self.store.problem, "it is written again")
@@ -314,7 +318,7 @@ class Controller:
         """Note a lever that was moved; in shadow mode nothing was, so every wish stays new only once."""
         action = outcome.action
         if not self._enabled:
-            return self._shadow_news(action)
+            return self._shadow.is_new(action)
         match action:
             case SetCap():
                 return self.levers.capped(action, draws.get(action.job_id, 0.0), at)
@@ -327,12 +331,6 @@ class Controller:
                 self.levers.discharged(action)
                 return True
 
-    def _shadow_news(self, action: Action) -> bool:
-        key = (type(action).__name__, "" if isinstance(action, SetDischarge) else action.job_id)
-        news = key not in self._shadow_seen
-        self._shadow_seen.add(key)
-        return news
-
     async def _wind_down(self) -> None:
         """Give everything back, then hang up."""
         if self._enabled:
@@ -342,6 +340,7 @@ class Controller:
         self.events.keep()
         self._note("controller", "stop", f"site:{self.config.site.name}", "everything was given back")
         await self.planning.stop()
+        await self.level.stop()
         await self._users.stop()
         await self._metrics.stop()
         await self._links.stop()

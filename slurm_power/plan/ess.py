@@ -7,7 +7,6 @@ from slurm_power.model.site import Ess
 from slurm_power.model.units import joules_from_kwh, kilowatts_text
 from slurm_power.plan.policy import Policy
 
-# Setpoints below this share of the rating are not worth moving a battery for.
 _DEAD_BAND_RATIO = 0.01
 _FULL_TAPER_RATIO = 0.02
 
@@ -39,6 +38,16 @@ def burst_watts(ess: Ess, reading: EssReading | None) -> float:
     return reading.max_discharge_watts
 
 
+def dead_band_watts(reading: EssReading) -> float:
+    """Setpoints below this are not worth moving the battery for."""
+    return _DEAD_BAND_RATIO * max(reading.max_discharge_watts, reading.max_charge_watts)
+
+
+def charge_taper(ess: Ess, reading: EssReading) -> float:
+    """Share of its power that it charges with: fades out towards the target instead of switching off."""
+    return min(1.0, max(0.0, ess.target_soc_ratio - reading.soc_ratio) / _FULL_TAPER_RATIO)
+
+
 def dispatch(
     ess: Ess,
     reading: EssReading,
@@ -54,8 +63,8 @@ def dispatch(
     at most one of them is positive. Everything but the reserve may be spent on an excess: job levers
     are already closing in on it by then.
     """
-    dead_band_watts = _DEAD_BAND_RATIO * max(reading.max_discharge_watts, reading.max_charge_watts)
-    if excess_watts > dead_band_watts and reading.soc_ratio > ess.reserve_soc_ratio:
+    band_watts = dead_band_watts(reading)
+    if excess_watts > band_watts and reading.soc_ratio > ess.reserve_soc_ratio:
         watts = min(excess_watts, reading.max_discharge_watts)
         return Dispatch(
             discharge_watts=watts,
@@ -63,10 +72,9 @@ def dispatch(
             f" the battery stands at {reading.soc_ratio:.0%}",
         )
     if may_charge and room_watts > 0.0 and reading.soc_ratio < ess.target_soc_ratio:
-        # Taper towards the target, so that charging fades out instead of switching off.
-        taper = min(1.0, (ess.target_soc_ratio - reading.soc_ratio) / _FULL_TAPER_RATIO)
-        watts = min(policy.recharge_share_ratio * room_watts, reading.max_charge_watts) * taper
-        if watts > dead_band_watts:
+        watts = min(policy.recharge_share_ratio * room_watts, reading.max_charge_watts)
+        watts *= charge_taper(ess, reading)
+        if watts > band_watts:
             return Dispatch(
                 discharge_watts=-watts,
                 reason=f"{kilowatts_text(room_watts)} of room; recharging to {ess.target_soc_ratio:.0%}",

@@ -116,9 +116,9 @@ class EssDispatch:
         battery = self._battery
         binding = None
         for window in windows:
-            if window.counts[0] and (binding is None or self._level(window) < self._level(binding)):
+            if window.counts[0] and (binding is None or self.level_watts(window) < self.level_watts(binding)):
                 binding = window
-        level = None if binding is None else self._level(binding)
+        level = None if binding is None else self.level_watts(binding)
         discharge = 0.0
         if binding is not None and level is not None and load_watts > level and not battery.is_none:
             level = self._raised(binding, level, load_watts)
@@ -129,11 +129,12 @@ class EssDispatch:
         imported = load_watts - discharge
         for window in windows:
             if window.counts[0]:
-                self._levels[window.name] = max(self._level(window), imported)
+                self._levels[window.name] = max(self.level_watts(window), imported)
         self.stored_kwh = battery.after(self.stored_kwh, discharge, self._hours)
         return Step(discharge_watts=discharge, level_watts=level)
 
-    def _level(self, window: Window) -> float:
+    def level_watts(self, window: Window) -> float:
+        """What the import is held to while the charge counts."""
         return self._levels.get(window.name, window.floor_watts)
 
     def _raised(self, window: Window, level: float, load_watts: float) -> float:
@@ -236,7 +237,7 @@ class EssDispatch:
         limit = np.full(steps, np.inf)
         for window in windows:
             counts = _on_grid(window.counts, steps)
-            limit[counts] = np.minimum(limit[counts], self._level(window))
+            limit[counts] = np.minimum(limit[counts], self.level_watts(window))
         reserve = reserve_kwh(
             paths[:steps], limit, self._battery, step_hours=self._grid_hours, quantile=RESERVE_QUANTILE
         )
@@ -246,7 +247,7 @@ class EssDispatch:
             PaidPeak(
                 price_per_kw=window.price_per_kw,
                 steps=_on_grid(window.counts, steps),
-                least_watts=self._level(window),
+                least_watts=self.level_watts(window),
             )
             for window in windows
         ]

@@ -12,6 +12,7 @@ from slurm_power.model.site import Circuit, Ess, LimitKind
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.caps import CapResult, Demand, plan_caps
 from slurm_power.plan.ess import burst_watts, dispatch, sustainable_watts
+from slurm_power.plan.ess_economy import economic_dispatch, outlook_of, traded_watts
 from slurm_power.plan.event_target import (
     foreseen_shortfalls,
     limit_kind,
@@ -184,6 +185,8 @@ def _discharges(snapshot: Snapshot, table: LoadTable, caps: CapResult, policy: P
     # What the batteries before one take over (> 0) or take up (< 0), by circuit: none is to do it twice.
     shared_watts = dict.fromkeys(snapshot.site.circuits, 0.0)
     capping = bool(snapshot.caps) or any(action.cap_watts is not None for action in caps.actions)
+    outlook, root = outlook_of(snapshot), snapshot.site.root.name
+    trade_watts = traded_watts(snapshot, outlook)
     actions = []
     for name, ess in snapshot.site.ess.items():
         reading = snapshot.ess.get(name)
@@ -205,14 +208,28 @@ def _discharges(snapshot: Snapshot, table: LoadTable, caps: CapResult, policy: P
         if not known:
             # Blind: keep what was decided with eyes open, as long as it feeds the site.
             excess_watts = max(excess_watts, setpoint_watts)
+        free = known and metered and not capping and not snapshot.holds
         chosen = dispatch(
             ess,
             reading,
             excess_watts=excess_watts,
             room_watts=room_watts,
-            may_charge=known and metered and not capping and not snapshot.holds,
+            may_charge=free and outlook is None,
             policy=policy,
         )
+        if outlook is not None:
+            chosen = economic_dispatch(
+                ess,
+                reading,
+                outlook,
+                chosen,
+                load_watts=_less(consumer_watts(snapshot)[root], shared_watts[root]),
+                expected_watts=_less(_expected_watts(snapshot, root, table), shared_watts[root]),
+                room_watts=room_watts,
+                trade_watts=_less(trade_watts, shared_watts[root]),
+                may_trade=free,
+                policy=policy,
+            )
         for circuit in snapshot.site.path(ess.circuit):
             shared_watts[circuit] += chosen.discharge_watts
         if chosen.discharge_watts != 0.0 or setpoint_watts != 0.0:
@@ -220,6 +237,10 @@ def _discharges(snapshot: Snapshot, table: LoadTable, caps: CapResult, policy: P
                 SetDischarge(ess=name, discharge_watts=chosen.discharge_watts, reason=chosen.reason)
             )
     return actions
+
+
+def _less(watts: float | None, taken_watts: float) -> float | None:
+    return None if watts is None else watts - taken_watts
 
 
 def hold_of(snapshot: Snapshot, job: Job, policy: Policy, *, hold_seconds: float) -> HoldJob | None:

@@ -35,6 +35,8 @@ def status(socket_path: Path | None, as_json: bool) -> None:
     console.print(_circuits(answer))
     if answer["ess"]:
         console.print(_storage(answer))
+    if (level := answer.get("level")) is not None:
+        console.print(_level_text(level), highlight=False, markup=False)
     console.print(_jobs(answer) if answer["jobs"] else "no jobs that you may see")
     for record in answer.get("yields", []):
         ends = duration_text(record["ends_in_seconds"])
@@ -48,6 +50,14 @@ def status(socket_path: Path | None, as_json: bool) -> None:
         if ahead > 0:
             text = f"{shortfall['circuit']} will be {missing} above its limit in {duration_text(ahead)}: "
         console.print(text + shortfall["reason"], style="bold red", highlight=False, markup=False)
+
+
+def _level_text(level: Answer) -> str:
+    if level["level_watts"] is None:
+        return f"in {level['period']} no peak of {level['circuit']} is paid for now"
+    held = f"in {level['period']} the batteries hold {level['circuit']} to "
+    trade = "" if level["trade_watts"] is None else f"; {level['trade_reason']}"
+    return f"{held}{watts_text(level['level_watts'])} ({level['reason']}){trade}"
 
 
 def _event_text(event: Answer) -> str:
