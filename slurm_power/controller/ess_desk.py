@@ -123,7 +123,8 @@ class EssDesk:
         self.outlook = self._outlook(snapshot, at)
 
     async def stop(self) -> None:
-        """Wait for the thread at work."""
+        """Have the thread at work end soon, and wait for it."""
+        self._learned.is_stopped = True
         if self._at_work is not None:
             await self._at_work
 
@@ -262,7 +263,7 @@ class EssDesk:
                 self._fresh = [*moment.fresh_watts, *self._fresh][-_MOST_MISSED:]
         finally:
             self._at_work = None
-        if said != self._problem:
+        if said != self._problem and not self._learned.is_stopped:
             self._problem = said
             self._fault(SUBJECT, said)
 

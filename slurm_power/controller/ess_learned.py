@@ -75,6 +75,7 @@ class EssLearned:
     config: SiteConfig
     read_quarters: ReadQuarters
     loads: LoadPaths | None = None
+    is_stopped: bool = False
 
     @property
     def days(self) -> float:
@@ -91,11 +92,16 @@ class EssLearned:
         )
 
     def learn(self, moment: Moment) -> None:
-        """Take the quarters since the last time, at first what was stored before; raises StoreError."""
+        """Take the quarters since the last time, at first what was stored before.
+
+        Raises StoreError, and InterruptedError when it is stopped meanwhile.
+        """
         if self.loads is None:
             loads = LoadPaths(moment.battery, STEP_SECONDS)
             until = moment.end_seconds - STEP_SECONDS * len(moment.fresh_watts)
             for watts in self._stored("load_watts", until - _REPLAYED_DAYS * 86_400.0, until).tolist():
+                if self.is_stopped:
+                    raise InterruptedError("stopped")
                 loads.extend(watts)
             self.loads = loads
         for watts in moment.fresh_watts:

@@ -73,6 +73,29 @@ def test_status_shows_the_site() -> None:
         assert words in result.output, words
 
 
+def test_status_shows_the_level_in_one_line() -> None:
+    level = {
+        "circuit": "grid",
+        "period": "2026-01",
+        "level_watts": 84_000.0,
+        "natural_most_watts": 99_000.0,
+        "trade_watts": None,
+        "reason": "peak: what the battery could have held",
+        "trade_reason": "",
+    }
+
+    def shown(**more: Any) -> str:
+        with fake_powerctld(lambda _: {**STATUS, "level": {**level, **more}}) as fake:
+            return run("status", "--socket", fake.path).output
+
+    words = "in 2026-01 the batteries hold grid to 84.0 kW (peak: what the battery could have held)"
+    assert words + "\n" in shown()
+    assert words + "; energy is dear\n" in shown(trade_watts=5.0, trade_reason="energy is dear")
+    assert "in 2026-01 no peak of grid is paid for now\n" in shown(level_watts=None)
+    with fake_powerctld(lambda _: {**STATUS, "level": None}) as fake:
+        assert "2026-01" not in run("status", "--socket", fake.path).output
+
+
 def test_status_shows_a_clock_lock() -> None:
     decoding = {**STATUS["jobs"][0], "cap_watts": 180.0, "lock_hertz": 1.395e9}
     with fake_powerctld(lambda _: {**STATUS, "jobs": [decoding]}) as fake:
