@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 # Ratchets of tariffs look back at the year before.
 _KEPT_PERIODS = 24
@@ -86,5 +86,5 @@ def _numbers(value: object) -> dict[str, float]:
     return {str(name): float(watts) for name, watts in value.items() if _is_number(watts)}
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

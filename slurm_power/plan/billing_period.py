@@ -79,7 +79,7 @@ def counted_watts(
 
     ``watts``: one a quarter, the last of which ends at ``end_seconds``; may reach back over earlier periods.
     """
-    times = end_seconds - STEP_SECONDS * np.arange(len(watts), 0, -1)
+    times: Values = end_seconds - STEP_SECONDS * np.arange(len(watts), 0, -1, dtype=np.float64)
     calendar = LocalCalendar.from_epoch(times, zone)
     windows = {rate.name: rate.windows for rate in period.rules.demand}
     return {

@@ -19,6 +19,7 @@ from slurm_power.controller import ess_learned
 from slurm_power.controller.ess_book import LevelBook
 from slurm_power.controller.ess_desk import SUBJECT, EssDesk
 from slurm_power.controller.ess_learned import nothing_stored, quarters_of
+from slurm_power.model.outlook import EssOutlook
 from slurm_power.plan.load_paths import LEAST_DAYS, LoadPaths
 from slurm_power.plan.peak_level import Values
 from slurm_power.plan.policy import Policy
@@ -116,11 +117,15 @@ class Bench:
             config,
             self.store,
             supply=supply,
-            note=lambda _actor, kind, _subject, reason, **_more: self.notes.append((kind, reason)),
+            note=self.note,
             fault=lambda subject, text: self.faults.append((subject, text)),
             read_quarters=read,
         )
         self.now = at
+
+    def note(self, actor: str, kind: str, subject: str, reason: str, **_more: Any) -> None:
+        assert (actor, subject) == ("controller", "circuit:grid")
+        self.notes.append((kind, reason))
 
     def ahead(self, *_: Any, start_seconds: float, step_seconds: float, steps: int) -> Any:
         hours = [int((start_seconds + number * step_seconds) // 3600 % 24) for number in range(steps)]
@@ -147,9 +152,14 @@ class Bench:
         await self.moment()
 
     @property
+    def said(self) -> EssOutlook:
+        assert self.desk.outlook is not None
+        return self.desk.outlook
+
+    @property
     def level(self) -> float:
-        assert self.desk.outlook is not None and self.desk.outlook.level_watts is not None
-        return self.desk.outlook.level_watts
+        assert self.said.level_watts is not None
+        return self.said.level_watts
 
     def kinds(self) -> list[str]:
         return [kind for kind, _ in self.notes]
@@ -160,9 +170,8 @@ def test_the_level_starts_where_the_weeks_before_could_have_been_held(tmp_path: 
     asyncio.run(bench.moment())
     assert is_start(bench.level)
     assert bench.notes[0][0] == "level" and "in the weeks before" in bench.notes[0][1]
-    assert bench.desk.outlook is not None
-    assert bench.desk.outlook.natural_most_watts == 20_000.0
-    assert bench.desk.outlook.trade_watts is None, "one price all day is no reason to trade"
+    assert bench.said.natural_most_watts == 20_000.0
+    assert bench.said.trade_watts is None, "one price all day is no reason to trade"
     assert bench.faults == []
 
 
@@ -225,7 +234,7 @@ def test_a_new_month_starts_anew_and_remembers_the_peak_before(tmp_path: Path) -
         await bench.moment()
         assert bench.level == 25_000.0
         await bench.quarters(2)
-        assert bench.desk.outlook is not None and bench.desk.outlook.period == "2026-02"
+        assert bench.said.period == "2026-02"
 
     bench_read = bench.desk._learned.read_quarters
     bench.desk._learned.read_quarters = lambda name, since, until: (
@@ -241,7 +250,7 @@ def test_months_are_those_of_the_sites_clock(tmp_path: Path) -> None:
     at = datetime(2026, 1, 31, 20, 0, tzinfo=UTC)
     bench = Bench(tmp_path, at=at, zone=ZoneInfo("Asia/Tokyo"))
     asyncio.run(bench.moment())
-    assert bench.desk.outlook is not None and bench.desk.outlook.period == "2026-02"
+    assert bench.said.period == "2026-02"
 
 
 def test_a_charge_outside_its_hours_has_no_level(tmp_path: Path) -> None:
@@ -249,8 +258,8 @@ def test_a_charge_outside_its_hours_has_no_level(tmp_path: Path) -> None:
 
     async def check() -> None:
         await bench.moment()
-        assert bench.desk.outlook is not None and bench.desk.outlook.level_watts is None
-        assert bench.desk.outlook.natural_most_watts == 20_000.0
+        assert bench.said.level_watts is None
+        assert bench.said.natural_most_watts == 20_000.0
         await bench.quarters(4, 30_000.0)
         bench.now = AT.replace(hour=12, minute=5)
         await bench.moment()
@@ -268,7 +277,7 @@ def test_with_days_of_history_it_is_the_plain_ratchet(tmp_path: Path) -> None:
     async def check() -> None:
         await bench.moment()
         assert bench.level == 14_000.0
-        assert bench.desk.outlook is not None and bench.desk.outlook.trade_watts is None
+        assert bench.said.trade_watts is None
         await bench.to_quarter()
         await bench.quarters(2, 17_000.0)
 
@@ -283,8 +292,8 @@ def test_with_nothing_stored_it_starts_at_the_first_interval(tmp_path: Path) -> 
 
     async def check() -> None:
         await bench.moment()
-        assert bench.desk.outlook is not None and bench.desk.outlook.level_watts is None
-        assert bench.desk.outlook.natural_most_watts == 0.0, "nothing is known, so nothing is charged"
+        assert bench.said.level_watts is None
+        assert bench.said.natural_most_watts == 0.0, "nothing is known, so nothing is charged"
         await bench.to_quarter()
         await bench.quarters(2, 16_000.0)
 
@@ -303,14 +312,13 @@ def test_it_trades_by_price_above_the_reserve(tmp_path: Path) -> None:
 
     async def check() -> None:
         await bench.moment(soc_ratio=0.4)
-        assert bench.desk.outlook is not None
-        assert bench.desk.outlook.trade_watts is not None and bench.desk.outlook.trade_watts < -500.0
-        assert "energy costs 0.02 per kWh now, 0.2 in the middle" in bench.desk.outlook.trade_reason
+        assert (bench.said.trade_watts or 0.0) < -500.0
+        assert "energy costs 0.02 per kWh now, 0.2 in the middle" in bench.said.trade_reason
         bench.now = night.replace(hour=19, minute=44)
         await bench.moment(soc_ratio=0.8)
         await bench.quarters(1, soc_ratio=0.8)
-        assert bench.desk.outlook.trade_watts is not None and bench.desk.outlook.trade_watts > 500.0
-        assert 0.0 <= bench.desk.outlook.reserve_ratio < 1.0
+        assert (bench.said.trade_watts or 0.0) > 500.0
+        assert 0.0 <= bench.said.reserve_ratio < 1.0
 
     asyncio.run(check())
 
@@ -325,33 +333,32 @@ def test_advice_that_is_late_is_not_followed(tmp_path: Path) -> None:
 
     async def check() -> None:
         await bench.moment(soc_ratio=0.4)
-        assert bench.desk.outlook is not None and bench.desk.outlook.trade_watts is not None
+        assert bench.said.trade_watts
         bench.desk._think = lambda *_: None  # type: ignore[method-assign]  # the thread hangs
         await bench.quarters(3)
-        assert bench.desk.outlook.trade_watts is None
-        assert bench.desk.outlook.reserve_ratio == 1.0 and bench.level == 18_500.0
+        assert not bench.said.trade_watts
+        assert bench.said.reserve_ratio == 1.0 and bench.level == 18_500.0
 
     asyncio.run(check())
 
 
 def test_a_desk_that_fails_is_a_plain_ratchet_and_says_so_once(tmp_path: Path) -> None:
     works = history(35.0, imported_watts=14_000.0)
-    broken = True
+    faults = ["disk gone"]
 
     def read(name: str, since: float, until: float) -> Values:
-        if broken:
-            raise OSError("disk gone")
+        if faults:
+            raise OSError(faults[0])
         return works(name, since, until)
 
     bench = Bench(tmp_path, read=read)
 
     async def check() -> None:
-        nonlocal broken
         await bench.moment()
         await bench.to_quarter()
         await bench.quarters(3, 14_500.0)
         assert bench.level == pytest.approx(14_500.0, rel=0.02)
-        broken = False
+        faults.clear()
         await bench.quarters(1, 14_500.0)
         assert is_start(bench.level)
 
