@@ -82,13 +82,13 @@ def look_ahead(
         return Ahead(levels_watts={}, reserve_ratio=0.0, trade_watts=None, source="")
     dispatch = _dispatch(loads, battery, stored_kwh, step_hours)
     dispatch.start_period(windows, {window.name: np.empty(0) for window in windows})
-    priced = _worth_trading(prices_per_kwh, step_hours)
+    is_priced = len(prices_per_kwh) * step_hours >= _LEAST_PRICED_HOURS
     chosen = dispatch.step(
         load_watts,
         windows,
         slot=0,
         recent_most_watts=natural_most_watts,
-        prices=(lambda: prices_per_kwh) if priced else None,
+        prices=(lambda: prices_per_kwh) if is_priced else None,
     )
     counting = [levels_watts[window.name] for window in windows if window.counts[0]]
     is_over = bool(counting) and load_watts > min(counting)
@@ -110,7 +110,7 @@ def look_ahead(
         reserve_ratio=_reserve_ratio(
             loads.paths(load_watts), battery, windows, dispatch.level_watts, step_hours
         ),
-        trade_watts=chosen.discharge_watts if priced and not is_over else None,
+        trade_watts=chosen.discharge_watts if dispatch.is_trading and not is_over else None,
         source=loads.source,
     )
 
@@ -128,11 +128,6 @@ def _window(charge: DemandCharge, step: int, level_watts: float, step_hours: flo
         floor_watts=level_watts,
         days_left=len(left) * step_hours / 24.0,
     )
-
-
-def _worth_trading(prices_per_kwh: Values, step_hours: float) -> bool:
-    """Whether prices are known for long enough, and are not all the same."""
-    return len(prices_per_kwh) * step_hours >= _LEAST_PRICED_HOURS and bool(np.ptp(prices_per_kwh) > 1e-9)
 
 
 def _raised(
