@@ -135,7 +135,7 @@ class EssDispatch:
 
     @property
     def is_trading(self) -> bool:
-        """Whether the last step below the level followed a course that pays, and not just the room there was."""
+        """Whether the last step below the level followed a course, and not just the room there was."""
         return bool(len(self._plan))
 
     def level_watts(self, window: Window) -> float:
