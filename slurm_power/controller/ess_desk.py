@@ -50,7 +50,7 @@ _MOST_MISSED = 7 * _DAY_STEPS
 # A demand interval of which this share was not seen raises no level.
 _MOST_UNSEEN = 0.1
 # Rises below this share of a level are not worth a line in the ledger.
-_TOLD_RATIO = 0.002
+_TOLD_RATIO = 0.01
 _LOAD, _IMPORT = "load", "import"
 
 
