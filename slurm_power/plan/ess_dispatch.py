@@ -278,8 +278,8 @@ class EssDispatch:
         """Whether any two of the prices are far enough apart for losses and wear."""
         battery = self._battery
         round_trip = battery.charge_ratio * battery.discharge_ratio
-        dearest = np.maximum.accumulate(price[::-1])[::-1]
-        return bool(((dearest - battery.wear_per_kwh) * round_trip > price).any())
+        # In either order: what is stored can be sold first and bought back.
+        return bool((price.max() - battery.wear_per_kwh) * round_trip > price.min())
 
     def _cost(self, course: Course, price: Values, end_value_per_kwh: float) -> float:
         """What a course costs in energy and wear, less what is left at its end."""
