@@ -19,9 +19,11 @@ START_WEEKS = 4
 # The level rises to what would have held on this share of the paths.
 RAISE_QUANTILE = 0.6
 # What the level needs on this share of the paths is not sold.
-RESERVE_QUANTILE = 0.9
+RESERVE_QUANTILE = 1.0
 # A forecast for trading is looked at anew so often.
 TRADE_SECONDS = 3600.0
+# What a trade gains has to be so many times what it risks: no set of paths holds all that may come.
+_RISK_WEIGHT = 3.0
 # A kWh that is missing from the reserve for an hour costs so many times a demand charge's kW.
 _RESERVE_WEIGHT = 0.1
 
@@ -277,15 +279,15 @@ class EssDispatch:
         if trading is None or full is None:
             return np.empty(0)
         gain = self._cost(full, price, middle) - self._cost(trading, price, middle)
-        chosen = trading if gain > self._risk(paths, windows, trading, full) else full
+        chosen = trading if gain > _RISK_WEIGHT * self._risk(paths, windows, trading, full) else full
         return chosen.discharge_watts
 
     def _pays(self, price: Values) -> bool:
         """Whether any two of the prices are far enough apart for losses and wear."""
         battery = self._battery
         round_trip = battery.charge_ratio * battery.discharge_ratio
-        dearest = np.maximum.accumulate(price[::-1])[::-1]
-        return bool(((dearest - battery.wear_per_kwh) * round_trip > price).any())
+        # In either order: what is stored can be sold first and bought back.
+        return bool((price.max() - battery.wear_per_kwh) * round_trip > price.min())
 
     def _cost(self, course: Course, price: Values, end_value_per_kwh: float) -> float:
         """What a course costs in energy and wear, less what is left at its end."""
