@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from pathlib import Path
+from typing import Any
 
 from slurm_power import clock
 from slurm_power.config import load_site
@@ -77,7 +78,7 @@ def test_the_battery_holds_the_kept_level_and_lets_go_in_the_end(tmp_path: Path)
         "ess_level", {"period": period, "levels_watts": {"peak": 22_000.0}, "natural_most_watts": 25_000.0}
     )
     plant = Plant()
-    said = {}
+    said: dict[str, Any] = {}
 
     async def run() -> None:
         controller = Controller(
