@@ -162,8 +162,9 @@ class EssDesk:
         if missed < 0:
             # The clock was set back: that quarter is known already.
             return
-        self._fresh += [math.nan] * min(missed, _MOST_MISSED)
-        self._fresh.append(math.nan if load_watts is None else load_watts)
+        gap = [math.nan] * min(missed, _MOST_MISSED)
+        fresh = [*self._fresh, *gap, math.nan if load_watts is None else load_watts]
+        self._fresh = fresh[-_MOST_MISSED:]
         self._end_seconds = end_seconds
         if load_watts is not None:
             self._day = [*self._day, load_watts][-_DAY_STEPS:]
