@@ -11,6 +11,7 @@ from slurm_power.model.job import Job, JobState
 from slurm_power.model.reading import Quality
 from slurm_power.model.site import Circuit, Site
 from slurm_power.model.snapshot import Snapshot
+from slurm_power.plan.cap_leases import cap_leases
 from slurm_power.plan.curves import expected_gpu_watts
 from slurm_power.plan.job_table import (
     WORKLOADS,
@@ -152,13 +153,9 @@ def _load_table(snapshot: Snapshot, policy: Policy) -> LoadTable:
         lasting_watts[placed.row[job_id]] = one.mean_watts
     gpu_watts = np.where(seen, gpus.sum_watts / np.maximum(gpus.found, 1), lasting_watts)
     default_cap_watts = np.where(seen, gpus.default_cap_watts, lasting_watts)
-    uncapped_watts = gpu_watts.copy()
-    cap_watts = np.full(len(placed.jobs), np.inf)
-    for job_id, lease in snapshot.caps.items():
-        row = placed.row.get(job_id)
-        if row is not None:
-            cap_watts[row] = lease.cap_watts
-            uncapped_watts[row] = max(gpu_watts[row], lease.uncapped_watts)
+    leases = cap_leases(snapshot)
+    cap_watts, capped = leases.cap_watts, leases.cap_watts < np.inf
+    uncapped_watts = np.where(capped, np.maximum(gpu_watts, leases.uncapped_watts), gpu_watts)
     young = snapshot.at.timestamp() - placed.started_at < policy.start_expected_seconds
     starting = young & seen
     uncapped_watts = np.where(starting, np.maximum(uncapped_watts, lasting_watts), uncapped_watts)
@@ -173,7 +170,6 @@ def _load_table(snapshot: Snapshot, policy: Policy) -> LoadTable:
     span_watts = np.maximum(level_watts - policy.idle_gpu_watts, 1.0)
     host_watts = policy.host_watts_per_gpu * np.clip(missing_watts / span_watts, 0.0, 1.0)
     coming_watts = np.where(starting, np.maximum(missing_watts, 0.0) + host_watts, 0.0)
-    capped = cap_watts < np.inf
     withheld_watts = np.where(capped, np.maximum(0.0, uncapped_watts - gpu_watts - coming_watts), 0.0)
     names = site_table(snapshot.site).names
     coming = placed.circuit_watts(coming_watts, len(names)).tolist()
