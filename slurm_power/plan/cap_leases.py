@@ -1,8 +1,11 @@
 """The caps that stand, as columns beside those of the placed jobs."""
 
 from dataclasses import dataclass
+from itertools import chain
+from operator import attrgetter
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from slurm_power.model.site import LimitKind
 from slurm_power.model.snapshot import Snapshot
@@ -29,6 +32,8 @@ class CapLeases:
     economic: Flags
 
 
+_FIGURES = attrgetter("cap_watts", "uncapped_watts", "changed_seconds_ago", "lowered_watts")
+
 _leases: LastFew[CapLeases] = LastFew(2)
 
 
@@ -39,26 +44,24 @@ def cap_leases(snapshot: Snapshot) -> CapLeases:
 
 
 def _cap_leases(snapshot: Snapshot, placed: PlacedJobs) -> CapLeases:
-    found = {placed.row[job_id]: lease for job_id, lease in snapshot.caps.items() if job_id in placed.row}
-    rows, leases = np.array(list(found), dtype=np.int64), tuple(found.values())
-    count = len(placed.jobs)
+    places = list(map(placed.row.get, snapshot.caps))
+    leases = [lease for row, lease in zip(places, snapshot.caps.values(), strict=True) if row is not None]
+    rows = np.array([row for row in places if row is not None], dtype=np.int64)
+    figures = chain.from_iterable(map(_FIGURES, leases))
+    known = np.fromiter(figures, dtype=float, count=4 * len(leases)).reshape(-1, 4)
 
-    def column(values: list[float], missing: float) -> Watts:
-        filled = np.full(count, missing)
+    def column(values: ArrayLike, missing: float = 0.0) -> Watts:
+        filled = np.full(len(placed.jobs), missing)
         filled[rows] = values
         return filled
 
-    by_lock = np.zeros(count, dtype=bool)
-    by_lock[rows] = [lease.full_hertz is not None for lease in leases]
-    economic = np.zeros(count, dtype=bool)
-    economic[rows] = [lease.kind is LimitKind.ECONOMIC for lease in leases]
     return CapLeases(
-        cap_watts=column([lease.cap_watts for lease in leases], np.inf),
-        uncapped_watts=column([lease.uncapped_watts for lease in leases], 0.0),
-        changed_seconds_ago=column([lease.changed_seconds_ago for lease in leases], np.inf),
-        lowered_watts=column([lease.lowered_watts for lease in leases], 0.0),
-        lock_hertz=column([lease.lock_hertz or 0.0 for lease in leases], 0.0),
-        full_hertz=column([lease.full_hertz or 0.0 for lease in leases], 0.0),
-        by_lock=by_lock,
-        economic=economic,
+        cap_watts=column(known[:, 0], np.inf),
+        uncapped_watts=column(known[:, 1]),
+        changed_seconds_ago=column(known[:, 2], np.inf),
+        lowered_watts=column(known[:, 3]),
+        lock_hertz=column([lease.lock_hertz or 0.0 for lease in leases]),
+        full_hertz=column([lease.full_hertz or 0.0 for lease in leases]),
+        by_lock=column([lease.full_hertz is not None for lease in leases]) > 0.0,
+        economic=column([lease.kind is LimitKind.ECONOMIC for lease in leases]) > 0.0,
     )

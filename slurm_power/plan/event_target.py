@@ -52,6 +52,8 @@ def target_watts(snapshot: Snapshot, circuit: str, policy: Policy) -> float:
     An event's margin is its own: what is drawn less than asked is given away.
     """
     ceiling_watts = snapshot.site.circuits[circuit].ceiling_watts
+    if not snapshot.events:
+        return ceiling_watts * (1.0 - policy.margin_ratio)
     return min(
         [ceiling_watts * (1.0 - policy.margin_ratio)]
         + [
@@ -76,6 +78,8 @@ def _margin_ratio(event: LimitEvent, policy: Policy) -> float:
 def standing_watts(snapshot: Snapshot, circuit: str) -> float:
     """The limit of a circuit now without grid events: what its own kind of limit stands for."""
     ceiling_watts = snapshot.site.circuits[circuit].ceiling_watts
+    if not snapshot.events:
+        return ceiling_watts
     return min(
         [ceiling_watts]
         + [
@@ -88,6 +92,8 @@ def standing_watts(snapshot: Snapshot, circuit: str) -> float:
 
 def limit_kind(snapshot: Snapshot, circuit: Circuit, load_watts: float) -> LimitKind:
     """What is at stake: a grid event is economic, on a breaker's circuit too, up to the breaker's limit."""
+    if not snapshot.events:
+        return circuit.limit_kind
     standing = standing_watts(snapshot, circuit.name)
     if snapshot.limit_watts(circuit.name) < standing and load_watts <= standing:
         return LimitKind.ECONOMIC
