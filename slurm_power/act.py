@@ -147,11 +147,7 @@ class Actor:
             return self._uncap(action, job)
         bound = action.cap_watts if action.lock_hertz is None else action.lock_hertz
         outcome = Outcome(action=action)
-        if (
-            fresh
-            and last is not None
-            and (last.bound, last.job.gpus_by_node) == (bound, job.gpus_by_node)
-        ):
+        if fresh and last is not None and (last.bound, last.job.gpus_by_node) == (bound, job.gpus_by_node):
             self._granted[action.job_id] = replace(last, action=action, job=job, outcome=outcome)
             return outcome
         missing = [

@@ -338,7 +338,7 @@ class LeverState:
 
 
 def _plain(record: CapRecord | HoldRecord | EventRecord | YieldRecord) -> dict[str, Any]:
-    """A record's fields, with wall times; `dataclasses.asdict` would copy each value, at ten times the cost."""
+    """A record's fields, with wall times; `asdict` would copy each value, which takes six times as long."""
     plain: dict[str, Any] = {name: getattr(record, name) for name in record.__slots__}
     for name in _DATES & plain.keys():
         if plain[name] is not None:

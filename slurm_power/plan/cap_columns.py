@@ -167,9 +167,7 @@ class CapColumns:
         work *= _floats([weights.account_weight(account) for account in static.accounts])[static.account]
         users = _floats([weights.user_factor(user) for user in static.users])
         accounts = _floats([weights.account_factor(account) for account in static.accounts])
-        return policy.value_per_gpu_hour * (
-            work * np.maximum(users[static.user], accounts[static.account])
-        )
+        return policy.value_per_gpu_hour * (work * np.maximum(users[static.user], accounts[static.account]))
 
     @property
     def root(self) -> str:

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from slurm_power.model.action import SetCap
-from slurm_power.model.site import LimitKind
 from slurm_power.plan.cap_columns import STEP_WATTS, Bools, CapColumns, Floats, Ints
 from slurm_power.plan.clocks import lock_hertz_for
 from slurm_power.plan.job_table import PlacedJobs
@@ -79,9 +78,7 @@ class _Release:
     def give_owed(self, safe: Set[str]) -> None:
         """Back to the promise first, whatever an economic limit says."""
         columns = self._columns
-        promised_watts = np.where(
-            columns.leases.by_lock, columns.promised_watts, columns.cap_promised_watts
-        )
+        promised_watts = np.where(columns.leases.by_lock, columns.promised_watts, columns.cap_promised_watts)
         owed_watts = promised_watts - columns.capped_watts
         owed = self._ripe & (owed_watts > 0.0)
         if not owed.any():
@@ -126,7 +123,7 @@ class _Release:
                     return  # it is on every path
 
     def _give_to(self, more_watts: Floats, among: Set[str]) -> bool:
-        """Give all that much more at once if the circuits ``among`` have room; False, nothing given, if not."""
+        """Give that much more at once where the circuits ``among`` have room; False, nothing done, if not."""
         needed_watts = self._columns.circuit_watts(more_watts)
         if any(needed_watts[name] > max(0.0, self._left[name]) for name in among):
             return False
@@ -189,9 +186,7 @@ _renewals: LastFew[_Renewals] = LastFew(1)
 def _renewed(columns: CapColumns, stays: Bools, before: _Renewals | None) -> _Renewals:
     """The actions of caps that stay: those of the cycle before where all is the same."""
     leases = columns.leases
-    figures = np.stack(
-        (columns.capped_watts, columns.uncapped_watts, leases.lock_hertz, leases.full_hertz)
-    )
+    figures = np.stack((columns.capped_watts, columns.uncapped_watts, leases.lock_hertz, leases.full_hertz))
     figures[:, ~stays] = np.nan
     news, actions = stays, np.full(len(stays), None, dtype=object)
     if before is not None and before.of is columns.placed:
@@ -202,9 +197,7 @@ def _renewed(columns: CapColumns, stays: Bools, before: _Renewals | None) -> _Re
     return _Renewals(of=columns.placed, figures=figures, economic=leases.economic, actions=actions)
 
 
-def _set(
-    found: npt.NDArray[np.object_], columns: CapColumns, rows: Ints, cap_watts: Floats
-) -> None:
+def _set(found: npt.NDArray[np.object_], columns: CapColumns, rows: Ints, cap_watts: Floats) -> None:
     """Put the actions of kept or raised caps into ``found``."""
     slowdowns = columns.slowdowns(rows, cap_watts[rows], columns.leases.by_lock[rows])
     for row, watts, slowdown in zip(rows.tolist(), cap_watts[rows].tolist(), slowdowns.tolist(), strict=True):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from slurm_power.model.action import SetCap
-from slurm_power.model.job import Job
+from slurm_power.model.job import Flex, Job
 from slurm_power.model.site import LimitKind
 from slurm_power.model.snapshot import LimitEvent, Snapshot
 from slurm_power.model.units import kilowatts_text
@@ -27,6 +27,8 @@ from slurm_power.plan.policy import Policy
 _SAME_PRICE_RATIO = 0.02
 _FREE = 1e-12
 _LEAST_MOVE_WATTS = 1.0
+# Expected slowdowns are compared with promises: they may meet exactly.
+_EXACT = 1e-6
 # Of one or two users somebody always carries half or more.
 _FEWEST_USERS_TO_SHARE = 3
 
@@ -53,9 +55,7 @@ class CapResult:
     unmet_watts: Mapping[str, float]
 
 
-def plan_caps(
-    snapshot: Snapshot, table: LoadTable, demands: Sequence[Demand], policy: Policy
-) -> CapResult:
+def plan_caps(snapshot: Snapshot, table: LoadTable, demands: Sequence[Demand], policy: Policy) -> CapResult:
     """Turn the circuits' demands into caps on the jobs of ``table``.
 
     ``demands`` come with the leaves of the tree first.
@@ -221,10 +221,20 @@ class Lowering:
             strict=True,
         )
         jobs = columns.placed.jobs
-        return [
-            _lowered(jobs[row], watts, uncapped, slowdown, full_hertz=full_hertz, reason=reason, kind=kind)
-            for (row, (reason, kind)), watts, uncapped, slowdown, full_hertz in figures
-        ]
+        texts: dict[tuple[str, Flex, int, bool], str] = {}
+        found = []
+        for (row, (reason, kind)), watts, uncapped, slowdown, full_hertz in figures:
+            job = jobs[row]
+            # Of thousands of caps many have the same words, and these take longer than the choice.
+            beyond = slowdown > job.flex.max_slowdown_ratio + _EXACT
+            key = (reason, job.flex, round(100.0 * slowdown), beyond)
+            text = texts.get(key)
+            if text is None:
+                text = texts[key] = _text(reason, job.flex, slowdown, beyond=beyond)
+            found.append(
+                _lowered(job, watts, uncapped, slowdown, full_hertz=full_hertz, text=text, kind=kind)
+            )
+        return found
 
 
 def _concerned(columns: CapColumns, demands: Sequence[Demand]) -> Bools:
@@ -282,6 +292,13 @@ def _asked_by(snapshot: Snapshot, circuit: str, limit_watts: float, lead_seconds
     return min(asking, key=lambda event: event.limit_watts, default=None)
 
 
+def _text(reason: str, flex: Flex, slowdown: float, *, beyond: bool) -> str:
+    text = (
+        f"{reason}; {flex.value} allows up to {flex.max_slowdown_ratio:.0%} slowdown, expected {slowdown:.0%}"
+    )
+    return f"{text}, which is beyond the promise and happens for safety only" if beyond else text
+
+
 def _lowered(
     job: Job,
     cap_watts: float,
@@ -289,14 +306,10 @@ def _lowered(
     slowdown: float,
     *,
     full_hertz: float,
-    reason: str,
+    text: str,
     kind: LimitKind,
 ) -> SetCap:
     """The cap with its reason; by a clock lock where there is a ``full_hertz``."""
-    promised = job.flex.max_slowdown_ratio
-    text = f"{reason}; {job.flex.value} allows up to {promised:.0%} slowdown, expected {slowdown:.0%}"
-    if slowdown > promised + 1e-6:
-        text += ", which is beyond the promise and happens for safety only"
     lock_hertz = None
     if full_hertz > 0.0:
         lock_hertz = lock_hertz_for(cap_watts / max(uncapped_watts, 1.0), full_hertz)

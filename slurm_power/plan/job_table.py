@@ -8,7 +8,7 @@ summed again only where a node has reported since.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain, compress, count
+from itertools import chain, compress
 from operator import attrgetter, is_not
 
 import numpy as np
@@ -221,8 +221,10 @@ def _parts(snapshot: Snapshot, placed: PlacedJobs, before: _Parts | None) -> _Pa
         seen = None
     states = list(map(nodes.get, names))
     reports = [None if state is None else state.gpus for state in states]
-    # What is looked at for every part every second is looked at without a loop.
-    news = range(len(names)) if seen is None else list(compress(count(), map(is_not, reports, seen)))
+    news = list(range(len(names)))
+    if seen is not None:
+        # Ten thousand nodes are asked every second: not in a loop of our own.
+        news = list(compress(news, map(is_not, reports, seen)))
     found: list[GpuSums] = []
     for number in news:
         state, uuids = states[number], placed.parts[number][1]

@@ -6,7 +6,7 @@ from slurm_power.model.action import Action, HoldJob, Plan, SetDischarge, Shortf
 from slurm_power.model.day_plan import DayPlan
 from slurm_power.model.job import Job
 from slurm_power.model.reading import EssReading
-from slurm_power.model.site import Circuit, Ess, LimitKind
+from slurm_power.model.site import Circuit, Ess
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.caps import CapResult, Demand, plan_caps
 from slurm_power.plan.ess import burst_watts, dispatch, sustainable_watts
