@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -122,7 +123,7 @@ class CapColumns:
     """
 
     def __init__(self, snapshot: Snapshot, table: LoadTable, policy: Policy) -> None:
-        self._snapshot = snapshot
+        self._snapshot, self._policy = snapshot, policy
         self._circuits = site_table(snapshot.site).index
         self.placed = placed = table.placed
         self.leases = cap_leases(snapshot)
@@ -130,6 +131,7 @@ class CapColumns:
         self._static = static
         self.gpus, self.users, self.name_ranks = static.gpus, static.user, static.name_rank
         self.uncapped_watts = table.uncapped_watts
+        self._base_watts = np.maximum(self.uncapped_watts, 1.0)[:, None]
         self.default_watts = table.default_cap_watts
         self.capped_watts = table.cap_watts
         self.reachable = table.reachable
@@ -153,16 +155,27 @@ class CapColumns:
         self.promised_watts = np.where(self.locked, promised_watts, self.cap_promised_watts)
         self.floor_watts = np.where(self.flex0, np.inf, self.promised_watts)
         self.safety_floor_watts = np.where(self.flex0, np.inf, self.cap_promised_watts)
-        base_watts = np.maximum(self.uncapped_watts, 1.0)[:, None]
-        self.high_watts = base_watts * _HIGH[self.workload]
-        self.low_watts = base_watts * _LOW[self.workload]
-        ones = np.ones((1, 1))
-        work = cap_work_per_kwh(_SLOPE[self.workload], ones, base_watts, ones)
-        self.money = work * self._worth(JobWeights(snapshot, policy), policy)[:, None]
 
-    def _worth(self, weights: JobWeights, policy: Policy) -> Floats:
+    @cached_property
+    def high_watts(self) -> Floats:
+        """Where each stretch of a job's curve begins."""
+        return self._base_watts * _HIGH[self.workload]
+
+    @cached_property
+    def low_watts(self) -> Floats:
+        """Where each stretch of a job's curve ends."""
+        return self._base_watts * _LOW[self.workload]
+
+    @cached_property
+    def money(self) -> Floats:
+        """The price of each stretch of a job's curve."""
+        ones = np.ones((1, 1))
+        work = cap_work_per_kwh(_SLOPE[self.workload], ones, self._base_watts, ones)
+        return work * self._worth()[:, None]
+
+    def _worth(self) -> Floats:
         """What an hour of each job's work is worth: by flex class, account and what its owner has lost."""
-        static = self._static
+        static, policy, weights = self._static, self._policy, JobWeights(self._snapshot, self._policy)
         work = _floats([weights.flex_weight(flex) for flex in Flex])[static.flex]
         work *= _floats([weights.account_weight(account) for account in static.accounts])[static.account]
         users = _floats([weights.user_factor(user) for user in static.users])

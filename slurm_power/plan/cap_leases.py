@@ -55,13 +55,18 @@ def _cap_leases(snapshot: Snapshot, placed: PlacedJobs) -> CapLeases:
         filled[rows] = values
         return filled
 
+    lock_hertz, full_hertz = np.zeros((2, len(placed.jobs)))
+    by_lock = np.zeros(len(placed.jobs), dtype=bool)
+    for row, lease in zip(rows.tolist(), leases, strict=True):
+        if lease.full_hertz is not None:
+            lock_hertz[row], full_hertz[row], by_lock[row] = lease.lock_hertz or 0.0, lease.full_hertz, True
     return CapLeases(
         cap_watts=column(known[:, 0], np.inf),
         uncapped_watts=column(known[:, 1]),
         changed_seconds_ago=column(known[:, 2], np.inf),
         lowered_watts=column(known[:, 3]),
-        lock_hertz=column([lease.lock_hertz or 0.0 for lease in leases]),
-        full_hertz=column([lease.full_hertz or 0.0 for lease in leases]),
-        by_lock=column([lease.full_hertz is not None for lease in leases]) > 0.0,
+        lock_hertz=lock_hertz,
+        full_hertz=full_hertz,
+        by_lock=by_lock,
         economic=column([lease.kind is LimitKind.ECONOMIC for lease in leases]) > 0.0,
     )
