@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from operator import is_
 from typing import Any, assert_never
 
 from slurm_power.act import Outcome
@@ -27,13 +28,17 @@ _WORTH_WRITING_RATIO = 0.2
 
 @dataclass(slots=True)
 class _JobRecord:
-    """Running figures of one job; GPU watts are per job, all its GPUs together."""
+    """Running figures of one job; GPU watts are per job, all its GPUs together.
+
+    ``seen`` is what the record of a job that only waits was last made from.
+    """
 
     record: dict[str, Any]
     stored: str = ""
     watt_seconds: float = 0.0
     seconds: float = 0.0
     running_seconds: float = 0.0
+    seen: tuple[Job, ExpectedPower | None, float | None] | None = None
 
 
 class Recorder:
@@ -186,9 +191,18 @@ class Recorder:
         loads = {load.job.job_id: load for load in job_loads(snapshot, self._policy)}
         for job in snapshot.jobs:
             known = self._known(job.job_id)
+            expected = snapshot.expected.get(job.job_id)
+            waits = job.state is JobState.PENDING and job.job_id not in levers.holds
+            if waits and job.job_id not in energy_joules and job.job_id not in levers.caps:
+                seen = (job, expected, levers.held_before.get(job.job_id))
+                if known.seen is not None and all(map(is_, known.seen, seen)):
+                    continue  # tens of thousands may wait
+                known.seen = seen
+            else:
+                known.seen = None
             record = known.record
             _describe(record, job)
-            _note_expected(record, job, snapshot.expected.get(job.job_id))
+            _note_expected(record, job, expected)
             load = loads.get(job.job_id)
             if job.state in (JobState.STARTING, JobState.RUNNING) and job.gpu_count > 0:
                 known.running_seconds += cycle_seconds
@@ -218,6 +232,7 @@ class Recorder:
         """Note how sure a job's energy is and what else it has used, as its nodes tell."""
         if job_id in self._jobs:
             self._jobs[job_id].record.update(figures)
+            self._jobs[job_id].seen = None
 
     def _known(self, job_id: str) -> _JobRecord:
         """A job's running figures, those of an earlier controller included."""
