@@ -38,7 +38,15 @@ class _JobRecord:
     watt_seconds: float = 0.0
     seconds: float = 0.0
     running_seconds: float = 0.0
-    seen: tuple[Job, ExpectedPower | None, float | None] | None = None
+    seen: tuple[object, ...] = ()
+
+    def only_waits(self, job: Job, expected: ExpectedPower | None, levers: LeverState) -> bool:
+        """Whether the job waits untouched, and nothing is new about it since this was asked before."""
+        touched = job.state is not JobState.PENDING or job.job_id in levers.holds or job.job_id in levers.caps
+        seen = () if touched else (job, expected, levers.held_before.get(job.job_id))
+        same = len(seen) > 0 and len(seen) == len(self.seen) and all(map(is_, seen, self.seen))
+        self.seen = seen
+        return same
 
 
 class Recorder:
@@ -192,14 +200,8 @@ class Recorder:
         for job in snapshot.jobs:
             known = self._known(job.job_id)
             expected = snapshot.expected.get(job.job_id)
-            waits = job.state is JobState.PENDING and job.job_id not in levers.holds
-            if waits and job.job_id not in energy_joules and job.job_id not in levers.caps:
-                seen = (job, expected, levers.held_before.get(job.job_id))
-                if known.seen is not None and all(map(is_, known.seen, seen)):
-                    continue  # tens of thousands may wait
-                known.seen = seen
-            else:
-                known.seen = None
+            if job.job_id not in energy_joules and known.only_waits(job, expected, levers):
+                continue  # tens of thousands may
             record = known.record
             _describe(record, job)
             _note_expected(record, job, expected)
@@ -232,7 +234,7 @@ class Recorder:
         """Note how sure a job's energy is and what else it has used, as its nodes tell."""
         if job_id in self._jobs:
             self._jobs[job_id].record.update(figures)
-            self._jobs[job_id].seen = None
+            self._jobs[job_id].seen = ()
 
     def _known(self, job_id: str) -> _JobRecord:
         """A job's running figures, those of an earlier controller included."""
