@@ -24,7 +24,6 @@ from slurm_power.plan.loads import (
     behind_discharge_watts,
     circuit_watts,
     consumer_watts,
-    job_loads,
     load_table,
 )
 from slurm_power.plan.policy import Policy
@@ -64,7 +63,7 @@ def guard_cycle(snapshot: Snapshot, policy: Policy) -> Plan:
     ]
     shortfalls = _shortfalls(snapshot, caps, policy)
     if snapshot.events:
-        shortfalls += foreseen_shortfalls(snapshot, job_loads(snapshot, policy), policy)
+        shortfalls += foreseen_shortfalls(snapshot, table, policy)
     return Plan(actions=tuple(actions), shortfalls=shortfalls, notes=notes)
 
 
