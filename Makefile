@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 LAB ?= /tmp/slurm-power-demo
 REPORT ?= demo-report.html
 
-.PHONY: help venv packages demo demo-containers test check check-all lint bench bench-forecast bench-faults bench-fuzz cluster-up cluster-down clean
+.PHONY: help venv packages demo demo-containers test check check-all lint bench bench-forecast bench-plan bench-reaction bench-faults bench-fuzz cluster-up cluster-down clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -70,6 +70,19 @@ bench-forecast: $(STAMP) ## How well known series and jobs would have been forec
 	$(if $(DATA),,$(error say where the series are: make bench-forecast DATA=DIR))
 	$(BIN)/python -m containers.bench.forecast --data $(DATA) --plant-seeds 3
 	$(BIN)/python -m containers.bench.forecast_worker
+
+bench-plan: $(STAMP) ## Battery, caps and holds against perfect foresight, and the planner's size; exit 1 if worse than promised (DATA=DIR)
+	$(if $(DATA),,$(error say where series and jobs are: make bench-plan DATA=DIR))
+	status=0; \
+	$(BIN)/python -m containers.bench.ess_level --data $(DATA) || status=1; \
+	$(BIN)/python -m containers.bench.jobs_level --data $(DATA) || status=1; \
+	$(BIN)/python -m containers.bench.plan_scale --figure docs/figures/plan-scale.svg || status=1; \
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m containers.bench.cap_prices --check || status=1; \
+	exit $$status
+
+bench-reaction: $(STAMP) ## Grid events of 30 % on a live lab, with and without ESS (20 minutes)
+	containers/install-packages.sh build cluster
+	$(BIN)/python -m containers.bench.reaction
 
 # SEED: of the first trial. RESUME=FILE: go on where a run was cut off. MUTATION: spoil a copy of the product first; see --help.
 FAULT_OPTIONS = $(if $(SEED),--seed=$(SEED)) $(if $(RESUME),--resume=$(RESUME)) $(if $(MUTATION),--mutation=$(MUTATION))

@@ -71,11 +71,12 @@ def main() -> int:
         series = [pool.submit(judge_series, path) for path in files]
         billed = [pool.submit(judge_bill, path, tariff) for path in files if tariff.is_file()]
         drawn = [pool.submit(judge_drawn, path, seed, arguments.weeks) for path in logs[:1] for seed in seeds]
+        # Each table as soon as it is there: all of it takes many minutes.
         rows = [row for job in series if (row := job.result()).months]
+        print_shares("series", rows)
         bills = [row for job in billed if (row := job.result()).months]
+        print_bills(bills)
         redrawn = [job.result() for job in drawn]
-    print_shares("series", rows)
-    print_bills(bills)
     print_shares(f"{len(redrawn)} re-drawn job logs of {arguments.weeks} weeks", pooled(redrawn))
     print_drawn(redrawn)
     wanted = figures(rows, bills, redrawn)
@@ -224,6 +225,7 @@ def print_shares(title: str, rows: list[Judged]) -> None:
                 f"| {row.name} | {len(shares)} | {who} | {100 * np.mean(shares):.1f} % |"
                 f" {100 * at_least_half:.0f} % | {100 * min(shares):.1f} % | {seconds} |"
             )
+    sys.stdout.flush()
 
 
 def print_bills(rows: list[Judged]) -> None:
@@ -238,6 +240,7 @@ def print_bills(rows: list[Judged]) -> None:
             seconds = f"{row.seconds[who]:.0f}" if who in row.seconds else ""
             share = f"{100 * saved / row.possible:.1f} %" if row.possible > 0.0 else "-"
             print(f"| {row.name} | {len(row.months)} | {who} | {saved:,.0f} | {share} | {seconds} |")
+    sys.stdout.flush()
 
 
 def print_drawn(rows: list[Judged]) -> None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from slurm_power.plan.load_paths import LEAST_DAYS, SIMILAR, LoadPaths
-from slurm_power.plan.lp_ess import PaidPeak, best_course
-from slurm_power.plan.peak_level import Battery, Values, least_level, raised_level, reserve_kwh
+from slurm_power.plan.lp_ess import Course, PaidPeak, best_course
+from slurm_power.plan.peak_level import Battery, Values, held_levels, least_level, raised_level, reserve_kwh
 from slurm_power.plan.rest_of_period import SEARCHED_DAYS, rest_levels
 
 # The start level is the least that would have held over each of so many past weeks, and the lowest of them.
@@ -19,9 +19,11 @@ START_WEEKS = 4
 # The level rises to what would have held on this share of the paths.
 RAISE_QUANTILE = 0.6
 # What the level needs on this share of the paths is not sold.
-RESERVE_QUANTILE = 0.9
+RESERVE_QUANTILE = 1.0
 # A forecast for trading is looked at anew so often.
 TRADE_SECONDS = 3600.0
+# What a trade gains has to be so many times what it risks: no set of paths holds all that may come.
+_RISK_WEIGHT = 3.0
 # A kWh that is missing from the reserve for an hour costs so many times a demand charge's kW.
 _RESERVE_WEIGHT = 0.1
 
@@ -227,43 +229,87 @@ class EssDispatch:
     def _trade(
         self, load_watts: float, windows: Sequence[Window], prices: PriceAhead, top_watts: float
     ) -> Values:
-        """The cheapest course of the next day above the reserve; empty where there is none."""
-        paths, expected = self._loads.paths(load_watts), self._loads.expected(load_watts)
+        """The cheapest course of the next day, if it gains more than it risks; empty: nothing is traded."""
         price = prices()
-        if paths is None or expected is None or price is None:
+        if price is None or not self._pays(price):
+            return np.empty(0)
+        paths, expected = self._loads.paths(load_watts), self._loads.expected(load_watts)
+        if paths is None or expected is None:
             return np.empty(0)
         steps = min(len(price), len(paths))
+        paths, price, expected = paths[:steps], price[:steps], expected[:steps]
         limit = np.full(steps, np.inf)
         for window in windows:
             counts = _on_grid(window.counts, steps)
             limit[counts] = np.minimum(limit[counts], self._level(window))
-        reserve = reserve_kwh(
-            paths[:steps], limit, self._battery, step_hours=self._grid_hours, quantile=RESERVE_QUANTILE
-        )
+        battery, hours = self._battery, self._grid_hours
+        wanted = reserve_kwh(paths, limit, battery, step_hours=hours, quantile=RESERVE_QUANTILE)
         dearest = max((window.price_per_kw for window in windows), default=0.0)
-        middle = float(np.median(price[:steps]))
-        peaks = [
-            PaidPeak(
-                price_per_kw=window.price_per_kw,
-                steps=_on_grid(window.counts, steps),
-                least_watts=self._level(window),
+        middle = max(0.0, float(np.median(price)))
+        courses = [
+            best_course(
+                expected,
+                price,
+                [
+                    PaidPeak(
+                        price_per_kw=window.price_per_kw,
+                        steps=_on_grid(window.counts, steps),
+                        least_watts=self._level(window),
+                    )
+                    for window in windows
+                ],
+                battery,
+                stored_kwh=self.stored_kwh,
+                step_hours=hours,
+                end_value_per_kwh=middle * battery.discharge_ratio,
+                reserve_kwh=reserve,
+                reserve_price_per_kwh=max(_RESERVE_WEIGHT * dearest, 2.0 * middle),
+                charge_room_watts=np.minimum(limit, top_watts) - expected,
+                most_seconds=2.0,
             )
-            for window in windows
+            for reserve in (wanted, np.full(steps, battery.energy_kwh))
         ]
-        course = best_course(
-            expected[:steps],
-            price[:steps],
-            peaks,
-            self._battery,
-            stored_kwh=self.stored_kwh,
-            step_hours=self._grid_hours,
-            end_value_per_kwh=max(0.0, middle * self._battery.discharge_ratio),
-            reserve_kwh=reserve,
-            reserve_price_per_kwh=max(_RESERVE_WEIGHT * dearest, 2.0 * abs(middle)),
-            charge_room_watts=np.minimum(limit, top_watts) - expected[:steps],
-            most_seconds=2.0,
-        )
-        return np.empty(0) if course is None else course.discharge_watts
+        trading, full = courses
+        if trading is None or full is None:
+            return np.empty(0)
+        gain = self._cost(full, price, middle) - self._cost(trading, price, middle)
+        chosen = trading if gain > _RISK_WEIGHT * self._risk(paths, windows, trading, full) else full
+        return chosen.discharge_watts
+
+    def _pays(self, price: Values) -> bool:
+        """Whether any two of the prices are far enough apart for losses and wear."""
+        battery = self._battery
+        round_trip = battery.charge_ratio * battery.discharge_ratio
+        # In either order: what is stored can be sold first and bought back.
+        return bool((price.max() - battery.wear_per_kwh) * round_trip > price.min())
+
+    def _cost(self, course: Course, price: Values, end_value_per_kwh: float) -> float:
+        """What a course costs in energy and wear, less what is left at its end."""
+        discharge = course.discharge_watts * (self._grid_hours / 1000.0)
+        wear = self._battery.wear_per_kwh * float(np.maximum(discharge, 0.0).sum())
+        left = end_value_per_kwh * self._battery.discharge_ratio * float(course.stored_kwh[-1])
+        return wear - float(price @ discharge) - left
+
+    def _risk(self, paths: Values, windows: Sequence[Window], trading: Course, full: Course) -> float:
+        """What the demand charges are expected to rise by if an excess comes while less is stored."""
+        risk = 0.0
+        for window in windows:
+            counts = _on_grid(window.counts, len(paths))
+            if not counts.any():
+                continue
+            masked = np.where(counts[:, None], paths, np.nan)
+            levels = [
+                held_levels(
+                    masked,
+                    self._battery,
+                    stored_kwh=float(course.stored_kwh.min()),
+                    step_hours=self._grid_hours,
+                    least_watts=self._level(window),
+                ).mean()
+                for course in (trading, full)
+            ]
+            risk += window.price_per_kw * max(0.0, float(levels[0] - levels[1])) / 1000.0
+        return risk
 
 
 def _on_grid(counts: np.ndarray, steps: int) -> np.ndarray:

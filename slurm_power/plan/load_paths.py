@@ -24,10 +24,11 @@ HORIZON_HOURS = 24.0
 GRID_SECONDS = 900.0
 # Before so much is known nobody can say how an excess will go on.
 LEAST_DAYS = 14.0
-# Sources are compared at loads above this quantile of the last 28 days, every so often, over so many days.
+# Sources are compared at loads above this quantile of the last 28 days, every so often, over so many days:
+# whether a load has a daily shape or consists of jobs does not change from month to month.
 HIGH_QUANTILE = 0.85
 JUDGED_HOURS = 0.75
-JUDGED_DAYS = 56.0
+JUDGED_DAYS = 180.0
 _RECENT_DAYS = 28
 SIMILAR, FORECAST = "similar moments", "forecast"
 _RESIDUAL_PATHS = 112

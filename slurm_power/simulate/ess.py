@@ -1,5 +1,6 @@
 """What a battery would have done for a recorded load, month by month, beside none and perfect foresight."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -75,7 +76,10 @@ def _share(without: float, reached: float, perfect: float) -> float | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Charge:
-    """A demand charge of one month; ``counts``, bool of its steps, says which of them it looks at."""
+    """A demand charge of one month; ``counts``, bool, says which of its steps it looks at.
+
+    ``counts`` goes on to the end of the calendar month, where the load may end before it.
+    """
 
     name: str
     price_per_kw: float
@@ -111,7 +115,7 @@ class Tariffed:
         earlier: dict[str, list[float]] = {}
         for label, steps in self.months:
             terms = self._terms(rules, steps, earlier)
-            self.price[steps] = terms.energy_price_per_kwh
+            self.price[steps] = terms.energy_price_per_kwh[: steps.stop - steps.start]
             self._charges[label] = [
                 Charge(
                     name=charge.name,
@@ -126,21 +130,35 @@ class Tariffed:
                 earlier.setdefault(name, []).append(peak)
 
     def _terms(self, rules: BillingRules, steps: slice, earlier: dict[str, list[float]]) -> PeriodTerms:
-        """``earlier``: the peaks of the load itself, so that ratchets are the same for all three bills."""
+        """Of the whole rest of the calendar month; ``earlier``: the peaks of the load itself."""
+        times = self._to_month_end(steps)
+        prices = None
+        if self._prices is not None:
+            known = self._prices[steps]
+            prices = np.pad(known, (0, len(times) - len(known)), mode="edge")
         return period_terms(
             rules,
-            self.calendar[steps],
+            LocalCalendar.from_epoch(times),
             self._load.step_seconds,
-            None if self._prices is None else self._prices[steps],
+            prices,
             earlier_peaks_watts=earlier,
             expected_import_kwh=float(self._load.watts[steps].sum()) * self._load.step_hours / 1000.0,
         )
+
+    def _to_month_end(self, steps: slice) -> Values:
+        """Times of the month's steps, and of those that it would have after the load's end."""
+        begin = self._load.times_seconds[steps.start]
+        month = self.calendar.local[steps.start].astype("datetime64[M]")
+        end = float((month + 1).astype("datetime64[s]").astype(np.int64))
+        count = max(steps.stop - steps.start, math.ceil((end - begin) / self._load.step_seconds - 1e-9))
+        times: Values = begin + self._load.step_seconds * np.arange(count)
+        return times
 
     def charges(self, label: str, steps: slice) -> Sequence[Charge]:
         """The demand charges of a month."""
         if self._rules is not None:
             return self._charges[label]
-        always = np.ones(steps.stop - steps.start, dtype=bool)
+        always = np.ones(len(self._to_month_end(steps)), dtype=bool)
         return [Charge(name=_ALL, price_per_kw=1.0, counts=always, floor_watts=0.0)]
 
     def counted(self, name: str, first: int, end: int) -> np.ndarray:
@@ -263,7 +281,11 @@ def perfect_bill_course(
         load.watts[steps],
         tariffed.price[steps],
         [
-            PaidPeak(price_per_kw=charge.price_per_kw, steps=charge.counts, least_watts=charge.floor_watts)
+            PaidPeak(
+                price_per_kw=charge.price_per_kw,
+                steps=charge.counts[: steps.stop - steps.start],
+                least_watts=charge.floor_watts,
+            )
             for charge in charges
         ],
         battery,

@@ -18,7 +18,8 @@ def coming(bed: Bed, job: str) -> Any:
 
 def test_an_announced_massive_job_is_in_the_forecast_before_it_starts(bed: Bed) -> None:
     bed.until(lambda: near(bed) and near(bed)["source"] != "persistence", "a forecast by the worker", 30)
-    # What the test before has ended may draw for some seconds more.
+    # What the test before has ended may draw for some seconds more, and its battery recharge.
+    bed.plant("set_soc", soc_ratio=0.9)
     bed.until(lambda: 0.0 < bed.grid_watts() < REST_WATTS, "a site at rest", 20)
     before = bed.grid_watts()
     job = bed.submit("--begin=now+25")

@@ -65,5 +65,5 @@ def test_an_announced_end_releases_the_job(bed: Bed) -> None:
     await_job(bed.lab, held, "RUNNING", seconds=15)
     assert time.monotonic() - began < 15.0
     kinds = [entry["kind"] for entry in bed.ledger(60, job_id=held)]
-    assert kinds[:2] == ["hold", "release"]
+    assert [kind for kind in kinds if kind in ("hold", "release")][:2] == ["hold", "release"]
     assert "hold" not in bed.lab.job(held)["AdminComment"]

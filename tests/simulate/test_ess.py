@@ -71,6 +71,20 @@ def test_nothing_later_is_known(by: BillingRules | None) -> None:
     assert (one.discharge_watts[steps:] != changed.discharge_watts[steps:]).any()
 
 
+@pytest.mark.parametrize("by", [None, rules(demand("afternoon", 12.0, AFTERNOON))])
+def test_where_the_load_ends_tells_nothing(by: BillingRules | None) -> None:
+    # From 15 January to 10 February at noon.
+    whole, cut = load(60), load(26.5)
+    seen = []
+    for of in (whole, cut):
+        tariffed = Tariffed(of, by, None)
+        label, steps = tariffed.months[1]
+        charge = tariffed.charges(label, steps)[0]
+        seen.append(charge.window(24 * 9, 24, 1, 24.0))
+    assert seen[0].days_left == seen[1].days_left == 19.0
+    assert len(seen[1].counts) == 24 and (seen[0].counts == seen[1].counts).all()
+
+
 @pytest.mark.parametrize(
     ("minutes", "grid_seconds"),
     [(1, 900.0), (5, 900.0), (6, 720.0), (10, 600.0), (15, 900.0), (20, 1200.0), (60, 3600.0)],
