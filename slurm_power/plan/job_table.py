@@ -73,7 +73,6 @@ class PlacedJobs:
     leaf: Numbers
     leaf_gpus: Watts
     workload: Numbers
-    flexible: Flags
     started_at: Watts
     _weights: dict[int, dict[str, float]]
 
@@ -129,7 +128,6 @@ def _placed_jobs(listed: tuple[Job, ...], site: Site) -> PlacedJobs:
         leaf=at_leaf,
         leaf_gpus=leaf_gpus,
         workload=np.array([_WORKLOAD_NUMBER[job.workload] for job in jobs], dtype=np.int64),
-        flexible=np.array([job.flex is not Flex.FLEX0 for job in jobs], dtype=bool),
         started_at=np.array([_started_at(job) for job in jobs], dtype=float),
         _weights={},
     )
