@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
 from slurm_power.model.action import Action, HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
@@ -45,6 +45,17 @@ class Outcome:
         return self.partly or not self.error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Granted:
+    """The cap that a job's nodes were told last: its ``bound`` in watts or hertz, when, and for which job."""
+
+    action: SetCap
+    bound: float
+    job: Job
+    sent_seconds: float
+    outcome: Outcome
+
+
 def lease_id(job_id: str, uuid: str) -> str:
     """Name a cap lease; the same after a restart, so that it is renewed and not doubled."""
     return f"{job_id}@{uuid}"
@@ -67,7 +78,7 @@ class Actor:
         self._ess_lease_seconds = ess_lease_seconds
         self._scheduler = scheduler
         self._cap_lease_seconds = cap_lease_seconds
-        self._granted: dict[str, tuple[float, float, tuple[str, ...]]] = {}
+        self._granted: dict[str, _Granted] = {}
         self._under_way: dict[str, asyncio.Task[Outcome]] = {}
 
     @property
@@ -127,27 +138,37 @@ class Actor:
             await storage.set_discharge(action.discharge_watts, self._ess_lease_seconds[action.ess])
 
     def _cap(self, action: SetCap, jobs: Mapping[str, Job], now_seconds: float) -> Outcome:
-        job = jobs.get(action.job_id)
+        job, last = jobs.get(action.job_id), self._granted.get(action.job_id)
+        fresh = last is not None and now_seconds - last.sent_seconds < _RENEW_SHARE * self._cap_lease_seconds
+        if fresh and last is not None and last.action is action and last.job is job:
+            # The planner gives a cap that stays as the same object: thousands may, every second.
+            return last.outcome
         if action.cap_watts is None or job is None:
             return self._uncap(action, job)
         bound = action.cap_watts if action.lock_hertz is None else action.lock_hertz
-        fresh = (bound, job.gpu_uuids)
-        last = self._granted.get(action.job_id)
-        due = last is None or (last[0], last[2]) != fresh
-        if not due and last is not None and now_seconds - last[1] < _RENEW_SHARE * self._cap_lease_seconds:
-            return Outcome(action=action)
+        outcome = Outcome(action=action)
+        if fresh and last is not None and (last.bound, last.job.gpus_by_node) == (bound, job.gpus_by_node):
+            self._granted[action.job_id] = replace(last, action=action, job=job, outcome=outcome)
+            return outcome
         missing = [
             node
             for node, uuids in job.gpus_by_node
             if not self._nodes.send(node, self._grant(action, bound, uuids))
         ]
         partly = len(missing) < len(job.gpus_by_node)
+        if missing:
+            error = f"not connected: {', '.join(missing)}"
+            outcome = Outcome(action=action, error=error, partly=partly)
         if partly:
-            # With a node missing, the others are told again in the next cycle, until it is back.
-            sent_seconds = float("-inf") if missing else now_seconds
-            self._granted[action.job_id] = (bound, sent_seconds, job.gpu_uuids)
-        error = f"not connected: {', '.join(missing)}" if missing else ""
-        return Outcome(action=action, error=error, partly=partly and bool(missing))
+            self._granted[action.job_id] = _Granted(
+                action=action,
+                bound=bound,
+                job=job,
+                # With a node missing, the others are told again in the next cycle, until it is back.
+                sent_seconds=float("-inf") if missing else now_seconds,
+                outcome=outcome,
+            )
+        return outcome
 
     def _grant(self, action: SetCap, bound: float, uuids: tuple[str, ...]) -> Message:
         name = "cap_watts" if action.lock_hertz is None else "lock_hertz"

@@ -11,17 +11,18 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from slurm_power.model.action import SetCap
 from slurm_power.model.job import Flex, Job, JobState, Workload
+from slurm_power.model.reading import GpuReading
 from slurm_power.model.site import Circuit, LimitKind, Site
-from slurm_power.model.snapshot import CapLease, Snapshot
+from slurm_power.model.snapshot import NodeState, Snapshot
 from slurm_power.plan.cap_columns import CapColumns
 from slurm_power.plan.caps import Demand, choose, plan_caps
 from slurm_power.plan.curves import promised_floor_watts, slowdown_ratio
-from slurm_power.plan.loads import JobLoad
+from slurm_power.plan.loads import JobLoad, job_loads, load_table
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.prices import JobWeights
 
@@ -35,69 +36,81 @@ MOST_CHOOSING_SECONDS = 0.010
 SLACK_RATIO = 1.02
 
 
-def population(count: int, seed: int) -> list[JobLoad]:
+def population(count: int, seed: int) -> Snapshot:
     """Jobs of all flex classes on random racks, two thirds of them training, the others inference."""
     chance = random.Random(seed)  # noqa: S311  # a population, no secret
-    loads = []
+    jobs: list[Job] = []
+    nodes: dict[str, NodeState] = {}
+    racks: list[list[str]] = [[] for _ in range(RACKS)]
     for number in range(count):
-        gpus = chance.choice((8, 8, 16, 32, 64))
-        job = Job(
-            job_id=str(number),
-            user=f"u{chance.randrange(200)}",
-            account=f"a{chance.randrange(20)}",
-            name="job",
-            state=JobState.RUNNING,
-            gpu_count=gpus,
-            flex=chance.choice(list(Flex)),
-            # Decoding is left out: the rule before set caps on it, which do nothing there.
-            workload=chance.choice((Workload.TRAINING, Workload.TRAINING, Workload.INFERENCE)),
-        )
-        watts = chance.uniform(380.0, 690.0)
-        loads.append(
-            JobLoad(
-                job=job,
-                reachable=True,
-                gpu_watts=watts,
-                busiest_watts=watts,
-                uncapped_watts=watts,
-                coming_watts=0.0,
-                cap_watts=None,
-                default_cap_watts=DEFAULT_CAP_WATTS,
-                min_cap_watts=MIN_CAP_WATTS,
-                circuit_weights={f"rack{chance.randrange(RACKS)}": gpus * 1.02, "grid": gpus * 1.05},
+        gpus, name = chance.choice((8, 8, 16, 32, 64)), f"n{number}"
+        uuids = tuple(f"GPU-{number}-{slot}" for slot in range(gpus))
+        jobs.append(
+            Job(
+                job_id=str(number),
+                user=f"u{chance.randrange(200)}",
+                account=f"a{chance.randrange(20)}",
+                name="job",
+                state=JobState.RUNNING,
+                gpu_count=gpus,
+                flex=chance.choice(list(Flex)),
+                # Decoding is left out: the rule before set caps on it, which do nothing there.
+                workload=chance.choice((Workload.TRAINING, Workload.TRAINING, Workload.INFERENCE)),
+                nodes=(name,),
+                gpus_by_node=((name, uuids),),
             )
         )
-    return loads
-
-
-def moment(loads: list[JobLoad]) -> Snapshot:
-    """A snapshot that holds the jobs and a tree of circuits, and nothing else."""
-    circuits = {"grid": Circuit(name="grid", rating_watts=1e9, limit_kind=LimitKind.ECONOMIC)}
-    for number in range(RACKS):
-        name = f"rack{number}"
-        circuits[name] = Circuit(name=name, rating_watts=1e7, limit_kind=LimitKind.SAFETY, parent="grid")
+        reading = gpu_reading(chance.uniform(380.0, 690.0))
+        nodes[name] = NodeState(name=name, age_seconds=0.0, gpus=dict.fromkeys(uuids, reading))
+        chance.choice(racks).append(name)
     return Snapshot(
         at=datetime(2026, 1, 1, tzinfo=UTC),
-        site=Site(name="bench", circuits=circuits, ess={}),
+        site=tree(racks),
         circuits={},
         ess={},
-        nodes={},
-        jobs=tuple(load.job for load in loads),
-        caps={
-            load.job.job_id: CapLease(
-                job_id=load.job.job_id,
-                cap_watts=load.cap_watts,
-                kind=LimitKind.ECONOMIC,
-                uncapped_watts=load.uncapped_watts,
-                changed_seconds_ago=60.0,
-            )
-            for load in loads
-            if load.cap_watts is not None
-        },
+        nodes=nodes,
+        jobs=tuple(jobs),
     )
 
 
-def evenly(loads: list[JobLoad], watts: float, policy: Policy) -> dict[str, float]:
+def gpu_reading(watts: float) -> GpuReading:
+    """A busy GPU that draws so much."""
+    return GpuReading(
+        uuid="GPU",
+        slot=0,
+        name="GPU",
+        power_watts=watts,
+        energy_joules=0.0,
+        utilization_ratio=1.0,
+        sm_clock_hertz=1.7e9,
+        temperature_celsius=60.0,
+        requested_cap_watts=DEFAULT_CAP_WATTS,
+        enforced_cap_watts=DEFAULT_CAP_WATTS,
+        default_cap_watts=DEFAULT_CAP_WATTS,
+        min_cap_watts=MIN_CAP_WATTS,
+        max_cap_watts=DEFAULT_CAP_WATTS,
+    )
+
+
+def tree(racks: list[list[str]]) -> Site:
+    """Racks with these nodes below one grid connection."""
+    circuits = {
+        "grid": Circuit(name="grid", rating_watts=1e9, limit_kind=LimitKind.ECONOMIC, overhead_ratio=1.03)
+    }
+    for number, names in enumerate(racks):
+        name = f"rack{number}"
+        circuits[name] = Circuit(
+            name=name,
+            rating_watts=1e7,
+            limit_kind=LimitKind.SAFETY,
+            parent="grid",
+            nodes=tuple(names),
+            overhead_ratio=1.02,
+        )
+    return Site(name="bench", circuits=circuits, ess={})
+
+
+def evenly(loads: Sequence[JobLoad], watts: float, policy: Policy) -> dict[str, float]:
     """The rule before prices."""
     chosen: dict[str, float] = {}
     for flex in (Flex.FLEX3, Flex.FLEX2, Flex.FLEX1):
@@ -122,7 +135,7 @@ def evenly(loads: list[JobLoad], watts: float, policy: Policy) -> dict[str, floa
     return chosen
 
 
-def work_lost(snapshot: Snapshot, loads: list[JobLoad], caps: dict[str, float], policy: Policy) -> float:
+def work_lost(snapshot: Snapshot, loads: Sequence[JobLoad], caps: dict[str, float], policy: Policy) -> float:
     """GPU-hours an hour, weighted by flex class."""
     weights = JobWeights(snapshot, policy)
     return sum(
@@ -157,29 +170,29 @@ def main() -> None:
     given = parser.parse_args()
     policy = Policy()
     print(f"seed {given.seed}, {given.jobs} running jobs, one core")
-    loads = population(given.jobs, given.seed)
-    snapshot = moment(loads)
+    snapshot = population(given.jobs, given.seed)
+    loads, table = job_loads(snapshot, policy), load_table(snapshot, policy)
     drawn_watts = sum(load.gpu_watts * load.circuit_weights["grid"] for load in loads)
-    columns = CapColumns(snapshot, loads, policy)
-    print(f"columns {1e3 * median_seconds(lambda: CapColumns(snapshot, loads, policy)):.1f} ms")
+    columns = CapColumns(snapshot, table, policy)
+    print(f"columns {1e3 * median_seconds(lambda: CapColumns(snapshot, table, policy)):.1f} ms")
     slowest = 0.0
     for cut in CUTS:
         demand = Demand(circuit="grid", watts=cut * drawn_watts, kind=LimitKind.ECONOMIC)
         choosing = median_seconds(lambda d=demand: choose(snapshot, columns, [d], policy))  # type: ignore[misc]
-        whole = median_seconds(lambda d=demand: plan_caps(snapshot, loads, [d], policy))  # type: ignore[misc]
+        whole = median_seconds(lambda d=demand: plan_caps(snapshot, table, [d], policy))  # type: ignore[misc]
         slowest = max(slowest, choosing)
         print(
             f"cut {cut:.0%}: choosing {1e3 * choosing:.1f} ms, with columns and actions {1e3 * whole:.1f} ms"
         )
     worst = 0.0
     for number in range(given.populations):
-        loads = population(given.jobs, given.seed + number)
-        snapshot = moment(loads)
+        snapshot = population(given.jobs, given.seed + number)
+        loads, table = job_loads(snapshot, policy), load_table(snapshot, policy)
         drawn_watts = sum(load.gpu_watts * load.circuit_weights["grid"] for load in loads)
         for cut in CUTS:
             watts = cut * drawn_watts
             demand = Demand(circuit="grid", watts=watts, kind=LimitKind.ECONOMIC)
-            found = plan_caps(snapshot, loads, [demand], policy)
+            found = plan_caps(snapshot, table, [demand], policy)
             priced = work_lost(snapshot, loads, caps_of(found.actions), policy)
             even = work_lost(snapshot, loads, evenly(loads, watts, policy), policy)
             worst = max(worst, priced / even)

@@ -11,7 +11,7 @@ from slurm_power.model.site import Circuit
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.event_baseline import Baseline
 from slurm_power.plan.event_target import foreseen_shortfalls, least_ramp_seconds, level_watts
-from slurm_power.plan.loads import job_loads
+from slurm_power.plan.loads import load_table
 from slurm_power.plan.policy import Policy
 from slurm_power.wire import Message
 
@@ -130,7 +130,7 @@ def _foreseen(controller: "Controller", event_id: str) -> dict[str, Any] | None:
     """What of an event will be missing as things stand, None if it can be met."""
     policy = controller.config.policy
     snapshot = controller.snapshot()
-    found = foreseen_shortfalls(snapshot, job_loads(snapshot, policy), policy)
+    found = foreseen_shortfalls(snapshot, load_table(snapshot, policy), policy)
     return next((asdict(short) for short in found if short.event_id == event_id), None)
 
 

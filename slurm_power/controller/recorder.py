@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from operator import is_
 from typing import Any, assert_never
 
 from slurm_power.act import Outcome
@@ -27,13 +28,25 @@ _WORTH_WRITING_RATIO = 0.2
 
 @dataclass(slots=True)
 class _JobRecord:
-    """Running figures of one job; GPU watts are per job, all its GPUs together."""
+    """Running figures of one job; GPU watts are per job, all its GPUs together.
+
+    ``seen`` is what the record of a job that only waits was last made from.
+    """
 
     record: dict[str, Any]
     stored: str = ""
     watt_seconds: float = 0.0
     seconds: float = 0.0
     running_seconds: float = 0.0
+    seen: tuple[object, ...] = ()
+
+    def only_waits(self, job: Job, expected: ExpectedPower | None, levers: LeverState) -> bool:
+        """Whether the job waits untouched, and nothing is new about it since this was asked before."""
+        touched = job.state is not JobState.PENDING or job.job_id in levers.holds or job.job_id in levers.caps
+        seen = () if touched else (job, expected, levers.held_before.get(job.job_id))
+        same = len(seen) > 0 and len(seen) == len(self.seen) and all(map(is_, seen, self.seen))
+        self.seen = seen
+        return same
 
 
 class Recorder:
@@ -186,9 +199,12 @@ class Recorder:
         loads = {load.job.job_id: load for load in job_loads(snapshot, self._policy)}
         for job in snapshot.jobs:
             known = self._known(job.job_id)
+            expected = snapshot.expected.get(job.job_id)
+            if job.job_id not in energy_joules and known.only_waits(job, expected, levers):
+                continue  # tens of thousands may
             record = known.record
             _describe(record, job)
-            _note_expected(record, job, snapshot.expected.get(job.job_id))
+            _note_expected(record, job, expected)
             load = loads.get(job.job_id)
             if job.state in (JobState.STARTING, JobState.RUNNING) and job.gpu_count > 0:
                 known.running_seconds += cycle_seconds
@@ -218,6 +234,7 @@ class Recorder:
         """Note how sure a job's energy is and what else it has used, as its nodes tell."""
         if job_id in self._jobs:
             self._jobs[job_id].record.update(figures)
+            self._jobs[job_id].seen = ()
 
     def _known(self, job_id: str) -> _JobRecord:
         """A job's running figures, those of an earlier controller included."""

@@ -1,16 +1,22 @@
 """The running jobs as columns: what a cap could take from each, down to where, at what price."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from slurm_power.model.job import Flex, Job, Workload
-from slurm_power.model.snapshot import Snapshot
+from slurm_power.model.snapshot import CapLease, Snapshot
+from slurm_power.plan.cap_leases import cap_leases
 from slurm_power.plan.curves import CAP_CURVES, CURVES, SEGMENTS, Curve, read_backwards
-from slurm_power.plan.loads import JobLoad
+from slurm_power.plan.job_table import WORKLOADS, PlacedJobs
+from slurm_power.plan.loads import LoadTable
+from slurm_power.plan.memo import LastFew
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.prices import JobWeights, cap_work_per_kwh
+from slurm_power.plan.site_table import site_table, summed
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -21,14 +27,13 @@ STEP_WATTS = 5.0
 _ROUNDING_WATTS = 1e-6
 # Below this a GPU may be idling at a low clock, which says nothing of its highest.
 _BUSY_RATIO = 0.3
-_WORKLOADS = tuple(Workload)
-_WORKLOAD_PLACES = {workload: place for place, workload in enumerate(Workload)}
+_WORKLOAD_PLACES = {workload: place for place, workload in enumerate(WORKLOADS)}
 _FLEX_PLACES = {flex: place for place, flex in enumerate(Flex)}
 _MOST_SEGMENTS = max(len(segments) for segments in SEGMENTS.values())
 
 
 def _table(pick: str, missing: float) -> Floats:
-    rows = [[float(getattr(segment, pick)) for segment in SEGMENTS[workload]] for workload in _WORKLOADS]
+    rows = [[float(getattr(segment, pick)) for segment in SEGMENTS[workload]] for workload in WORKLOADS]
     return np.array([row + [missing] * (_MOST_SEGMENTS - len(row)) for row in rows])
 
 
@@ -41,7 +46,7 @@ def _promised_ratios(curves: Mapping[Workload, Curve]) -> Floats:
     return np.array(
         [
             [read_backwards(curves[workload], 1.0 - flex.max_slowdown_ratio) for flex in Flex]
-            for workload in Workload
+            for workload in WORKLOADS
         ]
     )
 
@@ -49,8 +54,63 @@ def _promised_ratios(curves: Mapping[Workload, Curve]) -> Floats:
 _PROMISED_RATIOS, _CAP_PROMISED_RATIOS = _promised_ratios(CURVES), _promised_ratios(CAP_CURVES)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _JobColumns:
+    """What does not change about a list of placed jobs.
+
+    ``user`` and ``account`` are numbers of ``users`` and ``accounts``, ``name_rank`` is a job's place by its
+    id: the same in whatever order they come. ``pair_row`` and ``pair_weight`` are sorted by circuit, then
+    row, and those of circuit number c begin at ``begins[c]``.
+    """
+
+    gpus: Floats
+    flex: Ints
+    user: Ints
+    users: tuple[str, ...]
+    account: Ints
+    accounts: tuple[str, ...]
+    name_rank: Ints
+    pair_row: Ints
+    pair_circuit: Ints
+    pair_weight: Floats
+    begins: Ints
+
+
+_jobs: LastFew[_JobColumns] = LastFew(3)
+
+
+def _job_columns(placed: PlacedJobs, circuits: int) -> _JobColumns:
+    jobs = placed.jobs
+    user, users = _numbered([job.user for job in jobs])
+    account, accounts = _numbered([job.account for job in jobs])
+    ranks = np.empty(len(jobs), dtype=np.int64)
+    ranks[sorted(range(len(jobs)), key=lambda row: jobs[row].job_id)] = np.arange(len(jobs))
+    pairs, place = np.unique(placed.weight_circuit * len(jobs) + placed.weight_job, return_inverse=True)
+    circuit, row = np.divmod(pairs, max(1, len(jobs)))
+    return _JobColumns(
+        gpus=_floats([job.gpu_count or len(job.gpu_uuids) for job in jobs]),
+        flex=np.array([_FLEX_PLACES[job.flex] for job in jobs], dtype=np.int64),
+        user=user,
+        users=users,
+        account=account,
+        accounts=accounts,
+        name_rank=ranks,
+        pair_row=row,
+        pair_circuit=circuit,
+        pair_weight=summed(place, placed.weight, len(pairs)),
+        begins=np.searchsorted(circuit, np.arange(circuits + 1)),
+    )
+
+
+def _numbered(names: Sequence[str]) -> tuple[Ints, tuple[str, ...]]:
+    """A number for each name, in the names' order."""
+    known = tuple(sorted(set(names)))
+    places = {name: number for number, name in enumerate(known)}
+    return np.array([places[name] for name in names], dtype=np.int64), known
+
+
 class CapColumns:
-    """One row per load, in the order of ``loads``; watts are per GPU, as caps are.
+    """One row per placed job, in the order of ``table``; watts are per GPU, as caps are.
 
     ``drawn_watts`` is the draw to count on now, under the cap that stands. ``floor_watts`` is the lowest cap
     of the job's promise (flex0: infinite, nothing may be taken), ``safety_floor_watts`` the same for a safety
@@ -59,68 +119,125 @@ class CapColumns:
     GPUs.
 
     Decoding (``locked``) is slowed by a clock lock, which only an economic limit may set: when the controller
-    is lost a lock has no safe value to rest at. ``full_hertz`` is the clock without one, 0 where nobody
-    knows: then it cannot be locked (``lockable``). A safety limit caps such a job as it caps all others.
+    is lost a lock has no safe value to rest at. A safety limit caps such a job as it caps all others.
     """
 
-    def __init__(self, snapshot: Snapshot, loads: Sequence[JobLoad], policy: Policy) -> None:
-        self.loads = loads
-        jobs = [load.job for load in loads]
-        self.gpus = _floats([job.gpu_count or len(job.gpu_uuids) for job in jobs])
-        self.uncapped_watts = _floats([load.uncapped_watts for load in loads])
-        self.default_watts = _floats([load.default_cap_watts for load in loads])
-        self.capped_watts = _floats([np.inf if load.cap_watts is None else load.cap_watts for load in loads])
-        least_watts = _floats([load.min_cap_watts for load in loads])
-        busiest_watts = _floats([load.busiest_watts for load in loads])
-        coming_watts = _floats([load.gpu_watts + load.coming_watts for load in loads])
-        self.yielded = np.array([load.yielded for load in loads], dtype=bool)
-        self.reachable = np.array([load.reachable for load in loads], dtype=bool)
-        flex = np.array([_FLEX_PLACES[job.flex] for job in jobs], dtype=np.int64)
-        self.flex0 = flex == _FLEX_PLACES[Flex.FLEX0]
-        self.workload = np.array([_WORKLOAD_PLACES[job.workload] for job in jobs], dtype=np.int64)
+    def __init__(self, snapshot: Snapshot, table: LoadTable, policy: Policy) -> None:
+        self._snapshot, self._policy = snapshot, policy
+        self._circuits = site_table(snapshot.site).index
+        self.placed = placed = table.placed
+        self.leases = cap_leases(snapshot)
+        static = _jobs.of(lambda: _job_columns(placed, len(self._circuits)), placed, snapshot.site)
+        self._static = static
+        self.gpus, self.users, self.name_ranks = static.gpus, static.user, static.name_rank
+        self.uncapped_watts = table.uncapped_watts
+        self._base_watts = np.maximum(self.uncapped_watts, 1.0)[:, None]
+        self.default_watts = table.default_cap_watts
+        self.capped_watts = table.cap_watts
+        self.reachable = table.reachable
+        self.yielded = np.zeros(len(placed.jobs), dtype=bool)
+        if snapshot.yielded_nodes:
+            away = [node in snapshot.yielded_nodes for node, _ in placed.parts]
+            self.yielded[placed.part_job[away]] = True
+        self.flex0 = static.flex == _FLEX_PLACES[Flex.FLEX0]
+        self.workload = placed.workload
         # A start may overshoot the device's own limit for a moment: that is nothing a cap could save.
+        coming_watts = table.gpu_watts + table.coming_watts
         self.drawn_watts = np.minimum(np.minimum(coming_watts, self.default_watts), self.capped_watts)
-        self.deepest_watts = np.maximum(policy.cap_floor_ratio * self.default_watts, least_watts)
+        self.deepest_watts = np.maximum(policy.cap_floor_ratio * self.default_watts, table.min_cap_watts)
         # A cap is felt by the job's busiest GPU, which the others wait for.
-        felt_watts = np.maximum(self.uncapped_watts, np.minimum(busiest_watts, self.default_watts))
-        promised_watts = felt_watts * _PROMISED_RATIOS[self.workload, flex]
+        felt_watts = np.maximum(self.uncapped_watts, np.minimum(table.busiest_watts, self.default_watts))
+        promised_watts = felt_watts * _PROMISED_RATIOS[self.workload, static.flex]
         self.cap_promised_watts = np.maximum(
-            felt_watts * _CAP_PROMISED_RATIOS[self.workload, flex], self.deepest_watts
+            felt_watts * _CAP_PROMISED_RATIOS[self.workload, static.flex], self.deepest_watts
         )
         self.locked = self.workload == _WORKLOAD_PLACES[Workload.GENERATION]
-        self.full_hertz = np.zeros(len(jobs))
-        for row in np.flatnonzero(self.locked & self.reachable).tolist():
-            self.full_hertz[row] = full_hertz(snapshot, jobs[row])
-        self.lockable = ~self.locked | (self.full_hertz > 0.0)
         self.promised_watts = np.where(self.locked, promised_watts, self.cap_promised_watts)
         self.floor_watts = np.where(self.flex0, np.inf, self.promised_watts)
         self.safety_floor_watts = np.where(self.flex0, np.inf, self.cap_promised_watts)
-        base_watts = np.maximum(self.uncapped_watts, 1.0)
-        self.high_watts = base_watts[:, None] * _HIGH[self.workload]
-        self.low_watts = base_watts[:, None] * _LOW[self.workload]
-        weights = JobWeights(snapshot, policy)
-        worth = policy.value_per_gpu_hour * _floats(
-            [weights.work(job) * weights.debt_factor(job) for job in jobs]
-        )
-        self.money = (
-            cap_work_per_kwh(
-                _SLOPE[self.workload],
-                np.ones((len(jobs), 1)),
-                base_watts[:, None],
-                np.ones((len(jobs), 1)),
-            )
-            * worth[:, None]
-        )
-        self.users, self.name_ranks = _ranks(jobs)
 
-    def slowdowns(self, cap_watts: Floats, by_lock: Bools) -> Floats:
-        """Share of performance a cap takes, or where ``by_lock`` a clock lock; 0 where it does not bite."""
-        ratios = np.where(self.uncapped_watts > 0.0, cap_watts / np.maximum(self.uncapped_watts, 1e-9), 1.0)
+    @cached_property
+    def high_watts(self) -> Floats:
+        """Where each stretch of a job's curve begins."""
+        return self._base_watts * _HIGH[self.workload]
+
+    @cached_property
+    def low_watts(self) -> Floats:
+        """Where each stretch of a job's curve ends."""
+        return self._base_watts * _LOW[self.workload]
+
+    @cached_property
+    def money(self) -> Floats:
+        """The price of each stretch of a job's curve."""
+        ones = np.ones((1, 1))
+        work = cap_work_per_kwh(_SLOPE[self.workload], ones, self._base_watts, ones)
+        return work * self._worth()[:, None]
+
+    def _worth(self) -> Floats:
+        """What an hour of each job's work is worth: by flex class, account and what its owner has lost."""
+        static, policy, weights = self._static, self._policy, JobWeights(self._snapshot, self._policy)
+        work = _floats([weights.flex_weight(flex) for flex in Flex])[static.flex]
+        work *= _floats([weights.account_weight(account) for account in static.accounts])[static.account]
+        users = _floats([weights.user_factor(user) for user in static.users])
+        accounts = _floats([weights.account_factor(account) for account in static.accounts])
+        return policy.value_per_gpu_hour * (work * np.maximum(users[static.user], accounts[static.account]))
+
+    @property
+    def root(self) -> str:
+        """The grid connection, which is on every job's path."""
+        return self._snapshot.site.root.name
+
+    def lease(self, row: int) -> CapLease:
+        """The cap that stands on a job."""
+        return self._snapshot.caps[self.placed.jobs[row].job_id]
+
+    def members(self, circuit: str) -> tuple[Ints, Floats]:
+        """The rows of the jobs behind a circuit, and what it sees of a watt on each of their GPUs."""
+        static, number = self._static, self._circuits[circuit]
+        those = slice(static.begins[number], static.begins[number + 1])
+        return static.pair_row[those], static.pair_weight[those]
+
+    def behind(self, circuits: Iterable[str]) -> Bools:
+        """Which jobs are behind any of these circuits."""
+        found = np.zeros(len(self.gpus), dtype=bool)
+        for circuit in circuits:
+            found[self.members(circuit)[0]] = True
+        return found
+
+    def circuit_watts(self, watts_per_gpu: Floats) -> dict[str, float]:
+        """What each circuit sees of so many watts on each GPU, by job."""
+        static = self._static
+        each = static.pair_weight * watts_per_gpu[static.pair_row]
+        sums = summed(static.pair_circuit, each, len(self._circuits)).tolist()
+        return dict(zip(self._circuits, sums, strict=True))
+
+    def circuit_weights(self, row: int) -> Mapping[str, float]:
+        """The watts that each circuit sees for one watt per GPU of one job."""
+        return self.placed.circuit_weights(row, self._snapshot.site)
+
+    def full_hertz(self, concerned: Bools) -> Floats:
+        """The clock without a lock of decoding jobs, 0 where nobody knows: then it cannot be locked.
+
+        It is looked for among the ``concerned``; known of those under a lock.
+        """
+        found = np.where(self.locked & self.reachable, self.leases.full_hertz, 0.0)
+        free = concerned & self.locked & self.reachable & ~np.isfinite(self.capped_watts)
+        for row in np.flatnonzero(free).tolist():
+            found[row] = full_hertz(self._snapshot, self.placed.jobs[row])
+        return found
+
+    def slowdowns(self, rows: Ints, cap_watts: Floats, by_lock: Bools) -> Floats:
+        """Share of performance a cap takes, or where ``by_lock`` a clock lock; 0 where it does not bite.
+
+        One value for each of ``rows``, as ``cap_watts`` and ``by_lock`` have.
+        """
+        uncapped_watts, workload = self.uncapped_watts[rows], self.workload[rows]
+        ratios = np.where(uncapped_watts > 0.0, cap_watts / np.maximum(uncapped_watts, 1e-9), 1.0)
         found = np.zeros(len(ratios))
-        for number, workload in enumerate(_WORKLOADS):
+        for number, kind in enumerate(WORKLOADS):
             for curves, which in ((CURVES, by_lock), (CAP_CURVES, ~by_lock)):
-                of = (self.workload == number) & which
-                powers, performances = zip(*reversed(curves[workload]), strict=True)
+                of = (workload == number) & which
+                powers, performances = zip(*reversed(curves[kind]), strict=True)
                 found[of] = 1.0 - np.interp(ratios[of], powers, performances)
         return found
 
@@ -150,11 +267,3 @@ def stepped(watts: Floats, floor_watts: Floats) -> Floats:
 
 def _floats(values: Sequence[float]) -> Floats:
     return np.array(values, dtype=np.float64)
-
-
-def _ranks(jobs: Sequence[Job]) -> tuple[Ints, Ints]:
-    """A number for each job's user, and the job's place by its id: the same in whatever order they come."""
-    users = {user: number for number, user in enumerate(sorted({job.user for job in jobs}))}
-    places = np.empty(len(jobs), dtype=np.int64)
-    places[sorted(range(len(jobs)), key=lambda index: jobs[index].job_id)] = np.arange(len(jobs))
-    return np.array([users[job.user] for job in jobs], dtype=np.int64), places

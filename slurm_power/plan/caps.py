@@ -6,19 +6,20 @@ dearer per watt than the one before it, so the cheapest segments of all jobs tog
 circuit's demand is met, are the optimum but for the one segment that is taken in part (min-knapsack).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from slurm_power.model.action import SetCap
+from slurm_power.model.job import Flex, Job
 from slurm_power.model.site import LimitKind
 from slurm_power.model.snapshot import LimitEvent, Snapshot
 from slurm_power.model.units import kilowatts_text
-from slurm_power.plan.cap_columns import CapColumns, Floats, Ints, stepped
+from slurm_power.plan.cap_columns import Bools, CapColumns, Floats, Ints, stepped
 from slurm_power.plan.cap_release import given_back
 from slurm_power.plan.clocks import lock_hertz_for
-from slurm_power.plan.loads import JobLoad
+from slurm_power.plan.loads import LoadTable
 from slurm_power.plan.policy import Policy
 
 # Prices that differ by less than this are the same: among them the levers go round the users, whoever draws
@@ -26,6 +27,8 @@ from slurm_power.plan.policy import Policy
 _SAME_PRICE_RATIO = 0.02
 _FREE = 1e-12
 _LEAST_MOVE_WATTS = 1.0
+# Expected slowdowns are compared with promises: they may meet exactly.
+_EXACT = 1e-6
 # Of one or two users somebody always carries half or more.
 _FEWEST_USERS_TO_SHARE = 3
 
@@ -52,21 +55,20 @@ class CapResult:
     unmet_watts: Mapping[str, float]
 
 
-def plan_caps(
-    snapshot: Snapshot, loads: Sequence[JobLoad], demands: Sequence[Demand], policy: Policy
-) -> CapResult:
-    """Turn the circuits' demands into caps. ``demands`` come with the leaves of the tree first.
+def plan_caps(snapshot: Snapshot, table: LoadTable, demands: Sequence[Demand], policy: Policy) -> CapResult:
+    """Turn the circuits' demands into caps on the jobs of ``table``.
+
+    ``demands`` come with the leaves of the tree first.
 
     Caps are lowered at once, counting in what the last change has not yet shown at the meter; they are
     raised only where every circuit on the job's path has room, and not before their dwell.
     """
     wanted = [demand for demand in demands if demand.watts > 0.0]
-    if not loads or (not wanted and not snapshot.caps):
+    if not table.placed.jobs or (not wanted and not snapshot.caps):
         return CapResult(actions=(), unmet_watts={demand.circuit: demand.watts for demand in wanted})
-    columns = CapColumns(snapshot, loads, policy)
+    columns = CapColumns(snapshot, table, policy)
     lowering, unmet = choose(snapshot, columns, wanted, policy)
     raised = given_back(
-        snapshot,
         columns,
         room={demand.circuit: -demand.watts for demand in demands},
         safe={demand.circuit for demand in demands if demand.kind is LimitKind.SAFETY},
@@ -80,7 +82,7 @@ def choose(
     snapshot: Snapshot, columns: CapColumns, demands: Sequence[Demand], policy: Policy
 ) -> tuple["Lowering", dict[str, float]]:
     """Choose the caps that meet the demands (all of them > 0); return them, and what is unmet by circuit."""
-    lowering = Lowering(snapshot, columns, [demand.circuit for demand in demands], policy)
+    lowering = Lowering(snapshot, columns, demands, policy)
     left = {demand.circuit: lowering.meet(demand) for demand in demands}
     return lowering, {circuit: watts for circuit, watts in left.items() if watts > 0.0}
 
@@ -89,19 +91,23 @@ class Lowering:
     """The caps being lowered in one cycle: what each job will draw, and why."""
 
     def __init__(
-        self, snapshot: Snapshot, columns: CapColumns, circuits: Sequence[str], policy: Policy
+        self, snapshot: Snapshot, columns: CapColumns, demands: Sequence[Demand], policy: Policy
     ) -> None:
         self._snapshot = snapshot
         self._columns = columns
         self._policy = policy
         self._planned_watts = columns.drawn_watts.copy()
         self._reasons: dict[int, tuple[str, LimitKind]] = {}
-        self._members = _members(columns.loads, circuits)
-        self._young_watts = np.zeros(len(columns.loads))
-        for row, load in enumerate(columns.loads):
-            lease = snapshot.caps.get(load.job.job_id)
-            if lease is not None and lease.changed_seconds_ago < policy.cap_settle_seconds:
-                self._young_watts[row] = lease.lowered_watts
+        leases = columns.leases
+        young = leases.changed_seconds_ago < policy.cap_settle_seconds
+        self._young_watts = np.where(young, leases.lowered_watts, 0.0)
+        concerned = _concerned(columns, demands)
+        self._members = {
+            demand.circuit: (rows[concerned[rows]], weights[concerned[rows]])
+            for demand in demands
+            for rows, weights in [columns.members(demand.circuit)]
+        }
+        self._full_hertz = columns.full_hertz(concerned)
 
     @property
     def lowered(self) -> frozenset[int]:
@@ -141,7 +147,7 @@ class Lowering:
         # A floor that moves with the noise of a draw is no reason to write a cap again.
         usable &= ~(np.isfinite(columns.capped_watts[rows]) & (now_watts - floor_watts < _LEAST_MOVE_WATTS))
         if demand.kind is LimitKind.ECONOMIC:
-            usable &= ~columns.yielded[rows] & columns.lockable[rows]
+            usable &= ~columns.yielded[rows] & (~columns.locked[rows] | (self._full_hertz[rows] > 0.0))
         tops = np.minimum(now_watts[:, None], columns.high_watts[rows])
         bottoms = stepped(columns.low_watts[rows], floor_watts[:, None])
         # A stretch begins where the one before it ends, in whole steps.
@@ -199,32 +205,47 @@ class Lowering:
 
     def actions(self) -> list[SetCap]:
         """The lowered caps, with reasons their owners can read."""
+        if not self._reasons:
+            return []
         columns = self._columns
-        by_lock = columns.locked.copy()
-        for row, (_, kind) in self._reasons.items():
-            by_lock[row] &= kind is LimitKind.ECONOMIC
-        slowdowns = columns.slowdowns(self._planned_watts, by_lock)
+        reasons = sorted(self._reasons.items())
+        rows = np.array([row for row, _ in reasons], dtype=np.int64)
+        by_lock = columns.locked[rows] & [kind is LimitKind.ECONOMIC for _, (_, kind) in reasons]
+        cap_watts = self._planned_watts[rows]
+        figures = zip(
+            reasons,
+            cap_watts.tolist(),
+            columns.uncapped_watts[rows].tolist(),
+            columns.slowdowns(rows, cap_watts, by_lock).tolist(),
+            np.where(by_lock, self._full_hertz[rows], 0.0).tolist(),
+            strict=True,
+        )
+        jobs = columns.placed.jobs
+        texts: dict[tuple[str, Flex, int, bool], str] = {}
         found = []
-        for row, (reason, kind) in sorted(self._reasons.items()):
-            load, cap_watts = columns.loads[row], float(self._planned_watts[row])
-            full = float(columns.full_hertz[row]) if by_lock[row] else None
-            slowdown = float(slowdowns[row])
-            found.append(_lowered(load, cap_watts, slowdown, full_hertz=full, reason=reason, kind=kind))
+        for (row, (reason, kind)), watts, uncapped, slowdown, full_hertz in figures:
+            job = jobs[row]
+            # Of thousands of caps many have the same words, and these take longer than the choice.
+            beyond = slowdown > job.flex.max_slowdown_ratio + _EXACT
+            key = (reason, job.flex, round(100.0 * slowdown), beyond)
+            text = texts.get(key)
+            if text is None:
+                text = texts[key] = _text(reason, job.flex, slowdown, beyond=beyond)
+            found.append(
+                _lowered(job, watts, uncapped, slowdown, full_hertz=full_hertz, text=text, kind=kind)
+            )
         return found
 
 
-def _members(loads: Sequence[JobLoad], circuits: Iterable[str]) -> dict[str, tuple[Ints, Floats]]:
-    """The rows of the jobs behind each circuit, and what it sees of a watt on each of their GPUs."""
-    found: dict[str, tuple[list[int], list[float]]] = {circuit: ([], []) for circuit in circuits}
-    for row, load in enumerate(loads):
-        for circuit, weight in load.circuit_weights.items():
-            if circuit in found:
-                found[circuit][0].append(row)
-                found[circuit][1].append(weight)
-    return {
-        circuit: (np.array(rows, dtype=np.int64), np.array(weights, dtype=np.float64))
-        for circuit, (rows, weights) in found.items()
-    }
+def _concerned(columns: CapColumns, demands: Sequence[Demand]) -> Bools:
+    """The jobs that caps may come to or go from: those on circuits in need, and those that are capped.
+
+    From a flex0 job an economic limit takes nothing.
+    """
+    concerned = columns.behind(demand.circuit for demand in demands)
+    if all(demand.kind is LimitKind.ECONOMIC for demand in demands):
+        concerned &= ~columns.flex0
+    return concerned | np.isfinite(columns.capped_watts)
 
 
 def _sort_keys(money: Floats, turns: Ints, name_ranks: Ints, stretches: Ints) -> Ints:
@@ -271,30 +292,35 @@ def _asked_by(snapshot: Snapshot, circuit: str, limit_watts: float, lead_seconds
     return min(asking, key=lambda event: event.limit_watts, default=None)
 
 
+def _text(reason: str, flex: Flex, slowdown: float, *, beyond: bool) -> str:
+    text = (
+        f"{reason}; {flex.value} allows up to {flex.max_slowdown_ratio:.0%} slowdown, expected {slowdown:.0%}"
+    )
+    return f"{text}, which is beyond the promise and happens for safety only" if beyond else text
+
+
 def _lowered(
-    load: JobLoad,
+    job: Job,
     cap_watts: float,
+    uncapped_watts: float,
     slowdown: float,
     *,
-    full_hertz: float | None,
-    reason: str,
+    full_hertz: float,
+    text: str,
     kind: LimitKind,
 ) -> SetCap:
-    promised = load.job.flex.max_slowdown_ratio
-    text = f"{reason}; {load.job.flex.value} allows up to {promised:.0%} slowdown, expected {slowdown:.0%}"
-    if slowdown > promised + 1e-6:
-        text += ", which is beyond the promise and happens for safety only"
+    """The cap with its reason; by a clock lock where there is a ``full_hertz``."""
     lock_hertz = None
-    if full_hertz is not None:
-        lock_hertz = lock_hertz_for(cap_watts / max(load.uncapped_watts, 1.0), full_hertz)
+    if full_hertz > 0.0:
+        lock_hertz = lock_hertz_for(cap_watts / max(uncapped_watts, 1.0), full_hertz)
         text += f"; decoding follows its clock, which is locked at {lock_hertz / 1e6:.0f} MHz"
     return SetCap(
-        job_id=load.job.job_id,
+        job_id=job.job_id,
         cap_watts=cap_watts,
         kind=kind,
         reason=text,
-        saved_watts=max(0.0, load.uncapped_watts - cap_watts) * load.job.gpu_count,
+        saved_watts=max(0.0, uncapped_watts - cap_watts) * job.gpu_count,
         slowdown_ratio=slowdown,
         lock_hertz=lock_hertz,
-        full_hertz=full_hertz,
+        full_hertz=full_hertz or None,
     )

@@ -4,19 +4,22 @@ The limit of one event at each moment is :meth:`slurm_power.model.grid_event.Lim
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from slurm_power.model.action import Shortfall
 from slurm_power.model.grid_event import Commitment, LimitEvent
-from slurm_power.model.job import Flex, Job
+from slurm_power.model.job import Job
 from slurm_power.model.reading import EssReading
 from slurm_power.model.site import Circuit, Ess, LimitKind
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import joules_from_kwh, kilowatts_text
-from slurm_power.plan.curves import promised_floor_watts
-from slurm_power.plan.loads import JobLoad, behind_discharge_watts, circuit_watts
+from slurm_power.plan.cap_columns import CapColumns
+from slurm_power.plan.loads import LoadTable, behind_discharge_watts, circuit_watts
+from slurm_power.plan.memo import LastFew
 from slurm_power.plan.policy import Policy
+from slurm_power.plan.site_table import Watts
 
 RAMP_EVENT_ID = "ramp-up"
 
@@ -52,6 +55,8 @@ def target_watts(snapshot: Snapshot, circuit: str, policy: Policy) -> float:
     An event's margin is its own: what is drawn less than asked is given away.
     """
     ceiling_watts = snapshot.site.circuits[circuit].ceiling_watts
+    if not snapshot.events:
+        return ceiling_watts * (1.0 - policy.margin_ratio)
     return min(
         [ceiling_watts * (1.0 - policy.margin_ratio)]
         + [
@@ -76,6 +81,8 @@ def _margin_ratio(event: LimitEvent, policy: Policy) -> float:
 def standing_watts(snapshot: Snapshot, circuit: str) -> float:
     """The limit of a circuit now without grid events: what its own kind of limit stands for."""
     ceiling_watts = snapshot.site.circuits[circuit].ceiling_watts
+    if not snapshot.events:
+        return ceiling_watts
     return min(
         [ceiling_watts]
         + [
@@ -88,6 +95,8 @@ def standing_watts(snapshot: Snapshot, circuit: str) -> float:
 
 def limit_kind(snapshot: Snapshot, circuit: Circuit, load_watts: float) -> LimitKind:
     """What is at stake: a grid event is economic, on a breaker's circuit too, up to the breaker's limit."""
+    if not snapshot.events:
+        return circuit.limit_kind
     standing = standing_watts(snapshot, circuit.name)
     if snapshot.limit_watts(circuit.name) < standing and load_watts <= standing:
         return LimitKind.ECONOMIC
@@ -108,9 +117,7 @@ def room_watts(snapshot: Snapshot, circuit: str, free_watts: float, policy: Poli
     return max(0.0, free_watts - policy.event_margin_ratio * limit_watts) * share
 
 
-def foreseen_shortfalls(
-    snapshot: Snapshot, loads: Sequence[JobLoad], policy: Policy
-) -> tuple[Shortfall, ...]:
+def foreseen_shortfalls(snapshot: Snapshot, table: LoadTable, policy: Policy) -> tuple[Shortfall, ...]:
     """Events that will not be met as things stand: by how much, and from when.
 
     What must run is the present load less what the promises allow to take from flexible jobs, and without
@@ -126,7 +133,7 @@ def foreseen_shortfalls(
         if total_watts is None or total_watts <= event.limit_watts:
             continue
         if event.circuit not in draws:
-            draws[event.circuit] = _draw(snapshot, event.circuit, total_watts, loads, policy)
+            draws[event.circuit] = _draw(snapshot, event.circuit, total_watts, table, policy)
         short = _foreseen(snapshot, event, draws[event.circuit], policy)
         if short is not None:
             found.append(short)
@@ -137,28 +144,28 @@ def foreseen_shortfalls(
 class _Draw:
     """What a circuit draws, without its batteries.
 
-    ``jobs`` are (seconds to the end, watts of it, watts that may be taken from it).
+    By job behind it: seconds to its end, the watts of it, and the watts that may be taken from it.
     """
 
     total_watts: float
-    jobs: tuple[tuple[float, float, float], ...]
+    ends_in_seconds: Watts
+    whole_watts: Watts
+    takeable_watts: Watts
 
     def must_run_watts(self, in_seconds: float) -> float:
-        gone_watts = sum(
-            whole_watts if ends_in_seconds <= in_seconds else takeable_watts
-            for ends_in_seconds, whole_watts, takeable_watts in self.jobs
-        )
-        return max(0.0, self.total_watts - gone_watts)
+        ended = self.ends_in_seconds <= in_seconds
+        gone_watts = np.where(ended, self.whole_watts, self.takeable_watts)
+        return max(0.0, self.total_watts - float(gone_watts.sum()))
 
 
 def must_run_watts(
-    snapshot: Snapshot, circuit: str, loads: Sequence[JobLoad], policy: Policy, *, in_seconds: float = 0.0
+    snapshot: Snapshot, circuit: str, table: LoadTable, policy: Policy, *, in_seconds: float = 0.0
 ) -> float | None:
     """The least that the present load of a circuit comes to within the promises; None without a reading."""
     total_watts = _total_watts(snapshot, circuit)
     if total_watts is None:
         return None
-    return _draw(snapshot, circuit, total_watts, loads, policy).must_run_watts(in_seconds)
+    return _draw(snapshot, circuit, total_watts, table, policy).must_run_watts(in_seconds)
 
 
 def _total_watts(snapshot: Snapshot, circuit: str) -> float | None:
@@ -166,42 +173,32 @@ def _total_watts(snapshot: Snapshot, circuit: str) -> float | None:
     return None if net_watts is None else net_watts + behind_discharge_watts(snapshot, circuit)
 
 
-def _draw(
-    snapshot: Snapshot, circuit: str, total_watts: float, loads: Sequence[JobLoad], policy: Policy
-) -> _Draw:
+def _draw(snapshot: Snapshot, circuit: str, total_watts: float, table: LoadTable, policy: Policy) -> _Draw:
+    columns, placed = CapColumns(snapshot, table, policy), table.placed
+    rows, weights = columns.members(circuit)
+    # What an economic limit may still take from each GPU of a job.
+    takeable_watts = np.where(
+        columns.reachable & ~columns.yielded & ~columns.flex0,
+        np.maximum(0.0, table.gpu_watts - columns.promised_watts),
+        0.0,
+    )
+    ends_at = _ends.of(lambda: np.array([_ends_at(job) for job in placed.jobs], dtype=float), placed)
     return _Draw(
         total_watts,
-        tuple(
-            (
-                _ends_in_seconds(snapshot, load.job),
-                weight * max(0.0, load.gpu_watts - policy.idle_gpu_watts),
-                weight * _takeable_watts(load, policy),
-            )
-            for load in loads
-            if (weight := load.circuit_weights.get(circuit, 0.0)) > 0.0
-        ),
+        ends_in_seconds=ends_at[rows] - snapshot.at.timestamp(),
+        whole_watts=weights * np.maximum(0.0, table.gpu_watts[rows] - policy.idle_gpu_watts),
+        takeable_watts=weights * takeable_watts[rows],
     )
 
 
-def _ends_in_seconds(snapshot: Snapshot, job: Job) -> float:
-    """When a job's time limit is over; inf where it has none."""
+_ends: LastFew[Watts] = LastFew(3)
+
+
+def _ends_at(job: Job) -> float:
+    """When a job's time limit is over, in seconds of the epoch; inf where it has none."""
     if job.started is None or job.time_limit_seconds is None:
         return math.inf
-    return job.time_limit_seconds - (snapshot.at - job.started).total_seconds()
-
-
-def _takeable_watts(load: JobLoad, policy: Policy) -> float:
-    """What an economic limit may still take from each GPU of a job."""
-    if not load.reachable or load.yielded or load.job.flex is Flex.FLEX0:
-        return 0.0
-    floor_watts = promised_floor_watts(
-        load.job,
-        uncapped_watts=max(load.uncapped_watts, min(load.busiest_watts, load.default_cap_watts)),
-        default_cap_watts=load.default_cap_watts,
-        min_cap_watts=load.min_cap_watts,
-        policy=policy,
-    )
-    return max(0.0, load.gpu_watts - floor_watts)
+    return job.started.timestamp() + job.time_limit_seconds
 
 
 def _foreseen(snapshot: Snapshot, event: LimitEvent, draw: _Draw, policy: Policy) -> Shortfall | None:

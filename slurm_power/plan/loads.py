@@ -11,6 +11,7 @@ from slurm_power.model.job import Job, JobState
 from slurm_power.model.reading import Quality
 from slurm_power.model.site import Circuit, Site
 from slurm_power.model.snapshot import Snapshot
+from slurm_power.plan.cap_leases import cap_leases
 from slurm_power.plan.curves import expected_gpu_watts
 from slurm_power.plan.job_table import (
     WORKLOADS,
@@ -147,24 +148,19 @@ def _load_table(snapshot: Snapshot, policy: Policy) -> LoadTable:
     placed, gpus = placed_jobs(snapshot), placed_readings(snapshot)
     seen = gpus.found > 0
     lasting_watts = class_watts(placed.workload, policy)
-    known = _known(snapshot, placed)
-    for job_id, one in known:
-        lasting_watts[placed.row[job_id]] = one.mean_watts
-    gpu_watts = np.where(seen, gpus.sum_watts / np.maximum(gpus.found, 1), lasting_watts)
-    default_cap_watts = np.where(seen, gpus.default_cap_watts, lasting_watts)
-    uncapped_watts = gpu_watts.copy()
-    cap_watts = np.full(len(placed.jobs), np.inf)
-    for job_id, lease in snapshot.caps.items():
-        row = placed.row.get(job_id)
-        if row is not None:
-            cap_watts[row] = lease.cap_watts
-            uncapped_watts[row] = max(gpu_watts[row], lease.uncapped_watts)
     young = snapshot.at.timestamp() - placed.started_at < policy.start_expected_seconds
     starting = young & seen
+    known = _known(snapshot, placed, np.flatnonzero(starting | ~seen).tolist())
+    for row, one in known:
+        lasting_watts[row] = one.mean_watts
+    gpu_watts = np.where(seen, gpus.sum_watts / np.maximum(gpus.found, 1), lasting_watts)
+    default_cap_watts = np.where(seen, gpus.default_cap_watts, lasting_watts)
+    leases = cap_leases(snapshot)
+    cap_watts, capped = leases.cap_watts, leases.cap_watts < np.inf
+    uncapped_watts = np.where(capped, np.maximum(gpu_watts, leases.uncapped_watts), gpu_watts)
     uncapped_watts = np.where(starting, np.maximum(uncapped_watts, lasting_watts), uncapped_watts)
     level_watts = class_watts(placed.workload, policy)
-    for job_id, one in known:
-        row = placed.row[job_id]
+    for row, one in known:
         # A percentile of what is hardly known may lie where no GPU can go.
         most_watts = max(default_cap_watts[row], lasting_watts[row])
         level_watts[row] = min(_start_watts(one, policy), most_watts)
@@ -173,7 +169,6 @@ def _load_table(snapshot: Snapshot, policy: Policy) -> LoadTable:
     span_watts = np.maximum(level_watts - policy.idle_gpu_watts, 1.0)
     host_watts = policy.host_watts_per_gpu * np.clip(missing_watts / span_watts, 0.0, 1.0)
     coming_watts = np.where(starting, np.maximum(missing_watts, 0.0) + host_watts, 0.0)
-    capped = cap_watts < np.inf
     withheld_watts = np.where(capped, np.maximum(0.0, uncapped_watts - gpu_watts - coming_watts), 0.0)
     names = site_table(snapshot.site).names
     coming = placed.circuit_watts(coming_watts, len(names)).tolist()
@@ -194,11 +189,10 @@ def _load_table(snapshot: Snapshot, policy: Policy) -> LoadTable:
     )
 
 
-def _known(snapshot: Snapshot, placed: PlacedJobs) -> list[tuple[str, ExpectedPower]]:
-    """What is known of placed jobs, from the shorter side of the two."""
-    if len(snapshot.expected) < len(placed.row):
-        return [(job_id, known) for job_id, known in snapshot.expected.items() if job_id in placed.row]
-    return [(job_id, snapshot.expected[job_id]) for job_id in placed.row if job_id in snapshot.expected]
+def _known(snapshot: Snapshot, placed: PlacedJobs, rows: Iterable[int]) -> list[tuple[int, ExpectedPower]]:
+    """What is known of the jobs in some rows; it is asked of those that do not show yet what they draw."""
+    jobs, expected = placed.jobs, snapshot.expected
+    return [(row, expected[jobs[row].job_id]) for row in rows if jobs[row].job_id in expected]
 
 
 def class_watts(workload: Numbers, policy: Policy) -> Watts:

@@ -2,13 +2,11 @@
 
 from dataclasses import replace
 
-import numpy as np
-
 from slurm_power.model.action import Action, HoldJob, Plan, SetDischarge, Shortfall
 from slurm_power.model.day_plan import DayPlan
 from slurm_power.model.job import Job
 from slurm_power.model.reading import EssReading
-from slurm_power.model.site import Circuit, Ess, LimitKind
+from slurm_power.model.site import Circuit, Ess
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.caps import CapResult, Demand, plan_caps
 from slurm_power.plan.ess import burst_watts, dispatch, sustainable_watts
@@ -23,14 +21,11 @@ from slurm_power.plan.event_target import (
 from slurm_power.plan.gates import with_gates
 from slurm_power.plan.holds import plan_holds
 from slurm_power.plan.loads import (
-    JobLoad,
     LoadTable,
     behind_discharge_watts,
     circuit_watts,
     consumer_watts,
-    job_loads,
     load_table,
-    loads_of,
 )
 from slurm_power.plan.policy import Policy
 
@@ -62,32 +57,15 @@ def guard_cycle(snapshot: Snapshot, policy: Policy) -> Plan:
     )
     table = load_table(snapshot, policy)
     demands = [_demand(snapshot, circuit, table, policy) for circuit in snapshot.site.leaves_first()]
-    caps = plan_caps(snapshot, _concerned(snapshot, table, demands), demands, policy)
+    caps = plan_caps(snapshot, table, demands, policy)
     actions: list[Action] = [
         *_discharges(snapshot, table, caps, policy),
         *with_gates(snapshot, table, caps.actions, demands, policy),
     ]
     shortfalls = _shortfalls(snapshot, caps, policy)
     if snapshot.events:
-        shortfalls += foreseen_shortfalls(snapshot, job_loads(snapshot, policy), policy)
+        shortfalls += foreseen_shortfalls(snapshot, table, policy)
     return Plan(actions=tuple(actions), shortfalls=shortfalls, notes=notes)
-
-
-def _concerned(snapshot: Snapshot, table: LoadTable, demands: list[Demand]) -> list[JobLoad]:
-    """The jobs that caps may come to or go from: those on circuits in need, and those that are capped.
-
-    From a flex0 job an economic limit takes nothing.
-    """
-    capped = table.cap_watts < np.inf
-    short = np.array([demand.watts > 0.0 for demand in demands])
-    concerned = np.zeros(len(capped), dtype=bool)
-    if short.any():
-        # The demands come in the order of the circuits' numbers: the leaves first.
-        concerned[table.placed.weight_job[short[table.placed.weight_circuit]]] = True
-    if all(demand.kind is LimitKind.ECONOMIC for demand in demands if demand.watts > 0.0):
-        concerned &= table.placed.flexible
-    concerned |= capped
-    return loads_of(snapshot, table, np.flatnonzero(concerned).tolist())
 
 
 def _shortfalls(snapshot: Snapshot, caps: CapResult, policy: Policy) -> tuple[Shortfall, ...]:

@@ -52,13 +52,29 @@ class JobWeights:
 
     def work(self, job: Job) -> float:
         """The priority weight alone: what an hour of its work counts against one of flex2."""
-        return self._flex[job.flex] * self._accounts.get(job.account, 1.0)
+        return self.flex_weight(job.flex) * self.account_weight(job.account)
+
+    def flex_weight(self, flex: Flex) -> float:
+        """What a flex class's work counts against flex2's."""
+        return self._flex[flex]
+
+    def account_weight(self, account: str) -> float:
+        """What an account's work counts: 1 where the policy does not say."""
+        return self._accounts.get(account, 1.0)
 
     def debt_factor(self, job: Job) -> float:
         """What is added for fairness, at least 1: the larger of its user's and its account's."""
         if not self._users and not self._in_debt:
             return 1.0
-        return max(self._users.get(job.user, 1.0), self._in_debt.get(job.account, 1.0))
+        return max(self.user_factor(job.user), self.account_factor(job.account))
+
+    def user_factor(self, user: str) -> float:
+        """What is added for what a user has lost, at least 1."""
+        return self._users.get(user, 1.0)
+
+    def account_factor(self, account: str) -> float:
+        """What is added for what an account has lost, at least 1."""
+        return self._in_debt.get(account, 1.0)
 
 
 def cap_work_per_kwh(slope: Value, gpu_count: Value, uncapped_watts: Value, circuit_watts: Value) -> Value:

@@ -195,6 +195,24 @@ def test_a_clock_lock_is_granted_in_hertz_and_a_new_clock_is_news() -> None:
     tried(check, "c1", "c2")
 
 
+def test_the_same_cap_again_is_sent_in_time_and_to_a_node_that_is_back() -> None:
+    jobs = {"1": running("1", ("c1",))}
+
+    async def check(bench: Bench) -> None:
+        for second in (0.0, 1.0, 2.0, 3.0):
+            (outcome,) = await bench.actor.carry_out(plan(CAP), jobs, second)
+            assert (outcome.action, outcome.took) == (CAP, True)
+        assert [node for node, _ in bench.nodes.sent] == ["c1", "c1"]
+        bench.nodes.connected.clear()
+        (outcome,) = await bench.actor.carry_out(plan(CAP), jobs, 6.0)
+        assert (outcome.error, outcome.took) == ("not connected: c1", False)
+        bench.nodes.connected.add("c1")
+        (outcome,) = await bench.actor.carry_out(plan(CAP), jobs, 6.1)
+        assert (outcome.error, len(bench.nodes.sent)) == ("", 3)
+
+    tried(check, "c1")
+
+
 def test_a_refusing_battery_is_an_outcome() -> None:
     async def check(bench: Bench) -> None:
         bench.battery.error = "under local control"

@@ -20,7 +20,7 @@ from slurm_power.model.grid_event import BaselineMethod, Commitment
 from slurm_power.model.site import LimitKind
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.event_target import foreseen_shortfalls
-from slurm_power.plan.loads import job_loads
+from slurm_power.plan.loads import load_table
 from slurm_power.plan.policy import Policy
 from tests.plan.situations import AT, ess_reading, pending, running, site, situation
 
@@ -241,7 +241,7 @@ def test_what_will_be_missing_is_told_once_before_it_is(bench: Bench) -> None:
 
     def foreseen() -> tuple[Shortfall, ...]:
         seen = bench.snapshot()
-        return foreseen_shortfalls(seen, job_loads(seen, bench.policy), bench.policy)
+        return foreseen_shortfalls(seen, load_table(seen, bench.policy), bench.policy)
 
     for _ in range(120):
         bench.live(5, foreseen())

@@ -11,7 +11,7 @@ from slurm_power.act import Outcome
 from slurm_power.controller.levers import LeverState
 from slurm_power.controller.recorder import Recorder
 from slurm_power.controller.series_values import series_values
-from slurm_power.model.action import HoldJob, SetCap
+from slurm_power.model.action import HoldJob, ReleaseJob, SetCap
 from slurm_power.model.job import Job
 from slurm_power.model.site import LimitKind
 from slurm_power.model.snapshot import Snapshot
@@ -58,6 +58,23 @@ def test_an_unchanged_record_is_not_written_again(store: SqliteStore) -> None:
     assert store.job("7") == {"mark": True}
     tick(recorder, at(2, replace(pending("7", 8), name="renamed")))
     assert store.job("7")["name"] == "renamed"
+
+
+def test_a_waiting_job_is_described_again_when_a_lever_has_touched_it(store: SqliteStore) -> None:
+    recorder, levers, job = Recorder(store, Policy()), LeverState(), pending("7", 8)
+
+    def held_seconds(second: float) -> object:
+        recorder.jobs(at(second, job), levers, {}, 1.0)
+        return store.job("7")["held_seconds"]
+
+    assert [held_seconds(0), held_seconds(1)] == [0.0, 0.0]
+    levers.held(HoldJob(job_id="7", seconds=60.0, reason="no room"), AT + timedelta(seconds=1))
+    assert held_seconds(11) == 10.0
+    levers.released(ReleaseJob(job_id="7", reason="room"), AT + timedelta(seconds=15))
+    assert [held_seconds(20), held_seconds(30)] == [14.0, 14.0]
+    recorder.job_energy("7", {"node_seconds": 5.0})
+    held_seconds(31)
+    assert store.job("7")["node_seconds"] == 5.0
 
 
 def test_a_failure_about_a_job_is_its_owners_business(store: SqliteStore) -> None:

@@ -12,7 +12,7 @@ from slurm_power.model.site import Circuit, LimitKind, Site
 from slurm_power.model.snapshot import LimitEvent, NodeState, Snapshot
 from slurm_power.plan.caps import CapResult, Demand, plan_caps
 from slurm_power.plan.curves import promised_floor_watts, slowdown_ratio
-from slurm_power.plan.loads import job_loads
+from slurm_power.plan.loads import job_loads, load_table
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.prices import JobWeights
 from tests.plan.situations import cap_lease, gpu, running, site, situation
@@ -55,7 +55,7 @@ def capped(
     kind: LimitKind = LimitKind.ECONOMIC,
 ) -> CapResult:
     demand = Demand(circuit=circuit, watts=watts, kind=kind, overload_watts=max(watts, 0.0))
-    return plan_caps(snapshot, job_loads(snapshot, policy), [demand], policy)
+    return plan_caps(snapshot, load_table(snapshot, policy), [demand], policy)
 
 
 def caps(found: CapResult) -> dict[str, float | None]:
@@ -319,7 +319,7 @@ def test_what_is_given_back_fits_into_the_room(
         Demand(circuit=name, watts=min(0.0, -watts), kind=LimitKind.ECONOMIC) for name, watts in room.items()
     ]
     loads = {load.job.job_id: load for load in job_loads(snapshot, ALONE)}
-    found = plan_caps(snapshot, list(loads.values()), demands, ALONE)
+    found = plan_caps(snapshot, load_table(snapshot, ALONE), demands, ALONE)
     assert {action.job_id for action in found.actions} == set(leases)
     given_back = dict.fromkeys(room, 0.0)
     for action in found.actions:
@@ -343,7 +343,7 @@ def test_a_cap_never_asks_for_more_than_one_value_a_job() -> None:
         Demand(circuit=circuit, watts=watts, kind=LimitKind.SAFETY, overload_watts=watts)
         for circuit, watts in (("left", 800.0), ("right", 1000.0), ("grid", 1500.0))
     ]
-    found = plan_caps(snapshot, job_loads(snapshot, ALONE), demands, ALONE)
+    found = plan_caps(snapshot, load_table(snapshot, ALONE), demands, ALONE)
     assert caps(found) == {"1": 525.0}
     assert found.unmet_watts == {}
 

@@ -12,7 +12,7 @@ from slurm_power.model.snapshot import NodeState, Snapshot
 from slurm_power.plan.caps import Demand, plan_caps
 from slurm_power.plan.clocks import LEAST_CLOCK_RATIO, LOCK_CURVE, lock_hertz_for
 from slurm_power.plan.explain import explain
-from slurm_power.plan.loads import job_loads
+from slurm_power.plan.loads import load_table
 from slurm_power.plan.planner import plan_cycle
 from slurm_power.plan.policy import Policy
 from tests.plan.situations import cap_lease, running, site, situation
@@ -28,7 +28,7 @@ def moment(watts: float = 250.0, **more: object) -> Snapshot:
 
 def only(snapshot: Snapshot, watts: float, kind: LimitKind = LimitKind.ECONOMIC) -> SetCap | None:
     demand = Demand(circuit="grid", watts=watts, kind=kind, overload_watts=max(0.0, watts))
-    actions = plan_caps(snapshot, job_loads(snapshot, POLICY), [demand], POLICY).actions
+    actions = plan_caps(snapshot, load_table(snapshot, POLICY), [demand], POLICY).actions
     assert len(actions) <= 1
     return actions[0] if actions else None
 

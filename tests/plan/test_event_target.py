@@ -22,7 +22,7 @@ from slurm_power.plan.event_target import (
     room_watts,
     target_watts,
 )
-from slurm_power.plan.loads import job_loads
+from slurm_power.plan.loads import load_table
 from slurm_power.plan.planner import plan_cycle
 from slurm_power.plan.policy import Policy
 from tests.plan.situations import cap_lease, ess_reading, running, site, situation
@@ -133,18 +133,18 @@ def two_jobs(flex: Flex, *, soc_ratio: float = 0.2, limit_watts: float = 12_000.
 
 def test_what_must_run_is_what_the_promises_leave() -> None:
     rigid, soft = two_jobs(Flex.FLEX0), two_jobs(Flex.FLEX3)
-    assert must_run_watts(rigid, "grid", job_loads(rigid, POLICY), POLICY) == pytest.approx(20_000.0)
-    left = must_run_watts(soft, "grid", job_loads(soft, POLICY), POLICY)
+    assert must_run_watts(rigid, "grid", load_table(rigid, POLICY), POLICY) == pytest.approx(20_000.0)
+    left = must_run_watts(soft, "grid", load_table(soft, POLICY), POLICY)
     floor = 0.45 * 700.0  # flex3 allows more than the cliff does
     assert left == pytest.approx(20_000.0 - 16 * (650.0 - floor), rel=0.02)
-    assert must_run_watts(soft, "rack2", job_loads(soft, POLICY), POLICY) == pytest.approx(10_000.0)
+    assert must_run_watts(soft, "rack2", load_table(soft, POLICY), POLICY) == pytest.approx(10_000.0)
 
 
 def test_a_job_that_will_have_ended_need_not_run() -> None:
     seen = two_jobs(Flex.FLEX0)
     first, second = seen.jobs
     ending = replace(seen, jobs=(replace(first, time_limit_seconds=1200.0), second))  # 600 s are over
-    loads = job_loads(ending, POLICY)
+    loads = load_table(ending, POLICY)
     assert must_run_watts(ending, "grid", loads, POLICY, in_seconds=500.0) == pytest.approx(20_000.0)
     later = must_run_watts(ending, "grid", loads, POLICY, in_seconds=1800.0)
     assert later == pytest.approx(20_000.0 - 16 * (650.0 - 75.0))
@@ -152,21 +152,21 @@ def test_a_job_that_will_have_ended_need_not_run() -> None:
 
 def test_a_coming_event_that_cannot_be_met_is_told_with_amount_and_moment() -> None:
     seen = two_jobs(Flex.FLEX0)
-    (short,) = foreseen_shortfalls(seen, job_loads(seen, POLICY), POLICY)
+    (short,) = foreseen_shortfalls(seen, load_table(seen, POLICY), POLICY)
     # 8 kW too much; charged for half an hour before, the battery carries them for half an hour.
     assert (short.circuit, short.event_id) == ("grid", "ev-1")
     assert short.watts == pytest.approx(8_000.0)
     assert short.from_seconds == pytest.approx(1800.0 + 1800.0)
     assert "12.0 kW" in short.reason and "20.0 kW must run" in short.reason
     assert (
-        foreseen_shortfalls(seen, job_loads(seen, POLICY), POLICY)[0]
+        foreseen_shortfalls(seen, load_table(seen, POLICY), POLICY)[0]
         in plan_cycle(seen, POLICY, hold_seconds=60.0).shortfalls
     )
 
 
 def test_more_than_the_batteries_power_is_missing_from_the_start() -> None:
     seen = two_jobs(Flex.FLEX0, limit_watts=10_000.0)
-    (short,) = foreseen_shortfalls(seen, job_loads(seen, POLICY), POLICY)
+    (short,) = foreseen_shortfalls(seen, load_table(seen, POLICY), POLICY)
     assert [short.watts, short.from_seconds] == pytest.approx([2_000.0, 1800.0])
 
 
@@ -185,12 +185,12 @@ def test_nothing_is_told_of_what_can_be_met_or_was_not_promised(
 ) -> None:
     seen = two_jobs(flex, limit_watts=limit_watts)
     seen = replace(seen, events=(replace(seen.events[0], **changes),))  # type: ignore[arg-type]  # as named
-    assert foreseen_shortfalls(seen, job_loads(seen, POLICY), POLICY) == ()
+    assert foreseen_shortfalls(seen, load_table(seen, POLICY), POLICY) == ()
 
 
 def test_nothing_is_foreseen_without_a_reading() -> None:
     seen = replace(two_jobs(Flex.FLEX0), circuits={})
-    assert foreseen_shortfalls(seen, job_loads(seen, POLICY), POLICY) == ()
+    assert foreseen_shortfalls(seen, load_table(seen, POLICY), POLICY) == ()
 
 
 @settings(max_examples=40, deadline=None)
@@ -202,7 +202,7 @@ def test_more_limit_never_makes_more_missing(
     for watts in (limit_watts, limit_watts + 500.0):
         seen = two_jobs(flex, soc_ratio=soc_ratio)
         seen = replace(seen, events=(event(watts, starts=starts),))
-        shorts = foreseen_shortfalls(seen, job_loads(seen, POLICY), POLICY)
+        shorts = foreseen_shortfalls(seen, load_table(seen, POLICY), POLICY)
         found.append(shorts[0] if shorts else None)
     tight, loose = found
     if loose is not None and tight is not None and loose.from_seconds == tight.from_seconds:
