@@ -45,7 +45,8 @@ lint: $(STAMP) ## Formatters, linters, types, layers, shell and C
 # These only calculate: they may run two at a time. The others watch clocks, and have the machine to themselves.
 CALCULATING = tests/forecast tests/forecaster tests/docs tests/model tests/plan tests/report tests/signals tests/simulate \
 	tests/config tests/wire tests/cli/test_backtest.py tests/cli/test_backtest_jobs.py tests/cli/test_forecast.py \
-	tests/cli/test_fan_text.py tests/cli/test_export.py
+	tests/cli/test_fan_text.py tests/cli/test_export.py tests/cli/test_simulate_ess.py tests/cli/test_simulate_jobs.py \
+	tests/cli/test_simulate_event.py
 test: $(STAMP) packages ## All tests that belong to every change
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal $(CALCULATING) $(PYTEST_OPTIONS)

@@ -15,10 +15,8 @@ import pytest
 
 from slurm_power import clock
 from slurm_power.config import load_site
-from slurm_power.controller.answers import status
 from slurm_power.controller.authority import make_authority
 from slurm_power.controller.daemon import Controller
-from slurm_power.controller.user_socket import Caller
 from slurm_power.forecast.job_power import Submission
 from slurm_power.model.job import Job
 from slurm_power.model.ledger import LedgerEntry
@@ -271,39 +269,6 @@ def test_a_caller_that_says_too_much_or_nothing_is_hung_up_on(folder: Path) -> N
         reader, writer = await asyncio.open_unix_connection(site.path)
         assert await reader.read() == b""  # after the five seconds of docs/protocol.md
         writer.close()
-
-    tried(folder, check)
-
-
-class Counted(dict[str, Job]):
-    """Jobs that count how often they are gone through."""
-
-    times = 0
-
-    def __iter__(self) -> Iterator[str]:
-        self.times += 1
-        return super().__iter__()
-
-
-def test_many_jobs_cost_their_number_and_not_its_square(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looked_up = []
-
-    def getpwuid(uid: int) -> None:
-        looked_up.append(uid)
-        raise KeyError(uid)
-
-    async def check(site: Site) -> None:
-        with monkeypatch.context() as patch:
-            patch.setattr("slurm_power.controller.user_socket.pwd.getpwuid", getpwuid)
-            status(site.controller, Caller(STRANGER))
-        assert looked_up == [STRANGER]
-        jobs = Counted({job.job_id: job for job in await Queue().jobs()})
-        site.controller._shadow.seen = {("HoldJob", str(number)) for number in range(100)}
-        site.controller._record(site.controller.snapshot(), jobs, [], clock.monotonic())
-        assert jobs.times < 10
-        assert site.controller._shadow.seen == {("HoldJob", number) for number in "123"}
 
     tried(folder, check)
 
