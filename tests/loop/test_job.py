@@ -82,7 +82,8 @@ def test_the_second_job_of_a_name_is_expected_to_draw_what_the_first_drew(bed: B
     record = bed.ask("job", job_id=first)["record"]
     drew_watts = record["mean_watts"] / 2
     assert drew_watts > 500.0
-    assert "expected_mean_watts" not in record, "of the first nobody knew more than its class"
+    # Jobs of the tests before may be like it, but none has its name.
+    assert record.get("expected_known_from") != "your jobs of this name and size"
 
     words = ["psbatch", "--explain", "--gres=gpu:2", "--workload=generation", "--job-name=again_run2"]
     said = bed.lab.run([*words, "--wrap=true"], user="alice").stdout

@@ -152,8 +152,9 @@ def test_energy_is_the_integral_of_power_and_does_not_depend_on_who_looks(bench:
     before = bench.gpus.truth(1).energy_joules
     script(1, 0.4)
     seldom = bench.gpus.truth(1)
-    assert seldom.energy_joules - before == pytest.approx(often.energy_joules - start, rel=1e-9)
-    assert seldom.work_seconds == pytest.approx(often.work_seconds, rel=1e-9)
+    # 2,000 thousandths of a second are nanoseconds off, the more the longer the machine has been up.
+    assert seldom.energy_joules - before == pytest.approx(often.energy_joules - start, rel=1e-7)
+    assert seldom.work_seconds == pytest.approx(often.work_seconds, rel=1e-7)
 
 
 def test_counter_in_millijoules_is_the_energy(bench: Bench) -> None:
