@@ -178,8 +178,8 @@ def main() -> None:
     slowest = 0.0
     for cut in CUTS:
         demand = Demand(circuit="grid", watts=cut * drawn_watts, kind=LimitKind.ECONOMIC)
-        choosing = median_seconds(lambda d=demand: choose(snapshot, columns, [d], policy))  # type: ignore[misc]
-        whole = median_seconds(lambda d=demand: plan_caps(snapshot, table, [d], policy))  # type: ignore[misc]
+        choosing = median_seconds(lambda d=demand: choose(snapshot, columns, [d], policy))  # type: ignore[misc]  # a default binds the loop variable
+        whole = median_seconds(lambda d=demand: plan_caps(snapshot, table, [d], policy))  # type: ignore[misc]  # a default binds the loop variable
         slowest = max(slowest, choosing)
         print(
             f"cut {cut:.0%}: choosing {1e3 * choosing:.1f} ms, with columns and actions {1e3 * whole:.1f} ms"

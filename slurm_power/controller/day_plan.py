@@ -25,7 +25,7 @@ Solve = Callable[[ClassProblem, datetime], DayPlan | None]
 
 def _solve(problem: ClassProblem, made_at: datetime) -> DayPlan | None:
     # The solver's library is for those sites that have a queue to plan.
-    from slurm_power.plan.lp_classes import solve  # noqa: PLC0415
+    from slurm_power.plan.lp_classes import solve  # noqa: PLC0415  # see above
 
     return solve(problem, made_at, most_seconds=_SOLVER_SECONDS)
 

@@ -48,6 +48,11 @@ def performance_ratio(workload: Workload, power_ratio: float) -> float:
     return _interpolated(CURVES[workload], power_ratio)
 
 
+def capped_performance_ratio(workload: Workload, power_ratio: float) -> float:
+    """The same for a power cap: decoding loses more by a cap than by the clock lock it would be given."""
+    return _interpolated(CAP_CURVES[workload], power_ratio)
+
+
 def power_ratio_for(workload: Workload, performance: float) -> float:
     """The smallest share of the uncapped power that leaves ``performance``; the curve read backwards."""
     return read_backwards(CURVES[workload], performance)

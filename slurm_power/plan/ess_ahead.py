@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from slurm_power.plan.charges import DemandCharge
-from slurm_power.plan.ess_dispatch import RESERVE_QUANTILE, EssDispatch, Window
+from slurm_power.plan.ess_dispatch import RESERVE_QUANTILE, EssDispatch, Window, limits_watts, start_level
 from slurm_power.plan.load_paths import LEAST_DAYS, LoadPaths
 from slurm_power.plan.peak_level import Battery, Values, raised_level, reserve_kwh
 
@@ -41,16 +41,10 @@ def start_levels(
 
     ``past_watts``: loads of the last weeks by name of the charge, NaN where it did not count.
     """
-    week = round(7 * 24 / step_hours)
     found: dict[str, float | None] = {}
     for charge in charges:
-        past = past_watts[charge.name]
-        known = len(past) >= week and not np.isnan(past[-week:]).all()
-        dispatch = _dispatch(LoadPaths(battery, step_hours * 3600.0), battery, 0.0, step_hours)
-        window = _window(charge, 0, charge.floor_watts, step_hours)
-        dispatch.start_period([window], {charge.name: past})
-        level = dispatch.level_watts(window)
-        found[charge.name] = level if known else charge.floor_watts or None
+        level = start_level(past_watts[charge.name], battery, step_hours=step_hours)
+        found[charge.name] = charge.floor_watts or None if level is None else max(level, charge.floor_watts)
     return found
 
 
@@ -154,10 +148,6 @@ def _reserve_ratio(
 ) -> float:
     if paths is None or len(paths) < 2:
         return 1.0
-    limit = np.full(len(paths), np.inf)
-    for window in windows:
-        counts = np.zeros(len(paths), dtype=bool)
-        counts[: len(window.counts)] = window.counts[: len(paths)]
-        limit[counts] = np.minimum(limit[counts], level_of(window))
+    limit = limits_watts(windows, level_of, len(paths))
     needed = reserve_kwh(paths, limit, battery, step_hours=step_hours, quantile=RESERVE_QUANTILE)
     return float(np.clip(needed[1] / battery.energy_kwh, 0.0, 1.0))

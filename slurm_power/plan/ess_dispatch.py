@@ -81,22 +81,15 @@ class EssDispatch:
         ``past_watts`` by name of the charge: recent loads on the control grid, NaN where it did not count.
         """
         self._natural_watts = 0.0
-        self._levels = {window.name: self._start_level(window, past_watts[window.name]) for window in windows}
+        self._levels = {
+            window.name: max(
+                start_level(past_watts[window.name], self._battery, step_hours=self._hours) or 0.0,
+                window.floor_watts,
+            )
+            for window in windows
+        }
         self._targets.clear()
         self._traded_at = -1
-
-    def _start_level(self, window: Window, past_watts: Values) -> float:
-        week = round(7 * 24 / self._hours)
-        found = []
-        for number in range(START_WEEKS):
-            part = past_watts[max(0, len(past_watts) - (number + 1) * week) : len(past_watts) - number * week]
-            if len(part) < week or np.isnan(part).all():
-                break
-            half = 0.5 * self._battery.energy_kwh
-            found.append(
-                least_level(part, self._battery, stored_kwh=half, end_stored_kwh=half, step_hours=self._hours)
-            )
-        return max(min(found, default=0.0), window.floor_watts)
 
     def step(
         self,
@@ -191,7 +184,7 @@ class EssDispatch:
             )
         return self._rest_watts
 
-    def _below(  # noqa: PLR0917
+    def _below(  # noqa: PLR0917  # one step's whole situation
         self,
         load_watts: float,
         level: float | None,
@@ -244,10 +237,7 @@ class EssDispatch:
             return np.empty(0)
         steps = min(len(price), len(paths))
         paths, price, expected = paths[:steps], price[:steps], expected[:steps]
-        limit = np.full(steps, np.inf)
-        for window in windows:
-            counts = _on_grid(window.counts, steps)
-            limit[counts] = np.minimum(limit[counts], self.level_watts(window))
+        limit = limits_watts(windows, self.level_watts, steps)
         battery, hours = self._battery, self._grid_hours
         wanted = reserve_kwh(paths, limit, battery, step_hours=hours, quantile=RESERVE_QUANTILE)
         dearest = max((window.price_per_kw for window in windows), default=0.0)
@@ -316,6 +306,31 @@ class EssDispatch:
             ]
             risk += window.price_per_kw * max(0.0, float(levels[0] - levels[1])) / 1000.0
         return risk
+
+
+def start_level(past_watts: Values, battery: Battery, *, step_hours: float) -> float | None:
+    """Where a level starts: the lowest of what each of the last weeks could have been held to.
+
+    ``past_watts``: loads, NaN where the charge did not count. None where less than a week is known.
+    """
+    week = round(7 * 24 / step_hours)
+    half = 0.5 * battery.energy_kwh
+    found = []
+    for number in range(START_WEEKS):
+        part = past_watts[max(0, len(past_watts) - (number + 1) * week) : len(past_watts) - number * week]
+        if len(part) < week or np.isnan(part).all():
+            break
+        found.append(least_level(part, battery, stored_kwh=half, end_stored_kwh=half, step_hours=step_hours))
+    return min(found, default=None)
+
+
+def limits_watts(windows: Sequence[Window], level_of: Callable[[Window], float], steps: int) -> Values:
+    """The lowest level that counts at each step from now on, infinite where none does; shape (steps,)."""
+    limits = np.full(steps, np.inf)
+    for window in windows:
+        counts = _on_grid(window.counts, steps)
+        limits[counts] = np.minimum(limits[counts], level_of(window))
+    return limits
 
 
 def _on_grid(counts: np.ndarray, steps: int) -> np.ndarray:

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import highspy
 import numpy as np
 
-_INFINITY = highspy.kHighsInf
+from slurm_power.plan.highs import INFINITY, QuietHighs
+
 _LEAST_SHORTFALL_WATTS = 1e-3
 _HAIR_WATTS = 1e-6
 
@@ -55,7 +56,7 @@ def bound(
     """
     minutes = [count for _, count in targets]
     total_minutes = sum(minutes)
-    highs = _QuietHighs()  # type: ignore[no-untyped-call]
+    highs = QuietHighs()  # type: ignore[no-untyped-call]  # as highspy has it
     highs.silent()
     highs.setOptionValue("parallel", "off")
     cost: list[float] = []
@@ -73,32 +74,24 @@ def bound(
             cost.extend(count / total_minutes * job.weight * ratio for ratio in job.performance_ratios)
     shares = len(cost)
     first_discharge, shortfall = shares, shares + len(targets)
-    _add_columns(highs, [1.0] * shares + [ess_watts] * len(targets) + [_INFINITY])
+    _add_columns(highs, [1.0] * shares + [ess_watts] * len(targets) + [INFINITY])
     for columns in share_rows:
         _add_row(highs, 1.0, 1.0, columns, [1.0] * len(columns))
     for group, (watts, _) in enumerate(targets):
         columns, values = power_rows[group]
         _add_row(
-            highs, -_INFINITY, watts, [*columns, first_discharge + group, shortfall], [*values, -1.0, -1.0]
+            highs, -INFINITY, watts, [*columns, first_discharge + group, shortfall], [*values, -1.0, -1.0]
         )
     for job, (columns, values) in zip(jobs, floor_rows, strict=True):
-        _add_row(highs, job.floor_ratio, _INFINITY, columns, values)
+        _add_row(highs, job.floor_ratio, INFINITY, columns, values)
     discharges = list(range(first_discharge, shortfall))
-    _add_row(highs, -_INFINITY, ess_watt_hours, discharges, [count / 60.0 for count in minutes])
+    _add_row(highs, -INFINITY, ess_watt_hours, discharges, [count / 60.0 for count in minutes])
     least = _solved(highs, [0.0] * shortfall + [1.0])
     short = least if least > _LEAST_SHORTFALL_WATTS else 0.0
     # A hair more than the least, or rounding would leave the second program without a solution.
     highs.changeColBounds(shortfall, 0.0, least * (1.0 + 1e-9) + _HAIR_WATTS)
     gain = -_solved(highs, [-value for value in cost] + [0.0] * (len(targets) + 1))
     return Bound(gain=gain, shortfall_watts=short)
-
-
-class _QuietHighs(highspy.Highs):
-    """HiGHS prints its name at the moment it is made, ahead of any option: into the JSON of whoever asks."""
-
-    def enableCallbacks(self) -> None:  # noqa: N802  # HiGHS's name; its constructor calls it first
-        self.silent()
-        super().enableCallbacks()  # type: ignore[no-untyped-call]
 
 
 def _add_columns(highs: highspy.Highs, upper: list[float]) -> None:

@@ -6,10 +6,9 @@
     M_k >= M_k_now,   0 <= c_t <= min(P_c, room_t),   0 <= d_t <= min(P_d, L_t)
 
 L: load, c: charge, d: discharge (kW at the battery's terminals), s: stored kWh, M: peaks (kW), p: energy
-price, w: wear, v: value of what is left at the end, R: reserve, h: hours a step. Formulation: facts of peak
-shaving by linear programs as in the literature on battery sizing; with all of the future known it is the
-bound of perfect foresight. Where prices are negative a program may charge and discharge at once; the net is
-what counts, and as a bound it stays one.
+price, w: wear, v: value of what is left at the end, R: reserve, h: hours a step.
+With all of the future known it is the bound of perfect foresight. Where prices are negative a program may
+charge and discharge at once; the net is what counts, and as a bound it stays one.
 """
 
 from collections.abc import Sequence

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slurm_power.model.job import Workload
-from slurm_power.plan.curves import CURVES, performance_ratio
+from slurm_power.plan.curves import CAP_CURVES, capped_performance_ratio
 
 Watts = NDArray[np.float64]
 _BISECTIONS = 14
@@ -62,9 +62,9 @@ def segments(workload: Workload, floor_ratio: float) -> list[tuple[float, float]
     is dear at first: a cap to 75 % costs less per watt than one to 90 %.
     """
     points = [(1.0, 0.0)]
-    corners = [ratio for ratio, _ in CURVES[workload] if floor_ratio < ratio < 1.0]
+    corners = [ratio for ratio, _ in CAP_CURVES[workload] if floor_ratio < ratio < 1.0]
     reached = [*corners, *([floor_ratio] if floor_ratio < 1.0 else [])]
-    points += [(ratio, 1.0 - performance_ratio(workload, ratio)) for ratio in reached]
+    points += [(ratio, 1.0 - capped_performance_ratio(workload, ratio)) for ratio in reached]
     found = []
     at = 0
     while at < len(points) - 1:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from slurm_power.model.job import Flex, Workload
 from slurm_power.model.site import Site
-from slurm_power.plan.curves import performance_ratio
+from slurm_power.plan.curves import capped_performance_ratio
 
 Watts = NDArray[np.float64]
 # Work left below this is rounding: the job is done.
@@ -220,7 +220,7 @@ class Cluster:
         watts = job.watts_at(power_ratio)
         self.watts += (watts - job.watts) * job.weights
         job.power_ratio, job.watts = power_ratio, watts
-        job.performance = performance_ratio(job.workload, power_ratio)
+        job.performance = capped_performance_ratio(job.workload, power_ratio)
         self._plan_end(job)
 
     def settle_all(self) -> None:

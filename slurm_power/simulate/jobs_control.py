@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from slurm_power.model.job import Flex
-from slurm_power.plan.curves import performance_ratio, power_ratio_for
+from slurm_power.plan.curves import capped_performance_ratio, power_ratio_for
 from slurm_power.plan.site_level import (
     Offer,
     Past,
@@ -60,7 +60,9 @@ def past_of(layout: Layout, jobs: Sequence[PlantJob], settings: LevelSettings, e
             continue
         gpu_jobs.append(job)
         floor = floor_ratio(job, settings) if settings.caps else 1.0
-        lost.append((job.dynamic_watts - job.watts_at(floor), 1.0 - performance_ratio(job.workload, floor)))
+        lost.append(
+            (job.dynamic_watts - job.watts_at(floor), 1.0 - capped_performance_ratio(job.workload, floor))
+        )
     room = natural_watts(layout, gpu_jobs, begin, HOUR_SECONDS, hours, [watts for watts, _ in lost])
     slow = natural_watts(layout, gpu_jobs, begin, HOUR_SECONDS, hours, [ratio for _, ratio in lost])
     used = natural_watts(layout, gpu_jobs, begin, HOUR_SECONDS, hours, [1.0] * len(lost))
@@ -230,7 +232,7 @@ class LevelControl:
         self.level_watts = max(self._reached_watts, level)
 
     def _floor_loss(self, offer: Offer) -> float:
-        return 1.0 - performance_ratio(offer.workload, offer.floor_ratio)
+        return 1.0 - capped_performance_ratio(offer.workload, offer.floor_ratio)
 
     def _offered(self, cluster: Cluster, *, always: bool = False) -> list[Offer]:
         """Of the flexible jobs that run; they stay the same for as long as a job runs."""

@@ -49,6 +49,15 @@ def test_prices_rise_down_the_curve_to_the_floor(workload: Workload, floor_ratio
     assert not found or found[-1][0] == floor_ratio
 
 
+def test_decoding_loses_by_a_cap_what_a_cap_takes_and_not_a_clock_lock() -> None:
+    for floor_ratio in (0.75, 0.6):
+        taken, before = 0.0, 1.0
+        for ratio, price in segments(Workload.GENERATION, floor_ratio):
+            taken, before = taken + price * (before - ratio), ratio
+        assert taken == pytest.approx(1.0 - performance_ratio(Workload.INFERENCE, floor_ratio))
+    assert performance_ratio(Workload.GENERATION, 0.75) > performance_ratio(Workload.INFERENCE, 0.75) + 0.02
+
+
 def test_one_job_is_capped_to_its_best_point_before_the_next_is_touched() -> None:
     offers = [offer("1"), offer("2")]
     whole = 0.25 * 700.0 * 8.0
