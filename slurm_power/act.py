@@ -1,13 +1,22 @@
 """Carry out a plan: leases to nodes, setpoints to batteries, holds to the workload manager."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
-from slurm_power.model.action import Action, HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
+from slurm_power.model.action import (
+    Action,
+    HoldJob,
+    PauseJob,
+    Plan,
+    ReleaseJob,
+    ResumeJob,
+    SetCap,
+    SetDischarge,
+)
 from slurm_power.model.job import Job
-from slurm_power.ports import DeviceError, Scheduler, SchedulerError, Storage
+from slurm_power.ports import DeviceError, NotRunningError, Scheduler, SchedulerError, Storage
 from slurm_power.tasks import end_all
 from slurm_power.wire import Message
 
@@ -18,6 +27,8 @@ _RENEW_SHARE = 0.3
 _PATIENCE_SECONDS = 0.3
 # A clean stop gives up on what does not answer; every lever ends by itself.
 _LET_GO_SECONDS = 12.0
+# How long a job's nodes may take to have a pause's lease on disk.
+_HELD_SECONDS = 3.0
 
 
 class NodeSender(Protocol):
@@ -72,6 +83,7 @@ class Actor:
         ess_lease_seconds: Mapping[str, float],
         scheduler: Scheduler,
         cap_lease_seconds: float,
+        pause_lease_seconds: float = 60.0,
     ) -> None:
         self._nodes = nodes
         self._storages = storages
@@ -80,6 +92,7 @@ class Actor:
         self._cap_lease_seconds = cap_lease_seconds
         self._granted: dict[str, _Granted] = {}
         self._under_way: dict[str, asyncio.Task[Outcome]] = {}
+        self.pauses = Pauses(nodes, scheduler, pause_lease_seconds)
 
     @property
     def busy(self) -> bool:
@@ -100,11 +113,15 @@ class Actor:
         for job_id in self._granted.keys() - {action.job_id for action in caps}:
             del self._granted[job_id]  # no longer planned: its job has ended or left the nodes
         outcomes = [self._cap(action, jobs, now_seconds) for action in caps]
+        outcomes += self.pauses.renew(plan.actions, jobs, now_seconds)
+        renewed = {outcome.action.job_id for outcome in outcomes if isinstance(outcome.action, PauseJob)}
         for action in plan.actions:
+            if isinstance(action, PauseJob) and action.job_id in renewed:
+                continue
             if not isinstance(action, SetCap):
                 key = f"ess:{action.ess}" if isinstance(action, SetDischarge) else f"job:{action.job_id}"
                 if key not in self._under_way:
-                    self._under_way[key] = asyncio.create_task(self._slow(action))
+                    self._under_way[key] = asyncio.create_task(self._slow(action, jobs, now_seconds))
         if self._under_way:
             await asyncio.wait(self._under_way.values(), timeout=_PATIENCE_SECONDS)
         for key, task in list(self._under_way.items()):
@@ -113,7 +130,7 @@ class Actor:
                 outcomes.append(task.result())
         return outcomes
 
-    async def _slow(self, action: Action) -> Outcome:
+    async def _slow(self, action: Action, jobs: Mapping[str, Job], now_seconds: float) -> Outcome:
         try:
             match action:
                 case SetDischarge():
@@ -122,6 +139,10 @@ class Actor:
                     await self._scheduler.hold(action.job_id, action.seconds, action.reason)
                 case ReleaseJob():
                     await self._scheduler.release(action.job_id)
+                case PauseJob():
+                    await self.pauses.pause(action, jobs.get(action.job_id), now_seconds)
+                case ResumeJob():
+                    await self.pauses.resume(action.job_id, jobs.get(action.job_id))
                 case SetCap():
                     raise AssertionError("caps are pushed, not awaited")
                 case _:
@@ -197,7 +218,9 @@ class Actor:
             )
         return Outcome(action=action)
 
-    async def let_go(self, jobs: Mapping[str, Job], held: tuple[str, ...]) -> list[str]:
+    async def let_go(
+        self, jobs: Mapping[str, Job], held: tuple[str, ...], paused: tuple[str, ...] = ()
+    ) -> list[str]:
         """Give everything back at once, as on a clean stop; return what could not be given back."""
         problems = []
         # A hold that was being written when we stop may have been taken: it is released as well.
@@ -216,12 +239,116 @@ class Actor:
             asyncio.create_task(_given_back(self._scheduler.release(job_id)))
             for job_id in sorted({*held, *written})
         ]
+        # Only what is ours: a job whose pause was just being written has its lease, and goes on by that.
+        steps += [
+            asyncio.create_task(_given_back(self.pauses.resume(job_id, jobs.get(job_id))))
+            for job_id in sorted({*paused, *self.pauses.ours})
+        ]
         done, late = await asyncio.wait(steps, timeout=_LET_GO_SECONDS) if steps else (set(), set())
         problems += [text for step in done if (text := step.result())]
         if late:
             problems.append(f"{len(late)} releases not answered in time: those levers end by themselves")
             await end_all(late)
         return problems
+
+
+class Pauses:
+    """Pauses of running jobs: the lease to the job's nodes first, then the word to the workload manager.
+
+    A pause does not end by itself where it is made, so it is made only once every node of the job has said
+    that it has the lease on disk. From then on the nodes let the job go on when nobody renews it.
+    """
+
+    def __init__(self, nodes: NodeSender, scheduler: Scheduler, lease_seconds: float) -> None:
+        self._nodes = nodes
+        self._scheduler = scheduler
+        self._lease_seconds = lease_seconds
+        self._sent: dict[str, tuple[float, Job]] = {}
+        self._asked: dict[str, dict[str, asyncio.Future[str]]] = {}
+
+    @property
+    def ours(self) -> tuple[str, ...]:
+        """The jobs that this controller has paused or taken over."""
+        return tuple(self._sent)
+
+    def heard(self, node: str, job_id: str, event: str, detail: str) -> None:
+        """Take a node's word about a lease: ``held`` is what a pause waits for."""
+        waiting = self._asked.get(job_id, {}).get(node)
+        if waiting is not None and not waiting.done():
+            waiting.set_result("" if event == "held" else f"{node}: {detail or event}")
+
+    async def pause(self, action: PauseJob, job: Job | None, now_seconds: float) -> None:
+        """Pause a running job; raises SchedulerError."""
+        if job is None or not job.gpus_by_node:
+            raise SchedulerError(f"job {action.job_id} is on no node that could hold its lease")
+        loop = asyncio.get_running_loop()
+        asked = {node: loop.create_future() for node, _ in job.gpus_by_node}
+        self._asked[action.job_id] = asked
+        try:
+            silent = [node for node in asked if not self._tell(node, action.job_id, self._lease_seconds)]
+            if silent:
+                raise SchedulerError(f"not connected: {', '.join(silent)}")
+            try:
+                async with asyncio.timeout(_HELD_SECONDS):
+                    answers = await asyncio.gather(*asked.values())
+            except TimeoutError:
+                raise SchedulerError(f"its nodes hold no lease of it within {_HELD_SECONDS:g} s") from None
+            if problems := [answer for answer in answers if answer]:
+                raise SchedulerError("; ".join(problems))
+        except SchedulerError:
+            self._end(action.job_id, job)
+            raise
+        finally:
+            del self._asked[action.job_id]
+        try:
+            await self._scheduler.pause(action.job_id, self._lease_seconds, action.reason)
+        except NotRunningError:
+            # Somebody else's doing: its end is not ours to see to.
+            self._end(action.job_id, job)
+            raise
+        # Any other refusal may have come too late: then the lease stays, and lets the job go on.
+        self._sent[action.job_id] = (now_seconds, job)
+
+    def forget(self, job_id: str, job: Job | None) -> None:
+        """End the leases of a job that somebody else has let go on."""
+        last = self._sent.pop(job_id, None)
+        known = job or (None if last is None else last[1])
+        if known is not None:
+            self._end(job_id, known)
+
+    async def resume(self, job_id: str, job: Job | None) -> None:
+        """Let a job go on; raises SchedulerError, and then its leases are not renewed and do the same."""
+        last = self._sent.pop(job_id, None)
+        await self._scheduler.resume(job_id)
+        self.forget(job_id, job or (None if last is None else last[1]))
+
+    def renew(self, actions: Sequence[Action], jobs: Mapping[str, Job], now_seconds: float) -> list[Outcome]:
+        """Renew the pauses that stand; what is no longer planned is left to run out."""
+        outcomes = []
+        planned = {action.job_id for action in actions if isinstance(action, PauseJob | ResumeJob)}
+        for job_id in self._sent.keys() - planned:
+            del self._sent[job_id]
+        for action in actions:
+            job = jobs.get(action.job_id) if isinstance(action, PauseJob) else None
+            if job is None or not isinstance(action, PauseJob):
+                continue
+            if not action.renewed and action.job_id not in self._sent:
+                continue
+            sent_seconds, _ = self._sent.get(action.job_id, (float("-inf"), job))
+            error = ""
+            if now_seconds - sent_seconds >= _RENEW_SHARE * self._lease_seconds:
+                told = [self._tell(node, action.job_id, self._lease_seconds) for node, _ in job.gpus_by_node]
+                self._sent[action.job_id] = (now_seconds if all(told) else sent_seconds, job)
+                error = "" if any(told) else "none of its nodes is connected: its pause runs out"
+            outcomes.append(Outcome(action=action, error=error))
+        return outcomes
+
+    def _tell(self, node: str, job_id: str, seconds: float) -> bool:
+        return self._nodes.send(node, {"type": "pause", "job_id": job_id, "seconds": seconds})
+
+    def _end(self, job_id: str, job: Job) -> None:
+        for node, _ in job.gpus_by_node:
+            self._tell(node, job_id, 0.0)
 
 
 async def _given_back(release: Awaitable[None]) -> str:

@@ -22,6 +22,10 @@ class SchedulerError(Exception):
     """The workload manager did not answer or refused. The text is what it said."""
 
 
+class NotRunningError(SchedulerError):
+    """A job is not running, so nothing was done to it."""
+
+
 class StoreError(Exception):
     """A store could not be read or written. The text names it and the reason."""
 
@@ -130,6 +134,17 @@ class Scheduler(Protocol):
 
     async def release(self, job_id: str) -> None:
         """End our hold on a job now."""
+        ...
+
+    async def pause(self, job_id: str, seconds: float, reason: str) -> None:
+        """Stop a running job. ``seconds`` is the lease that the caller has given to the job's nodes.
+
+        Raises NotRunningError where the job does not run: a job that somebody else has stopped is not ours.
+        """
+        ...
+
+    async def resume(self, job_id: str) -> None:
+        """Let a job go on; does nothing to one that runs, waits or has ended."""
         ...
 
 

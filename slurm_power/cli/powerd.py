@@ -83,6 +83,8 @@ def _restore(config: NodeConfig, *, entirely: bool) -> int:
         str(config.state_directory),
         config.safe_cap_watts,
         entirely=entirely,
+        # What is paused goes on at its end by the daemon that comes next; at once where everything ends.
+        slurm_conf=str(config.slurm_conf or "") if entirely else None,
         go_on=lambda: next(rounds, None) is not None,
     )
     print("every GPU has its own power limit" if done else "some GPUs are not restored", file=sys.stderr)

@@ -18,6 +18,8 @@ class NodeConfig:
     come every 10 s: a GPU can be reset only while nobody is a client of its driver.
     ``gpu_driver`` is what GPUs are read through: ``nvml``, ``amdsmi``, or ``auto`` for what the kernel has.
     ``metrics_textfile`` is a file for the textfile collector of Prometheus's node exporter.
+    ``slurm_conf`` is the cluster's slurm.conf, by which a paused job is resumed when its controller is lost;
+    None: the one that Slurm's commands find by themselves.
     ``user`` is whom the part of powerd with the sockets runs as, None for root.
     """
 
@@ -27,6 +29,7 @@ class NodeConfig:
     controller: str | None = None
     ca_file: Path = Path("/etc/slurm-power/ca.pem")
     munge_socket: str | None = None
+    slurm_conf: Path | None = None
     sample_seconds: float = 1.0
     rest_after_seconds: float = 60.0
     safe_cap_watts: float | None = None
@@ -41,7 +44,7 @@ class NodeConfig:
         return json.dumps(asdict(self), default=str, separators=(",", ":"))
 
 
-_PATHS = ("socket", "state_directory", "ca_file", "metrics_textfile")
+_PATHS = ("socket", "state_directory", "ca_file", "slurm_conf", "metrics_textfile")
 
 
 def node_of_text(text: str) -> NodeConfig:

@@ -163,6 +163,7 @@ def _circuit(snapshot: Snapshot, name: str) -> dict[str, Any]:
 def _job(controller: "Controller", snapshot: Snapshot, job: Job, load: JobLoad | None) -> dict[str, Any]:
     cap = controller.levers.caps.get(job.job_id)
     hold = snapshot.holds.get(job.job_id)
+    pause = snapshot.pauses.get(job.job_id)
     record = controller.recorder.job_record(job.job_id)
     held = controller.levers.holds.get(job.job_id)
     return {
@@ -186,6 +187,8 @@ def _job(controller: "Controller", snapshot: Snapshot, job: Job, load: JobLoad |
         "held_seconds": controller.levers.held_seconds(job.job_id, snapshot.at),
         "hold_ends_in_seconds": hold.ends_in_seconds if hold else None,
         "hold_reason": held.reason if held else "",
+        "paused_seconds": pause.paused_seconds if pause else None,
+        "pause_reason": controller.levers.paused.reason(job.job_id),
         "pending_reason": job.pending_reason,
         **expected_row(snapshot.expected.get(job.job_id)),
     }

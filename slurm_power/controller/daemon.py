@@ -23,6 +23,7 @@ from slurm_power.controller.metrics import MetricsServer
 from slurm_power.controller.node_desk import NodeDesk
 from slurm_power.controller.nodes import NodeLinks
 from slurm_power.controller.operators import OperatorDesk
+from slurm_power.controller.pause_desk import PauseDesk
 from slurm_power.controller.planning import Planning
 from slurm_power.controller.pollers import every_poller
 from slurm_power.controller.probe import close_drivers
@@ -35,7 +36,7 @@ from slurm_power.controller.sources import SourceNotes, source_rows
 from slurm_power.controller.supply_desk import SupplyDesk
 from slurm_power.controller.trust import note_trust, unproven
 from slurm_power.controller.user_socket import UserSocket
-from slurm_power.model.action import HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
+from slurm_power.model.action import Plan
 from slurm_power.model.job import Job
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.loads import job_loads
@@ -119,6 +120,7 @@ class Controller:
         self.levers = LeverState.from_json(
             store.state("levers"), clock.now(), config.controller.cap_lease_seconds
         )
+        self.levers.paused.counts = bool(config.policy.pause_flex)
         self.events = EventDesk(config.site, config.policy, self.levers, self.store, self._note)
         self._links = NodeLinks(
             known_nodes=frozenset(config.site.nodes()),
@@ -141,6 +143,7 @@ class Controller:
             known_lease=lambda job_id: job_id in self.levers.caps or self._actor.granted(job_id),
             release=self._release,
             on_news=self._news,
+            on_pause=lambda *words: self._pause_desk.heard(*words),
         )
         self._actor = Actor(
             nodes=self._links,
@@ -148,7 +151,9 @@ class Controller:
             ess_lease_seconds={name: ess.lease_seconds for name, ess in config.site.ess.items()},
             scheduler=scheduler,
             cap_lease_seconds=config.controller.cap_lease_seconds,
+            pause_lease_seconds=config.controller.hold_lease_seconds,
         )
+        self._pause_desk = PauseDesk(self.levers, self._actor.pauses, self._note)
         self.operators = OperatorDesk(
             self.levers, note=self._note, send=self._links.send, wake=self._wake.set
         )
@@ -260,7 +265,7 @@ class Controller:
         if self._enabled:
             outcomes = await self._actor.carry_out(self.plan, jobs, now_seconds)
         else:
-            moved = self.levers.caps or self.levers.holds or any(self.levers.setpoints.values())
+            moved = self.levers.caps or self.levers.holds or self.levers.paused.pauses or any(self.levers.setpoints.values())
             if moved or self._actor.busy:
                 await self._let_go()
             outcomes = [Outcome(action=action) for action in self.plan.actions]
@@ -273,6 +278,7 @@ class Controller:
     def _expire(self, at: datetime, jobs: Mapping[str, Job]) -> None:
         if self.telemetry.jobs_known:
             self.levers.follow({job_id: job.state for job_id, job in jobs.items()}, at)
+            self._pause_desk.follow(jobs, at)
         self.levers.expire(at)
         for record in self.levers.expire_yields(at):
             self._note("controller", "yield over", f"node:{record.node}", record.reason)
@@ -316,20 +322,9 @@ class Controller:
 
     def _took(self, outcome: Outcome, draws: Mapping[str, float], at: datetime) -> bool:
         """Note a lever that was moved; in shadow mode nothing was, so every wish stays new only once."""
-        action = outcome.action
         if not self._enabled:
-            return self._shadow.is_new(action)
-        match action:
-            case SetCap():
-                return self.levers.capped(action, draws.get(action.job_id, 0.0), at)
-            case HoldJob():
-                return self.levers.held(action, at)
-            case ReleaseJob():
-                self.levers.released(action, at)
-                return True
-            case SetDischarge():
-                self.levers.discharged(action)
-                return True
+            return self._shadow.is_new(outcome.action)
+        return self.levers.took(outcome.action, draws, at)
 
     async def _wind_down(self) -> None:
         """Give everything back, then hang up."""
@@ -349,7 +344,7 @@ class Controller:
     async def _let_go(self) -> None:
         """Give every lever back at once and forget it."""
         jobs = {job.job_id: job for job in self.snapshot().jobs}
-        for problem in await self._actor.let_go(jobs, tuple(self.levers.holds)):
+        for problem in await self._actor.let_go(jobs, tuple(self.levers.holds), tuple(self.levers.paused.pauses)):
             self._note("controller", "failed", "site", f"giving back: {problem}")
         await self._links.drain()
         self._desk.flush(jobs, everything=True)

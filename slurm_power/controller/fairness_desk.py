@@ -1,4 +1,4 @@
-"""Keeps what users and accounts have lost to our caps and holds, and tells the planner."""
+"""Keeps what users and accounts have lost to our caps, pauses and holds, and tells the planner."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -83,6 +83,8 @@ class FairnessDesk:
         """What part of a job's GPU time is being lost now; None for one that neither runs nor is held."""
         if job.gpu_count <= 0:
             return None
+        if job.job_id in levers.paused.pauses:
+            return 1.0
         if job.state in (JobState.STARTING, JobState.RUNNING):
             cap = levers.caps.get(job.job_id)
             return 0.0 if cap is None else cap.slowdown_ratio

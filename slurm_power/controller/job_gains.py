@@ -15,7 +15,7 @@ def note_gains(record: dict[str, Any], job: Job, levers: LeverState, at: datetim
 
     ``saved_watt_seconds`` is what its GPUs would have drawn more, by what they drew before the first cap;
     ``delayed_watt_seconds`` what it would have drawn while we held it; ``breached_seconds`` how long a cap
-    went beyond its promise.
+    went beyond its promise; ``paused_seconds`` how long we kept it stopped.
     """
     cap = levers.caps.get(job.job_id)
     if cap is not None:
@@ -34,6 +34,12 @@ def note_gains(record: dict[str, Any], job: Job, levers: LeverState, at: datetim
         record["peak_saved_watts"] = max(_number(record.get("peak_saved_watts")), saved_watts)
         if cap.slowdown_ratio > job.flex.max_slowdown_ratio + _EXACT:
             _add(record, "breached_seconds", seconds)
+    pause = levers.paused.pauses.get(job.job_id)
+    if pause is not None:
+        _add(record, "paused_seconds", seconds)
+        record.setdefault("paused_since", pause.since.isoformat())
+        _add(record, "saved_watt_seconds", pause.saved_watts * seconds)
+        record["peak_saved_watts"] = max(_number(record.get("peak_saved_watts")), pause.saved_watts)
     hold = levers.holds.get(job.job_id)
     if hold is not None:
         _add(record, "delayed_watt_seconds", hold.saved_watts * seconds)

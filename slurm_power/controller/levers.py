@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, assert_never
 
-from slurm_power.model.action import HoldJob, ReleaseJob, SetCap, SetDischarge
+from slurm_power.controller.pause_book import PauseBook
+from slurm_power.model.action import Action, HoldJob, PauseJob, ReleaseJob, ResumeJob, SetCap, SetDischarge
 from slurm_power.model.grid_event import BaselineMethod, Commitment, LimitEvent
 from slurm_power.model.job import JobState
 from slurm_power.model.site import LimitKind
@@ -127,6 +128,7 @@ class LeverState:
         self.caps: dict[str, CapRecord] = {}
         self.holds: dict[str, HoldRecord] = {}
         self.held_before: dict[str, float] = {}
+        self.paused = PauseBook()
         self.setpoints: dict[str, float] = {}
         self.events: dict[str, EventRecord] = {}
         self.yields: dict[str, YieldRecord] = {}
@@ -157,14 +159,47 @@ class LeverState:
                 for job_id, hold in self.holds.items()
             },
             held_before_seconds=dict(self.held_before),
+            pauses=self.paused.view(at),
+            lost=self.paused.lost_view(at, self._slowed_seconds(at)) if self.paused.counts else {},
             yielded_nodes=frozenset(self.yields),
             setpoints=dict(self.setpoints),
             events=tuple(event.view(at) for event in self.events.values()),
         )
 
+    def _slowed_seconds(self, at: datetime) -> dict[str, float]:
+        """What the caps that stand have cost their jobs, in seconds, since each last changed."""
+        return {
+            job_id: cap.slowdown_ratio * (at - cap.changed_at).total_seconds()
+            for job_id, cap in self.caps.items()
+            if cap.slowdown_ratio > 0.0
+        }
+
+    def took(self, action: Action, draws: Mapping[str, float], at: datetime) -> bool:
+        """Note a lever that was moved; True where that is news. ``draws``: uncapped watts per GPU by job."""
+        match action:
+            case SetCap():
+                return self.capped(action, draws.get(action.job_id, 0.0), at)
+            case HoldJob():
+                return self.held(action, at)
+            case ReleaseJob():
+                self.released(action, at)
+                return True
+            case PauseJob():
+                return self.paused.paused(action, at)
+            case ResumeJob():
+                return self.paused.resumed(action.job_id, at)
+            case SetDischarge():
+                self.discharged(action)
+                return True
+            case _:
+                assert_never(action)
+
     def capped(self, action: SetCap, draw_watts: float, at: datetime) -> bool:
         """Note a cap that was sent; True if it is new or has changed, False for a mere renewal."""
         old = self.caps.get(action.job_id)
+        if old is not None and old.cap_watts != action.cap_watts:
+            slowed_seconds = old.slowdown_ratio * (at - old.changed_at).total_seconds()
+            self.paused.add_lost(action.job_id, slowed_seconds)
         if action.cap_watts is None:
             self.caps.pop(action.job_id, None)
             return old is not None
@@ -279,6 +314,8 @@ class LeverState:
         self.setpoints.clear()
         for job_id in list(self.holds):
             self._end_hold(job_id, at)
+        for job_id in list(self.paused.pauses):
+            self.paused.resumed(job_id, at)
 
     def expire(self, at: datetime) -> list[EventRecord]:
         """Drop what has ended by itself; return the events whose recovery is over, too."""
@@ -302,6 +339,7 @@ class LeverState:
             "caps": {job_id: _plain(cap) for job_id, cap in self.caps.items()},
             "holds": {job_id: _plain(hold) for job_id, hold in self.holds.items()},
             "held_before": self.held_before,
+            "paused": self.paused.to_json(),
             "setpoints": self.setpoints,
             "events": {event_id: event.to_json() for event_id, event in self.events.items()},
             "event_count": self._event_count,
@@ -328,6 +366,7 @@ class LeverState:
             else:
                 state.held_before[job_id] = record_of_hold.total_seconds(at)
         state.held_before |= stored["held_before"]
+        state.paused = PauseBook.from_json(stored.get("paused"))
         state.setpoints = dict(stored["setpoints"])
         state.events = {key: EventRecord.from_json(event) for key, event in stored["events"].items()}
         state._event_count = stored["event_count"]

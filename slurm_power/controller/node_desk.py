@@ -46,13 +46,18 @@ class NodeDesk:
         known_lease: Callable[[str], bool],
         release: Callable[[str, list[str]], None],
         on_news: Callable[[], None],
+        on_pause: Callable[[str, str, str, str], None] = lambda _node, _job_id, _event, _detail: None,
     ) -> None:
-        """``known_lease`` tells by job id whether a cap is ours; ``release`` sends (node, lease ids)."""
+        """``known_lease`` tells by job id whether a cap is ours; ``release`` sends (node, lease ids).
+
+        ``on_pause`` takes node, job id, event and detail of what became of a pause's lease.
+        """
         self._telemetry = telemetry
         self._recorder = recorder
         self._known_lease = known_lease
         self._release = release
         self._on_news = on_news
+        self._on_pause = on_pause
         self._energies = JobEnergies()
         self._repeats = Repeats()
         self._gathered: dict[_Key, _Gathered] = {}
@@ -77,6 +82,13 @@ class NodeDesk:
                 self._on_news()
             case "lease_event":
                 self._lease_event(node, message)
+            case "pause_event":
+                job_id = _short(message.get("job_id"))
+                # A node speaks for its own jobs only.
+                if self._telemetry.may_have(node, job_id):
+                    event, detail = _short(message.get("event")), _short(message.get("detail"))
+                    self._on_pause(node, job_id, event, detail)
+                    self._on_news()
             case "stranger":
                 self._stranger(node, message)
             case other:

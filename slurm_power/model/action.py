@@ -51,7 +51,31 @@ class ReleaseJob:
     reason: str
 
 
-Action: TypeAlias = SetDischarge | SetCap | HoldJob | ReleaseJob
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseJob:
+    """Stop a running job for a while, its GPUs and its place kept, or renew that; leased.
+
+    ``drawn_watts`` is its mean draw per GPU before it was stopped, ``saved_watts`` what the circuit in need
+    sees of that. ``renewed`` is True where it is stopped already, and only the lease is to be renewed.
+    """
+
+    job_id: str
+    kind: LimitKind
+    drawn_watts: float
+    reason: str
+    saved_watts: float = 0.0
+    renewed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeJob:
+    """Let a job go on that we have paused."""
+
+    job_id: str
+    reason: str
+
+
+Action: TypeAlias = SetDischarge | SetCap | HoldJob | ReleaseJob | PauseJob | ResumeJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

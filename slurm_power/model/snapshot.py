@@ -11,7 +11,7 @@ from slurm_power.model.outlook import EssOutlook
 from slurm_power.model.reading import EssReading, GpuReading, GpuSums, PowerReading
 from slurm_power.model.site import LimitKind, Site
 
-__all__ = ["CapLease", "HoldLease", "LimitEvent", "NodeState", "Snapshot"]
+__all__ = ["CapLease", "HoldLease", "LimitEvent", "Lost", "NodeState", "PauseLease", "Snapshot"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +58,29 @@ class HoldLease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PauseLease:
+    """A pause of ours on a running job, which we still renew; ``drawn_watts`` per GPU before it."""
+
+    job_id: str
+    kind: LimitKind
+    drawn_watts: float
+    paused_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """What a job has lost to us since it started: ``seconds`` of its full speed, by caps and by pauses.
+
+    ``resumed_seconds_ago`` is when its last pause ended, infinite where there was none; ``resumed_watts``
+    what it drew per GPU before that pause.
+    """
+
+    seconds: float = 0.0
+    resumed_seconds_ago: float = float("inf")
+    resumed_watts: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """The site at one moment.
 
@@ -65,6 +88,7 @@ class Snapshot:
     connection (import plus what batteries fed in during the meter's interval, oldest first); ``setpoints``
     what each ESS has been asked for. ``lasting_watts`` is the lower of each circuit's last two readings.
     ``held_before_seconds`` is how long our holds that are over have kept a job waiting.
+    ``pauses`` are the jobs that we keep stopped, ``lost`` what running jobs have lost to us so far.
     ``yielded_nodes`` are left to their administrator: no economic cap is taken there.
     ``expected`` is what jobs are expected to draw of which more is known than their class, by job id.
     ``debts`` and ``account_debts`` are the share of their GPU time that users and accounts have lost to us
@@ -80,6 +104,8 @@ class Snapshot:
     jobs: tuple[Job, ...]
     caps: Mapping[str, CapLease] = field(default_factory=dict)
     holds: Mapping[str, HoldLease] = field(default_factory=dict)
+    pauses: Mapping[str, PauseLease] = field(default_factory=dict)
+    lost: Mapping[str, Lost] = field(default_factory=dict)
     held_before_seconds: Mapping[str, float] = field(default_factory=dict)
     setpoints: Mapping[str, float] = field(default_factory=dict)
     recent_load_watts: tuple[float, ...] = ()

@@ -35,9 +35,16 @@ from slurm_power.node.identity import Identity
 from slurm_power.node.jobs import NodeJobs, stranger_message
 from slurm_power.node.lease_mirror import LeaseMirror
 from slurm_power.node.link import ControllerLink, greet
+from slurm_power.node.pauses import PauseEvent
 from slurm_power.node.processes import Processes
 from slurm_power.node.rack import Rack
-from slurm_power.node.requests import grants_of, lease_ids_of_release, sampling_of, seconds_of_yield
+from slurm_power.node.requests import (
+    grants_of,
+    lease_ids_of_release,
+    pause_of,
+    sampling_of,
+    seconds_of_yield,
+)
 from slurm_power.node.saved_settings import this_boot
 from slurm_power.node.server import HookServer
 from slurm_power.node.textfile import metrics_text, write_metrics
@@ -143,6 +150,8 @@ class Daemon:
                 self._tell(news.event.message())
             elif isinstance(news, Proof):
                 self._proofs.put(news)
+            elif isinstance(news, PauseEvent):
+                self._tell({"type": "pause_event", **asdict(news)})
             else:
                 self._leases.take(news)
 
@@ -335,6 +344,8 @@ class Daemon:
                 self._leases.release(lease_ids_of_release(message), "released by the controller")
             case "yield":
                 self._leases.yield_for(seconds_of_yield(message))
+            case "pause":
+                self._ask(pause_of(message))
             case "rack":
                 self._rack.take(message, clock.monotonic())
             case "sampling":

@@ -12,6 +12,7 @@ from typing import TypeAlias, TypeVar
 from slurm_power.model.lease import Lease, LeaseKey, LeaseState, Lever
 from slurm_power.model.site import LimitKind
 from slurm_power.node.orders import LeaseEvent
+from slurm_power.node.pauses import JOB_ID, PauseEvent
 
 Choice = TypeVar("Choice")
 
@@ -66,6 +67,14 @@ class Yield:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """See to it that a job the controller suspends goes on in ``seconds``; 0: somebody else has seen to it."""
+
+    job_id: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prove:
     """Make a MUNGE credential that says which node asks for a certificate: ``digest`` is of its request."""
 
@@ -102,10 +111,11 @@ class Happened:
     event: LeaseEvent
 
 
-Request: TypeAlias = Grant | Release | Controller | Yield | Prove
-News: TypeAlias = Held | Gone | Happened | Proof
+Request: TypeAlias = Grant | Release | Controller | Yield | Prove | Pause
+News: TypeAlias = Held | Gone | Happened | Proof | PauseEvent
 
 _GRANT, _RELEASE, _CONTROLLER, _YIELD, _PROVE, _HELD, _GONE, _HAPPENED, _PROOF = range(1, 10)
+_PAUSE, _PAUSE_EVENT = range(10, 12)
 _NUMBERS = {
     _GRANT: struct.Struct("!BBdd"),
     _RELEASE: struct.Struct("!B"),
@@ -116,6 +126,8 @@ _NUMBERS = {
     _HELD: struct.Struct("!BBBdddddI"),
     _GONE: struct.Struct("!B"),
     _HAPPENED: struct.Struct("!Bddd"),
+    _PAUSE: struct.Struct("!d"),
+    _PAUSE_EVENT: struct.Struct("!"),
 }
 _TEXTS = {
     _GRANT: 4,
@@ -127,6 +139,8 @@ _TEXTS = {
     _GONE: 1,
     _HAPPENED: 5,
     _PROOF: 2,
+    _PAUSE: 1,
+    _PAUSE_EVENT: 3,
 }
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -145,6 +159,8 @@ def encode_request(frame: Request) -> bytes:
             return _packed(_YIELD, (frame.seconds,))
         case Prove():
             return _packed(_PROVE, (), frame.digest)
+        case Pause():
+            return _packed(_PAUSE, (frame.seconds,), frame.job_id)
 
 
 def encode_news(frame: News) -> bytes:
@@ -156,6 +172,8 @@ def encode_news(frame: News) -> bytes:
             return _packed(_GONE, (_LEVERS.index(frame.key.lever),), frame.key.uuid)
         case Proof():
             return _packed(_PROOF, (), frame.credential, frame.error)
+        case PauseEvent():
+            return _packed(_PAUSE_EVENT, (), frame.job_id, frame.event, frame.detail)
         case Happened():
             event = frame.event
             bounds = (event.bound, _or_nothing(event.requested), _or_nothing(event.enforced))
@@ -181,7 +199,7 @@ def _held(frame: Held) -> bytes:
 
 def decode_request(data: bytes) -> Request:
     """A frame for the root side; raises FrameError."""
-    kind, numbers, texts = _unpacked(data, (_GRANT, _RELEASE, _CONTROLLER, _YIELD, _PROVE))
+    kind, numbers, texts = _unpacked(data, (_GRANT, _RELEASE, _CONTROLLER, _YIELD, _PROVE, _PAUSE))
     if kind == _GRANT:
         lever, limit_kind, bound, ttl_seconds = numbers
         lease_id, uuid, job_id, reason = texts
@@ -206,12 +224,19 @@ def decode_request(data: bytes) -> Request:
         return Controller(connected=bool(numbers[0]))
     if not 0.0 <= numbers[0] < float("inf"):
         raise FrameError(f"seconds: {numbers[0]} is no duration")
+    if kind == _PAUSE:
+        # It becomes a word of a command of root's.
+        if not JOB_ID.fullmatch(texts[0]):
+            raise FrameError("job_id: not a number")
+        return Pause(job_id=texts[0], seconds=numbers[0])
     return Yield(seconds=numbers[0])
 
 
 def decode_news(data: bytes) -> News:
     """A frame for the unprivileged side; raises FrameError."""
-    kind, numbers, texts = _unpacked(data, (_HELD, _GONE, _HAPPENED, _PROOF))
+    kind, numbers, texts = _unpacked(data, (_HELD, _GONE, _HAPPENED, _PROOF, _PAUSE_EVENT))
+    if kind == _PAUSE_EVENT:
+        return PauseEvent(job_id=texts[0], event=texts[1], detail=texts[2])
     if kind == _PROOF:
         return Proof(credential=texts[0], error=texts[1])
     if kind == _GONE:

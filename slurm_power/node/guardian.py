@@ -42,6 +42,7 @@ class Guardian:
         state_directory: Path,
         safe_cap_watts: float | None,
         selector: selectors.BaseSelector | None = None,
+        slurm_conf: Path | None = None,
     ) -> None:
         """``selector`` is told of the watchdog's end, so that its loop comes by here at once."""
         self._selector = selector
@@ -49,7 +50,10 @@ class Guardian:
         safe_text = "" if safe_cap_watts is None else repr(safe_cap_watts)
         path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
         program = str(Path(watchdog.__file__).resolve())
-        self._command = [sys.executable, "-IS", program, str(state_directory), safe_text, path]
+        self._command = [
+            *(sys.executable, "-IS", program, str(state_directory), safe_text, path),
+            "" if slurm_conf is None else str(slurm_conf),
+        ]
         self._process: subprocess.Popen[bytes] | None = None
         self._restart_at_seconds = 0.0
 

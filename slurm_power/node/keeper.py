@@ -26,6 +26,7 @@ from slurm_power.node.frames import (
     Happened,
     Held,
     News,
+    Pause,
     Proof,
     Prove,
     Release,
@@ -38,6 +39,7 @@ from slurm_power.node.front_process import FrontProcess
 from slurm_power.node.guardian import Guardian, lock_node
 from slurm_power.node.leases import Leases
 from slurm_power.node.orders import GrantOrder, LeaseEvent, bound_text
+from slurm_power.node.pauses import PausedJobs, resume_by_scontrol
 from slurm_power.node.saved_settings import SavedSettings, this_boot
 from slurm_power.node.workers import Workers
 from slurm_power.ports import DeviceError, Gpus
@@ -75,7 +77,10 @@ class Keeper:
             standing_lock_hertz=config.standing_lock_hertz,
         )
         self._workers: Workers[list[LeaseEvent]] = Workers(self._step, self._wake, MAX_THREADS)
-        self._guardian = Guardian(config.state_directory, config.safe_cap_watts, self._selector)
+        self._paused = PausedJobs(config.state_directory, resume_by_scontrol(config.slurm_conf), self._wake)
+        self._guardian = Guardian(
+            config.state_directory, config.safe_cap_watts, self._selector, config.slurm_conf
+        )
         self._front = FrontProcess(
             config, front_command, self._selector, on_frame=self._hear, on_start=self._tell_all
         )
@@ -105,6 +110,8 @@ class Keeper:
             left_behind = self._leases.recover()
             if left_behind:
                 log.warning("%d settings were left by a daemon before us; restoring them", left_behind)
+            if paused := self._paused.load():
+                log.warning("%d jobs are paused under leases of a daemon before us", paused)
             self._front.prepare()
             log.info("powerd keeps the leases of node %s", config.node)
             self._ready_by_seconds = clock.monotonic() + RECONCILE_SECONDS
@@ -155,6 +162,9 @@ class Keeper:
             self._proving = False
             self._tell(self._proofs.popleft())
         self._tell_changes()
+        for event in self._paused.step(now_seconds):
+            log.warning("job %s: %s %s", event.job_id, event.event, event.detail)
+            self._tell(event)
         self._guardian.check(now_seconds)
         self._front.check(now_seconds)
         if not self._ready:
@@ -165,7 +175,7 @@ class Keeper:
 
     def _patience(self, now_seconds: float) -> float:
         """For how long nothing can become due."""
-        deadlines = [self._round_at_seconds, now_seconds + ROUND_SECONDS]
+        deadlines = [self._round_at_seconds, now_seconds + ROUND_SECONDS, self._paused.next_seconds()]
         deadlines += [at for at, _ in self._retry.values()]
         pending = self._workers.pending()
         deadlines += [
@@ -259,6 +269,12 @@ class Keeper:
                 if not self._proving:
                     self._proving = True
                     threading.Thread(target=self._prove, args=(request.digest,), daemon=True).start()
+                return set()
+            case Pause():
+                seconds = min(request.seconds, MAX_TTL_SECONDS)
+                event = self._paused.take(request.job_id, seconds, now_seconds)
+                if event is not None:
+                    self._tell(event)
                 return set()
             case Yield():
                 return (

@@ -10,6 +10,7 @@ from slurm_power import clock
 from slurm_power.devices import driver
 from slurm_power.node.leases import Leases
 from slurm_power.node.orders import LeaseEvent
+from slurm_power.node.pauses import PausedJobs, let_go_on, resume_by_scontrol
 from slurm_power.node.saved_settings import SavedSettings, this_boot
 from slurm_power.node.workers import Workers
 from slurm_power.ports import DeviceError, Gpus
@@ -27,18 +28,32 @@ def restore(
     go_on: Callable[[], bool],
     gpus: Gpus | None = None,
     entirely: bool = False,
+    slurm_conf: str | None = None,
 ) -> bool:
     """Restore until the read-back of each GPU proves it; True when done, False when told not to ``go_on``.
 
     ``entirely`` also ends safety leases; otherwise they rest at their static cap, their record kept. One GPU
-    that fails or hangs does not hold up the others.
+    that fails or hangs does not hold up the others. With a ``slurm_conf`` ("" for the one that Slurm's commands
+    find) paused jobs are looked after as well, and go on when their leases end, or ``entirely`` at once.
     """
+    woken = threading.Event()
+    paused = PausedJobs(
+        Path(state_directory), resume_by_scontrol(Path(slurm_conf) if slurm_conf else None), woken.set
+    )
+    if slurm_conf is not None:
+        paused.load(over=entirely)
+
+    def look_and_go_on() -> bool:
+        for event in paused.step(clock.monotonic()):
+            log.warning("job %s: %s %s", event.job_id, event.event, event.detail)
+        return go_on()
+
     while True:
         done = _Attempt(state_directory, safe_cap_watts, gpus or driver("nvml")(), entirely=entirely).run(
-            go_on
+            look_and_go_on
         )
         if done is not None:
-            return done
+            return done and let_go_on(paused, go_on, woken)
 
 
 class _Attempt:

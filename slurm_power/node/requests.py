@@ -5,8 +5,9 @@ from collections.abc import Collection
 
 from slurm_power.model.lease import Lever
 from slurm_power.model.site import LimitKind
-from slurm_power.node.frames import Grant
+from slurm_power.node.frames import Grant, Pause
 from slurm_power.node.jobs import NodeJob
+from slurm_power.node.pauses import JOB_ID
 from slurm_power.wire import Message, WireError
 
 MAX_TTL_SECONDS = 3600.0
@@ -70,6 +71,17 @@ def seconds_of_yield(message: Message) -> float:
     if seconds > MAX_YIELD_SECONDS:
         raise WireError(f"seconds: a node is yielded for {MAX_YIELD_SECONDS:g} at most")
     return seconds
+
+
+def pause_of(message: Message) -> Pause:
+    """Which job is to go on after how long, 0.0 for not to be looked after any more; raises WireError."""
+    job_id = job_id_of(message)
+    if not JOB_ID.fullmatch(job_id):
+        raise WireError("job_id: not a number")
+    seconds = 0.0 if message.get("seconds") == 0 else _positive(message, "seconds")
+    if seconds > MAX_TTL_SECONDS:
+        raise WireError(f"seconds: a pause is leased for {MAX_TTL_SECONDS:g} at most")
+    return Pause(job_id=job_id, seconds=seconds)
 
 
 def sampling_of(message: Message) -> tuple[float, float]:

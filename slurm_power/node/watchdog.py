@@ -1,7 +1,7 @@
 """A second process that outlives powerd: when powerd is gone it restores every GPU of the save file.
 
-Started as a bare interpreter, ``python -IS watchdog.py STATE_DIRECTORY SAFE_WATTS SYS_PATH``, it loads the
-rest only when needed. Powerd holds a lock file and the other end of our standard input: both end with it,
+Started as a bare interpreter, ``python -IS watchdog.py STATE_DIRECTORY SAFE_WATTS SYS_PATH SLURM_CONF``, it
+loads the rest only when needed. Paused jobs go on when their leases run out, as they would with powerd. Powerd holds a lock file and the other end of our standard input: both end with it,
 however it ends. A powerd that says nothing into that pipe for too long hangs, leases and all: it is killed.
 """
 
@@ -59,7 +59,7 @@ def outlive(parent: int) -> None:
 
 def main(arguments: list[str]) -> int:
     """Wait for the end of powerd, then restore until everything is proved or a new powerd has taken over."""
-    state_directory, safe_text, path = arguments
+    state_directory, safe_text, path, slurm_conf = arguments
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     outlive(os.getppid())
@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
     from slurm_power.node.leftovers import restore  # noqa: PLC0415 - until here a bare interpreter is enough
 
     safe_cap_watts = float(safe_text) if safe_text else None
-    restore(state_directory, safe_cap_watts, go_on=lambda: offer_lock(lock))
+    restore(state_directory, safe_cap_watts, go_on=lambda: offer_lock(lock), slurm_conf=slurm_conf)
     return 0
 
 

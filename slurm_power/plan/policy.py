@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 # No weight is 0: what costs nothing would be taken first and never given back.
 _WEIGHTS = (0.01, 1000.0)
+# From flex0 nothing may be taken for money, a pause least of all.
+PAUSE_CLASSES = ("", "flex1", "flex2", "flex3")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,12 @@ class Policy:
     ``host_watts_per_gpu``: what a busy GPU adds at the host (fans, CPUs, memory), beside its own draw.
     ``massive_start_ratio``: a job whose start adds this share of what the site may draw is a massive start.
     ``start_ramp_watts_per_second``: how fast starting jobs may raise the site's draw; 0: as they like.
+    ``pause_flex``: the lowest flex class whose running jobs may be paused, as "flex3"; "" for none.
+    ``pause_least_seconds``: a paused job is not resumed for room before it has been stopped this long.
+    ``pause_most_seconds``: the longest pause: what computes on many GPUs gives up on a silence of minutes.
+    ``pause_rest_seconds``: how long a job runs after a pause before it may be paused again.
+    ``pause_cost_seconds``: work that stopping and getting going again costs, in seconds of full speed.
+    ``paused_gpu_watts``: what a GPU of a stopped process draws, its memory held.
     ``control``: False is shadow mode: decide and record, touch nothing.
 
     What levers cost, in the site's own currency (docs/prices.md); only their proportions move a choice:
@@ -62,6 +70,12 @@ class Policy:
     start_expected_seconds: float = 20.0
     massive_start_ratio: float = 0.05
     start_ramp_watts_per_second: float = 0.0
+    pause_flex: str = ""
+    pause_least_seconds: float = 120.0
+    pause_most_seconds: float = 540.0
+    pause_rest_seconds: float = 600.0
+    pause_cost_seconds: float = 30.0
+    paused_gpu_watts: float = 120.0
     value_per_gpu_hour: float = 2.0
     delay_price_per_gpu_hour: float = 0.25
     energy_price_per_kwh: float = 0.10
@@ -100,6 +114,11 @@ class Policy:
             "start_expected_seconds": (0.0, 600.0),
             "massive_start_ratio": (0.001, 1.0),
             "start_ramp_watts_per_second": (0.0, 1e9),
+            "pause_least_seconds": (5.0, 86_400.0),
+            "pause_most_seconds": (5.0, 86_400.0),
+            "pause_rest_seconds": (5.0, 86_400.0),
+            "pause_cost_seconds": (0.0, 86_400.0),
+            "paused_gpu_watts": (0.0, 1000.0),
             "value_per_gpu_hour": (0.0, 10_000.0),
             "delay_price_per_gpu_hour": (0.0, 10_000.0),
             "energy_price_per_kwh": (-10.0, 100.0),
@@ -118,6 +137,14 @@ class Policy:
             value = getattr(self, key)
             if value is not None and not low <= value <= high:
                 found.append(f"{key}: {value:g} is not between {low:g} and {high:g}")
+        if self.pause_flex not in PAUSE_CLASSES:
+            classes = ", ".join(PAUSE_CLASSES[1:])
+            found.append(f'pause_flex: {self.pause_flex!r} is none of {classes}, or "" for no pauses')
+        if self.pause_most_seconds < self.pause_least_seconds:
+            found.append(
+                f"pause_most_seconds: {self.pause_most_seconds:g} is below pause_least_seconds"
+                f" ({self.pause_least_seconds:g})"
+            )
         return [*found, *self._account_problems()]
 
     def weights_of_accounts(self) -> dict[str, float]:

@@ -102,6 +102,35 @@ def cap_price(
     return Price(work * policy.value_per_gpu_hour * weights.debt_factor(job), work)
 
 
+def pause_work_per_kwh(
+    performance: Value, gpu_count: Value, saved_watts: Value, cost_seconds: float, lasts_seconds: Value
+) -> Value:
+    """GPU-hours a pause loses per kWh at a circuit that sees ``saved_watts`` less of it.
+
+    A stopped job does nothing, so it loses all the ``performance`` that its cap had left to it (a share);
+    stopping and getting going again cost ``cost_seconds`` of full speed, once in ``lasts_seconds``.
+    """
+    return 1000.0 * gpu_count * (performance + cost_seconds / lasts_seconds) / saved_watts
+
+
+def pause_price(
+    policy: Policy,
+    weights: JobWeights,
+    job: Job,
+    *,
+    performance: float,
+    saved_watts: float,
+    lasts_seconds: float,
+) -> Price:
+    """The price of a pause that is expected to last for so long."""
+    gpus = float(job.gpu_count or len(job.gpu_uuids))
+    work = pause_work_per_kwh(
+        performance, gpus, max(saved_watts, 1.0), policy.pause_cost_seconds, max(lasts_seconds, 1.0)
+    )
+    work *= weights.work(job)
+    return Price(work * policy.value_per_gpu_hour * weights.debt_factor(job), work)
+
+
 def hold_price(policy: Policy, weights: JobWeights, job: Job, needed_watts: float) -> Price:
     """The price of letting a job wait that would add ``needed_watts``: work is late, none of it is lost."""
     gpus = job.gpu_count * job.task_count

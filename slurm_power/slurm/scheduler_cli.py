@@ -12,7 +12,7 @@ from pathlib import Path
 
 from slurm_power import clock
 from slurm_power.model.job import Job, JobState
-from slurm_power.ports import SchedulerError
+from slurm_power.ports import NotRunningError, SchedulerError
 from slurm_power.slurm import admin_comment
 from slurm_power.slurm.admin_comment import HoldNote
 from slurm_power.slurm.commands import CommandRunner
@@ -67,6 +67,24 @@ class CliScheduler:
         note = self._note(record)
         if note is not None:
             await self._let_go(record, note)
+
+    async def pause(self, job_id: str, seconds: float, reason: str) -> None:  # noqa: ARG002  # leased by the nodes
+        """Suspend a running job: its processes stop, its GPUs, memory and licences stay its own.
+
+        Slurm's own clock of the time limit stops as well. Suspending does not end by itself: the job's nodes
+        hold the lease of ``seconds``. Raises NotRunningError if the job does not run, so that one that somebody
+        else has suspended is never taken for ours.
+        """
+        record = await self._record(job_id)
+        if record is None or record.job.state is not JobState.RUNNING:
+            raise NotRunningError(f"job {job_id} does not run, so it cannot be paused")
+        await self._commands.run("scontrol", "suspend", job_id)
+
+    async def resume(self, job_id: str) -> None:
+        """Resume a suspended job; one that is not suspended, or is gone, is left as it is."""
+        record = await self._record(job_id)
+        if record is not None and record.job.state is JobState.SUSPENDED:
+            await self._commands.run("scontrol", "resume", job_id)
 
     async def _records(self, *selection: str) -> tuple[JobRecord, ...]:
         mark = f"~{secrets.token_hex(8)}~"

@@ -10,7 +10,7 @@ from typing import TypeGuard
 from slurm_power.model.job import Flex, Job, JobState, Workload
 from slurm_power.model.reading import EssReading, PowerReading, Quality, judged
 from slurm_power.model.site import Site
-from slurm_power.model.snapshot import CapLease, HoldLease, LimitEvent, NodeState, Snapshot
+from slurm_power.model.snapshot import CapLease, HoldLease, LimitEvent, Lost, NodeState, PauseLease, Snapshot
 from slurm_power.telemetry.circuits import CircuitMeters
 from slurm_power.telemetry.clock_skew import ClockSkews
 from slurm_power.telemetry.coverage import SourceCoverage
@@ -47,6 +47,8 @@ class Levers:
     setpoints: Mapping[str, float]
     events: tuple[LimitEvent, ...]
     held_before_seconds: Mapping[str, float] = field(default_factory=dict)
+    pauses: Mapping[str, PauseLease] = field(default_factory=dict)
+    lost: Mapping[str, Lost] = field(default_factory=dict)
     yielded_nodes: frozenset[str] = frozenset()
 
 
@@ -242,6 +244,8 @@ class SiteTelemetry:
             jobs=self._jobs(),
             caps=levers.caps,
             holds=levers.holds,
+            pauses=levers.pauses,
+            lost=levers.lost,
             held_before_seconds=levers.held_before_seconds,
             setpoints=levers.setpoints,
             events=levers.events,

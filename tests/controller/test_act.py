@@ -51,6 +51,12 @@ class Queue:
     async def release(self, job_id: str) -> None:
         await self._do("release", job_id)
 
+    async def pause(self, job_id: str, seconds: float, reason: str) -> None:  # noqa: ARG002  # the port has them
+        await self._do("pause", job_id)
+
+    async def resume(self, job_id: str) -> None:
+        await self._do("resume", job_id)
+
 
 class Battery:
     def __init__(self) -> None:

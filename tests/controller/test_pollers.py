@@ -45,6 +45,10 @@ class Queue:
 
     async def release(self, job_id: str) -> None: ...
 
+    async def pause(self, job_id: str, seconds: float, reason: str) -> None: ...
+
+    async def resume(self, job_id: str) -> None: ...
+
 
 def telemetry() -> SiteTelemetry:
     return SiteTelemetry(site(), {"grid": ("meter", 3.0)})

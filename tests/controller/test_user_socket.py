@@ -55,6 +55,10 @@ class Queue:
 
     async def release(self, job_id: str) -> None: ...
 
+    async def pause(self, job_id: str, seconds: float, reason: str) -> None: ...
+
+    async def resume(self, job_id: str) -> None: ...
+
 
 @pytest.fixture
 def folder(open_folder: Path) -> Iterator[Path]:

@@ -161,7 +161,7 @@ def test_it_waits_for_the_end_of_powerd_and_of_its_lock(left: NodeBench, stdin: 
 
     thread = threading.Thread(target=powerd)
     thread.start()
-    assert watchdog.main([str(left.state), "250.0", ""]) == 0
+    assert watchdog.main([str(left.state), "250.0", "", ""]) == 0
     thread.join()
     assert seen == [[300.0, 300.0]] * 2
     assert left.caps()[:2] == [250.0, 612.5]
@@ -196,7 +196,7 @@ def test_it_leaves_everything_to_a_new_powerd(
     monkeypatch.setattr(watchdog, "SUCCESSOR_SECONDS", 0.1)
     lock = lock_node(left.state)
     os.close(stdin)
-    assert watchdog.main([str(left.state), "", ""]) == 0
+    assert watchdog.main([str(left.state), "", "", ""]) == 0
     assert left.caps()[:2] == [300.0, 300.0]
     os.close(lock)
 
