@@ -92,6 +92,7 @@ class Actor:
         self._cap_lease_seconds = cap_lease_seconds
         self._granted: dict[str, _Granted] = {}
         self._under_way: dict[str, asyncio.Task[Outcome]] = {}
+        self._pausing: set[str] = set()
         self.pauses = Pauses(nodes, scheduler, pause_lease_seconds)
 
     @property
@@ -114,19 +115,24 @@ class Actor:
             del self._granted[job_id]  # no longer planned: its job has ended or left the nodes
         outcomes = [self._cap(action, jobs, now_seconds) for action in caps]
         outcomes += self.pauses.renew(plan.actions, jobs, now_seconds)
+        # What was asked for in an earlier cycle, and is not done, may be all that is needed.
+        pausing = any(key in self._pausing for key in self._under_way)
         renewed = {outcome.action.job_id for outcome in outcomes if isinstance(outcome.action, PauseJob)}
         for action in plan.actions:
-            if isinstance(action, PauseJob) and action.job_id in renewed:
+            if isinstance(action, PauseJob) and (pausing or action.job_id in renewed):
                 continue
             if not isinstance(action, SetCap):
                 key = f"ess:{action.ess}" if isinstance(action, SetDischarge) else f"job:{action.job_id}"
                 if key not in self._under_way:
+                    if isinstance(action, PauseJob):
+                        self._pausing.add(key)
                     self._under_way[key] = asyncio.create_task(self._slow(action, jobs, now_seconds))
         if self._under_way:
             await asyncio.wait(self._under_way.values(), timeout=_PATIENCE_SECONDS)
         for key, task in list(self._under_way.items()):
             if task.done():
                 del self._under_way[key]
+                self._pausing.discard(key)
                 outcomes.append(task.result())
         return outcomes
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from slurm_power.controller.levers import LeverState
-from slurm_power.model.action import HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
+from slurm_power.model.action import HoldJob, PauseJob, Plan, ReleaseJob, ResumeJob, SetCap, SetDischarge
 from slurm_power.model.job import Flex, Job, JobState, Workload
 from slurm_power.model.reading import EssReading, GpuReading, PowerReading, Quality
 from slurm_power.model.site import Circuit, Ess, LimitKind, Site
@@ -246,6 +246,8 @@ class BigSite:
                     self.levers.released(action, at)
                 case SetDischarge():
                     self.levers.discharged(action)
+                case PauseJob() | ResumeJob():
+                    self.levers.took(action, {}, at)
 
     def _circuits(self) -> dict[str, PowerReading]:
         """What every meter shows now, from the leaves up."""

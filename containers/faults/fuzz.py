@@ -209,6 +209,12 @@ class _Queue:
     async def release(self, job_id: str) -> None:
         """Nothing to release."""
 
+    async def pause(self, job_id: str, seconds: float, reason: str) -> None:
+        """Nothing to pause."""
+
+    async def resume(self, job_id: str) -> None:
+        """Nothing to resume."""
+
 
 class Doors:
     """The controller and a node, not running, with their doors open to us."""

@@ -143,7 +143,7 @@ class Controller:
             known_lease=lambda job_id: job_id in self.levers.caps or self._actor.granted(job_id),
             release=self._release,
             on_news=self._news,
-            on_pause=lambda *words: self._pause_desk.heard(*words),
+            on_pause=self._pause_heard,
         )
         self._actor = Actor(
             nodes=self._links,
@@ -265,7 +265,12 @@ class Controller:
         if self._enabled:
             outcomes = await self._actor.carry_out(self.plan, jobs, now_seconds)
         else:
-            moved = self.levers.caps or self.levers.holds or self.levers.paused.pauses or any(self.levers.setpoints.values())
+            moved = (
+                self.levers.caps
+                or self.levers.holds
+                or self.levers.paused.pauses
+                or any(self.levers.setpoints.values())
+            )
             if moved or self._actor.busy:
                 await self._let_go()
             outcomes = [Outcome(action=action) for action in self.plan.actions]
@@ -344,7 +349,9 @@ class Controller:
     async def _let_go(self) -> None:
         """Give every lever back at once and forget it."""
         jobs = {job.job_id: job for job in self.snapshot().jobs}
-        for problem in await self._actor.let_go(jobs, tuple(self.levers.holds), tuple(self.levers.paused.pauses)):
+        for problem in await self._actor.let_go(
+            jobs, tuple(self.levers.holds), tuple(self.levers.paused.pauses)
+        ):
             self._note("controller", "failed", "site", f"giving back: {problem}")
         await self._links.drain()
         self._desk.flush(jobs, everything=True)
@@ -359,6 +366,9 @@ class Controller:
             self._note("controller", "fault", subject, error)
         else:
             self._note("controller", "fault over", subject, "it answers again")
+
+    def _pause_heard(self, node: str, job_id: str, event: str, detail: str) -> None:
+        self._pause_desk.heard(node, job_id, event, detail)
 
     def _take(self, node: str, message: Message) -> None:
         self._desk.take(node, message)

@@ -126,9 +126,7 @@ class PauseBook:
             if pause is not None:
                 seconds += (at - pause.since).total_seconds()
             ago = float("inf") if record.resumed_at is None else (at - record.resumed_at).total_seconds()
-            found[job_id] = Lost(
-                seconds=seconds, resumed_seconds_ago=ago, resumed_watts=record.resumed_watts
-            )
+            found[job_id] = Lost(seconds=seconds, resumed_seconds_ago=ago, resumed_watts=record.resumed_watts)
         return found
 
     def to_json(self) -> dict[str, Any]:

@@ -121,6 +121,11 @@ def _action(action: object, snapshot: Snapshot, seen: set[str]) -> dict[str, Any
             }
         case ReleaseJob() if action.job_id in seen:
             return {"lever": "release", "subject": action.job_id, "watts": None, "reason": action.reason}
+    return _pause(action, seen)
+
+
+def _pause(action: object, seen: set[str]) -> dict[str, Any] | None:
+    match action:
         case PauseJob() if action.job_id in seen:
             return {
                 "lever": "pause",

@@ -68,7 +68,7 @@ class Yield:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """See to it that a job the controller suspends goes on in ``seconds``; 0: somebody else has seen to it."""
+    """See to it that a job the controller stops goes on in ``seconds``; 0: it needs no looking after."""
 
     job_id: str
     seconds: float

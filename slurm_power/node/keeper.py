@@ -162,9 +162,9 @@ class Keeper:
             self._proving = False
             self._tell(self._proofs.popleft())
         self._tell_changes()
-        for event in self._paused.step(now_seconds):
-            log.warning("job %s: %s %s", event.job_id, event.event, event.detail)
-            self._tell(event)
+        for said in self._paused.step(now_seconds):
+            log.warning("job %s: %s %s", said.job_id, said.event, said.detail)
+            self._tell(said)
         self._guardian.check(now_seconds)
         self._front.check(now_seconds)
         if not self._ready:
@@ -263,25 +263,21 @@ class Keeper:
                 return self._leases.release([request.name], request.reason)
             case Controller():
                 self._leases.controller_connected = request.connected
-                return set()
             case Prove():
                 # One at a time, however many a mad front asks for: each is a thread and a process of root's.
                 if not self._proving:
                     self._proving = True
                     threading.Thread(target=self._prove, args=(request.digest,), daemon=True).start()
-                return set()
             case Pause():
                 seconds = min(request.seconds, MAX_TTL_SECONDS)
-                event = self._paused.take(request.job_id, seconds, now_seconds)
-                if event is not None:
-                    self._tell(event)
-                return set()
+                said = self._paused.take(request.job_id, seconds, now_seconds)
+                if said is not None:
+                    self._tell(said)
+            case Yield() if request.seconds:
+                return self._leases.yield_until(now_seconds + request.seconds)
             case Yield():
-                return (
-                    self._leases.yield_until(now_seconds + request.seconds)
-                    if request.seconds
-                    else self._taken_back()
-                )
+                self._leases.yield_until(0.0)
+        return set()
 
     def _prove(self, digest: str) -> None:
         """Have MUNGE say, as root, which node asks for a certificate; in a thread: munged may be slow."""
@@ -292,10 +288,6 @@ class Keeper:
             proof = Proof(credential="", error=str(error))
         self._proofs.append(proof)
         self._wake()
-
-    def _taken_back(self) -> set[str]:
-        self._leases.yield_until(0.0)
-        return set()
 
     def _report(self, event: LeaseEvent) -> None:
         level = logging.INFO if event.event in ("verified", "restored", "repaired") else logging.WARNING

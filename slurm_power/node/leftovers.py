@@ -33,8 +33,9 @@ def restore(
     """Restore until the read-back of each GPU proves it; True when done, False when told not to ``go_on``.
 
     ``entirely`` also ends safety leases; otherwise they rest at their static cap, their record kept. One GPU
-    that fails or hangs does not hold up the others. With a ``slurm_conf`` ("" for the one that Slurm's commands
-    find) paused jobs are looked after as well, and go on when their leases end, or ``entirely`` at once.
+    that fails or hangs does not hold up the others. With a ``slurm_conf`` ("" for the one that Slurm's
+    commands find) paused jobs are looked after as well: they go on when their leases end, or ``entirely`` at
+    once.
     """
     woken = threading.Event()
     paused = PausedJobs(

@@ -1,8 +1,8 @@
-"""Paused jobs of this node that somebody must let go on: leases on disk, and ``scontrol resume`` when one ends.
+"""Paused jobs of this node that somebody must let go on: leases on disk, ``scontrol resume`` when one ends.
 
-The controller suspends a job only after the nodes of the job have its lease on disk. One that it does not renew
-runs out here, and the job goes on, whatever became of the controller and its machine. Any one node is enough;
-to resume a job that runs already is refused by Slurm and changes nothing.
+The controller suspends a job only after the nodes of the job have its lease on disk. One that it does not
+renew runs out here, and the job goes on, whatever became of the controller and its machine. Any one node is
+enough; to resume a job that runs already is refused by Slurm and changes nothing.
 """
 
 import json
@@ -39,7 +39,7 @@ Resume = Callable[[str], str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseEvent:
-    """What became of a pause lease: ``held`` (on disk), ``refused``, ``resumed`` (it ran out) or ``failed``."""
+    """The fate of a pause's lease: ``held`` (on disk), ``refused``, ``resumed`` (ran out) or ``failed``."""
 
     job_id: str
     event: str
@@ -49,8 +49,8 @@ class PauseEvent:
 class PausedJobs:
     """The pause leases of a node. ``resume`` runs in a thread of its own; ``wake`` is called when it is done.
 
-    Times are monotonic seconds, which go on over a restart of powerd but not over a boot: a lease of an earlier
-    boot is over. An entry leaves the file only when its job needs no resuming any more.
+    Times are monotonic seconds, which go on over a restart of powerd but not over a boot: a lease of an
+    earlier boot is over. An entry leaves the file only when its job needs no resuming any more.
     """
 
     def __init__(self, directory: Path, resume: Resume, wake: Callable[[], None]) -> None:

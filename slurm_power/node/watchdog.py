@@ -1,7 +1,8 @@
 """A second process that outlives powerd: when powerd is gone it restores every GPU of the save file.
 
 Started as a bare interpreter, ``python -IS watchdog.py STATE_DIRECTORY SAFE_WATTS SYS_PATH SLURM_CONF``, it
-loads the rest only when needed. Paused jobs go on when their leases run out, as they would with powerd. Powerd holds a lock file and the other end of our standard input: both end with it,
+loads the rest only when needed. Paused jobs go on when their leases run out, as with powerd.
+ Powerd holds a lock file and the other end of our standard input: both end with it,
 however it ends. A powerd that says nothing into that pipe for too long hangs, leases and all: it is killed.
 """
 

@@ -27,6 +27,8 @@ from slurm_power.plan.loads import (
     consumer_watts,
     load_table,
 )
+from slurm_power.plan.pausable import paused_watts
+from slurm_power.plan.pauses import plan_pauses
 from slurm_power.plan.policy import Policy
 
 
@@ -49,7 +51,7 @@ def plan_cycle(
 
 
 def guard_cycle(snapshot: Snapshot, policy: Policy) -> Plan:
-    """Only what cannot wait: batteries and caps, every second. Holds stay as they are."""
+    """Only what cannot wait: batteries, caps and pauses, every second. Holds stay as they are."""
     notes = tuple(
         f"{circuit.name}: no usable reading; treated as full"
         for circuit in snapshot.site.circuits.values()
@@ -61,6 +63,7 @@ def guard_cycle(snapshot: Snapshot, policy: Policy) -> Plan:
     actions: list[Action] = [
         *_discharges(snapshot, table, caps, policy),
         *with_gates(snapshot, table, caps.actions, demands, policy),
+        *plan_pauses(snapshot, table, demands, caps, policy),
     ]
     shortfalls = _shortfalls(snapshot, caps, policy)
     if snapshot.events:
@@ -230,13 +233,15 @@ def hold_of(snapshot: Snapshot, job: Job, policy: Policy, *, hold_seconds: float
 
 
 def _start_room_watts(snapshot: Snapshot, policy: Policy) -> dict[str, float]:
-    """Room for new starts on each circuit, with every running job at its uncapped draw.
+    """Room for new starts on each circuit, with every running job at its uncapped draw,
+    a paused one included.
 
     The battery is not counted: it is there for the jobs that already run. A stale meter leaves no room. A
     circuit that nothing measures bounds nothing, but for the grid connection.
     """
     root = snapshot.site.root.name
     table = load_table(snapshot, policy)
+    back_watts = paused_watts(snapshot, table, policy)
     room = {}
     for circuit in snapshot.site.leaves_first():
         name = circuit.name
@@ -247,5 +252,5 @@ def _start_room_watts(snapshot: Snapshot, policy: Policy) -> dict[str, float]:
             room[name] = float("inf")
         else:
             withheld_watts = table.circuit_withheld_watts[name]
-            room[name] = target_watts(snapshot, name, policy) - full_watts - withheld_watts
+            room[name] = target_watts(snapshot, name, policy) - full_watts - withheld_watts - back_watts[name]
     return room

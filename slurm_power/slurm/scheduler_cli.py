@@ -71,9 +71,9 @@ class CliScheduler:
     async def pause(self, job_id: str, seconds: float, reason: str) -> None:  # noqa: ARG002  # leased by the nodes
         """Suspend a running job: its processes stop, its GPUs, memory and licences stay its own.
 
-        Slurm's own clock of the time limit stops as well. Suspending does not end by itself: the job's nodes
-        hold the lease of ``seconds``. Raises NotRunningError if the job does not run, so that one that somebody
-        else has suspended is never taken for ours.
+        Slurm's own clock of the time limit stops as well. Suspending does not end by itself: the job's
+        nodes hold the lease of ``seconds``. Raises NotRunningError if the job does not run, so that one
+        that somebody else has suspended is never taken for ours.
         """
         record = await self._record(job_id)
         if record is None or record.job.state is not JobState.RUNNING:
