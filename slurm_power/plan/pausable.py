@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from slurm_power.model.action import SetCap
 from slurm_power.model.job import Flex, Job, JobState, Workload
 from slurm_power.model.site import LimitKind
 from slurm_power.model.snapshot import Lost, Snapshot
@@ -17,9 +18,13 @@ _NO_LOST = Lost()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A running job that may be paused: what a circuit sees less of it, for how long, at what price."""
+    """A running job that may be paused: what a circuit sees less of it, for how long, at what price.
+
+    ``gpu_watts`` is what each of its GPUs would draw less than under its cap.
+    """
 
     load: JobLoad
+    gpu_watts: float
     saved_watts: float
     lasts_seconds: float
     price: Price
@@ -80,19 +85,26 @@ class Pausable:
         )
         return next((words for is_so, words in reasons if is_so), "")
 
-    def candidate(self, load: JobLoad, circuit: str) -> Candidate:
-        """A job that may be paused, as one circuit sees it."""
+    def candidate(self, load: JobLoad, circuit: str, planned: SetCap | None) -> Candidate:
+        """A job that may be paused, as one circuit sees it; what its ``planned`` cap saves is saved already."""
         lasts_seconds = pausable_seconds(self._snapshot, load.job, self._policy)
-        saved_watts = (load.gpu_watts - self._policy.paused_gpu_watts) * load.circuit_weights[circuit]
+        cap_watts = load.cap_watts if planned is None else planned.cap_watts
+        drawn_watts = load.gpu_watts if cap_watts is None else min(load.gpu_watts, cap_watts)
+        gpu_watts = max(0.0, drawn_watts - self._policy.paused_gpu_watts)
+        saved_watts = gpu_watts * load.circuit_weights[circuit]
         price = pause_price(
             self._policy,
             self.weights,
             load.job,
-            performance=_performance(self._snapshot, load),
+            performance=_performance(
+                load, cap_watts, by_lock=planned is not None and planned.lock_hertz is not None
+            ),
             saved_watts=saved_watts,
             lasts_seconds=lasts_seconds,
         )
-        return Candidate(load=load, saved_watts=saved_watts, lasts_seconds=lasts_seconds, price=price)
+        return Candidate(
+            load=load, gpu_watts=gpu_watts, saved_watts=saved_watts, lasts_seconds=lasts_seconds, price=price
+        )
 
 
 def _all_told(load: JobLoad) -> bool:
@@ -101,13 +113,12 @@ def _all_told(load: JobLoad) -> bool:
     return load.reachable and load.covered and there == set(load.job.nodes)
 
 
-def _performance(snapshot: Snapshot, load: JobLoad) -> float:
+def _performance(load: JobLoad, cap_watts: float | None, *, by_lock: bool) -> float:
     """The share of its full speed that its cap leaves to a job."""
-    lease = snapshot.caps.get(load.job.job_id)
-    if lease is None or load.uncapped_watts <= 0.0:
+    if cap_watts is None or load.uncapped_watts <= 0.0:
         return 1.0
-    curve = capped_performance_ratio if lease.lock_hertz is None else performance_ratio
-    return curve(load.job.workload, min(1.0, lease.cap_watts / load.uncapped_watts))
+    curve = performance_ratio if by_lock else capped_performance_ratio
+    return curve(load.job.workload, min(1.0, cap_watts / load.uncapped_watts))
 
 
 def paused_watts(snapshot: Snapshot, table: LoadTable, policy: Policy) -> dict[str, float]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slurm_power.model.action import PauseJob, ResumeJob
+from slurm_power.model.action import PauseJob, ResumeJob, SetCap
 from slurm_power.model.site import LimitKind
 from slurm_power.model.snapshot import PauseLease, Snapshot
 from slurm_power.model.units import kilowatts_text
@@ -147,20 +147,21 @@ class _Needs:
         self._taken_watts = dict.fromkeys(circuits, 0.0)
         self._cliff: dict[str, tuple[float, float]] = {}
         self._columns: CapColumns | None = None
+        self._planned: dict[str, SetCap] = {}
         self._chosen: set[str] = set()
 
     def look(self, demands: Sequence[Demand], caps: CapResult, standing: _Standing) -> None:
         """Work out what is needed; nothing is looked at where no cap is short, set, or soon to be."""
-        planned = {action.job_id: action for action in caps.actions if action.cap_watts is not None}
+        self._planned = {action.job_id: action for action in caps.actions if action.cap_watts is not None}
         short = any(watts > 0.0 for watts in caps.unmet_watts.values())
-        if not (short or planned or any(watts > 0.0 for watts in standing.ending.values())):
+        if not (short or self._planned or any(watts > 0.0 for watts in standing.ending.values())):
             return
         snapshot, policy = self._snapshot, self._policy
         self._columns = columns = CapColumns(snapshot, self._table, policy)
         slack = np.maximum(0.0, columns.drawn_watts - columns.floor_watts) * columns.reachable
         now_watts, beyond = columns.drawn_watts.copy(), np.zeros(len(columns.drawn_watts))
         for row, job in enumerate(columns.placed.jobs):
-            action = planned.get(job.job_id)
+            action = self._planned.get(job.job_id)
             if action is None or action.cap_watts is None or job.job_id in snapshot.pauses:
                 continue
             now_watts[row] = min(now_watts[row], action.cap_watts)
@@ -191,7 +192,7 @@ class _Needs:
             return []
         pausable = Pausable(self._snapshot, self._policy)
         found = [
-            pausable.candidate(load, name)
+            pausable.candidate(load, name, self._planned.get(load.job.job_id))
             for load in loads_of(self._snapshot, self._table, columns.members(name)[0].tolist())
             if load.job.job_id not in self._chosen and not pausable.why_not(load, demand.kind)
         ]
@@ -199,7 +200,7 @@ class _Needs:
         for one in picked(found, need, cliff_watts, cliff_money):
             self._chosen.add(one.load.job.job_id)
             for circuit, weight in one.load.circuit_weights.items():
-                self._taken_watts[circuit] += (one.load.gpu_watts - self._policy.paused_gpu_watts) * weight
+                self._taken_watts[circuit] += one.gpu_watts * weight
             begun.append(
                 PauseJob(
                     job_id=one.load.job.job_id,
