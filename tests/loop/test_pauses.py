@@ -30,7 +30,9 @@ def pausing(bed: Bed) -> Bed:
 
 
 def state(bed: Bed, job: str) -> str:
-    return bed.lab.run(["squeue", "--noheader", f"--jobs={job}", "--states=all", "--format=%T"]).stdout.strip()
+    return bed.lab.run(
+        ["squeue", "--noheader", f"--jobs={job}", "--states=all", "--format=%T"]
+    ).stdout.strip()
 
 
 def idle(bed: Bed) -> bool:

@@ -18,6 +18,7 @@ from slurm_power.node.frames import (
     Happened,
     Held,
     News,
+    Pause,
     Proof,
     Prove,
     Release,
@@ -29,6 +30,7 @@ from slurm_power.node.frames import (
     encode_request,
 )
 from slurm_power.node.orders import LeaseEvent
+from slurm_power.node.pauses import PauseEvent
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=200)
 maybe = st.none() | texts
@@ -50,6 +52,7 @@ requests = st.one_of(
     st.builds(Release, name=texts, of_job=st.booleans(), reason=texts),
     st.builds(Controller, connected=st.booleans()),
     st.builds(Yield, seconds=st.just(0.0) | positive),
+    st.builds(Pause, job_id=st.text("0123456789", min_size=1, max_size=10), seconds=st.just(0.0) | positive),
     st.builds(Prove, digest=st.text("0123456789abcdef", min_size=64, max_size=64)),
 )
 leases = st.builds(
@@ -84,6 +87,7 @@ news = st.one_of(
     st.builds(Gone, key=st.builds(LeaseKey, texts, levers)),
     st.builds(Happened, event=events),
     st.builds(Proof, credential=texts, error=st.just("") | texts),
+    st.builds(PauseEvent, job_id=texts, event=texts, detail=st.just("") | texts),
 )
 
 
@@ -130,6 +134,9 @@ def test_the_root_side_takes_no_news_and_no_frame_with_a_rest() -> None:
     for digest in ("", "x" * 64, "0" * 63, '0","node":"c2","x":"' + "0" * 44):
         with pytest.raises(FrameError, match="digest"):
             decode_request(encode_request(Prove(digest=digest)))
+    for job_id in ("", "17 18", "-1", "17;", "1" * 11, "\u0661"):
+        with pytest.raises(FrameError, match="job_id"):
+            decode_request(encode_request(Pause(job_id=job_id, seconds=5.0)))
     with pytest.raises(FrameError, match="is no duration"):
         decode_request(encode_request(Yield(seconds=math.inf)))
 

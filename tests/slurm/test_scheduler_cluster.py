@@ -13,7 +13,7 @@ import pytest
 from containers.cluster.layout import Options
 from containers.cluster.lifecycle import up
 from slurm_power.model.job import Flex, Job, JobState, Workload
-from slurm_power.ports import Scheduler, SchedulerError
+from slurm_power.ports import NotRunningError, Scheduler, SchedulerError
 from slurm_power.slurm.commands import CommandRunner
 from slurm_power.slurm.scheduler_cli import CliScheduler
 from tests.slurm.cluster import Cluster, eventually
@@ -288,3 +288,36 @@ def test_no_slurmctld_is_an_error_within_the_time_out(bench: Bench, tmp_path: Pa
                 asyncio.run(call())
             assert time.monotonic() - started < 2.5
     assert bench.job(job_id).state is JobState.PENDING
+
+
+def suspended(job: Job) -> bool:
+    return job.state is JobState.SUSPENDED
+
+
+def test_a_paused_job_keeps_its_gpus_and_its_time_and_goes_on(bench: Bench) -> None:
+    job_id = bench.cluster.submit("-N1", "--gres=gpu:h100:8", "-t", "10", "-w", "c1")
+    bench.until(job_id, running)
+    asyncio.run(bench.port().pause(job_id, 60.0, "below the cliff"))
+    bench.until(job_id, suspended)
+    wanted = bench.cluster.submit("-N1", "--gres=gpu:h100:1", "-t", "1", "-w", "c1")
+    time.sleep(3)
+    assert bench.job(wanted).state is JobState.PENDING
+    ends_at = [field for field in bench.shown(job_id).split() if field.startswith("EndTime=")]
+    asyncio.run(bench.port().resume(job_id))
+    bench.until(job_id, running)
+    assert [field for field in bench.shown(job_id).split() if field.startswith("EndTime=")] > ends_at
+
+
+def test_only_a_running_job_is_paused_and_only_a_stopped_one_resumed(bench: Bench) -> None:
+    job_id = bench.cluster.submit("-N1", "-n1", "-t", "10")
+    bench.until(job_id, running)
+    asyncio.run(bench.port().resume(job_id))
+    assert running(bench.job(job_id))
+    bench.cluster.run("scontrol", "suspend", job_id)
+    bench.until(job_id, suspended)
+    with pytest.raises(NotRunningError):
+        asyncio.run(bench.port().pause(job_id, 60.0, "below the cliff"))
+    bench.cluster.run("scontrol", "resume", job_id)
+    asyncio.run(bench.port().resume("999999"))
+    with pytest.raises(NotRunningError):
+        asyncio.run(bench.port().pause("999999", 60.0, "below the cliff"))
