@@ -6,7 +6,7 @@ Made when somebody asks, not every second.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from slurm_power.model.action import HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
+from slurm_power.model.action import HoldJob, PauseJob, Plan, ReleaseJob, SetCap, SetDischarge
 from slurm_power.model.job import Flex, Job, Workload
 from slurm_power.model.reading import EssReading
 from slurm_power.model.site import Circuit, LimitKind
@@ -15,9 +15,24 @@ from slurm_power.plan.cap_columns import full_hertz
 from slurm_power.plan.curves import promised_floor_watts, slope_at
 from slurm_power.plan.ess import sustainable_watts
 from slurm_power.plan.event_target import target_watts
-from slurm_power.plan.loads import JobLoad, behind_discharge_watts, circuit_watts, job_loads, pending_watts
+from slurm_power.plan.loads import (
+    JobLoad,
+    behind_discharge_watts,
+    circuit_watts,
+    job_loads,
+    load_table,
+    pending_watts,
+)
+from slurm_power.plan.pausable import Pausable, may_be_paused, missing_watts, paused_watts
 from slurm_power.plan.policy import Policy
-from slurm_power.plan.prices import JobWeights, Price, cap_price, discharge_price, hold_price
+from slurm_power.plan.prices import (
+    JobWeights,
+    Price,
+    cap_price,
+    discharge_price,
+    hold_price,
+    pause_price,
+)
 
 # Steps, dwell and rounding move the last watt of a lever a little past the first of the next.
 _SAME_PRICE_RATIO = 1.05
@@ -29,7 +44,8 @@ _MOST_HOLDS = 200
 class LeverPrice:
     """One lever at one circuit: what it gives there and for how much.
 
-    ``lever`` is ``discharge``, ``cap``, ``lock`` (of the clock, for decoding) or ``hold``; ``subject`` the
+    ``lever`` is ``discharge``, ``cap``, ``lock`` (of the clock, for decoding), ``pause`` or ``hold``;
+    ``subject`` the
     battery's name or the job's id. ``price`` is that of the last watt chosen (None: none was), ``next_price``
     of the next one it could give (None: it has no more, ``remark`` says why). Watts count at the circuit.
     """
@@ -86,7 +102,7 @@ def explain(
     loads = job_loads(snapshot, policy)
     caps = {action.job_id: action.cap_watts for action in plan.actions if isinstance(action, SetCap)}
     held = _held_watts(snapshot, plan, policy)
-    withheld = dict.fromkeys(snapshot.site.circuits, 0.0)
+    withheld = paused_watts(snapshot, load_table(snapshot, policy), policy)
     withheld[snapshot.site.root.name] += sum(held.values())
     for load in loads:
         if load.cap_watts is not None:
@@ -183,6 +199,7 @@ def _levers(asked: _Asked, circuit: Circuit) -> list[LeverPrice]:
         for load in asked.loads
         if load.circuit_weights.get(circuit.name, 0.0) > 0.0
     ]
+    rows += _pauses(asked, circuit)
     site = asked.snapshot.site
     for name, ess in site.ess.items():
         reading = asked.snapshot.ess.get(name)
@@ -202,6 +219,53 @@ def _levers(asked: _Asked, circuit: Circuit) -> list[LeverPrice]:
             )
             for job_id, watts in asked.held.items()
         ]
+    return rows
+
+
+def _pauses(asked: _Asked, circuit: Circuit) -> list[LeverPrice]:
+    """The jobs that are paused, are to be, or could be, where the site allows that at all."""
+    snapshot, policy = asked.snapshot, asked.policy
+    pausable = Pausable(snapshot, policy)
+    actions = asked.plan.actions
+    begun = {action.job_id for action in actions if isinstance(action, PauseJob) and not action.renewed}
+    caps = {action.job_id: action for action in actions if isinstance(action, SetCap)}
+    rows = []
+    for load in asked.loads:
+        job, weight = load.job, load.circuit_weights.get(circuit.name, 0.0)
+        lease = snapshot.pauses.get(job.job_id)
+        if weight <= 0.0 or (lease is None and not may_be_paused(job, policy)):
+            continue
+        price, next_price, chosen_watts, left_watts, remark = None, None, 0.0, 0.0, ""
+        if lease is not None:
+            chosen_watts = missing_watts(load, lease.drawn_watts, policy) * weight
+            price = pause_price(
+                policy,
+                pausable.weights,
+                job,
+                performance=1.0,
+                saved_watts=chosen_watts,
+                lasts_seconds=policy.pause_most_seconds,
+            )
+        elif remark := pausable.why_not(load, circuit.limit_kind):
+            pass
+        else:
+            one = pausable.candidate(load, circuit.name, caps.get(job.job_id))
+            if job.job_id in begun:
+                price, chosen_watts = one.price, one.saved_watts
+            else:
+                next_price, left_watts = one.price, one.saved_watts
+        rows.append(
+            LeverPrice(
+                lever="pause",
+                subject=job.job_id,
+                chosen_watts=chosen_watts,
+                left_watts=left_watts,
+                price=price,
+                next_price=next_price,
+                job=job,
+                remark=remark,
+            )
+        )
     return rows
 
 

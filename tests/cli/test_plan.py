@@ -99,7 +99,7 @@ def test_it_ranks_the_levers_and_says_what_is_next() -> None:
     for words in (
         "battery gives 2.0 kW: too much",
         "job 17 at 500 W a GPU: grid is full",
-        "1 cap stays as it is",
+        "1 lever stays as it is",
         "job 19 held: no room",
         "job 20 let go: room",
         "grid: limit 30.0 kW (economic), steered to 29.4 kW; draws 29.3 kW",

@@ -133,3 +133,26 @@ def test_a_record_of_an_older_controller_has_no_sums() -> None:
 
 def test_a_ledger_that_was_cut_is_said() -> None:
     assert said(None, CAPPED_RECORD)[1] == "Why: the entries that say so are no longer in the ledger."
+
+
+def test_a_job_that_is_paused_and_one_that_was() -> None:
+    pause = entry(
+        4,
+        kind="pause",
+        reason="grid must stay below 9.0 kW (economic limit) and caps are at their floors;"
+        " flex3 allows a pause of 540 s now",
+    )
+    record = {
+        "name": "train",
+        "flex": "flex3",
+        "paused_seconds": 300.0,
+        "saved_watt_seconds": 1.2e6,
+        "peak_saved_watts": 4000.0,
+    }
+    now = {**RUNNING, "state": "suspended", "flex": "flex3", "paused_seconds": 300.0, "pause_reason": "tight"}
+    what, why, gain = said(now, record, pause)
+    assert what == "Job 17 (train) is paused by us, for 5 min so far, and keeps its GPUs."
+    assert why == "Why: grid must stay below 9.0 kW (economic limit) and caps are at their floors."
+    assert gain.startswith("That took 0.333 kWh and up to 4.0 kW off the site; ")
+    what, *_ = said(None, record, pause)
+    assert what == "Job 17 (train) was paused by us for 5 min in all."

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from slurm_power.model.job import Flex, Workload
-from slurm_power.model.snapshot import Snapshot
+from slurm_power.model.job import Flex, JobState, Workload
+from slurm_power.model.site import LimitKind
+from slurm_power.model.snapshot import Lost, PauseLease, Snapshot
 from slurm_power.plan.explain import CircuitPrice, explain
 from slurm_power.plan.planner import plan_cycle
 from slurm_power.plan.policy import Policy
@@ -117,3 +118,39 @@ def test_a_silent_meter_is_no_binding_limit() -> None:
     blind = replace(snapshot, circuits={"grid": snapshot.circuits["grid"]})
     found = explained(blind)
     assert (found.load_watts, found.natural_watts, found.binding) == (None, None, False)
+
+
+def test_pauses_are_priced_beside_caps_where_the_site_allows_them() -> None:
+    policy = Policy(pause_flex="flex3")
+    jobs = (
+        running("1", ("c1",), flex=Flex.FLEX3),
+        running("2", ("c2",), flex=Flex.FLEX3, started_seconds_ago=30.0),
+        running("3", ("c3",)),
+        running("4", ("c4",), flex=Flex.FLEX3, state=JobState.SUSPENDED),
+    )
+    lease = PauseLease(job_id="4", kind=LimitKind.ECONOMIC, drawn_watts=650.0, paused_seconds=60.0)
+    snapshot = replace(
+        situation(
+            of=site(with_ess=False),
+            import_watts=29_000.0,
+            jobs=jobs,
+            gpu_watts={"4": 120.0},
+        ),
+        pauses={"4": lease},
+        lost={"4": Lost(seconds=60.0)},
+    )
+    plan = plan_cycle(snapshot, policy, hold_seconds=60.0)
+    (found, *_) = explain(snapshot, plan, policy)
+    rows = {row.subject: row for row in found.levers if row.lever == "pause"}
+    assert set(rows) == {"1", "2", "4"}
+    # A GPU-hour at half weight for 530 W, and half a minute of work in the longest pause.
+    work = 0.5 * (1.0 + 30.0 / 540.0) / 0.530
+    next_price = rows["1"].next_price
+    assert next_price is not None
+    assert next_price.work_gpu_hours_per_kwh == pytest.approx(work)
+    assert next_price.money_per_kwh == pytest.approx(2.0 * work)
+    assert rows["2"].remark == "has run too short for a pause within its promise"
+    assert rows["4"].price is not None
+    # Its GPUs and, with them, its share of the host.
+    assert rows["4"].chosen_watts == pytest.approx(8 * (530.0 + 225.0 * 530.0 / 575.0))
+    assert found.natural_watts == pytest.approx(29_000.0 + rows["4"].chosen_watts)

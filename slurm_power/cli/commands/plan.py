@@ -61,7 +61,7 @@ def _actions(console: Console, answer: Answer) -> None:
     if answer["actions_left_off"]:
         console.print(f"and {answer['actions_left_off']} more")
     if kept:
-        console.print(f"{kept} {'cap stays as it is' if kept == 1 else 'caps stay as they are'}")
+        console.print(f"{kept} {'lever stays as it is' if kept == 1 else 'levers stay as they are'}")
     if not answer["actions"]:
         console.print("nothing is moved that you may see")
 
@@ -73,7 +73,8 @@ def _action_text(action: Answer) -> str:
         return f"{subject} {doing}"
     if lever == "cap":
         return f"job {subject} {'uncapped' if watts is None else f'at {watts_text(watts)} a GPU'}"
-    return f"job {subject} {'held' if lever == 'hold' else 'let go'}"
+    done = {"hold": "held", "release": "let go", "pause": "paused", "resume": "resumed"}
+    return f"job {subject} {done[lever]}"
 
 
 def _circuit(console: Console, circuit: Answer) -> None:

@@ -17,6 +17,10 @@ _PROMISES = {
 }
 
 
+# What would have been done to a job by a controller that only watches.
+_WOULD = {"would cap": "capped it", "would hold": "held it", "would pause": "paused it"}
+
+
 def three_sentences(job_id: str, job: Answer | None, record: Answer, entries: Sequence[Answer]) -> list[str]:
     """What happened, why, and what for.
 
@@ -27,13 +31,19 @@ def three_sentences(job_id: str, job: Answer | None, record: Answer, entries: Se
     held = bool(_held_seconds(job, record))
     name = record.get("name") or (job or {}).get("name") or ""
     who = f"Job {job_id}" + (f" ({name})" if name else "")
-    deeds = [words for words in (_held_words(job, record) if held else "", _cap_words(job, record)) if words]
+    paused = _paused(job) or bool(record.get("paused_seconds"))
+    told = (
+        _held_words(job, record) if held else "",
+        _cap_words(job, record),
+        _pause_words(job, record) if paused else "",
+    )
+    deeds = [words for words in told if words]
     if not deeds:
         return _untouched(who, job, record, entries)
     flex = str(record.get("flex") or (job or {}).get("flex") or "")
     return [
         f"{who} {' and '.join(deeds)}.",
-        _why_words(entries, capped=capped, held=held, job=job),
+        _why_words(entries, capped=capped, held=held, paused=paused, job=job),
         _gain_words(record, flex),
     ]
 
@@ -50,6 +60,18 @@ def _held_words(job: Answer | None, record: Answer) -> str:
     if job is not None and job["state"] == "pending":
         return f"was kept waiting by us for {so_far} in all"
     return f"was kept waiting by us for {so_far} before it started"
+
+
+def _paused(job: Answer | None) -> bool:
+    return job is not None and job.get("paused_seconds") is not None
+
+
+def _pause_words(job: Answer | None, record: Answer) -> str:
+    """How long it was stopped, its GPUs and its place kept."""
+    so_far = duration_text(float(record.get("paused_seconds") or 0.0))
+    if _paused(job):
+        return f"is paused by us, for {so_far} so far, and keeps its GPUs"
+    return f"was paused by us for {so_far} in all"
 
 
 def _cap_words(job: Answer | None, record: Answer) -> str:
@@ -91,12 +113,16 @@ def _clock(moment: object) -> str | None:
         return None
 
 
-def _why_words(entries: Sequence[Answer], *, capped: bool, held: bool, job: Answer | None) -> str:
+def _why_words(
+    entries: Sequence[Answer], *, capped: bool, held: bool, paused: bool, job: Answer | None
+) -> str:
     reasons = []
     if held:
         reasons.append(_reason(entries, "hold") or _bare((job or {}).get("hold_reason")))
     if capped:
         reasons.append(_reason(entries, "cap") or _bare((job or {}).get("cap_reason")))
+    if paused:
+        reasons.append(_reason(entries, "pause") or _bare((job or {}).get("pause_reason")))
     known = list(dict.fromkeys(reason for reason in reasons if reason))
     if not known:
         return "Why: the entries that say so are no longer in the ledger."
@@ -139,16 +165,16 @@ def _gain_words(record: Answer, flex: str) -> str:
 def _untouched(who: str, job: Answer | None, record: Answer, entries: Sequence[Answer]) -> list[str]:
     state = str((job or {}).get("state") or "no longer in the queue")
     flex = str((job or {}).get("flex") or record.get("flex") or "")
-    would = [entry for entry in entries if entry["kind"] in ("would cap", "would hold")]
+    would = [entry for entry in entries if entry["kind"] in _WOULD]
     if would:
-        deed = "capped it" if would[-1]["kind"] == "would cap" else "held it"
+        deed = _WOULD[would[-1]["kind"]]
         return [
             f"{who} is {state}, and nothing was done to it: powerctld only watches, and would have {deed}.",
             f"Why: {_bare(would[-1]['reason'])}.",
             f"So it gained the site nothing; {watts_text(would[-1]['saved_watts'])} could have been saved.",
         ]
     return [
-        f"{who} is {state}, and nothing was done to it: no cap, no hold.",
+        f"{who} is {state}, and nothing was done to it: no cap, no hold, no pause.",
         f"Why: {_why_untouched(job, flex)}.",
         f"So it gained the site nothing and cost the job nothing{_could(flex)}.",
     ]
