@@ -137,14 +137,6 @@ class Controller:
             on_hint=self._look.set,
             on_refusal=self._refusals.note,
         )
-        self._desk = NodeDesk(
-            self.telemetry,
-            self.recorder,
-            known_lease=lambda job_id: job_id in self.levers.caps or self._actor.granted(job_id),
-            release=self._release,
-            on_news=self._news,
-            on_pause=self._pause_heard,
-        )
         self._actor = Actor(
             nodes=self._links,
             storages=storages,
@@ -154,6 +146,14 @@ class Controller:
             pause_lease_seconds=config.controller.hold_lease_seconds,
         )
         self._pause_desk = PauseDesk(self.levers, self._actor.pauses, self._note)
+        self._desk = NodeDesk(
+            self.telemetry,
+            self.recorder,
+            known_lease=lambda job_id: job_id in self.levers.caps or self._actor.granted(job_id),
+            release=self._release,
+            on_news=self._news,
+            on_pause=self._pause_desk.heard,
+        )
         self.operators = OperatorDesk(
             self.levers, note=self._note, send=self._links.send, wake=self._wake.set
         )
@@ -265,13 +265,7 @@ class Controller:
         if self._enabled:
             outcomes = await self._actor.carry_out(self.plan, jobs, now_seconds)
         else:
-            moved = (
-                self.levers.caps
-                or self.levers.holds
-                or self.levers.paused.pauses
-                or any(self.levers.setpoints.values())
-            )
-            if moved or self._actor.busy:
+            if self.levers.moved or self._actor.busy:
                 await self._let_go()
             outcomes = [Outcome(action=action) for action in self.plan.actions]
         self._record(snapshot, jobs, outcomes, now_seconds)
@@ -366,9 +360,6 @@ class Controller:
             self._note("controller", "fault", subject, error)
         else:
             self._note("controller", "fault over", subject, "it answers again")
-
-    def _pause_heard(self, node: str, job_id: str, event: str, detail: str) -> None:
-        self._pause_desk.heard(node, job_id, event, detail)
 
     def _take(self, node: str, message: Message) -> None:
         self._desk.take(node, message)

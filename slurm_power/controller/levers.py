@@ -134,6 +134,11 @@ class LeverState:
         self.yields: dict[str, YieldRecord] = {}
         self._event_count = 0
 
+    @property
+    def moved(self) -> bool:
+        """Whether any lever is not as it would be without us."""
+        return bool(self.caps or self.holds or self.paused.pauses or any(self.setpoints.values()))
+
     def view(self, at: datetime) -> Levers:
         """The levers as the snapshot shows them."""
         return Levers(

@@ -86,7 +86,7 @@ class Pausable:
         return next((words for is_so, words in reasons if is_so), "")
 
     def candidate(self, load: JobLoad, circuit: str, planned: SetCap | None) -> Candidate:
-        """A job that may be paused, as one circuit sees it; what its ``planned`` cap saves is saved already."""
+        """A job that may be paused, as one circuit sees it. What its ``planned`` cap saves is not counted."""
         lasts_seconds = pausable_seconds(self._snapshot, load.job, self._policy)
         cap_watts = load.cap_watts if planned is None else planned.cap_watts
         drawn_watts = load.gpu_watts if cap_watts is None else min(load.gpu_watts, cap_watts)

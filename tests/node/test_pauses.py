@@ -1,4 +1,4 @@
-"""Leases of paused jobs on a node: on disk before they count, over only when Slurm says so, whoever is left."""
+"""Leases of paused jobs on a node: on disk before they count, over only when Slurm says so."""
 
 import json
 import threading
@@ -36,7 +36,7 @@ class Bench:
         return [(one.job_id, one.event) for one in (*found, *self.paused.step(now_seconds))]
 
     def settled(self) -> bool:
-        return not self.paused._running or bool(self.paused._done)  # noqa: SLF001  # a thread's end shows nowhere else
+        return not self.paused._running or bool(self.paused._done)
 
     def stored(self) -> list[str]:
         return [row["job_id"] for row in json.loads((self.directory / FILE_NAME).read_text())["paused"]]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurm_power.model.action import PauseJob, Plan, ResumeJob, SetCap
+from slurm_power.model.action import HoldJob, PauseJob, Plan, ResumeJob, SetCap
 from slurm_power.model.job import Flex, Job, JobState, Workload
 from slurm_power.model.site import LimitKind
 from slurm_power.model.snapshot import Lost, PauseLease, Snapshot
@@ -199,7 +199,7 @@ def test_what_a_pause_saves_is_no_room_for_new_starts() -> None:
 
     def held(snapshot: Snapshot) -> bool:
         plan = plan_cycle(snapshot, POLICY, hold_seconds=60.0)
-        return any(action.job_id == "9" for action in plan.actions if not isinstance(action, SetCap))
+        return any(isinstance(action, HoldJob) and action.job_id == "9" for action in plan.actions)
 
     assert not held(free)
     assert held(taken)
