@@ -139,6 +139,9 @@ class CapColumns:
         if snapshot.yielded_nodes:
             away = [node in snapshot.yielded_nodes for node, _ in placed.parts]
             self.yielded[placed.part_job[away]] = True
+        self.paused = np.zeros(len(placed.jobs), dtype=bool)
+        if snapshot.pauses:
+            self.paused[:] = [job.job_id in snapshot.pauses for job in placed.jobs]
         self.flex0 = static.flex == _FLEX_PLACES[Flex.FLEX0]
         self.workload = placed.workload
         # A start may overshoot the device's own limit for a moment: that is nothing a cap could save.

@@ -42,7 +42,8 @@ def given_back(
     left_alone = kept & columns.yielded & leases.economic
     kept &= ~left_alone
     cap_watts = columns.capped_watts.copy()
-    ripe = kept & (leases.changed_seconds_ago >= policy.cap_dwell_seconds)
+    # What stands still would take room that it cannot use, and come back with more than it left with.
+    ripe = kept & ~columns.paused & (leases.changed_seconds_ago >= policy.cap_dwell_seconds)
     if ripe.any():
         release = _Release(columns, ripe, room)
         release.give_owed(safe)

@@ -12,7 +12,7 @@ CLIFF_WATTS = 9_500
 pytestmark = pytest.mark.timeout(300)
 LEASE_SECONDS = 10
 LEAST_SECONDS = 5
-# At its floor a cap takes almost all that flex3 promises: what may be stopped is what ran at full speed before.
+# A cap at its floor takes almost all that flex3 promises: what may be stopped is what ran fast before.
 FULL_SPEED_SECONDS = 20
 POLICY = f"""
 pause_flex = "flex3"

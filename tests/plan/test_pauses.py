@@ -205,6 +205,19 @@ def test_what_a_pause_saves_is_no_room_for_new_starts() -> None:
     assert held(taken)
 
 
+def test_the_cap_of_a_paused_job_stays_as_it_was() -> None:
+    """It would take the room that others can use, and come back with more than it left with."""
+    seen = standing(30.0, import_watts=9_000.0)
+    seen = replace(seen, caps={"1": cap_lease("1", 400.0)})
+    awake = replace(seen, pauses={}, jobs=(running("1", ("c1",), flex=Flex.FLEX3),))
+
+    def cap_watts(snapshot: Snapshot) -> float | None:
+        return next(one.cap_watts for one in guard_cycle(snapshot, POLICY).actions if isinstance(one, SetCap))
+
+    assert cap_watts(seen) == 400.0
+    assert cap_watts(awake) != 400.0
+
+
 def test_a_successor_is_paused_before_the_pause_of_another_ends() -> None:
     jobs = (
         running("1", ("c1",), flex=Flex.FLEX3, started_seconds_ago=3600.0, state=JobState.SUSPENDED),
