@@ -71,7 +71,7 @@ def _default(field: "Field[Any]") -> str:
         return "required"
     if field.default is None:
         return "none"
-    if field.default == ():
+    if field.default in ((), ""):
         return "empty"
     if isinstance(field.default, bool):
         return str(field.default).lower()
