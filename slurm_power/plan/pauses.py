@@ -34,9 +34,11 @@ _SAME_PRICE_RATIO = 0.1
 
 
 def plan_pauses(
-    snapshot: Snapshot, table: LoadTable, demands: Sequence[Demand], caps: CapResult, policy: Policy
+    snapshot: Snapshot, table: LoadTable, demands: Sequence[Demand], caps: CapResult | None, policy: Policy
 ) -> tuple[PauseJob | ResumeJob, ...]:
     """Pauses to begin, renew and end. ``demands`` and ``caps`` are those of this cycle.
+
+    Without ``caps`` none is begun.
 
     Costs nothing where the site allows no pauses and none stands.
     """
@@ -44,7 +46,7 @@ def plan_pauses(
         return ()
     standing = _Standing(snapshot, table, demands, policy)
     kept = standing.actions()
-    if not policy.pause_flex:
+    if not policy.pause_flex or caps is None:
         return tuple(kept)
     needs = _Needs(snapshot, table, demands, policy)
     needs.look(demands, caps, standing)

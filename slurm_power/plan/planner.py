@@ -39,7 +39,7 @@ def plan_cycle(
 
     ``day`` is the latest plan of the day, None where there is none.
     """
-    guard = guard_cycle(snapshot, policy)
+    guard = guard_cycle(snapshot, policy, begin_pauses=True)
     holds = plan_holds(
         snapshot,
         room_watts=_start_room_watts(snapshot, policy),
@@ -50,8 +50,11 @@ def plan_cycle(
     return replace(guard, actions=(*guard.actions, *holds))
 
 
-def guard_cycle(snapshot: Snapshot, policy: Policy) -> Plan:
-    """Only what cannot wait: batteries, caps and pauses, every second. Holds stay as they are."""
+def guard_cycle(snapshot: Snapshot, policy: Policy, *, begin_pauses: bool = False) -> Plan:
+    """Only what cannot wait: batteries and caps, every second. Holds stay as they are.
+
+    Pauses are renewed and ended; who is to be paused next is looked for with the whole plan.
+    """
     notes = tuple(
         f"{circuit.name}: no usable reading; treated as full"
         for circuit in snapshot.site.circuits.values()
@@ -63,7 +66,7 @@ def guard_cycle(snapshot: Snapshot, policy: Policy) -> Plan:
     actions: list[Action] = [
         *_discharges(snapshot, table, caps, policy),
         *with_gates(snapshot, table, caps.actions, demands, policy),
-        *plan_pauses(snapshot, table, demands, caps, policy),
+        *plan_pauses(snapshot, table, demands, caps if begin_pauses else None, policy),
     ]
     shortfalls = _shortfalls(snapshot, caps, policy)
     if snapshot.events:

@@ -35,6 +35,10 @@ def short(jobs: tuple[Job, ...] = JOBS, *, limit_watts: float = 6_500.0, **more:
     return replace(seen, **more)  # type: ignore[arg-type]  # fields of the snapshot
 
 
+def planned(snapshot: Snapshot, policy: Policy) -> Plan:
+    return plan_cycle(snapshot, policy, hold_seconds=60.0)
+
+
 def pauses(plan: Plan) -> list[str]:
     return [action.job_id for action in plan.actions if isinstance(action, PauseJob) and not action.renewed]
 
@@ -44,19 +48,24 @@ def lease(job_id: str, paused_seconds: float, kind: LimitKind = LimitKind.ECONOM
 
 
 def test_nothing_is_paused_where_the_site_does_not_allow_it() -> None:
-    assert pauses(guard_cycle(short(), Policy())) == []
+    assert pauses(planned(short(), Policy())) == []
 
 
 def test_a_job_is_paused_when_caps_cannot_reach_the_limit() -> None:
-    plan = guard_cycle(short(), POLICY)
+    plan = planned(short(), POLICY)
     assert pauses(plan) == ["1"]
     (pause,) = [action for action in plan.actions if isinstance(action, PauseJob)]
     assert "caps are at their floors" in pause.reason
     assert pause.saved_watts == pytest.approx(8 * (315.0 - 120.0), rel=0.05)
 
 
+def test_the_guard_begins_no_pause_and_renews_those_that_stand() -> None:
+    assert pauses(guard_cycle(short(), POLICY)) == []
+    assert only(guard_cycle(standing(30.0, import_watts=9_000.0), POLICY)).job_id == "1"
+
+
 def test_caps_that_reach_the_limit_are_enough() -> None:
-    plan = guard_cycle(short(limit_watts=11_500.0), POLICY)
+    plan = planned(short(limit_watts=11_500.0), POLICY)
     assert pauses(plan) == []
     assert any(isinstance(action, SetCap) for action in plan.actions)
 
@@ -75,23 +84,23 @@ def test_caps_that_reach_the_limit_are_enough() -> None:
     ids=["class", "flex0", "inference", "too young", "stopped by others", "a node is silent", "no start"],
 )
 def test_who_is_never_paused(job: Job) -> None:
-    assert pauses(guard_cycle(short((job, JOBS[1])), POLICY)) == []
+    assert pauses(planned(short((job, JOBS[1])), POLICY)) == []
 
 
 def test_a_yielded_node_keeps_its_job() -> None:
-    assert pauses(guard_cycle(short(yielded_nodes=frozenset({"c1"})), POLICY)) == []
+    assert pauses(planned(short(yielded_nodes=frozenset({"c1"})), POLICY)) == []
 
 
 def test_a_job_rests_between_pauses() -> None:
     rested = {"1": Lost(seconds=10.0, resumed_seconds_ago=601.0, resumed_watts=650.0)}
     tired = {"1": Lost(seconds=10.0, resumed_seconds_ago=599.0, resumed_watts=650.0)}
-    assert pauses(guard_cycle(short(lost=rested), POLICY)) == ["1"]
-    assert pauses(guard_cycle(short(lost=tired), POLICY)) == []
+    assert pauses(planned(short(lost=rested), POLICY)) == ["1"]
+    assert pauses(planned(short(lost=tired), POLICY)) == []
 
 
 def test_a_spike_of_one_reading_pauses_nobody() -> None:
     spike = short(lasting_watts={"grid": 10_000.0, "rack1": 10_000.0})
-    assert pauses(guard_cycle(spike, POLICY)) == []
+    assert pauses(planned(spike, POLICY)) == []
 
 
 def test_a_safety_limit_pauses_before_promises_stay_broken() -> None:
@@ -99,7 +108,7 @@ def test_a_safety_limit_pauses_before_promises_stay_broken() -> None:
     seen = short()
     grid = replace(seen.site.circuits["grid"], limit_kind=LimitKind.SAFETY)
     safe = replace(seen, site=replace(seen.site, circuits={**seen.site.circuits, "grid": grid}))
-    plan = guard_cycle(safe, POLICY)
+    plan = planned(safe, POLICY)
     beyond = [one for one in plan.actions if isinstance(one, SetCap) and "beyond the promise" in one.reason]
     assert beyond
     assert pauses(plan) == ["1"]
@@ -122,8 +131,8 @@ def test_a_job_that_only_relieves_the_cliff_is_paused_for_its_price() -> None:
         caps=capped,
     )
     dearer = replace(POLICY, account_weights=("dear=8",), max_user_share_ratio=1.0)
-    assert pauses(guard_cycle(seen, dearer)) == ["1"]
-    assert pauses(guard_cycle(seen, replace(POLICY, account_weights=("dear=0.2",)))) == []
+    assert pauses(planned(seen, dearer)) == ["1"]
+    assert pauses(planned(seen, replace(POLICY, account_weights=("dear=0.2",)))) == []
 
 
 def standing(
@@ -160,7 +169,7 @@ def test_how_long_a_pause_stands(
     paused_seconds: float, import_watts: float, lost_seconds: float, resumed: str
 ) -> None:
     seen = standing(paused_seconds, import_watts=import_watts, lost_seconds=lost_seconds)
-    action = only(guard_cycle(seen, POLICY))
+    action = only(planned(seen, POLICY))
     if resumed:
         assert isinstance(action, ResumeJob)
         assert resumed in action.reason
@@ -170,7 +179,7 @@ def test_how_long_a_pause_stands(
 
 
 def test_a_pause_ends_when_the_site_no_longer_wants_any() -> None:
-    assert isinstance(only(guard_cycle(standing(10.0, import_watts=19_000.0), Policy())), ResumeJob)
+    assert isinstance(only(planned(standing(10.0, import_watts=19_000.0), Policy())), ResumeJob)
 
 
 def test_one_resumed_job_takes_the_room_until_it_draws_again() -> None:
@@ -186,8 +195,8 @@ def test_one_resumed_job_takes_the_room_until_it_draws_again() -> None:
         pauses=seen.pauses,
         lost={**seen.lost, "2": Lost(seconds=200.0, resumed_seconds_ago=2.0, resumed_watts=650.0)},
     )
-    assert isinstance(only(guard_cycle(seen, POLICY)), ResumeJob)
-    assert isinstance(only(guard_cycle(back, POLICY)), PauseJob)
+    assert isinstance(only(planned(seen, POLICY)), ResumeJob)
+    assert isinstance(only(planned(back, POLICY)), PauseJob)
 
 
 def test_what_a_pause_saves_is_no_room_for_new_starts() -> None:
@@ -212,7 +221,7 @@ def test_the_cap_of_a_paused_job_stays_as_it_was() -> None:
     awake = replace(seen, pauses={}, jobs=(running("1", ("c1",), flex=Flex.FLEX3),))
 
     def cap_watts(snapshot: Snapshot) -> float | None:
-        return next(one.cap_watts for one in guard_cycle(snapshot, POLICY).actions if isinstance(one, SetCap))
+        return next(one.cap_watts for one in planned(snapshot, POLICY).actions if isinstance(one, SetCap))
 
     assert cap_watts(seen) == 400.0
     assert cap_watts(awake) != 400.0
@@ -235,7 +244,7 @@ def test_a_successor_is_paused_before_the_pause_of_another_ends() -> None:
         pauses={"1": lease("1", 530.0)},
         lost={"1": Lost(seconds=530.0)},
     )
-    plan = guard_cycle(seen, POLICY)
+    plan = planned(seen, POLICY)
     assert pauses(plan) == ["2"]
     assert any(isinstance(one, PauseJob) and one.renewed and one.job_id == "1" for one in plan.actions)
 
@@ -291,7 +300,5 @@ def _load(seen: Snapshot) -> JobLoad:
 @given(draw=st.data())
 def test_a_guard_with_pauses_is_as_repeatable_as_without(draw: st.DataObject) -> None:
     seen = short(limit_watts=draw.draw(st.floats(2_000.0, 14_000.0)))
-    assert guard_cycle(seen, POLICY) == guard_cycle(seen, POLICY)
-    assert all(
-        may_be_paused(job, POLICY) for job in seen.jobs if job.job_id in pauses(guard_cycle(seen, POLICY))
-    )
+    assert planned(seen, POLICY) == planned(seen, POLICY)
+    assert all(may_be_paused(job, POLICY) for job in seen.jobs if job.job_id in pauses(planned(seen, POLICY)))
