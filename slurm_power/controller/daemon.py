@@ -336,6 +336,7 @@ class Controller:
         if self._enabled:
             await self._let_go()
         self.store.put_state("levers", self.levers.to_json())
+        self.recorder.keep_jobs()
         self.expectations.keep()
         self.events.keep()
         self._note("controller", "stop", f"site:{self.config.site.name}", "everything was given back")

@@ -112,7 +112,7 @@ def _unread(placed: PlacedJobs) -> _Parts:
 
 
 def _among(snapshot: Snapshot, before: _Parts, columns: Watts) -> _Parts:
-    """``before`` with the nodes of this snapshot; in ``columns`` parts on nodes that are gone become unread."""
+    """``before`` with the nodes of this snapshot; in ``columns`` parts on nodes that are gone are unread."""
     nodes = list(snapshot.nodes)
     places = {node: place for place, node in enumerate(nodes)}
     parts_at: list[list[int]] = [[] for _ in nodes]
