@@ -16,7 +16,7 @@ from typing import Any
 
 from slurm_power.controller.job_draws import JobDraws
 from slurm_power.controller.job_gains import note_cap, note_hold, number
-from slurm_power.controller.levers import CapRecord, HoldRecord, LeverState
+from slurm_power.controller.levers import CapRecord, HoldRecord, LeverState, changed_keys
 from slurm_power.model.expected_power import ExpectedPower
 from slurm_power.model.job import Job, JobState
 from slurm_power.model.snapshot import Snapshot
@@ -142,7 +142,7 @@ class JobRecords:
 
     def _follow_levers(self, levers: LeverState) -> None:
         """Where a cap or hold is not what it was, count what it was until now; go on with what it is."""
-        for job_id in {*_changed(self._caps, levers.caps), *_changed(self._holds, levers.holds)}:
+        for job_id in {*changed_keys(self._caps, levers.caps), *changed_keys(self._holds, levers.holds)}:
             known = self._jobs.get(job_id)
             if known is not None:
                 self._settle(known)
@@ -205,12 +205,6 @@ class JobRecords:
             record["energy_joules"] = self._energy_joules[job_id]
         held_seconds = 0.0 if self._at is None else self._levers.held_seconds(job_id, self._at)
         record["held_seconds"] = max(number(record.get("held_seconds")), held_seconds)
-
-
-def _changed(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
-    """The keys under which there is another object than before, or one is missing."""
-    found = [key for key, value in now.items() if before.get(key) is not value]
-    return found + [key for key in before if key not in now]
 
 
 def _note_expected(record: dict[str, Any], job: Job, expected: ExpectedPower | None) -> None:
