@@ -97,7 +97,8 @@ class EventRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with wall times."""
-        return plain(self)
+        fields: dict[str, Any] = plain(self)
+        return fields
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "EventRecord":

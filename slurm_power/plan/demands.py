@@ -108,7 +108,8 @@ def _expect(snapshot: Snapshot, table: LoadTable) -> Watts:
     if snapshot.recent_load_watts:
         before_watts[site_table(site).root] = min(snapshot.recent_load_watts[-2:])
     coming_watts = np.fromiter(table.circuit_coming_watts.values(), dtype=float, count=len(load_watts))
-    return np.maximum(load_watts, before_watts + coming_watts)
+    expected: Watts = np.maximum(load_watts, before_watts + coming_watts)
+    return expected
 
 
 def _load_watts(snapshot: Snapshot) -> Watts:

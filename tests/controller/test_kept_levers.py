@@ -51,7 +51,7 @@ def moved(levers: LeverState, random_: random.Random, second: int) -> None:
                 levers.released(ReleaseJob(job_id=job_id, reason="x"), at)
             case 5:
                 levers.follow({str(one): JobState.RUNNING for one in range(40) if one != number}, at)
-            case 6:
+            case _:
                 levers.discharged(SetDischarge(ess="b", discharge_watts=float(second), reason="x"))
     if random_.random() < 0.1:
         levers.add_event(circuit="grid", limit_watts=1.0, starts_at=at, ends_at=at, reason="x")
