@@ -8,6 +8,7 @@ from typing import Any
 
 from slurm_power.config.checks import check_tree, check_watts
 from slurm_power.config.devices import DeviceConfig, RegisterPcs, StorageConfig, read_devices
+from slurm_power.config.ess import ess_problems, read_ess
 from slurm_power.config.forecast import ForecastConfig
 from slurm_power.config.metrics import MetricsConfig
 from slurm_power.config.node import LOG_LEVELS
@@ -89,9 +90,10 @@ def load_site(file: Path) -> SiteConfig:
     supply = read_record(SupplyConfig, _table(document, "supply", problems), "supply.", problems)
     devices = read_devices(document, problems)
     circuits = _read_circuits(document, problems)
-    ess, ess_devices = _read_ess(document, problems)
+    ess, ess_devices = read_ess(document, problems)
     site = Site(name=name, circuits=circuits, ess=ess)
     check_tree(site, problems)
+    problems += [problem for one in ess.values() for problem in ess_problems(one)]
     _check_references(site, devices, ess_devices, problems)
     if controller is not None:
         _check_controller(controller, problems)
@@ -185,18 +187,6 @@ def _check_rest(name: str, table: dict[str, Any], problems: list[str]) -> None:
             nodes=tuple(map(str, nodes)) if isinstance(nodes, list) else (),
         )
         check_watts(rough, problems)
-
-
-def _read_ess(document: dict[str, Any], problems: list[str]) -> tuple[dict[str, Ess], dict[str, str]]:
-    found, devices = {}, {}
-    for name, table in subtables(document, "ess", problems).items():
-        rest = {key: value for key, value in table.items() if key != "device"}
-        ess = read_record(Ess, rest, f"ess.{name}.", problems, name=name)
-        if not isinstance(table.get("device"), str):
-            problems.append(f"ess.{name}.device: missing; name its [device.*] table")
-        elif ess is not None:
-            found[name], devices[name] = ess, table["device"]
-    return found, devices
 
 
 def _check_references(

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from slurm_power.plan.charges import DemandCharge
-from slurm_power.plan.ess_dispatch import RESERVE_QUANTILE, EssDispatch, Window, limits_watts, start_level
+from slurm_power.plan.ess_dispatch import EssDispatch, start_level
+from slurm_power.plan.ess_trade import RESERVE_QUANTILE
+from slurm_power.plan.ess_window import Window, limits_watts
 from slurm_power.plan.load_paths import LEAST_DAYS, LoadPaths
 from slurm_power.plan.peak_level import Battery, Values, raised_level, reserve_kwh
 

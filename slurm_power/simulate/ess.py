@@ -9,7 +9,9 @@ import numpy as np
 from slurm_power.forecast.experts import Values
 from slurm_power.model.billing_rules import BillingRules
 from slurm_power.plan.billing import Bill, PeriodTerms, monthly_bills, period_terms
-from slurm_power.plan.ess_dispatch import EssDispatch, PriceAhead, Window
+from slurm_power.plan.ess_dispatch import EssDispatch
+from slurm_power.plan.ess_trade import PriceAhead
+from slurm_power.plan.ess_window import Window
 from slurm_power.plan.load_paths import GRID_SECONDS, LoadPaths
 from slurm_power.plan.local_calendar import LocalCalendar
 from slurm_power.plan.lp_ess import PaidPeak, best_course
