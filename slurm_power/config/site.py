@@ -16,7 +16,7 @@ from slurm_power.config.node_record import split_address
 from slurm_power.config.problems import ConfigError, check_keys, read_record, read_toml, subtables
 from slurm_power.config.register_map import Role, load_register_map
 from slurm_power.config.store import StoreConfig
-from slurm_power.config.supply import SupplyConfig, zone_named
+from slurm_power.config.supply import SupplyConfig, read_supply, zone_named
 from slurm_power.model.site import Circuit, Ess, LimitKind, Site
 from slurm_power.plan.policy import Policy
 
@@ -87,7 +87,7 @@ def load_site(file: Path) -> SiteConfig:
     store = read_record(StoreConfig, _table(document, "store", problems), "store.", problems)
     metrics = read_record(MetricsConfig, _table(document, "metrics", problems), "metrics.", problems)
     forecast = read_record(ForecastConfig, _table(document, "forecast", problems), "forecast.", problems)
-    supply = read_record(SupplyConfig, _table(document, "supply", problems), "supply.", problems)
+    supply = read_supply(_table(document, "supply", problems), problems)
     devices = read_devices(document, problems)
     circuits = _read_circuits(document, problems)
     ess, ess_devices = read_ess(document, problems)
@@ -105,8 +105,6 @@ def load_site(file: Path) -> SiteConfig:
         problems += [f"metrics.{problem}" for problem in metrics.problems()]
     if forecast is not None:
         problems += [f"forecast.{problem}" for problem in forecast.problems()]
-    if supply is not None:
-        problems += [f"supply.{problem}" for problem in supply.problems()]
     if (
         problems
         or controller is None

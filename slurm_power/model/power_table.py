@@ -1,4 +1,4 @@
-"""How much of its power a battery may use at a charge or a temperature: a small table, straight in between."""
+"""Which share of its power a battery may use at a charge or a temperature: a table, straight in between."""
 
 from bisect import bisect_right
 from dataclasses import dataclass

@@ -45,7 +45,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Day:
-    """The coming steps; shapes (steps,), ``paths`` (steps, n). ``limit_watts``: the lowest level that counts."""
+    """The coming steps; shape (steps,), paths (steps, n). ``limit_watts``: the lowest level that counts."""
 
     price: Values
     expected_watts: Values
@@ -205,7 +205,7 @@ def pays(price: Values, battery: Battery) -> bool:
     return bool((price.max() - battery.wear_per_kwh) * round_trip > price.min())
 
 
-def can_trade(loads: LoadPaths, windows: Sequence[Window]) -> bool:
+def can_trade(loads: LoadPaths, windows: Sequence[object]) -> bool:
     """Whether enough is known: where peaks are paid for, what the level needs has to be foreseen first."""
     return not windows or loads.days >= LEAST_DAYS
 

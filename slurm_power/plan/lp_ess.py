@@ -62,8 +62,8 @@ def best_course(
 
     ``reserve_kwh``, shape (n,): what should be stored at the start of each step, soft at
     ``reserve_price_per_kwh`` an hour. ``charge_room_watts``, shape (n,): charging may not take more.
-    ``budgets``: (steps as bool, shape (n,), kWh that may be taken out of the store in them). The battery never
-    feeds the grid.
+    ``budgets``: (steps as bool, shape (n,), kWh that may be taken out of the store in them). The battery
+    never feeds the grid.
     """
     steps, hours = len(load_watts), step_hours
     load, price = load_watts / 1000.0, energy_price_per_kwh
