@@ -23,9 +23,11 @@ def check_tree(site: Site, problems: list[str]) -> None:
             if node in feeds:
                 problems.append(f"circuit.{circuit.name}.nodes: {node} already hangs on {feeds[node]}")
             feeds[node] = circuit.name
-    for ess in site.ess.values():
-        if ess.circuit not in circuits:
-            problems.append(f"ess.{ess.name}.circuit: there is no [circuit.{ess.circuit}]")
+    problems += [
+        f"ess.{ess.name}.circuit: there is no [circuit.{ess.circuit}]"
+        for ess in site.ess.values()
+        if ess.circuit not in circuits
+    ]
 
 
 def _check_shape(site: Site, problems: list[str]) -> None:

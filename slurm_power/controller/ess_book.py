@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
+from slurm_power.plan.billing_period import BillingPeriod
+
 # Ratchets of tariffs look back at the year before.
 _KEPT_PERIODS = 24
 
@@ -96,6 +98,18 @@ def earlier_peaks(
         measured, billed = book.earlier_watts.get(name, {}), billed_kw.get(name, {})
         found[name] = [max(measured.get(label, 0.0), 1000.0 * billed.get(label, 0.0)) for label in labels]
     return found
+
+
+def unknown_charges(billed_kw: Mapping[str, Mapping[str, float]], period: BillingPeriod) -> str:
+    """What is wrong where the site names charges that its tariff does not have; empty where it is not."""
+    names = sorted({rate.name for rate in period.rules.demand})
+    unknown = sorted(billed_kw.keys() - set(names))
+    if not unknown:
+        return ""
+    return (
+        f"supply.billed_peaks_kw: the tariff has no demand charge named {', '.join(unknown)}; it has"
+        f" {', '.join(names) or 'none'}"
+    )
 
 
 def labels_before(period: str, count: int) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slurm_power.config import SiteConfig
-from slurm_power.controller.ess_book import LevelBook, earlier_peaks
+from slurm_power.controller.ess_book import LevelBook, earlier_peaks, unknown_charges
 from slurm_power.controller.ess_cycles import EssCycles
 from slurm_power.controller.ess_learned import (
     EssLearned,
@@ -281,7 +281,7 @@ class EssDesk:
                     )
                 ahead = await asyncio.to_thread(self._learned.ahead, moment, period)
                 self._hear(period, ahead, moment)
-            said = self._unknown_charges(period)
+            said = unknown_charges(self._config.supply.billed_peaks_kw, period)
         except Exception as error:  # noqa: BLE001  # whatever it is, it costs advice, never the cycle
             said = f"{type(error).__name__}: {error}; meanwhile the level only follows what is drawn"
             if not has_learned:
@@ -303,17 +303,6 @@ class EssDesk:
         waiting, self._unbooked = self._unbooked, []
         for start_seconds, watts in waiting:
             self._imported(start_seconds, watts)
-
-    def _unknown_charges(self, period: BillingPeriod) -> str:
-        """A fault where the site names charges that its tariff does not have."""
-        names = sorted({rate.name for rate in period.rules.demand})
-        unknown = sorted(self._config.supply.billed_peaks_kw.keys() - set(names))
-        if not unknown:
-            return ""
-        return (
-            f"supply.billed_peaks_kw: {self._config.supply.tariff_file} has no demand charge named"
-            f" {', '.join(unknown)}; it has {', '.join(names) or 'none'}"
-        )
 
     def _start(self, period: BillingPeriod, past: PastOfPeriod) -> None:
         if period.label != self._book.period:

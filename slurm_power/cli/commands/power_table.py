@@ -2,6 +2,7 @@
 
 import math
 import re
+from itertools import pairwise
 
 import click
 
@@ -21,12 +22,12 @@ class PowerTableType(click.ParamType[PowerTable]):
             return value
         matches = [_PAIR.fullmatch(part.strip()) for part in str(value).split(",")]
         points = [(float(match[1]), float(match[2])) for match in matches if match is not None]
-        rises = all(before[0] < after[0] for before, after in zip(points, points[1:], strict=False))
+        rises = all(before[0] < after[0] for before, after in pairwise(points))
         inside = all(0.0 <= part <= 1.0 and math.isfinite(part) for point in points for part in point)
         if len(points) < len(matches) or not rises or not inside:
             raise click.BadParameter(
-                f"{value!r} is no table of power by charge; write 0.8:1,1:0.2 (all power up to a charge of 0.8,"
-                " a fifth of it when full)",
+                f"{value!r} is no table of power by charge; write 0.8:1,1:0.2 (all power up to a charge of"
+                " 0.8, a fifth of it when full)",
                 ctx,
                 param,
             )
