@@ -1,11 +1,14 @@
 """The battery's temperature by each driver, and what a hot one leads to, over Modbus."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from containers.plant.modbus import ModbusFront
+from containers.plant.sunspec import Image, Value
 from slurm_power.config.devices import RegisterPcs, SunspecStorage
 from slurm_power.devices import build_driver
 from slurm_power.devices.pcs_register import RegisterPcsDriver
@@ -67,13 +70,22 @@ def test_a_temperature_that_is_not_implemented_is_none() -> None:
     asyncio.run(run())
 
 
+def with_bank(models: Mapping[int, Mapping[str, Value]], raw_celsius: int) -> Image:
+    """A device with model 803 at its end, of no strings: pysunspec2 makes none without telling how many."""
+    image = Image(models)
+    bank = [0] * 24
+    # Points 2 and 21 after ID and length: ModTmpMax, and ModTmp_SF with tenths.
+    bank[2], bank[21] = raw_celsius & 0xFFFF, 0xFFFF
+    image.registers[-2:] = [803, len(bank), *bank, 0xFFFF, 0]
+    return image
+
+
 @pytest.mark.parametrize(("raw", "celsius"), [(412, 41.2), (-120, -12.0), (-0x8000, None), (32_000, None)])
 def test_a_bank_says_its_hottest_module(raw: int, celsius: float | None) -> None:
     async def run() -> None:
-        bank = {803: {"NStr": 0, "ModTmpMax": raw, "ModTmp_SF": -1}}
-        for models, older in (({**benches.PCS_MODELS, **bank}, False), ({**MODELS, **bank}, True)):
+        for models, older in ((benches.PCS_MODELS, False), (MODELS, True)):
             port = benches.free_port()
-            async with benches.serving(benches.chain(models, port)):
+            async with benches.serving(ModbusFront(with_bank(models, raw), {}, "127.0.0.1", port)):
                 driver: SunspecPcsDriver | SunspecStorageDriver
                 if older:
                     driver = SunspecStorageDriver(SunspecStorage(name="battery", address=f"127.0.0.1:{port}"))
