@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from slurm_power.model.power_table import PowerTable
 from slurm_power.plan.cycle_budget import TradeBudget
 from slurm_power.plan.ess_dispatch import EssDispatch, Step
-from slurm_power.plan.ess_trade import pays
+from slurm_power.plan.ess_trade import EssTrade, Standing, pays
 from slurm_power.plan.ess_window import Window
 from slurm_power.plan.load_paths import LoadPaths
 from slurm_power.plan.lp_ess import PaidPeak, best_course
@@ -113,6 +113,36 @@ def test_all_prices_negative_ask_for_nothing_a_battery_cannot_do() -> None:
     steps = run(price, stored_kwh=40.0)
     for step in steps:
         assert -OF.charge_watts <= step.discharge_watts <= OF.discharge_watts
+
+
+def test_a_course_loses_no_energy_on_purpose() -> None:
+    """Paid for taking energy, the program would charge and discharge a full battery at once."""
+    trade = EssTrade(OF, cast("LoadPaths", Told(days=1.0)), grid_hours=1.0)
+    standing = Standing(load_watts=LOAD_WATTS, stored_kwh=40.0, top_watts=1e9)
+    price = np.full(DAY, -0.50)
+    price[1:] = -0.30
+    wanted = trade.planned(0, standing, [], lambda _: 0.0, lambda: price)
+    assert wanted is not None and wanted >= 0.0
+
+
+def test_a_budget_that_peaks_use_up_within_the_hour_ends_the_sale() -> None:
+    dispatch = EssDispatch(
+        OF, cast("LoadPaths", Told(days=1.0)), step_hours=0.25, grid_hours=0.25, stored_kwh=40.0
+    )
+    price = np.full(4 * DAY, 0.10)
+    price[:4] = 0.60
+    sold = []
+    for quarter, left_kwh in enumerate((40.0, 2.0, 0.0)):
+        step = dispatch.step(
+            LOAD_WATTS,
+            [],
+            slot=quarter,
+            recent_most_watts=LOAD_WATTS,
+            prices=lambda: price,
+            budget=TradeBudget(today_kwh=left_kwh, tomorrow_kwh=40.0, both_kwh=80.0, steps_today=96),
+        )
+        sold.append(step.discharge_watts)
+    assert sold == pytest.approx([20_000.0, 2_000.0 * OF.discharge_ratio / 0.25, 0.0])
 
 
 def test_it_never_feeds_the_grid_and_never_charges_above_what_the_site_drew() -> None:
