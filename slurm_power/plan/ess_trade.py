@@ -54,7 +54,7 @@ class _Day:
 
     @property
     def middle_price(self) -> float:
-        """What energy is worth that is left at the end."""
+        """What energy costs in the middle of the day, at least nothing."""
         return max(0.0, float(np.median(self.price)))
 
 
@@ -154,7 +154,7 @@ class EssTrade:
             battery,
             stored_kwh=standing.stored_kwh,
             step_hours=self._hours,
-            end_value_per_kwh=day.middle_price * battery.discharge_ratio,
+            end_value_per_kwh=self._left_value(day),
             reserve_kwh=reserve,
             reserve_price_per_kwh=max(_RESERVE_WEIGHT * dearest, 2.0 * day.middle_price),
             charge_room_watts=np.minimum(day.limit_watts, standing.top_watts) - day.expected_watts,
@@ -169,8 +169,12 @@ class EssTrade:
         """What a course costs in energy and wear, less what is left at its end."""
         discharge = course.discharge_watts * (self._hours / 1000.0)
         wear = self._battery.wear_per_kwh * float(np.maximum(discharge, 0.0).sum())
-        left = day.middle_price * self._battery.discharge_ratio * float(course.stored_kwh[-1])
-        return wear - float(day.price @ discharge) - left
+        return wear - float(day.price @ discharge) - self._left_value(day) * float(course.stored_kwh[-1])
+
+    def _left_value(self, day: _Day) -> float:
+        """What a stored kWh is worth that is left at the end: it will come out, and age the battery then."""
+        battery = self._battery
+        return max(0.0, day.middle_price - battery.wear_per_kwh) * battery.discharge_ratio
 
     def _risk(
         self, day: _Day, windows: Sequence[Window], level_of: LevelOf, trading: Course, full: Course
