@@ -69,7 +69,9 @@ class Snapshot:
     ``expected`` is what jobs are expected to draw of which more is known than their class, by job id.
     ``debts`` and ``account_debts`` are the share of their GPU time that users and accounts have lost to us
     lately. ``jobs_age_seconds`` is None while the workload manager has never answered. ``outlook`` is how the
-    batteries are to be used for money, None where nothing but limits counts.
+    batteries are to be used for money, None where nothing but limits counts. ``least_minute_watts`` is the lowest
+    net draw of the grid connection in the last minute, ``ramp_floor_watts`` the least it may come down to now by
+    the site's ramp; None where nobody knows, or nothing is limited.
     """
 
     at: datetime
@@ -91,6 +93,8 @@ class Snapshot:
     account_debts: Mapping[str, float] = field(default_factory=dict)
     jobs_age_seconds: float | None = 0.0
     outlook: EssOutlook | None = None
+    least_minute_watts: float | None = None
+    ramp_floor_watts: float | None = None
 
     def limit_watts(self, circuit: str, lead_seconds: float = 0.0) -> float:
         """The most ``circuit`` may draw: rating, standing limit and events, the tightest.

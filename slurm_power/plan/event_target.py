@@ -39,20 +39,34 @@ def least_ramp_seconds(from_watts: float, to_watts: float, watts_per_minute: flo
     return 60.0 * abs(from_watts - to_watts) / watts_per_minute
 
 
-def ramp_limit_watts(minute_mean_watts: float, watts_per_minute: float) -> float:
-    """The most a load may draw now so that it rises by no more than ``watts_per_minute`` in any minute.
+def ramp_limit_watts(
+    minute_mean_watts: float, watts_per_minute: float, *, least_minute_watts: float = math.inf
+) -> float:
+    """The most a load may draw now so that it rises by no more than ``watts_per_minute`` (R) in any minute.
 
     It stands 1/e of a minute's rise above the mean of the last minute. A load that follows it from rest steps
     up by R/e, grows e-fold until its first minute is over, when it has risen by R, and then keeps to the
-    slope 2R/e (the load x solves x = mean of the last minute + R/e).
+    slope 2R/e (the load x solves x = mean of the last minute + R/e). A load that could not follow has stepped
+    higher: until the minute is over it may be R above the lowest of it, and no more.
     """
-    return minute_mean_watts + watts_per_minute / math.e
+    return min(minute_mean_watts + watts_per_minute / math.e, least_minute_watts + watts_per_minute)
 
 
-def target_watts(snapshot: Snapshot, circuit: str, policy: Policy) -> float:
+def ramp_floor_watts(
+    minute_mean_watts: float, watts_per_minute: float, *, most_minute_watts: float = 0.0
+) -> float:
+    """The least a load may draw now so that it falls by no more than ``watts_per_minute`` in any minute.
+
+    `ramp_limit_watts` the other way round; a grid connection that feeds in nothing goes down to zero.
+    """
+    return max(0.0, minute_mean_watts - watts_per_minute / math.e, most_minute_watts - watts_per_minute)
+
+
+def target_watts(snapshot: Snapshot, circuit: str, policy: Policy, *, ramp: bool = True) -> float:
     """What a circuit is steered to: the lowest of its limits, each less the margin kept for noise.
 
-    An event's margin is its own: what is drawn less than asked is given away.
+    An event's margin is its own: what is drawn less than asked is given away. Without ``ramp`` the site's own
+    ramp does not count.
     """
     ceiling_watts = snapshot.site.circuits[circuit].ceiling_watts
     if not snapshot.events:
@@ -63,7 +77,7 @@ def target_watts(snapshot: Snapshot, circuit: str, policy: Policy) -> float:
             event.lowest_within(policy.event_lead_seconds, ceiling_watts)
             * (1.0 - _margin_ratio(event, policy))
             for event in snapshot.events
-            if event.circuit == circuit
+            if event.circuit == circuit and (ramp or event.event_id != RAMP_EVENT_ID)
         ]
     )
 

@@ -1,0 +1,295 @@
+"""Starts and ends as the grid meter sees them: hosts and losses follow the GPUs, readings lag, batteries ramp."""
+
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import pytest
+
+from slurm_power.controller.levers import LeverState
+from slurm_power.model.action import SetCap, SetDischarge
+from slurm_power.model.job import Flex, Job
+from slurm_power.model.reading import EssReading
+from slurm_power.model.site import LimitKind
+from slurm_power.model.snapshot import Snapshot
+from slurm_power.plan.caps import Demand
+from slurm_power.plan.ess import Dispatch
+from slurm_power.plan.ess_ramp import no_steeper
+from slurm_power.plan.event_baseline import RecentLoad
+from slurm_power.plan.event_target import RAMP_EVENT_ID, ramp_floor_watts, ramp_limit_watts
+from slurm_power.plan.gates import with_gates
+from slurm_power.plan.loads import load_table
+from slurm_power.plan.planner import plan_cycle
+from slurm_power.plan.policy import Policy
+from tests.plan.situations import AT, cap_lease, ess_reading, running, site, situation
+from slurm_power.model.grid_event import LimitEvent
+
+RAMP_WATTS = 400.0
+PER_MINUTE_WATTS = 60.0 * RAMP_WATTS
+GATED = Policy(start_ramp_watts_per_second=RAMP_WATTS)
+RAMPED = replace(
+    GATED, ramp_up_watts_per_minute=PER_MINUTE_WATTS, ramp_down_watts_per_minute=PER_MINUTE_WATTS
+)
+OVERHEAD = 1.15
+SITE = site(grid_limit_watts=90_000.0, overhead_ratio=OVERHEAD)
+NODES = ("c1", "c2", "c3", "c4")
+
+
+@dataclass(slots=True)
+class Loop:
+    """Jobs on four nodes of eight GPUs; each draws all it may from ``begins`` to ``ends``, second by second.
+
+    The controller sees GPUs a second late, the meter two. A GPU draws 97 % of its cap, hosts come up with
+    their GPUs, and power supplies lose 6 %, of which the controller knows nothing.
+    """
+
+    jobs: tuple[Job, ...]
+    begins: dict[str, int]
+    policy: Policy
+    ends: dict[str, int] = field(default_factory=dict)
+    soc_ratio: float = 0.9
+    max_ess_watts: float = 12_000.0
+    levers: LeverState = field(default_factory=LeverState)
+    imports: list[float] = field(default_factory=list)
+    discharges: list[float] = field(default_factory=list)
+    draws: list[dict[str, float]] = field(default_factory=list)
+    discharge_watts: float = 0.0
+
+    def run(self, seconds: int) -> None:
+        minute = RecentLoad(60.0, bucket_seconds=5.0)
+        for second in range(-90, seconds):
+            self._step_plant(second)
+            seen = self._seen(second, minute)
+            for action in plan_cycle(seen, self.policy, hold_seconds=60.0).actions:
+                if isinstance(action, SetCap):
+                    self.levers.capped(action, 79.0, seen.at)
+                elif isinstance(action, SetDischarge):
+                    self.levers.discharged(action)
+
+    def _step_plant(self, second: int) -> None:
+        draws, site_watts = {}, 0.0
+        busy_nodes = set()
+        for job in self.jobs:
+            busy = self.begins[job.job_id] <= second < self.ends.get(job.job_id, 10**6)
+            cap = self.levers.caps.get(job.job_id)
+            draws[job.job_id] = min(659.0, 0.97 * cap.cap_watts if cap else 700.0) if busy else 79.0
+            busy_nodes |= set(job.nodes) if busy else set()
+            site_watts += 8.0 * len(job.nodes) * draws[job.job_id]
+        taken = {node for job in self.jobs for node in job.nodes}
+        site_watts += 8.0 * 79.0 * (len(NODES) - len(taken))
+        site_watts += 1000.0 * len(NODES) + 1800.0 * len(busy_nodes)
+        wanted = self.levers.setpoints.get("battery", 0.0)
+        step = self.max_ess_watts / 2.0
+        self.discharge_watts += min(step, max(-step, wanted - self.discharge_watts))
+        self.draws.append(draws)
+        self.discharges.append(self.discharge_watts)
+        self.imports.append(OVERHEAD * site_watts / 0.94 - self.discharge_watts)
+
+    def _seen(self, second: int, minute: RecentLoad) -> Snapshot:
+        at = AT + timedelta(seconds=second)
+        behind = max(0, len(self.imports) - 3)
+        metered, then_watts = self.imports[behind], self.discharges[behind]
+        minute.add(at.timestamp(), metered, 1.0)
+        recent = [
+            self.imports[max(0, behind - ago)] + self.discharges[max(0, behind - ago)] for ago in (2, 1, 0)
+        ]
+        there = tuple(
+            job
+            for job in self.jobs
+            if -90 <= second < self.ends.get(job.job_id, 10**6) and self._placed(job, second)
+        )
+        view = self.levers.view(at)
+        seen = situation(
+            of=SITE,
+            import_watts=metered,
+            rack_watts=(18_000.0, 18_000.0),
+            jobs=there,
+            gpu_watts=self.draws[max(0, len(self.draws) - 2)],
+            caps=dict(view.caps),
+            ess=ess_reading(
+                discharge_watts=then_watts, soc_ratio=self.soc_ratio, max_watts=self.max_ess_watts
+            ),
+            setpoint_watts=self.levers.setpoints.get("battery", 0.0),
+            recent_load_watts=tuple(recent),
+        )
+        mean = minute.mean_of_last(60.0, at.timestamp())
+        edges = minute.range_of_last(60.0, at.timestamp())
+        assert mean is not None
+        assert edges is not None
+        least, most = edges
+        seen = replace(seen, at=at, least_minute_watts=least)
+        per_minute = self.policy.ramp_up_watts_per_minute
+        if per_minute is not None:
+            up = LimitEvent(
+                event_id=RAMP_EVENT_ID,
+                circuit="grid",
+                limit_watts=ramp_limit_watts(mean, per_minute, least_minute_watts=least),
+                starts_in_seconds=0.0,
+                ends_in_seconds=60.0,
+                reason="the ramp",
+            )
+            floor = ramp_floor_watts(mean, per_minute, most_minute_watts=most)
+            seen = replace(seen, events=(up,), ramp_floor_watts=floor)
+        return seen
+
+    def _placed(self, job: Job, second: int) -> bool:
+        """Its prolog runs two seconds before its first watts at the earliest."""
+        assert job.started is not None
+        return second >= (job.started - AT).total_seconds()
+
+
+def job_on(job_id: str, nodes: tuple[str, ...], *, starts: int = -2, flex: Flex = Flex.FLEX2) -> Job:
+    job = running(job_id, nodes, flex=flex, started_seconds_ago=-starts)
+    return replace(job, time_limit_seconds=86_400.0)
+
+
+def worst_rise(watts: list[float], seconds: int = 60) -> float:
+    return max(now - min(watts[max(0, at - seconds) : at + 1]) for at, now in enumerate(watts))
+
+
+def test_a_job_over_all_gpus_rises_no_faster_than_the_ramp_in_any_minute() -> None:
+    loose = Loop((job_on("1", NODES),), {"1": 0}, Policy())
+    loose.run(60)
+    assert worst_rise(loose.imports) > 1.25 * PER_MINUTE_WATTS
+    gated = Loop((job_on("1", NODES),), {"1": 0}, GATED)
+    gated.run(200)
+    assert worst_rise(gated.imports) <= PER_MINUTE_WATTS
+    assert gated.imports[-1] == pytest.approx(loose.imports[-1], rel=0.01)
+    assert gated.levers.caps == {}
+
+
+@pytest.mark.parametrize("begins", [(0, 0), (0, 10), (0, 45), (30, 90)])
+def test_starts_that_come_together_share_the_ramp(begins: tuple[int, int]) -> None:
+    """The one that loads its data first is waited for: its first watts are kept free."""
+    jobs = (job_on("1", ("c1", "c2")), job_on("2", ("c3", "c4")))
+    loop = Loop(jobs, {"1": begins[0], "2": begins[1]}, GATED)
+    loop.run(begins[1] + 200)
+    # What the second adds at once is estimated without the losses of power supplies.
+    assert worst_rise(loop.imports) <= 1.02 * PER_MINUTE_WATTS
+    assert loop.levers.caps == {}
+    assert loop.draws[-1] == {"1": 659.0, "2": 659.0}
+
+
+def test_what_comes_at_once_is_all_that_passes_a_ramp_that_is_too_small_for_it() -> None:
+    small = replace(GATED, start_ramp_watts_per_second=150.0)
+    loop = Loop((job_on("1", NODES),), {"1": 0}, small)
+    loop.run(300)
+    rise_at_once = 32 * (0.97 * 315.0 - 79.0) + 4 * 1800.0
+    assert worst_rise(loop.imports) <= OVERHEAD / 0.94 * rise_at_once + 3.0 * 150.0
+    assert loop.draws[-1] == {"1": 659.0}
+
+
+@pytest.mark.parametrize("begins", [0, 100])
+def test_a_battery_halves_what_comes_at_once_and_feeds_nothing_out(begins: int) -> None:
+    loop = Loop((job_on("1", NODES, starts=begins - 2),), {"1": begins}, RAMPED)
+    loop.run(begins + 240)
+    assert worst_rise(loop.imports) <= PER_MINUTE_WATTS
+    assert min(loop.imports) > 0.0
+    assert max(loop.discharges) > 5_000.0
+    assert loop.discharges[-1] == 0.0
+    assert loop.levers.caps == {}
+
+
+STEP_WATTS = OVERHEAD / 0.94 * (24 * (659.0 - 79.0) + 3 * 1800.0)
+
+
+def ended(policy: Policy, *, soc_ratio: float = 0.9, max_ess_watts: float = 20_000.0) -> Loop:
+    """Three of four nodes end their job at 60 s."""
+    job = job_on("1", NODES[:3], starts=-600)
+    loop = Loop((job,), {"1": -600}, policy, ends={"1": 60}, soc_ratio=soc_ratio, max_ess_watts=max_ess_watts)
+    loop.run(300)
+    return loop
+
+
+def steepest_fall(watts: list[float]) -> float:
+    """The most that a 10-second mean falls within a minute."""
+    means = [sum(watts[at : at + 10]) / 10.0 for at in range(len(watts) - 9)]
+    return worst_rise([-one for one in means])
+
+
+@pytest.mark.parametrize(
+    ("per_minute_watts", "max_ess_watts"), [(24_000.0, 12_000.0), (14_000.0, 12_000.0), (9_000.0, 20_000.0)]
+)
+def test_the_end_of_a_big_job_is_softened_by_a_battery_that_has_room(
+    per_minute_watts: float, max_ess_watts: float
+) -> None:
+    policy = replace(
+        GATED, ramp_up_watts_per_minute=per_minute_watts, ramp_down_watts_per_minute=per_minute_watts
+    )
+    loop = ended(policy, max_ess_watts=max_ess_watts)
+    # The step shows for the seconds that readings and battery take: a notch of four seconds.
+    without_notch = loop.imports[:150] + 4 * [loop.imports[154]] + loop.imports[154:]
+    assert steepest_fall(without_notch) <= 1.02 * max(per_minute_watts, STEP_WATTS - max_ess_watts)
+    assert min(loop.discharges) < -5_000.0
+    assert loop.discharges[-1] == 0.0
+    assert max(loop.imports[150:]) <= loop.imports[140] + 1.0, "no rebound above the load before"
+
+
+def test_without_a_ramp_or_room_a_load_falls_as_it_does() -> None:
+    for loop in (ended(GATED), ended(RAMPED, soc_ratio=1.0)):
+        assert min(loop.discharges) == 0.0
+        assert steepest_fall(loop.imports) == pytest.approx(STEP_WATTS, rel=0.01)
+
+
+READING = ess_reading(max_watts=8_000.0)
+IDLE = Dispatch(discharge_watts=0.0, reason="the limit holds without the battery")
+
+
+def steered(
+    asked_watts: float,
+    load_watts: float | None,
+    floor_watts: float | None,
+    *,
+    least_watts: float = -50_000.0,
+    reading: EssReading = READING,
+) -> float:
+    asked = replace(IDLE, discharge_watts=asked_watts)
+    found = no_steeper(
+        reading, asked, load_watts=load_watts, floor_watts=floor_watts, least_watts=least_watts
+    )
+    return found.discharge_watts
+
+
+def test_a_battery_takes_up_what_falls_below_the_ramp() -> None:
+    assert steered(0.0, 10_000.0, 14_000.0) == -4_000.0
+    assert steered(0.0, 10_000.0, 19_000.0) == -8_000.0, "no more than it can"
+    assert steered(0.0, 10_000.0, 14_000.0, least_watts=-1_500.0) == -1_500.0, "no more than limits leave"
+    assert steered(0.0, 10_000.0, 9_000.0) == 0.0
+    assert steered(0.0, 10_000.0, 10_050.0) == 0.0, "not worth moving it for"
+    assert steered(-6_000.0, 10_000.0, 14_000.0) == -6_000.0, "it takes up more already"
+
+
+def test_a_battery_that_gives_gives_less_when_the_load_falls() -> None:
+    assert steered(5_000.0, 12_000.0, 10_000.0) == 2_000.0
+    assert steered(5_000.0, 12_000.0, 14_000.0) == -2_000.0
+    assert steered(5_000.0, 20_000.0, 14_000.0) == 5_000.0
+    assert steered(5_000.0, 12_000.0, 14_000.0, least_watts=4_000.0) == 4_000.0, "limits come first"
+
+
+def test_nothing_is_fed_into_the_grid_and_nothing_charged_without_a_ramp() -> None:
+    assert steered(8_000.0, 6_000.0, None) == 6_000.0
+    assert steered(8_000.0, -500.0, None) == 0.0
+    assert steered(-2_000.0, 6_000.0, None) == -2_000.0
+    assert steered(0.0, 6_000.0, None) == 0.0
+
+
+def test_a_full_or_blind_battery_is_left_alone() -> None:
+    assert steered(0.0, 10_000.0, 14_000.0, reading=replace(READING, soc_ratio=1.0)) == 0.0
+    assert steered(5_000.0, 10_000.0, 14_000.0, reading=replace(READING, soc_ratio=1.0)) == 0.0
+    assert steered(3_000.0, None, 14_000.0) == 3_000.0
+
+
+def test_a_gate_rises_into_what_the_minute_leaves() -> None:
+    lease = {"1": cap_lease("1", 315.0, changed_seconds_ago=5.0)}
+    job = job_on("1", ("c1",), starts=-60)
+    seen = situation(of=SITE, import_watts=20_000.0, jobs=(job,), gpu_watts={"1": 310.0}, caps=lease)
+
+    def cap(least_minute_watts: float | None) -> float | None:
+        at = replace(seen, least_minute_watts=least_minute_watts)
+        room = [Demand(circuit=name, watts=-50_000.0, kind=LimitKind.ECONOMIC) for name in SITE.circuits]
+        (action,) = with_gates(at, load_table(at, GATED), (), room, GATED)
+        return action.cap_watts
+
+    # 400 W a second over 8 GPUs and 15 % of losses are 43 W a second, in whole steps.
+    assert cap(None) == cap(20_000.0) == 315.0 + 40.0
+    assert cap(20_000.0 - 57.5 * RAMP_WATTS + 100.0) == 315.0 + 10.0
+    assert cap(20_000.0 - 57.5 * RAMP_WATTS) == cap(0.0 - 5_000.0) == 315.0
