@@ -15,7 +15,7 @@ def note_gains(record: dict[str, Any], job: Job, levers: LeverState, at: datetim
 
     ``saved_watt_seconds`` is what its GPUs would have drawn more, by what they drew before the first cap;
     ``delayed_watt_seconds`` what it would have drawn while we held it; ``breached_seconds`` how long a cap
-    went beyond its promise.
+    went beyond its promise. A gate at its start is a delay, bounded as one, and breaches none.
     """
     cap = levers.caps.get(job.job_id)
     if cap is not None:
@@ -32,7 +32,7 @@ def note_gains(record: dict[str, Any], job: Job, levers: LeverState, at: datetim
         saved_watts = max(0.0, cap.uncapped_watts - cap.cap_watts) * job.gpu_count
         _add(record, "saved_watt_seconds", saved_watts * seconds)
         record["peak_saved_watts"] = max(_number(record.get("peak_saved_watts")), saved_watts)
-        if cap.slowdown_ratio > job.flex.max_slowdown_ratio + _EXACT:
+        if not cap.gate and cap.slowdown_ratio > job.flex.max_slowdown_ratio + _EXACT:
             _add(record, "breached_seconds", seconds)
     hold = levers.holds.get(job.job_id)
     if hold is not None:

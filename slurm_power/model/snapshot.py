@@ -34,7 +34,7 @@ class CapLease:
 
     ``uncapped_watts`` is the job's mean draw per GPU just before its first cap; ``changed_seconds_ago``
     counts from the last change of the cap's value, not from its renewal; ``lowered_watts`` is what that
-    change was to take from each GPU's draw (0.0 when it gave back). ``lock_hertz`` and ``full_hertz`` are set
+    change was to take from each GPU's draw (below 0 when it gave back). ``lock_hertz`` and ``full_hertz`` are set
     where a clock lock brings the draw down to ``cap_watts``, not a power limit.
     """
 

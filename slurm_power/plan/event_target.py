@@ -22,6 +22,8 @@ from slurm_power.plan.policy import Policy
 from slurm_power.plan.site_table import Watts
 
 RAMP_EVENT_ID = "ramp-up"
+# Of an event's margin, what must be free below the target before a lever is let go.
+_EVENT_ROOM_SHARE = 0.25
 
 
 def level_watts(
@@ -120,15 +122,16 @@ def limit_kind(snapshot: Snapshot, circuit: Circuit, load_watts: float) -> Limit
 def room_watts(snapshot: Snapshot, circuit: str, free_watts: float, policy: Policy) -> float:
     """What caps may give back where ``free_watts`` lie below the target; 0.0 while that is too little.
 
-    In an event room is given away, so that little of it is enough. Hosts follow their GPUs, so that what is
-    given back comes with more; a step that passed the level would have to be taken again.
+    In an event room is given away, so that little of it is enough: a quarter of the margin, since the target lies the
+    whole margin below the level already. Hosts follow their GPUs, so that what is given back comes with more; a
+    step that passed the level would have to be taken again.
     """
     limit_watts = snapshot.limit_watts(circuit)
     if limit_watts >= standing_watts(snapshot, circuit):
         return max(0.0, free_watts - policy.release_margin_ratio * limit_watts)
     span_watts = max(policy.training_gpu_watts - policy.idle_gpu_watts, 1.0)
     share = span_watts / (span_watts + policy.host_watts_per_gpu)
-    return max(0.0, free_watts - policy.event_margin_ratio * limit_watts) * share
+    return max(0.0, free_watts - _EVENT_ROOM_SHARE * policy.event_margin_ratio * limit_watts) * share
 
 
 def foreseen_shortfalls(snapshot: Snapshot, table: LoadTable, policy: Policy) -> tuple[Shortfall, ...]:

@@ -191,4 +191,5 @@ def _gate(
         reason=f"it starts behind a gate: the site's draw is to rise by {ramp} a second at most",
         saved_watts=max(0.0, top_watts - cap_watts) * job.gpu_count,
         slowdown_ratio=slowdown_ratio(job.workload, cap_watts, top_watts),
+        gate=True,
     )
