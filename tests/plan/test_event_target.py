@@ -74,7 +74,7 @@ def test_in_an_event_little_room_is_enough_to_let_go() -> None:
     seen = situation(events=(event(10_000.0, starts=-1.0),))
     hosts_follow = 575.0 / 800.0
     assert room_watts(seen, "grid", 500.0, POLICY) == pytest.approx(475.0 * hosts_follow)
-    assert room_watts(seen, "grid", 50.0, POLICY) == 0.0
+    assert room_watts(seen, "grid", 25.0, POLICY) == 0.0
 
 
 def test_room_in_an_event_goes_back_to_the_jobs() -> None:
