@@ -57,6 +57,20 @@ class AtMeter:
         await self._meter.close()
 
 
+def means(readings: Sequence[tuple[float, float]], seconds: float) -> Readings:
+    """The mean of each reading and those of the ``seconds`` before it, from the first whole one on."""
+    found: Readings = []
+    first, total = 0, 0.0
+    for index, (at, watts) in enumerate(readings):
+        total += watts
+        while readings[first][0] < at - seconds:
+            total -= readings[first][1]
+            first += 1
+        if at - readings[0][0] >= seconds:
+            found.append((at, total / (index + 1 - first)))
+    return found
+
+
 def worst_rise(readings: Sequence[tuple[float, float]], window_seconds: float) -> float:
     """The most that any reading lies above one of the ``window_seconds`` before it; watts, at least 0."""
     worst, first = 0.0, 0

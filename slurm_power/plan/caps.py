@@ -245,7 +245,7 @@ class Lowering:
 
 
 def _root_settle_seconds(snapshot: Snapshot, policy: Policy) -> float:
-    """How long a lowered cap hardly shows at the grid connection, whose load is the highest of some readings."""
+    """How long a lowered cap may not show at the grid connection: the highest of some readings counts."""
     return policy.cap_settle_seconds + max(0, len(snapshot.recent_load_watts) - 1) * _READING_SECONDS
 
 

@@ -1,7 +1,7 @@
 """A battery holds the grid connection inside its ramp: what it gives fades, and what falls away it takes up.
 
-Rises are a limit like others (`slurm_power.plan.event_target.ramp_limit_watts`), which batteries and caps hold
-together. For a fall there is no other lever: nothing of ours makes jobs draw more.
+Rises are a limit like others (`slurm_power.plan.event_target.ramp_limit_watts`), which batteries and caps
+hold together. For a fall there is no other lever: nothing of ours makes jobs draw more.
 """
 
 from slurm_power.model.reading import EssReading
@@ -24,9 +24,9 @@ def no_steeper(
 
     ``load_watts`` is what the site draws now without its batteries, less what others of them take over; None
     where nobody knows, which changes nothing. ``least_watts`` is the discharge that limits need (> 0), which
-    come before any ramp, or the charging that they leave room for (< 0). Without a floor a battery is not made
-    to charge. It charges above its usual target if it must: what it takes up for a ramp lasts for minutes. The
-    import it makes lies below what it was, so no peak comes of it.
+    come before any ramp, or the charging that they leave room for (< 0). Without a floor a battery is not
+    made to charge. It charges above its usual target if it must: what it takes up for a ramp lasts for
+    minutes. The import it makes lies below what it was, so no peak comes of it.
     """
     if load_watts is None:
         return asked

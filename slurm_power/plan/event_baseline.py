@@ -62,7 +62,7 @@ class RecentLoad:
         return sum(one.watt_seconds for one in kept) / total_seconds if total_seconds > 0.0 else None
 
     def range_of_last(self, seconds: float, now_seconds: float) -> tuple[float, float] | None:
-        """The lowest and the highest mean of a bucket that reaches into the last ``seconds``; None without any.
+        """The lowest and highest mean of the buckets that reach into the last ``seconds``; None without any.
 
         A bucket counts when half of it is there: one reading may be the notch that a step leaves before a
         battery answers.

@@ -122,9 +122,9 @@ def limit_kind(snapshot: Snapshot, circuit: Circuit, load_watts: float) -> Limit
 def room_watts(snapshot: Snapshot, circuit: str, free_watts: float, policy: Policy) -> float:
     """What caps may give back where ``free_watts`` lie below the target; 0.0 while that is too little.
 
-    In an event room is given away, so that little of it is enough: a quarter of the margin, since the target lies the
-    whole margin below the level already. Hosts follow their GPUs, so that what is given back comes with more; a
-    step that passed the level would have to be taken again.
+    In an event room is given away, so that little of it is enough: a quarter of the margin, since the target
+    lies the whole margin below the level already. Hosts follow their GPUs, so that what is given back comes
+    with more; a step that passed the level would have to be taken again.
     """
     limit_watts = snapshot.limit_watts(circuit)
     if limit_watts >= standing_watts(snapshot, circuit):

@@ -2,10 +2,10 @@
 
 The cap rises only while the job draws all that it allows, since a program may load its data for minutes
 before its GPUs do anything, and only into room. All gated jobs that rise share the site's ramp. What comes at
-once, hosts and the GPUs' first watts, no cap can hold back: it counts against the rise that the ramp allows in
-a minute, and the caps rise into what that leaves. What a gate costs is kept within a small part of the slowdown
-that was promised, so a flex0 job is never gated; and every gate ends after a while, whatever the job does. No
-prolog waits for it: a cap that is there when the job comes needs nobody's patience.
+once, hosts and the GPUs' first watts, no cap can hold back: it counts against the rise that the ramp allows
+in a minute, and the caps rise into what that leaves. What a gate costs is kept within a small part of the
+slowdown that was promised, so a flex0 job is never gated; and every gate ends after a while, whatever the job
+does. No prolog waits for it: a cap that is there when the job comes needs nobody's patience.
 """
 
 import math

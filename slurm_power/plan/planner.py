@@ -188,7 +188,7 @@ def _discharges(snapshot: Snapshot, table: LoadTable, caps: CapResult, policy: P
                 known = False
                 continue
             target = target_watts(snapshot, circuit, policy, ramp=False)
-            # A battery that gave ahead of a start would make it the steeper: the ramp is for what is drawn now.
+            # A battery that gave ahead of a start would make it steeper: a ramp is for what is drawn now.
             load_watts = consumer_watts(snapshot)[circuit] or 0.0
             ramp_gap = load_watts - target_watts(snapshot, circuit, policy)
             gap = max(full_watts - target, ramp_gap) - shared_watts[circuit]

@@ -47,11 +47,12 @@ def test_a_start_over_all_gpus_rises_along_the_ramp_and_nobody_is_refused(bed: B
     assert capped_before, "the caps were on all GPUs before the first watts"
     assert bed.lab.job(job)["JobState"] == "RUNNING"
     assert min(gpu["instant_watts"] for gpu in all_gpus(bed)) > FULL_WATTS
-    first_at, first_watts = next((at, watts) for at, watts in seen if at - seen[0][0] > 1.0)
-    for at, watts in seen:
+    first_at, first_watts = next(one for one in seen if one[0] - seen[0][0] > 1.0)
+    for at, import_watts in seen:
         # Two seconds for caps that come together when a cycle was late.
         allowed = RAMP_WATTS_PER_SECOND * (max(0.0, at - first_at) + 2.0)
-        assert watts - first_watts <= allowed, f"{at - first_at:.1f} s: {watts - first_watts:.0f} W"
+        rise_watts = import_watts - first_watts
+        assert rise_watts <= allowed, f"{at - first_at:.1f} s: {rise_watts:.0f} W"
     assert seen[-1][0] - first_at >= 10.0
 
     caps = bed.entries("cap", job)

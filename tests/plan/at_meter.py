@@ -1,4 +1,4 @@
-"""A site second by second, as its grid meter shows it: hosts and losses follow, readings lag, caps undershoot."""
+"""A site second by second, as its meter shows it: hosts and losses follow, readings lag, caps undershoot."""
 
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -50,7 +50,7 @@ class Loop:
     minute: RecentLoad = field(default_factory=lambda: RecentLoad(60.0, bucket_seconds=5.0))
 
     def run(self, seconds: int, *, since: int = -BEFORE) -> None:
-        """Step plant and planner from one moment to another; what the plant does is in ``imports`` and so on."""
+        """Step plant and planner from one moment to another; what the plant does is in the lists."""
         for second in range(since, seconds):
             self._step_plant(second)
             seen = self._seen(second, self.minute)
@@ -141,5 +141,3 @@ def job_on(job_id: str, nodes: tuple[str, ...], *, starts: int = -2, flex: Flex 
 
 def worst_rise(watts: list[float], seconds: int = 60) -> float:
     return max(now - min(watts[max(0, at - seconds) : at + 1]) for at, now in enumerate(watts))
-
-

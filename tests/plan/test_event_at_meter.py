@@ -13,7 +13,9 @@ from tests.plan.situations import AT
 CUT_RATIO = 0.30
 
 
-def cut(*, seconds: int, soc_ratio: float = EMPTY_SOC_RATIO, flex: Flex = Flex.FLEX3) -> tuple[list[float], float, float]:
+def cut(
+    *, seconds: int, soc_ratio: float = EMPTY_SOC_RATIO, flex: Flex = Flex.FLEX3
+) -> tuple[list[float], float, float]:
     """Imports from the start of an event on, its level, and the load before; a training on each node."""
     jobs = tuple(job_on(node, (node,), starts=-600, flex=flex) for node in NODES)
     loop = Loop(jobs, dict.fromkeys(NODES, -600), Policy(), soc_ratio=soc_ratio)

@@ -1,4 +1,4 @@
-"""Starts and ends as the grid meter sees them: hosts and losses follow the GPUs, readings lag, batteries ramp."""
+"""Starts and ends as the grid meter sees them: hosts and losses follow GPUs, readings and batteries lag."""
 
 from dataclasses import replace
 
