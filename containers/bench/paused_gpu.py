@@ -2,10 +2,10 @@
 
     python -m containers.bench.paused_gpu [--seconds 10]
 
-A child keeps the first GPU busy through the driver's own interface (no CUDA toolkit, no torch), is stopped with
-SIGSTOP and continued with SIGCONT, while the parent reads the power by NVML. Prints the mean draw before the child
-exists, with its context and no work, busy, stopped and busy again, and how soon after each signal the draw was half
-way.
+A child keeps the first GPU busy through the driver's own interface (no CUDA toolkit, no torch), is stopped
+with SIGSTOP and continued with SIGCONT, while the parent reads the power by NVML. Prints the mean draw
+before the child exists, with its context and no work, busy, stopped and busy again, and how soon after each
+signal the draw was half way.
 """
 
 import ctypes
