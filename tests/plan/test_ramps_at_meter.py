@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from slurm_power.model.reading import EssReading
 from slurm_power.model.site import LimitKind
@@ -147,6 +149,30 @@ def test_nothing_is_fed_into_the_grid_and_nothing_charged_without_a_ramp() -> No
     assert steered(8_000.0, -500.0, None) == 0.0
     assert steered(-2_000.0, 6_000.0, None) == -2_000.0
     assert steered(0.0, 6_000.0, None) == 0.0
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.floats(-8_000.0, 8_000.0),
+    st.floats(0.0, 40_000.0),
+    st.floats(0.0, 40_000.0) | st.none(),
+    st.floats(-40_000.0, 8_000.0),
+    st.floats(0.05, 1.0),
+)
+def test_a_ramp_takes_from_a_discharge_and_never_from_a_limit_or_a_charge(
+    asked_watts: float, load_watts: float, floor_watts: float | None, least_watts: float, soc_ratio: float
+) -> None:
+    reading = replace(READING, soc_ratio=soc_ratio)
+    found = steered(asked_watts, load_watts, floor_watts, least_watts=least_watts, reading=reading)
+    assert found <= asked_watts
+    assert found >= min(asked_watts, least_watts), "limits keep what they asked for"
+    assert found >= min(asked_watts, -READING.max_charge_watts)
+    if floor_watts is None:
+        assert found >= min(0.0, asked_watts)
+    elif asked_watts > 0.0 and load_watts - found < floor_watts - 1e-6:
+        most_charge_watts = READING.max_charge_watts if soc_ratio < 0.999 else 0.0
+        least = max(least_watts, -most_charge_watts)
+        assert found == min(asked_watts, least), "as far as limits, power and room allow"
 
 
 def test_a_full_or_blind_battery_is_left_alone() -> None:
