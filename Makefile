@@ -46,7 +46,11 @@ lint: $(STAMP) ## Formatters, linters, types, layers, shell and C
 CALCULATING = tests/forecast tests/forecaster tests/docs tests/model tests/plan tests/report tests/signals tests/simulate \
 	tests/config tests/wire tests/cli/test_backtest.py tests/cli/test_backtest_jobs.py tests/cli/test_forecast.py \
 	tests/cli/test_fan_text.py tests/cli/test_export.py tests/cli/test_simulate_ess.py tests/cli/test_simulate_jobs.py \
-	tests/cli/test_simulate_event.py
+	tests/cli/test_simulate_event.py tests/cli/test_authority.py tests/cli/test_events.py tests/cli/test_explain.py \
+	tests/cli/test_plan.py tests/cli/test_why.py tests/store/test_sqlite.py tests/store/test_private.py \
+	$(patsubst %,tests/node/test_%.py,beat frames host leases leases_stateful mig saved_settings) \
+	$(patsubst %,tests/controller/test_%.py,circuits day_plan event_desk fairness_desk job_energy job_expectations \
+	job_gains job_records kept_levers levers load_feed plan_answer planner_beat rack_feed recorder repeats sources start_watch)
 test: $(STAMP) packages ## All tests that belong to every change
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal $(CALCULATING) $(PYTEST_OPTIONS)
@@ -81,9 +85,12 @@ bench-plan: $(STAMP) ## Battery, caps and holds against perfect foresight, and t
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m containers.bench.cap_prices --check || status=1; \
 	exit $$status
 
-bench-reaction: $(STAMP) ## Grid events of 30 % on a live lab, with and without ESS (20 minutes)
+bench-reaction: $(STAMP) ## Grid events of 30 % and a massive start on a live lab, with and without ESS (40 minutes)
 	containers/install-packages.sh build cluster
-	$(BIN)/python -m containers.bench.reaction
+	status=0; \
+	$(BIN)/python -m containers.bench.reaction || status=1; \
+	$(BIN)/python -m containers.bench.start_gate || status=1; \
+	exit $$status
 
 # SEED: of the first trial. RESUME=FILE: go on where a run was cut off. MUTATION: spoil a copy of the product first; see --help.
 FAULT_OPTIONS = $(if $(SEED),--seed=$(SEED)) $(if $(RESUME),--resume=$(RESUME)) $(if $(MUTATION),--mutation=$(MUTATION))

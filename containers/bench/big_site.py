@@ -8,6 +8,7 @@ import random
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from slurm_power.controller.lever_moves import took
 from slurm_power.controller.levers import LeverState
 from slurm_power.model.action import HoldJob, PauseJob, Plan, ReleaseJob, ResumeJob, SetCap, SetDischarge
 from slurm_power.model.job import Flex, Job, JobState, Workload
@@ -247,7 +248,7 @@ class BigSite:
                 case SetDischarge():
                     self.levers.discharged(action)
                 case PauseJob() | ResumeJob():
-                    self.levers.took(action, {}, at)
+                    took(self.levers, action, {}, at)
 
     def _circuits(self) -> dict[str, PowerReading]:
         """What every meter shows now, from the leaves up."""

@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, assert_never
+from typing import Any
 
 from slurm_power.controller.pause_book import PauseBook
-from slurm_power.model.action import Action, HoldJob, PauseJob, ReleaseJob, ResumeJob, SetCap, SetDischarge
+from slurm_power.model.action import HoldJob, ReleaseJob, SetCap, SetDischarge
 from slurm_power.model.grid_event import BaselineMethod, Commitment, LimitEvent
 from slurm_power.model.job import JobState
 from slurm_power.model.site import LimitKind
@@ -37,6 +37,7 @@ class CapRecord:
     renewed_at: datetime
     lock_hertz: float | None = None
     full_hertz: float | None = None
+    gate: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,8 @@ class EventRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with wall times."""
-        return _plain(self)
+        fields: dict[str, Any] = plain(self)
+        return fields
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "EventRecord":
@@ -179,26 +181,6 @@ class LeverState:
             if cap.slowdown_ratio > 0.0
         }
 
-    def took(self, action: Action, draws: Mapping[str, float], at: datetime) -> bool:
-        """Note a lever that was moved; True where that is news. ``draws``: uncapped watts per GPU by job."""
-        match action:
-            case SetCap():
-                return self.capped(action, draws.get(action.job_id, 0.0), at)
-            case HoldJob():
-                return self.held(action, at)
-            case ReleaseJob():
-                self.released(action, at)
-                return True
-            case PauseJob():
-                return self.paused.paused(action, at)
-            case ResumeJob():
-                return self.paused.resumed(action.job_id, at)
-            case SetDischarge():
-                self.discharged(action)
-                return True
-            case _:
-                assert_never(action)
-
     def capped(self, action: SetCap, draw_watts: float, at: datetime) -> bool:
         """Note a cap that was sent; True if it is new or has changed, False for a mere renewal."""
         old = self.caps.get(action.job_id)
@@ -212,7 +194,8 @@ class LeverState:
             old.renewed_at = at
             return False
         before_watts = draw_watts if old is None else min(draw_watts, old.cap_watts)
-        lowered_watts = max(0.0, before_watts - action.cap_watts)
+        # Below 0 where the change gives back, which is no more than the job draws without it.
+        lowered_watts = before_watts - min(action.cap_watts, max(draw_watts, before_watts))
         if old is not None and (at - old.changed_at).total_seconds() < _SHOWS_AFTER_SECONDS:
             # Changes in quick succession are all still on their way to the meter.
             lowered_watts += old.lowered_watts
@@ -227,6 +210,7 @@ class LeverState:
             renewed_at=at,
             lock_hertz=action.lock_hertz,
             full_hertz=action.full_hertz,
+            gate=action.gate,
         )
         return True
 
@@ -341,14 +325,20 @@ class LeverState:
     def to_json(self) -> dict[str, object]:
         """Everything that must survive a restart, with wall times."""
         return {
-            "caps": {job_id: _plain(cap) for job_id, cap in self.caps.items()},
-            "holds": {job_id: _plain(hold) for job_id, hold in self.holds.items()},
+            "caps": {job_id: plain(cap) for job_id, cap in self.caps.items()},
+            "holds": {job_id: plain(hold) for job_id, hold in self.holds.items()},
             "held_before": self.held_before,
+            **self.rest_to_json(),
+        }
+
+    def rest_to_json(self) -> dict[str, object]:
+        """What of it is not about jobs, and small."""
+        return {
             "paused": self.paused.to_json(),
-            "setpoints": self.setpoints,
+            "setpoints": dict(self.setpoints),
             "events": {event_id: event.to_json() for event_id, event in self.events.items()},
             "event_count": self._event_count,
-            "yields": {node: _plain(record) for node, record in self.yields.items()},
+            "yields": {node: plain(record) for node, record in self.yields.items()},
         }
 
     @classmethod
@@ -381,13 +371,24 @@ class LeverState:
         return state
 
 
-def _plain(record: CapRecord | HoldRecord | EventRecord | YieldRecord) -> dict[str, Any]:
+def changed_keys(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """The keys under which there is another object than before, or one is missing.
+
+    Caps and holds are replaced when they change; a renewal of a cap is none.
+    """
+    found = [key for key, value in now.items() if before.get(key) is not value]
+    return found + [key for key in before if key not in now]
+
+
+def plain(value: CapRecord | HoldRecord | EventRecord | YieldRecord | float) -> Any:
     """A record's fields, with wall times; `asdict` would copy each value, which takes six times as long."""
-    plain: dict[str, Any] = {name: getattr(record, name) for name in record.__slots__}
-    for name in _DATES & plain.keys():
-        if plain[name] is not None:
-            plain[name] = plain[name].astimezone(UTC).isoformat()
-    return plain
+    if isinstance(value, int | float):
+        return value
+    fields: dict[str, Any] = {name: getattr(value, name) for name in value.__slots__}
+    for name in _DATES & fields.keys():
+        if fields[name] is not None:
+            fields[name] = fields[name].astimezone(UTC).isoformat()
+    return fields
 
 
 def _dated(record: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import pytest
 
 from slurm_power.act import Pauses
 from slurm_power.controller.fairness_desk import FairnessDesk
+from slurm_power.controller.kept_levers import KeptLevers
+from slurm_power.controller.lever_moves import took
 from slurm_power.controller.levers import LeverState
 from slurm_power.controller.pause_desk import PauseDesk
 from slurm_power.model.action import PauseJob, ResumeJob, SetCap
@@ -36,28 +38,28 @@ def at(seconds: float) -> datetime:
 
 def test_a_pause_is_news_once_and_counts_until_it_ends() -> None:
     state = levers()
-    assert state.took(PAUSE, {}, at(0.0))
-    assert not state.took(PAUSE, {}, at(5.0))
+    assert took(state, PAUSE, {}, at(0.0))
+    assert not took(state, PAUSE, {}, at(5.0))
     assert state.view(at(60.0)).pauses["1"].paused_seconds == 60.0
     assert state.view(at(60.0)).lost["1"].seconds == 60.0
-    assert state.took(RESUME, {}, at(100.0))
+    assert took(state, RESUME, {}, at(100.0))
     lost = state.view(at(130.0)).lost["1"]
     assert (lost.seconds, lost.resumed_seconds_ago, lost.resumed_watts) == (100.0, 30.0, 650.0)
-    assert not state.took(RESUME, {}, at(131.0))
+    assert not took(state, RESUME, {}, at(131.0))
 
 
 def test_what_caps_cost_counts_with_the_pauses() -> None:
     state = levers()
-    state.took(CAP, {"1": 650.0}, at(0.0))
+    took(state, CAP, {"1": 650.0}, at(0.0))
     assert state.view(at(50.0)).lost["1"].seconds == pytest.approx(10.0)
-    state.took(SetCap(job_id="1", cap_watts=None, kind=LimitKind.ECONOMIC, reason="room"), {}, at(100.0))
-    state.took(PAUSE, {}, at(100.0))
+    took(state, SetCap(job_id="1", cap_watts=None, kind=LimitKind.ECONOMIC, reason="room"), {}, at(100.0))
+    took(state, PAUSE, {}, at(100.0))
     assert state.view(at(110.0)).lost["1"].seconds == pytest.approx(30.0)
 
 
 def test_losses_are_not_counted_where_nothing_is_ever_paused() -> None:
     state = LeverState()
-    state.took(CAP, {"1": 650.0}, at(0.0))
+    took(state, CAP, {"1": 650.0}, at(0.0))
     assert state.view(at(50.0)).lost == {}
 
 
@@ -85,9 +87,9 @@ def test_who_else_ends_a_pause(
 
 def test_a_restart_forgets_no_pause_and_no_loss() -> None:
     state = levers()
-    state.took(PAUSE, {}, at(0.0))
-    state.took(RESUME, {}, at(30.0))
-    state.took(PAUSE, {}, at(700.0))
+    took(state, PAUSE, {}, at(0.0))
+    took(state, RESUME, {}, at(30.0))
+    took(state, PAUSE, {}, at(700.0))
     stored = json.loads(json.dumps(state.to_json()))
     again = LeverState.from_json(stored, at(5000.0), 10.0)
     again.paused.counts = True
@@ -103,7 +105,7 @@ def test_a_store_of_an_earlier_version_has_no_pauses() -> None:
 
 def test_giving_everything_back_ends_the_pauses() -> None:
     state = levers()
-    state.took(PAUSE, {}, at(0.0))
+    took(state, PAUSE, {}, at(0.0))
     state.let_go(at(10.0))
     assert state.paused.pauses == {}
 
@@ -135,8 +137,27 @@ def worst_ratio(state: LeverState, job_state: JobState) -> float:
 
 def test_a_paused_job_loses_all_of_its_time() -> None:
     paused, halved = levers(), levers()
-    paused.took(PAUSE, {}, AT)
-    halved.took(replace(CAP, slowdown_ratio=0.5), {"1": 650.0}, AT)
+    took(paused, PAUSE, {}, AT)
+    took(halved, replace(CAP, slowdown_ratio=0.5), {"1": 650.0}, AT)
     lost_ratio = worst_ratio(halved, JobState.RUNNING)
     assert lost_ratio > 0.0
     assert worst_ratio(paused, JobState.SUSPENDED) == pytest.approx(2.0 * lost_ratio)
+
+
+def test_a_pause_is_kept_when_only_it_has_changed() -> None:
+    class Kept(States):
+        def __init__(self) -> None:
+            self.values: dict[str, object] = {}
+
+        def state(self, key: str, default: object = None) -> object:
+            return self.values.get(key, default)
+
+        def put_state(self, key: str, value: object) -> None:
+            self.values[key] = json.loads(json.dumps(value))
+
+    store, state = Kept(), levers()
+    keeper = KeptLevers(store)
+    keeper.keep(state)
+    took(state, PAUSE, {}, at(0.0))
+    keeper.keep(state)
+    assert KeptLevers(store).read(at(5.0), 10.0).paused.pauses == state.paused.pauses
