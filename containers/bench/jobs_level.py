@@ -22,7 +22,7 @@ from slurm_power.simulate.cluster import Hardware
 from slurm_power.simulate.flex_mix import DEFAULT_MIX, Mix, mix_text, parse_mix
 from slurm_power.simulate.job_logs import JobLog, JobLogError, LoggedJob
 from slurm_power.simulate.jobs_case import DAY_SECONDS, LEVERS, Levers, populate, run_case
-from slurm_power.simulate.jobs_control import LevelSettings
+from slurm_power.simulate.jobs_level import LevelSettings
 from slurm_power.simulate.jobs_result import result
 from slurm_power.simulate.jobs_run import Window
 

@@ -24,7 +24,7 @@ from slurm_power.simulate.cluster import Hardware
 from slurm_power.simulate.flex_mix import DEFAULT_MIX, Mix, mix_text, parse_mix
 from slurm_power.simulate.job_logs import JobLogError
 from slurm_power.simulate.jobs_case import LEVERS, Levers, Population, populate, run_case
-from slurm_power.simulate.jobs_control import LevelSettings
+from slurm_power.simulate.jobs_level import LevelSettings
 from slurm_power.simulate.jobs_planner import Cut
 from slurm_power.simulate.jobs_result import JsonObject, result, write_jobs, write_power
 from slurm_power.simulate.jobs_run import RunRecord, Window
