@@ -13,7 +13,8 @@ class EssOutlook:
     ``reserve_ratio``: which share of a battery between its outage reserve and its target charge is kept for
     the level and not sold. ``trade_watts``: what trading wants of all batteries together now (positive
     sells); None: nothing is traded, so they charge when there is room. ``period`` names the billing period,
-    the reasons are in a user's words. It counts for ``valid_seconds`` after ``made_at``.
+    the reasons are in a user's words. A battery gives no more for the level than it can keep up for
+    ``sustain_seconds``. It counts for ``valid_seconds`` after ``made_at``.
     """
 
     made_at: datetime
@@ -23,6 +24,7 @@ class EssOutlook:
     natural_most_watts: float | None = None
     reserve_ratio: float = 0.0
     trade_watts: float | None = None
+    sustain_seconds: float = 900.0
     level_reason: str = ""
     trade_reason: str = ""
 

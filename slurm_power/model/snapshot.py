@@ -7,6 +7,7 @@ from datetime import datetime
 from slurm_power.model.expected_power import ExpectedPower
 from slurm_power.model.grid_event import LimitEvent
 from slurm_power.model.job import Job
+from slurm_power.model.jobs_level import JobsLevel
 from slurm_power.model.outlook import EssOutlook
 from slurm_power.model.reading import EssReading, GpuReading, GpuSums, PowerReading
 from slurm_power.model.site import LimitKind, Site
@@ -69,7 +70,8 @@ class Snapshot:
     ``expected`` is what jobs are expected to draw of which more is known than their class, by job id.
     ``debts`` and ``account_debts`` are the share of their GPU time that users and accounts have lost to us
     lately. ``jobs_age_seconds`` is None while the workload manager has never answered. ``outlook`` is how the
-    batteries are to be used for money, None where nothing but limits counts.
+    batteries are to be used for money, None where nothing but limits counts; ``jobs_level`` what caps and
+    holds are to do for it.
     """
 
     at: datetime
@@ -91,6 +93,7 @@ class Snapshot:
     account_debts: Mapping[str, float] = field(default_factory=dict)
     jobs_age_seconds: float | None = 0.0
     outlook: EssOutlook | None = None
+    jobs_level: JobsLevel | None = None
 
     def limit_watts(self, circuit: str, lead_seconds: float = 0.0) -> float:
         """The most ``circuit`` may draw: rating, standing limit and events, the tightest.

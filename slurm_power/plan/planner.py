@@ -20,6 +20,7 @@ from slurm_power.plan.event_target import (
 )
 from slurm_power.plan.gates import with_gates
 from slurm_power.plan.holds import plan_holds
+from slurm_power.plan.level_levers import level_demand, level_start_room_watts
 from slurm_power.plan.loads import (
     LoadTable,
     behind_discharge_watts,
@@ -57,7 +58,9 @@ def guard_cycle(snapshot: Snapshot, policy: Policy) -> Plan:
     )
     table = load_table(snapshot, policy)
     demands = [_demand(snapshot, circuit, table, policy) for circuit in snapshot.site.leaves_first()]
-    caps = plan_caps(snapshot, table, demands, policy)
+    level = level_demand(snapshot, consumer_watts(snapshot)[snapshot.site.root.name], policy)
+    wanted = demands if level is None else [*demands, level]
+    caps = plan_caps(snapshot, table, wanted, policy)
     actions: list[Action] = [
         *_discharges(snapshot, table, caps, policy),
         *with_gates(snapshot, table, caps.actions, demands, policy),
@@ -246,6 +249,10 @@ def _start_room_watts(snapshot: Snapshot, policy: Policy) -> dict[str, float]:
         elif full_watts is None:
             room[name] = float("inf")
         else:
-            withheld_watts = table.circuit_withheld_watts[name]
-            room[name] = target_watts(snapshot, name, policy) - full_watts - withheld_watts
+            uncapped_watts = full_watts + table.circuit_withheld_watts[name]
+            room[name] = target_watts(snapshot, name, policy) - uncapped_watts
+            if name == root:
+                room[name] = min(
+                    room[name], level_start_room_watts(snapshot, table, uncapped_watts, policy)
+                )
     return room
