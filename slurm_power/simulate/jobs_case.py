@@ -208,7 +208,19 @@ def run_case(
     without = simulate(layout, population.jobs, window, extra_gpus=population.extra_gpus)
     periods = billing_periods(window)
     fixed = levers.limit_watts is not None or bool(levers.cuts)
-    if fixed:
+    edges = [window.begin_seconds + first * window.step_seconds for first, _ in periods]
+    settings = replace(levers.settings, caps="cap" in levers.names, holds="hold" in levers.names)
+    keeper = None
+    if not fixed:
+        keeper = level_keeper(
+            layout,
+            population.jobs,
+            [*edges, window.end_seconds],
+            None if battery is None else battery.usable,
+            settings,
+            policy,
+        )
+    if keeper is None or settings.planner:
         name = "ess" if own is None else own.name
         stored = own or Ess(name=name, circuit=site.root.name, reserve_soc_ratio=0.0, target_soc_ratio=1.0)
         control: LevelControl | PlannerControl = PlannerControl(
@@ -220,18 +232,9 @@ def run_case(
             most_hold_seconds=levers.settings.most_hold_seconds,
             step_seconds=window.step_seconds,
             ess=stored if battery is not None else None,
+            keeper=keeper,
         )
     else:
-        settings = replace(levers.settings, caps="cap" in levers.names, holds="hold" in levers.names)
-        edges = [window.begin_seconds + first * window.step_seconds for first, _ in periods]
-        keeper = level_keeper(
-            layout,
-            population.jobs,
-            [*edges, window.end_seconds],
-            None if battery is None else battery.usable,
-            settings,
-            policy,
-        )
         control = LevelControl(keeper, layout, margin_ratio=policy.margin_ratio)
     controlled = simulate(layout, population.jobs, window, control, battery, extra_gpus=population.extra_gpus)
     relaxation = Relaxation(

@@ -5,10 +5,12 @@ The same rule as in the controller (`slurm_power.plan.site_level`); whoever hold
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 
 from slurm_power.model.job import Flex
+from slurm_power.model.jobs_level import JobsLevel
 from slurm_power.plan.curves import capped_performance_ratio, power_ratio_for
 from slurm_power.plan.peak_level import Battery
 from slurm_power.plan.policy import Policy
@@ -36,6 +38,7 @@ class LevelSettings(LevelRule):
     period's peak costs; None: nobody knows, then only the rule's own bounds count.
     """
 
+    planner: bool = True
     caps: bool = True
     holds: bool = True
     most_hold_seconds: float = 4.0 * HOUR_SECONDS
@@ -130,6 +133,18 @@ class LevelKeeper:
         """So much was drawn from the grid; the level is at least ``level_watts`` from now on."""
         self.level_watts = max(self.level_watts, level_watts)
         self._reached_watts = max(self._reached_watts, watts)
+
+    def jobs_level(self, at: datetime, period: str) -> JobsLevel:
+        """The level as the planner takes it."""
+        return JobsLevel(
+            made_at=at,
+            valid_seconds=60.0,
+            period=period,
+            level_watts=self.level_watts,
+            most_price_per_kwh=self.most_price_per_kwh,
+            cap_floor_ratio=self.settings.cap_floor_ratio,
+            hold_room_ratio=self.settings.hold_room_ratio,
+        )
 
     def look(self, now_seconds: float) -> None:
         """Begin a billing period when it is time, and once a day choose the level by what is known."""

@@ -1,4 +1,4 @@
-"""The planner itself (`slurm_power.plan.planner`) against the virtual machine, for limits that stand.
+"""The planner itself (`slurm_power.plan.planner`) against the virtual machine: for limits, and for a level.
 
 At each moment a snapshot is built from the machine and the plan is carried out at once. A step is minutes
 where the live loop takes a second: so a plan is made several times over until it changes nothing more, times
@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 
 from slurm_power.model.action import SetCap, SetDischarge
 from slurm_power.model.job import Flex, Job, JobState
+from slurm_power.model.jobs_level import JobsLevel
+from slurm_power.model.outlook import EssOutlook
 from slurm_power.model.reading import EssReading, GpuReading, PowerReading, Quality
 from slurm_power.model.site import Ess, Site
 from slurm_power.model.snapshot import CapLease, LimitEvent, NodeState, Snapshot
@@ -20,6 +22,7 @@ from slurm_power.plan.holds import longest_hold_seconds
 from slurm_power.plan.planner import hold_of, plan_cycle
 from slurm_power.plan.policy import Policy
 from slurm_power.simulate.cluster import Cluster, Layout, PlantJob
+from slurm_power.simulate.jobs_level import LevelKeeper
 from slurm_power.simulate.jobs_run import Battery
 
 _ESS = "ess"
@@ -46,7 +49,10 @@ class Cut:
 
 
 class PlannerControl:
-    """Runs the planner. ``event_limits`` fills up as events begin: (cut, limit in watts)."""
+    """Runs the planner. ``event_limits`` fills up as events begin: (cut, limit in watts).
+
+    With a ``keeper`` it also serves the level of the billing period, as the controller does.
+    """
 
     def __init__(
         self,
@@ -59,6 +65,7 @@ class PlannerControl:
         most_hold_seconds: float,
         step_seconds: float,
         ess: Ess | None,
+        keeper: LevelKeeper | None = None,
     ) -> None:
         self.policy = replace(
             policy,
@@ -70,6 +77,7 @@ class PlannerControl:
         )
         self.event_limits: list[tuple[Cut, float]] = []
         self.shortfall_seconds = 0.0
+        self._keeper = keeper
         self._layout, self._levers, self._most_hold_seconds = layout, levers, most_hold_seconds
         self._coming = sorted(cuts, key=lambda cut: cut.start_seconds)
         self._caps: dict[str, CapLease] = {}
@@ -118,9 +126,12 @@ class PlannerControl:
     def act(self, cluster: Cluster, battery: Battery | None, seconds: float) -> float:
         """Plan until nothing changes, and carry it out."""
         self._begin_events(cluster)
+        if self._keeper is not None:
+            self._keeper.look(cluster.now_seconds)
         self._caps = {job_id: lease for job_id, lease in self._caps.items() if job_id in cluster.running}
         self._discharge_watts = 0.0
         if self._calm(cluster, battery, None):
+            self._imported(cluster)
             return 0.0
         unmet = False
         for _ in range(_MOST_ROUNDS):
@@ -137,11 +148,20 @@ class PlannerControl:
             if not changed:
                 break
         self.shortfall_seconds += seconds * unmet
+        self._imported(cluster)
         return self._discharge_watts
 
-    def end_step(self, cluster: Cluster, load_watts: float) -> None:  # noqa: ARG002
+    def _imported(self, cluster: Cluster) -> None:
+        """What is drawn now is paid for: the level is no lower."""
+        if self._keeper is not None:
+            watts = float(cluster.watts[0]) - self._discharge_watts
+            self._keeper.imported(watts, watts)
+
+    def end_step(self, cluster: Cluster, load_watts: float) -> None:
         """Remember the load: an event is a cut of what was drawn just before."""
         self._before_watts = load_watts
+        if self._keeper is not None:
+            self._keeper.end_step(cluster)
 
     def _begin_events(self, cluster: Cluster) -> None:
         while self._coming and self._coming[0].start_seconds <= cluster.now_seconds + 1e-6:
@@ -159,6 +179,8 @@ class PlannerControl:
         if starting is not None:
             worst = float(self._layout.weights_worst)
             added = starting.dynamic_watts * starting.gpus * worst
+        if self._keeper is not None and float(cluster.watts[0]) + added > self._keeper.level_watts:
+            return False
         slack = 1.0 - self.policy.margin_ratio - self.policy.release_margin_ratio
         events = self._events(cluster.now_seconds)
         for number, name in enumerate(self._layout.names):
@@ -231,8 +253,9 @@ class PlannerControl:
         seen = {
             name: float(cluster.watts[number]) - feeds[name] for number, name in enumerate(self._layout.names)
         }
+        at = datetime.fromtimestamp(now, tz=UTC)
         return Snapshot(
-            at=datetime.fromtimestamp(now, tz=UTC),
+            at=at,
             site=self._site,
             circuits={
                 name: PowerReading(source="plant", watts=watts, age_seconds=0.0, quality=Quality.GOOD)
@@ -245,7 +268,29 @@ class PlannerControl:
             setpoints={_ESS: self._discharge_watts} if ess else {},
             lasting_watts=seen,
             events=self._events(now),
+            outlook=self._outlook(at),
+            jobs_level=self._jobs_level(at),
         )
+
+    def _outlook(self, at: datetime) -> EssOutlook | None:
+        """What the batteries do for the level."""
+        if self._keeper is None:
+            return None
+        return EssOutlook(
+            made_at=at,
+            valid_seconds=60.0,
+            period="the period",
+            level_watts=self._keeper.level_watts,
+            natural_most_watts=self._keeper.charge_ceiling_watts,
+            reserve_ratio=1.0,
+            sustain_seconds=3600.0 * self._keeper.settings.bridge_hours,
+        )
+
+    def _jobs_level(self, at: datetime) -> JobsLevel | None:
+        """What jobs do for it."""
+        if self._keeper is None or not self._keeper.with_jobs:
+            return None
+        return self._keeper.jobs_level(at, "the period")
 
     def _job(self, job: PlantJob, state: JobState) -> Job:
         """The same object for as long as nothing about the job changes."""
