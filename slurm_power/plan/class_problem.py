@@ -10,7 +10,7 @@ from slurm_power.model.job import Flex
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.holds import added_watts, flex_weights
 from slurm_power.plan.job_classes import classes_of
-from slurm_power.plan.job_table import ASSUMED_TIME_LIMIT_SECONDS, FLEXES, pending_jobs
+from slurm_power.plan.job_table import ASSUMED_TIME_LIMIT_SECONDS, FLEXES, Flags, pending_jobs
 from slurm_power.plan.loads import consumer_watts, load_table, reported_gpus, worst_factor
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.site_table import Watts, summed
@@ -25,12 +25,14 @@ class DayPrices:
     """What changes with the hours; all else that the day's plan weighs is in the policy.
 
     ``energy_per_kwh``: by hour from now, the last for those missing; none where the policy's counts all day.
-    ``demand_per_kw`` is for the day's highest hour as far as it is above ``peak_watts``, the month's so far.
+    ``demand_per_kw`` is for the day's highest hour as far as it is above ``peak_watts``, the level that is
+    paid for in any case; only hours of ``demand_counts`` count, all where it is empty.
     """
 
     energy_per_kwh: Sequence[float] = ()
     demand_per_kw: float = 0.0
     peak_watts: float = 0.0
+    demand_counts: Sequence[bool] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,7 @@ class ClassProblem:
     value_per_gpu_hour: float
     demand_price_per_kw: float
     peak_watts: float
+    demand_counts: Flags
     ess_watts: float
     ess_kwh: float
     soc_kwh: float
@@ -112,6 +115,9 @@ def class_problem(
         value_per_gpu_hour=policy.value_per_gpu_hour,
         demand_price_per_kw=prices.demand_per_kw,
         peak_watts=prices.peak_watts,
+        demand_counts=np.array(
+            [*prices.demand_counts, *[not prices.demand_counts] * HOURS][:HOURS], dtype=bool
+        ),
         ess_watts=power_watts,
         ess_kwh=room_kwh,
         soc_kwh=soc_kwh,
