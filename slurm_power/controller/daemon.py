@@ -111,7 +111,7 @@ class Controller:
         self.forecasts = ForecastDesk(config, note=self._note, fault=self._fault)
         self.expectations = JobExpectations(self.store, config.policy, self._note)
         self.supply = SupplyDesk(config, fault=self._fault)
-        self.planning = Planning(config, supply=self.supply, fault=self._fault)
+        self.planning = Planning(config, self.store, supply=self.supply, note=self._note, fault=self._fault)
         self.level = EssDesk(config, self.store, supply=self.supply, note=self._note, fault=self._fault)
         self.fairness = FairnessDesk(config.policy, self.store)
         self._losses_kept_seconds = self._started_seconds
@@ -176,7 +176,7 @@ class Controller:
     def _snapshot(self, now_seconds: float) -> Snapshot:
         at = clock.now()
         seen = self.telemetry.snapshot(at, now_seconds, self.levers.view(at))
-        seen = self.level.onto(self.events.onto(self.supply.onto(seen)))
+        seen = self.planning.peak.onto(self.level.onto(self.events.onto(self.supply.onto(seen))))
         return self.fairness.onto(self.expectations.onto(seen))
 
     def source_rows(self) -> list[SourceRow]:
@@ -266,7 +266,7 @@ class Controller:
             outcomes = [Outcome(action=action) for action in self.plan.actions]
         self._record(snapshot, jobs, outcomes, now_seconds)
         self._beside.do("forecast:feed", lambda: self.forecasts.observe(snapshot))
-        self._beside.do("day plan", lambda: self.planning.day.look(snapshot, now_seconds))
+        self._beside.do("day plan", lambda: self.planning.look(snapshot, now_seconds))
         self._beside.do("battery level", lambda: self.level.observe(snapshot))
         self._beside.do("events", lambda: self.events.follow(snapshot, self.plan.shortfalls))
 

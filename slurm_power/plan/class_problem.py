@@ -89,8 +89,8 @@ def class_problem(
     job_gpus = np.minimum(waiting.gpus * waiting.tasks, float(gpus))
     job_watts = job_gpus * added_watts(snapshot, waiting, policy) * worst_factor(snapshot.site)
     whole = np.maximum(counts, 1.0)
-    now_watts, running_gpus, running_watts, capable_watts, capped_gpus = _running(snapshot, policy)
-    base = np.full(HOURS, max(0.0, load_watts - now_watts))
+    running_gpus, running_watts, capable_watts, capped_gpus = _running(snapshot, policy)
+    base = np.full(HOURS, max(0.0, load_watts - _drawn_watts(snapshot, policy)))
     base[: len(base_watts)] = base_watts[:HOURS]
     power_watts, room_kwh, soc_kwh = _storage(snapshot)
     energy = list(prices.energy_per_kwh)[:HOURS] or [policy.energy_price_per_kwh]
@@ -126,8 +126,22 @@ def class_problem(
     )
 
 
-def _running(snapshot: Snapshot, policy: Policy) -> tuple[float, Watts, Watts, Watts, Watts]:
-    """Watts of jobs now; by hour their GPUs and watts until their time limits, and what caps could take."""
+def base_load_watts(snapshot: Snapshot, policy: Policy) -> float | None:
+    """What the grid connection draws now beside jobs, in watts; None where nobody knows."""
+    load_watts = consumer_watts(snapshot)[snapshot.site.root.name]
+    return None if load_watts is None else max(0.0, load_watts - _drawn_watts(snapshot, policy))
+
+
+def _drawn_watts(snapshot: Snapshot, policy: Policy) -> float:
+    """What jobs draw now beyond their idle GPUs, with their share of the hosts."""
+    table = load_table(snapshot, policy)
+    gpus = np.array([max(job.gpu_count, len(job.gpu_uuids)) for job in table.placed.jobs], dtype=float)
+    each = np.maximum(0.0, table.gpu_watts - policy.idle_gpu_watts) + policy.host_watts_per_gpu
+    return float((gpus * each).sum()) * worst_factor(snapshot.site)
+
+
+def _running(snapshot: Snapshot, policy: Policy) -> tuple[Watts, Watts, Watts, Watts]:
+    """By hour the GPUs and watts of running jobs until their time limits, and what caps could take."""
     table = load_table(snapshot, policy)
     jobs = table.placed.jobs
     gpus = np.array([max(job.gpu_count, len(job.gpu_uuids)) for job in jobs], dtype=float)
@@ -147,9 +161,7 @@ def _running(snapshot: Snapshot, policy: Policy) -> tuple[float, Watts, Watts, W
     flexible = np.array([job.flex is not Flex.FLEX0 for job in jobs], dtype=float)
     weights = dict(zip(FLEXES, flex_weights(policy).tolist(), strict=True))
     weight = np.array([weights[job.flex] for job in jobs], dtype=float)
-    drawn = gpus * (np.maximum(0.0, table.gpu_watts - policy.idle_gpu_watts) + policy.host_watts_per_gpu)
     return (
-        float(drawn.sum()) * worst_factor(snapshot.site),
         alive @ gpus,
         alive @ watts,
         _CAP_SAVES_RATIO * (alive @ (watts * flexible)),

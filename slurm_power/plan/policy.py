@@ -1,9 +1,21 @@
 """The site's own weights and bounds for the planner: the ``[policy]`` table of site.toml."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 # No weight is 0: what costs nothing would be taken first and never given back.
 _WEIGHTS = (0.01, 1000.0)
+
+
+class PeakJobs(StrEnum):
+    """Whether flexible jobs help the batteries to hold the level of a billing period."""
+
+    OFF = "off"
+    """The batteries hold it alone."""
+    SHADOW = "shadow"
+    """It is worked out what jobs could do and what that would cost, and written down; none is touched."""
+    ON = "on"
+    """Caps and holds serve it, within their promises and as far as it is worth it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +39,7 @@ class Policy:
     ``host_watts_per_gpu``: what a busy GPU adds at the host (fans, CPUs, memory), beside its own draw.
     ``massive_start_ratio``: a job whose start adds this share of what the site may draw is a massive start.
     ``start_ramp_watts_per_second``: how fast starting jobs may raise the site's draw; 0: as they like.
+    ``peak_jobs``: whether jobs are capped and held for the month's peak (docs/ess.md): off, shadow, or on.
     ``control``: False is shadow mode: decide and record, touch nothing.
 
     What levers cost, in the site's own currency (docs/prices.md); only their proportions move a choice:
@@ -75,6 +88,7 @@ class Policy:
     fairness_ratio: float = 1.0
     fairness_half_life_seconds: float = 604_800.0
     max_user_share_ratio: float = 0.5
+    peak_jobs: PeakJobs = PeakJobs.SHADOW
     control: bool = True
 
     def problems(self) -> list[str]:
