@@ -252,7 +252,7 @@ def start_level(
 
     That is the lowest level that would have been held in them, or a higher one at which caps would have
     taken no more than ``most_lost_ratio`` of their GPU-hours, and where a ``price`` is known no work worth
-    more than it saves. Raises ValueError without history.
+    more than it saves: then the battery alone holds what it can. Raises ValueError without history.
     """
     if not np.isfinite(past.load_watts).any():
         raise ValueError("no history")
@@ -263,7 +263,11 @@ def start_level(
             continue
         held = held_level(part.load_watts, part.cap_room_watts, part.step_hours, battery)
         least = max(held, relaxed_level(part, rule.most_lost_ratio))
-        levels.append(least if price is None else max(least, worth_level(part, price)))
+        if price is not None:
+            # Where work is too dear the battery still holds what it can by itself.
+            alone = held_level(part.load_watts, np.zeros(len(part.load_watts)), part.step_hours, battery)
+            least = max(least, min(alone, worth_level(part, price)))
+        levels.append(least)
     return min(levels)
 
 

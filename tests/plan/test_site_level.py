@@ -178,7 +178,7 @@ def test_a_level_goes_as_low_as_the_work_is_worth_it() -> None:
     load = past([100e3] * 18 + [140e3] * 2, room=50e3, money=20e3)
     assert worth_level(load, PeakPrice(per_kw=790.0, hours_left=20.0)) == 140e3
     assert worth_level(load, PeakPrice(per_kw=810.0, hours_left=20.0)) == 100e3
-    # With half of the hours left the same work is spared twice as often for what it costs.
+    # With half of the hours left only half of that work is still to come.
     assert worth_level(load, PeakPrice(per_kw=410.0, hours_left=10.0)) == 100e3
     nothing = worth_level(past([100e3, 140e3], money=0.0), PeakPrice(per_kw=1.0, hours_left=2.0))
     assert nothing == 100e3, "what costs nothing is always worth it"
@@ -188,7 +188,10 @@ def test_a_start_is_never_below_what_is_worth_it() -> None:
     load = past([100e3] * 18 + [140e3] * 2, room=50e3, money=20e3)
     rule = LevelRule(days=(28.0, 7.0), most_lost_ratio=1.0)
     assert start_level(load, None, rule) == pytest.approx(100e3, abs=10.0)
-    assert start_level(load, None, rule, PeakPrice(per_kw=1.0, hours_left=20.0)) == 140e3
+    dear = PeakPrice(per_kw=1.0, hours_left=20.0)
+    assert start_level(load, None, rule, dear) == 140e3
+    battery = ess(watts=10e3, kwh=100.0)
+    assert start_level(load, battery, rule, dear) == pytest.approx(130e3, abs=10.0), "the battery by itself"
 
 
 def test_the_price_of_a_level_is_shared_by_the_hours_above_it() -> None:
