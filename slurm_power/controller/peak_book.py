@@ -1,4 +1,4 @@
-"""What is known for the level that jobs serve: the hours of the last weeks, and the running billing period."""
+"""What is known for the level that jobs serve: the hours of the last weeks, and the running period."""
 
 import math
 from dataclasses import dataclass, field
@@ -103,7 +103,9 @@ class PeakBook:
     def to_json(self) -> dict[str, Any]:
         """Give what ``from_json`` takes."""
         return {
-            "hours": [[None if math.isnan(value) else round(value, 1) for value in row] for row in self.hours],
+            "hours": [
+                [None if math.isnan(value) else round(value, 1) for value in row] for row in self.hours
+            ],
             "end_seconds": self.end_seconds,
             "period": self.period,
             "is_whole": self.is_whole,

@@ -25,8 +25,8 @@ from slurm_power.plan.charges import DemandCharge
 from slurm_power.plan.class_problem import HOURS, DayPrices, base_load_watts
 from slurm_power.plan.joint_battery import Rated, joint_battery
 from slurm_power.plan.level_levers import cap_room
-from slurm_power.plan.local_calendar import LocalCalendar
 from slurm_power.plan.loads import circuit_watts, job_loads, load_table
+from slurm_power.plan.local_calendar import LocalCalendar
 from slurm_power.plan.peak_level import Battery
 from slurm_power.plan.policy import PeakJobs
 from slurm_power.plan.site_level import LevelRule, Past, PeakPrice, most_price_per_kwh, start_level
@@ -149,9 +149,7 @@ class PeakDesk:
                     max(charge, reading.max_charge_watts),
                     max(discharge, reading.max_discharge_watts),
                 )
-        room = cap_room(
-            snapshot, load_table(snapshot, policy), policy, cap_floor_ratio=_RULE.cap_floor_ratio
-        )
+        room = cap_room(snapshot, load_table(snapshot, policy), policy, cap_floor_ratio=_RULE.cap_floor_ratio)
         row = np.array([load, room.room_watts, room.lost_gpus, room.used_gpus, room.lost_money, base])
         if self._book.sample(at, row):
             self._due = True
@@ -181,7 +179,10 @@ class PeakDesk:
         if period is None or period.label != self._book.period:
             return None
         known = [
-            (max(self._book.levels_watts[charge.name], self._book.reached_watts.get(charge.name, 0.0)), charge)
+            (
+                max(self._book.levels_watts[charge.name], self._book.reached_watts.get(charge.name, 0.0)),
+                charge,
+            )
             for charge in period.counting(at)
             if charge.name in self._book.levels_watts
         ]
@@ -271,8 +272,8 @@ class PeakDesk:
             "peak level" if mode is PeakJobs.ON else "peak level (shadow)",
             f"circuit:{self._root}",
             f"{self._book.period}, {name}: jobs {do} {kilowatts_text(level_watts)}"
-            f" ({kilowatts_text(reached_watts)} are paid for so far); in the {days:.0f} days before that would"
-            f" have cost {found.lost_gpu_hours:.0f} GPU-hours of work, and no cap dearer than"
+            f" ({kilowatts_text(reached_watts)} are paid for so far); in the {days:.0f} days before that"
+            f" would have cost {found.lost_gpu_hours:.0f} GPU-hours of work, and no cap dearer than"
             f" {found.price_per_kwh:.3g} per kWh",
             details={
                 "charge": name,

@@ -163,7 +163,9 @@ class Lowering:
         if demand.level is not None:
             # What stands for safety is a power cap that lasts without us; money changes nothing about it.
             usable &= ~(np.isfinite(columns.capped_watts[rows]) & ~columns.leases.economic[rows])
-            usable &= ~np.isin(rows, [row for row, (_, kind) in self._reasons.items() if kind is LimitKind.SAFETY])
+            usable &= ~np.isin(
+                rows, [row for row, (_, kind) in self._reasons.items() if kind is LimitKind.SAFETY]
+            )
         tops = np.minimum(now_watts[:, None], columns.high_watts[rows])
         bottoms = stepped(columns.low_watts[rows], floor_watts[:, None])
         # A stretch begins where the one before it ends, in whole steps.
@@ -294,8 +296,8 @@ def _turns(users: Ints, name_ranks: Ints) -> Ints:
 def _why(snapshot: Snapshot, demand: Demand, policy: Policy) -> str:
     if demand.level is not None:
         return (
-            f"the highest quarter of an hour of {demand.level.period} is paid for, so {demand.circuit} is kept"
-            f" at {kilowatts_text(demand.level.level_watts)}"
+            f"the highest quarter of an hour of {demand.level.period} is paid for, so {demand.circuit} is"
+            f" kept at {kilowatts_text(demand.level.level_watts)}"
         )
     limit_watts = snapshot.limit_watts(demand.circuit, policy.event_lead_seconds)
     event = _asked_by(snapshot, demand.circuit, limit_watts, policy.event_lead_seconds)

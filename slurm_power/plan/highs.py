@@ -23,7 +23,7 @@ class QuietHighs(highspy.Highs):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Solution:
-    """An optimum: the values of the columns, the duals of the rows (what one more on the right costs), cost."""
+    """An optimum: values of the columns, duals of the rows (what one more on the right costs), cost."""
 
     values: Floats
     row_duals: Floats

@@ -1,4 +1,4 @@
-"""What running jobs can do for a billing period's level: what caps may take, and what waiting jobs leave of it.
+"""What jobs can do for a billing period's level: what caps may take, and what starts may use of that.
 
 The level is no limit: nothing is in danger above it, it costs money. So only caps that cost less than the
 peak they spare are taken, within the promises and no deeper than economic caps go, and starts may use a part
@@ -112,9 +112,7 @@ def level_start_room_watts(
     most = level.most_price_per_kwh
     if most is not None and 1000.0 * policy.delay_price_per_gpu_hour > most * _start_watts(policy):
         return float("inf")
-    room = cap_room(
-        snapshot, table, policy, cap_floor_ratio=level.cap_floor_ratio, most_price_per_kwh=most
-    )
+    room = cap_room(snapshot, table, policy, cap_floor_ratio=level.cap_floor_ratio, most_price_per_kwh=most)
     return level.level_watts + level.hold_room_ratio * room.room_watts - full_watts
 
 

@@ -92,16 +92,14 @@ class _DayProgram:
         problem, program = self._problem, self.program
         of_class = self._at_most(problem.counts)
         program.enter(np.repeat(of_class, self._hours), self._x.ravel(), 1.0)
-        self._gpu_row = self._at_most(
-            np.maximum(0.0, problem.gpus - problem.running_gpus)
-        )
+        self._gpu_row = self._at_most(np.maximum(0.0, problem.gpus - problem.running_gpus))
         # A start at u holds its GPUs and watts in every hour from u until it ends, or the day does.
         self._running = np.nonzero(self._runs())
         klass, start, hour = self._running
         program.enter(self._gpu_row[hour], self._x[klass, start], problem.class_gpus[klass])
 
     def _add_power(self) -> None:
-        problem, program, hours = self._problem, self.program, self._hours
+        problem, program = self._problem, self.program
         klass, start, hour = self._running
         balance = self._equal((problem.base_watts + problem.running_watts) / _KILO)
         program.enter(balance[hour], self._x[klass, start], -problem.class_watts[klass] / _KILO)

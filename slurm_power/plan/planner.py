@@ -252,7 +252,5 @@ def _start_room_watts(snapshot: Snapshot, policy: Policy) -> dict[str, float]:
             uncapped_watts = full_watts + table.circuit_withheld_watts[name]
             room[name] = target_watts(snapshot, name, policy) - uncapped_watts
             if name == root:
-                room[name] = min(
-                    room[name], level_start_room_watts(snapshot, table, uncapped_watts, policy)
-                )
+                room[name] = min(room[name], level_start_room_watts(snapshot, table, uncapped_watts, policy))
     return room

@@ -7,7 +7,7 @@ by trying the same rule on the recent past: the lowest level that would have bee
 where the work that caps take costs more than what it saves.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -162,9 +162,9 @@ def split_excess(
 class Past:
     """History on a coarse grid, one value a step.
 
-    ``load_watts``: the grid connection without levers; NaN where its peak is not paid for. ``cap_room_watts``:
-    what caps within the promises could have shed, at the cost of ``lost_gpus`` (slowdown times GPUs), worth
-    ``lost_money`` an hour. ``used_gpus``: GPUs at work.
+    ``load_watts``: the grid connection without levers; NaN where its peak is not paid for.
+    ``cap_room_watts``: what caps within the promises could have shed, at the cost of ``lost_gpus`` (slowdown
+    times GPUs), worth ``lost_money`` an hour. ``used_gpus``: GPUs at work.
     """
 
     load_watts: Watts

@@ -34,7 +34,8 @@ _DAY_SECONDS = 86_400.0
 class LevelSettings(LevelRule):
     """Which levers may be used, and how far.
 
-    ``most_hold_seconds`` bounds a hold beside the job's promise. ``demand_price_per_kw``: what a kW of a
+    ``planner``: the planner itself decides, on snapshots, as in the controller; False: the rule by itself,
+    ten times as fast. ``most_hold_seconds`` bounds a hold beside the job's promise. ``demand_price_per_kw``: what a kW of a
     period's peak costs; None: nobody knows, then only the rule's own bounds count.
     """
 
@@ -45,7 +46,7 @@ class LevelSettings(LevelRule):
     demand_price_per_kw: float | None = None
 
 
-def past_of(  # noqa: PLR0917  # where, who, how far, what work is worth, and when
+def past_of(  # where, who, how far, what work is worth, and when
     layout: Layout, jobs: Sequence[PlantJob], settings: LevelSettings, policy: Policy, end_seconds: float
 ) -> Past:
     """The last days before ``end_seconds``, by the hour, as the site's history would tell them."""

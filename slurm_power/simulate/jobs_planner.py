@@ -15,7 +15,7 @@ from slurm_power.model.action import SetCap, SetDischarge
 from slurm_power.model.job import Flex, Job, JobState
 from slurm_power.model.jobs_level import JobsLevel
 from slurm_power.model.outlook import EssOutlook
-from slurm_power.model.reading import EssReading, GpuReading, PowerReading, Quality
+from slurm_power.model.reading import EssReading, GpuReading, GpuSums, PowerReading, Quality
 from slurm_power.model.site import Ess, Site
 from slurm_power.model.snapshot import CapLease, LimitEvent, NodeState, Snapshot
 from slurm_power.plan.holds import longest_hold_seconds
@@ -225,6 +225,7 @@ class PlannerControl:
     def _snapshot(self, cluster: Cluster, battery: Battery | None) -> Snapshot:
         now = cluster.now_seconds
         nodes: dict[str, dict[str, GpuReading]] = {}
+        sums: dict[str, dict[tuple[str, ...], GpuSums]] = {}
         jobs = []
         for one in cluster.running.values():
             job = self._job(one, JobState.RUNNING)
@@ -232,6 +233,7 @@ class PlannerControl:
             reading = self._reading(one)
             for node, uuids in job.gpus_by_node:
                 nodes.setdefault(node, {}).update(dict.fromkeys(uuids, reading))
+                sums.setdefault(node, {})[uuids] = _together(reading, len(uuids))
         feeds = dict.fromkeys(self._layout.names, 0.0)
         ess = {}
         if battery is not None and self._site.ess:
@@ -262,7 +264,10 @@ class PlannerControl:
                 for name, watts in seen.items()
             },
             ess=ess,
-            nodes={name: NodeState(name=name, age_seconds=0.0, gpus=gpus) for name, gpus in nodes.items()},
+            nodes={
+                name: NodeState(name=name, age_seconds=0.0, gpus=gpus, sums=sums[name])
+                for name, gpus in nodes.items()
+            },
             jobs=tuple(jobs),
             caps=self._caps,
             setpoints={_ESS: self._discharge_watts} if ess else {},
@@ -348,3 +353,11 @@ class PlannerControl:
             )
             self._readings[job.job_id] = (job.power_ratio, known)
         return known
+
+
+def _together(reading: GpuReading, count: int) -> GpuSums:
+    """What so many GPUs that read the same draw."""
+    watts = reading.power_watts
+    return GpuSums(
+        float(count), count * watts, watts, reading.default_cap_watts, reading.min_cap_watts or 0.0, 0.0, 0.0
+    )

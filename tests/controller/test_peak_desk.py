@@ -79,9 +79,13 @@ class Bench:
         return PeakDesk(
             self.config,
             self.store,
-            note=lambda _actor, kind, _subject, reason, **_more: self.notes.append((kind, reason)),
+            note=self.note,
             fault=lambda subject, text: self.faults.append((subject, text)),
         )
+
+    def note(self, actor: str, kind: str, subject: str, reason: str, **_more: Any) -> None:
+        assert (actor, subject) == ("controller", "circuit:grid")
+        self.notes.append((kind, reason))
 
     async def moment(self, import_watts: float | None = 18_000.0, **more: Any) -> Snapshot:
         """One cycle; what it begins beside itself is waited for. Returns the snapshot planned on."""
@@ -259,7 +263,9 @@ def test_hours_are_measured_and_gaps_stay_gaps(tmp_path: Path) -> None:
     assert base == pytest.approx(20_000.0 - 8 * (650.0 - 75.0 + 225.0))
 
 
-@pytest.mark.parametrize("kept", [None, [], {"hours": 3}, {**book(), "hours": [[1.0]]}, {**book(), "end_seconds": "x"}])
+@pytest.mark.parametrize(
+    "kept", [None, [], {"hours": 3}, {**book(), "hours": [[1.0]]}, {**book(), "end_seconds": "x"}]
+)
 def test_what_is_no_book_is_an_empty_one(kept: object) -> None:
     assert PeakBook.from_json(kept).known_days == 0.0
 
@@ -310,7 +316,9 @@ def test_the_loop_is_closed_jobs_and_battery_hold_the_desks_level(tmp_path: Path
                 ess=ess_reading(discharge_watts=discharge),
                 setpoint_watts=discharge,
             )
-            outlook = EssOutlook(made_at=bench.now, valid_seconds=60.0, period="2026-01", level_watts=22_000.0)
+            outlook = EssOutlook(
+                made_at=bench.now, valid_seconds=60.0, period="2026-01", level_watts=22_000.0
+            )
             seen = bench.desk.onto(replace(seen, at=bench.now, outlook=outlook))
             bench.desk.observe(seen)
             assert seen.outlook is not None and seen.outlook.level_watts == level

@@ -15,8 +15,8 @@ from slurm_power.model.action import HoldJob, SetCap
 from slurm_power.model.day_plan import DayPlan
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.class_problem import HOURS, ClassProblem
-from tests.controller.test_fairness_desk import Memory
 from tests.config.test_site import GOOD, write
+from tests.controller.test_fairness_desk import Memory
 from tests.plan.situations import ess_reading, pending, running, situation
 from tests.plan.test_class_plan import HOURLY, idle, solved
 

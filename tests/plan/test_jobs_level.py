@@ -1,4 +1,4 @@
-"""A level for money that jobs serve: the cheapest caps first, within promises and worth, beside all limits."""
+"""A level for money that jobs serve: the cheapest caps first, within promises and worth, beside limits."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -86,7 +86,14 @@ def test_a_battery_is_rationed_to_the_hours_that_it_has_to_bridge() -> None:
 
 @pytest.mark.parametrize("flex", [Flex.FLEX0, Flex.FLEX1, Flex.FLEX2, Flex.FLEX3])
 def test_no_promise_is_broken_for_a_level(flex: Flex) -> None:
-    found = caps(with_level(level(), import_watts=40_000.0, jobs=jobs(flex), of=site(with_ess=False, grid_limit_watts=90_000.0)))
+    found = caps(
+        with_level(
+            level(),
+            import_watts=40_000.0,
+            jobs=jobs(flex),
+            of=site(with_ess=False, grid_limit_watts=90_000.0),
+        )
+    )
     if flex is Flex.FLEX0:
         assert found == {}
     else:
@@ -107,16 +114,19 @@ def test_work_that_is_worth_more_than_the_peak_is_left_alone() -> None:
 def test_only_stretches_of_a_curve_that_are_worth_it_are_taken() -> None:
     price = 1000.0 * 0.142 / (0.25 * 650.0) * 2.0 * POLICY.flex3_weight
     found = caps(
-        with_level(level(most_price_per_kwh=1.01 * price), import_watts=28_000.0, jobs=jobs(), of=site(with_ess=False))
+        with_level(
+            level(most_price_per_kwh=1.01 * price),
+            import_watts=28_000.0,
+            jobs=jobs(),
+            of=site(with_ess=False),
+        )
     )
     assert found["1"].cap_watts == pytest.approx(0.75 * 650.0, abs=5.0)
 
 
 def test_caps_go_back_when_the_load_is_below_the_level_and_not_before() -> None:
     standing = {"1": cap_lease("1", 500.0)}
-    at_level = with_level(
-        level(), import_watts=22_000.0, jobs=jobs(), caps=standing, gpu_watts={"1": 500.0}
-    )
+    at_level = with_level(level(), import_watts=22_000.0, jobs=jobs(), caps=standing, gpu_watts={"1": 500.0})
     assert caps(at_level)["1"].cap_watts == 500.0
     below = with_level(level(), import_watts=20_000.0, jobs=jobs(), caps=standing, gpu_watts={"1": 500.0})
     assert caps(below)["1"].cap_watts is None
@@ -160,7 +170,9 @@ def test_jobs_are_held_beyond_what_caps_can_take_of_their_start() -> None:
         found = hold_of(snapshot, pending("7", 8), POLICY, hold_seconds=60.0)
         assert isinstance(found, HoldJob) is held, load
         assert hold_of(snapshot, pending("8", 8, flex=Flex.FLEX0), POLICY, hold_seconds=60.0) is None
-    cheap = with_level(level(most_price_per_kwh=0.01), import_watts=29_000.0, jobs=jobs(), of=site(grid_limit_watts=90e3))
+    cheap = with_level(
+        level(most_price_per_kwh=0.01), import_watts=29_000.0, jobs=jobs(), of=site(grid_limit_watts=90e3)
+    )
     assert hold_of(cheap, pending("7", 8), POLICY, hold_seconds=60.0) is None, "waiting costs more"
 
 
