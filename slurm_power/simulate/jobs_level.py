@@ -11,7 +11,7 @@ import numpy as np
 
 from slurm_power.model.job import Flex
 from slurm_power.model.jobs_level import JobsLevel
-from slurm_power.plan.curves import capped_performance_ratio, power_ratio_for
+from slurm_power.plan.curves import CAP_CURVES, capped_performance_ratio, read_backwards
 from slurm_power.plan.peak_level import Battery
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.site_level import (
@@ -27,6 +27,8 @@ from slurm_power.simulate.cluster import Cluster, Layout, PlantJob, natural_watt
 
 HOUR_SECONDS = 3600.0
 SOON_SECONDS = 1e-3
+# The limit of a GPU that nobody has capped, at least; a log does not say it.
+DEFAULT_CAP_WATTS = 700.0
 _DAY_SECONDS = 86_400.0
 
 
@@ -35,8 +37,9 @@ class LevelSettings(LevelRule):
     """Which levers may be used, and how far.
 
     ``planner``: the planner itself decides, on snapshots, as in the controller; False: the rule by itself,
-    ten times as fast. ``most_hold_seconds`` bounds a hold beside the job's promise. ``demand_price_per_kw``: what a kW of a
-    period's peak costs; None: nobody knows, then only the rule's own bounds count.
+    ten times as fast. ``most_hold_seconds`` bounds a hold beside the job's promise.
+    ``demand_price_per_kw``: what a kW of a period's peak costs; None: nobody knows, then only the rule's own
+    bounds count.
     """
 
     planner: bool = True
@@ -57,7 +60,7 @@ def past_of(  # where, who, how far, what work is worth, and when
         if job.eligible_seconds >= end_seconds or job.eligible_seconds + job.work_seconds <= begin:
             continue
         gpu_jobs.append(job)
-        floor = floor_ratio(job, settings) if settings.caps else 1.0
+        floor = floor_ratio(job, settings, policy) if settings.caps else 1.0
         slowdown = 1.0 - capped_performance_ratio(job.workload, floor)
         lost.append((job.dynamic_watts - job.watts_at(floor), slowdown))
         money.append(slowdown * worth_of(job, policy))
@@ -76,11 +79,13 @@ def past_of(  # where, who, how far, what work is worth, and when
     )
 
 
-def floor_ratio(job: PlantJob, settings: LevelSettings) -> float:
-    """The deepest cap of a job: its promise, and no deeper than economic caps go."""
+def floor_ratio(job: PlantJob, settings: LevelSettings, policy: Policy) -> float:
+    """The deepest cap of a job: its promise, the cliff, and no deeper than economic caps go."""
     if job.flex is Flex.FLEX0:
         return 1.0
-    return max(power_ratio_for(job.workload, 1.0 - job.flex.max_slowdown_ratio), settings.cap_floor_ratio)
+    promise = read_backwards(CAP_CURVES[job.workload], 1.0 - job.flex.max_slowdown_ratio)
+    cliff = policy.cap_floor_ratio * max(DEFAULT_CAP_WATTS, job.board_watts) / job.board_watts
+    return min(1.0, max(promise, cliff, settings.cap_floor_ratio))
 
 
 def worth_of(job: PlantJob, policy: Policy) -> float:
@@ -212,7 +217,7 @@ class LevelKeeper:
                     board_watts=job.board_watts,
                     weight=job.root_weight,
                     gpus=job.gpus,
-                    floor_ratio=floor_ratio(job, self.settings),
+                    floor_ratio=floor_ratio(job, self.settings, self._policy),
                     worth=worth_of(job, self._policy),
                 )
             found.append(offer)

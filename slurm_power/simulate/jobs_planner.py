@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from slurm_power.model.action import SetCap, SetDischarge
+from slurm_power.model.expected_power import ExpectedPower
 from slurm_power.model.job import Flex, Job, JobState
 from slurm_power.model.jobs_level import JobsLevel
 from slurm_power.model.outlook import EssOutlook
@@ -22,7 +23,7 @@ from slurm_power.plan.holds import longest_hold_seconds
 from slurm_power.plan.planner import hold_of, plan_cycle
 from slurm_power.plan.policy import Policy
 from slurm_power.simulate.cluster import Cluster, Layout, PlantJob
-from slurm_power.simulate.jobs_level import LevelKeeper
+from slurm_power.simulate.jobs_level import DEFAULT_CAP_WATTS, LevelKeeper
 from slurm_power.simulate.jobs_run import Battery
 
 _ESS = "ess"
@@ -85,8 +86,9 @@ class PlannerControl:
         self._before_watts: float | None = None
         self._wake_seconds: list[float] = []
         self._jobs: dict[str, Job] = {}
+        # Of each user the watts of the jobs' boards, summed, and how many jobs these were.
+        self._drawn: dict[str, tuple[float, int]] = {}
         self._readings: dict[str, tuple[float, GpuReading]] = {}
-        self._default_cap_watts = 700.0
         root = layout.site.root
         circuits = dict(layout.site.circuits)
         if limit_watts is not None:
@@ -117,11 +119,26 @@ class PlannerControl:
         left_seconds = min(self._most_hold_seconds, longest_hold_seconds(waiting)) - held_seconds
         if left_seconds <= 1e-3 or self._calm(cluster, None, job):
             return True
-        snapshot = replace(self._snapshot(cluster, None), held_before_seconds={job.job_id: held_seconds})
+        snapshot = replace(
+            self._snapshot(cluster, None),
+            held_before_seconds={job.job_id: held_seconds},
+            expected=self._expected(job),
+        )
         if hold_of(snapshot, waiting, self.policy, hold_seconds=_HOLD_SECONDS) is None:
             return True
         self._wake_seconds.append(cluster.now_seconds + left_seconds)
         return False
+
+    def _expected(self, job: PlantJob) -> dict[str, ExpectedPower]:
+        """What a job will draw by what its user's jobs drew; nobody knows more of it before it has run."""
+        watts, jobs = self._drawn.get(job.user, (0.0, 0))
+        if not jobs:
+            return {}
+        return {
+            job.job_id: ExpectedPower(
+                mean_watts=watts / jobs, p95_watts=watts / jobs, known_from="user", jobs=jobs
+            )
+        }
 
     def act(self, cluster: Cluster, battery: Battery | None, seconds: float) -> float:
         """Plan until nothing changes, and carry it out."""
@@ -305,6 +322,8 @@ class PlannerControl:
         nodes = self._layout.nodes
         placed: tuple[tuple[str, tuple[str, ...]], ...] = ()
         if state is JobState.RUNNING:
+            watts, jobs = self._drawn.get(job.user, (0.0, 0))
+            self._drawn[job.user] = watts + job.board_watts, jobs + 1
             placed = tuple(
                 (nodes[node], tuple(f"{job.job_id}.{node}.{gpu}" for gpu in range(int(count))))
                 for node, count in zip(job.nodes.tolist(), job.node_gpus.tolist(), strict=True)
@@ -334,7 +353,7 @@ class PlannerControl:
         ratio, known = self._readings.get(job.job_id, (math.nan, None))
         if known is None or ratio != job.power_ratio:
             lease = self._caps.get(job.job_id)
-            most = max(self._default_cap_watts, job.board_watts)
+            most = max(DEFAULT_CAP_WATTS, job.board_watts)
             cap = most if lease is None else lease.cap_watts
             known = GpuReading(
                 uuid=job.job_id,

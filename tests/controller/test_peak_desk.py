@@ -1,4 +1,4 @@
-"""The level that jobs serve: found once a day by the shared rule, kept over restarts, and by default in shadow."""
+"""The level that jobs serve: found once a day by the shared rule, kept over restarts, shadow by default."""
 
 import asyncio
 import math
@@ -120,7 +120,7 @@ def run(bench: Bench, *steps: Any) -> None:
 
 
 def is_joint(watts: float) -> bool:
-    """Caps take 4 of 24 kW, and 8 kW / 6 kWh of battery a part of the rest; not all, as work is worth more."""
+    """Caps take 4 of 24 kW, and 8 kW / 6 kWh of battery a part of the rest."""
     return 18_000.0 <= watts < 20_000.0
 
 
