@@ -221,8 +221,11 @@ class PlannerControl:
                 kind=action.kind,
                 uncapped_watts=job.board_watts,
                 changed_seconds_ago=1e6,
+                lock_hertz=action.lock_hertz,
+                full_hertz=action.full_hertz,
             )
-            cluster.set_power_ratio(job, action.cap_watts / job.board_watts)
+            ratio, locked = action.cap_watts / job.board_watts, action.lock_hertz is not None
+            cluster.set_power_ratio(job, ratio, locked=locked)
         return job.power_ratio != old
 
     def _events(self, now_seconds: float) -> tuple[LimitEvent, ...]:
