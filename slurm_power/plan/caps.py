@@ -70,13 +70,13 @@ def plan_caps(snapshot: Snapshot, table: LoadTable, demands: Sequence[Demand], p
     if not table.placed.jobs or (not wanted and not snapshot.caps):
         unmet = {demand.circuit: demand.watts for demand in wanted if demand.level is None}
         return CapResult(actions=(), unmet_watts=unmet)
-    columns = CapColumns(snapshot, table, policy)
+    columns, safety = CapColumns(snapshot, table, policy), LimitKind.SAFETY
     lowering, unmet = choose(snapshot, columns, wanted, policy)
     raised = given_back(
         columns,
         room={demand.circuit: -demand.watts for demand in demands if demand.level is None},
         level_room={demand.circuit: -demand.watts for demand in demands if demand.level is not None},
-        safe={demand.circuit for demand in demands if demand.kind is LimitKind.SAFETY},
+        safe={demand.circuit for demand in demands if demand.kind is safety},
         lowered=lowering.lowered,
         policy=policy,
     )

@@ -65,9 +65,7 @@ def planner(cluster: Cluster, level_watts: float) -> PlannerControl:
 
 
 def lost_worth(cluster: Cluster) -> float:
-    return sum(
-        (1.0 - one.performance) * one.gpus * worth_of(one, POLICY) for one in cluster.running.values()
-    )
+    return sum((1.0 - one.performance) * one.gpus * worth_of(one, POLICY) for one in cluster.running.values())
 
 
 @st.composite
