@@ -65,24 +65,15 @@ class Snapshot:
     ``circuits`` holds one reading per metered circuit; ``recent_load_watts`` the last few loads of the grid
     connection (import plus what batteries fed in during the meter's interval, oldest first); ``setpoints``
     what each ESS has been asked for. ``lasting_watts`` is the lower of each circuit's last two readings.
-<<<<<<< HEAD
-    ``held_before_seconds`` is how long our holds that are over have kept a job waiting.
-    ``yielded_nodes`` are left to their administrator: no economic cap is taken there.
-    ``expected`` is what jobs are expected to draw of which more is known than their class, by job id.
-    ``debts`` and ``account_debts`` are the share of their GPU time that users and accounts have lost to us
-    lately. ``jobs_age_seconds`` is None while the workload manager has never answered. ``outlook`` is how the
-    batteries are to be used for money, None where nothing but limits counts; ``jobs_level`` what caps and
-    holds are to do for it.
-=======
     ``held_before_seconds`` is how long our holds that are over have kept a job waiting. ``yielded_nodes`` are
     left to their administrator: no economic cap is taken there. ``expected`` is what jobs are expected to
     draw of which more is known than their class, by job id. ``debts`` and ``account_debts`` are the share of
     their GPU time that users and accounts have lost to us lately. ``jobs_age_seconds`` is None while the
     workload manager has never answered. ``outlook`` is how the batteries are to be used for money, None where
-    nothing but limits counts. ``least_minute_watts`` is the lowest net draw of the grid connection in the
+    nothing but limits counts, ``jobs_level`` what caps and holds are to do for it.
+    ``least_minute_watts`` is the lowest net draw of the grid connection in the
     last minute, ``ramp_floor_watts`` the least it may come down to now by the site's ramp; None where nobody
     knows, or nothing is limited.
->>>>>>> main
     """
 
     at: datetime
@@ -104,12 +95,9 @@ class Snapshot:
     account_debts: Mapping[str, float] = field(default_factory=dict)
     jobs_age_seconds: float | None = 0.0
     outlook: EssOutlook | None = None
-<<<<<<< HEAD
     jobs_level: JobsLevel | None = None
-=======
     least_minute_watts: float | None = None
     ramp_floor_watts: float | None = None
->>>>>>> main
 
     def limit_watts(self, circuit: str, lead_seconds: float = 0.0) -> float:
         """The most ``circuit`` may draw: rating, standing limit and events, the tightest.
