@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from slurm_power.controller.move_book import MoveBook
 from slurm_power.model.action import HoldJob, ReleaseJob, SetCap, SetDischarge
 from slurm_power.model.grid_event import BaselineMethod, Commitment, LimitEvent
 from slurm_power.model.job import JobState
@@ -127,6 +128,7 @@ class LeverState:
         self.caps: dict[str, CapRecord] = {}
         self.holds: dict[str, HoldRecord] = {}
         self.held_before: dict[str, float] = {}
+        self.moves = MoveBook()
         self.setpoints: dict[str, float] = {}
         self.events: dict[str, EventRecord] = {}
         self.yields: dict[str, YieldRecord] = {}
@@ -157,6 +159,7 @@ class LeverState:
                 for job_id, hold in self.holds.items()
             },
             held_before_seconds=dict(self.held_before),
+            relocations=self.moves.view(at),
             yielded_nodes=frozenset(self.yields),
             setpoints=dict(self.setpoints),
             events=tuple(event.view(at) for event in self.events.values()),
@@ -209,9 +212,10 @@ class LeverState:
         )
         return False
 
-    def released(self, action: ReleaseJob, at: datetime) -> None:
-        """Note a released hold, remembering how long the job has waited for us."""
+    def released(self, action: ReleaseJob, at: datetime) -> bool:
+        """Note a released hold, remembering how long the job has waited for us; always news."""
         self._end_hold(action.job_id, at)
+        return True
 
     def _end_hold(self, job_id: str, at: datetime) -> None:
         hold = self.holds.pop(job_id, None)
@@ -223,9 +227,10 @@ class LeverState:
         hold = self.holds.get(job_id)
         return self.held_before.get(job_id, 0.0) if hold is None else hold.total_seconds(at)
 
-    def discharged(self, action: SetDischarge) -> None:
-        """Note a setpoint; 0 means that the battery is left to itself."""
+    def discharged(self, action: SetDischarge) -> bool:
+        """Note a setpoint; 0 means that the battery is left to itself. The recorder says what is news."""
         self.setpoints[action.ess] = action.discharge_watts
+        return True
 
     def add_event(
         self,
@@ -264,6 +269,7 @@ class LeverState:
 
         A cap ends with its run: a job that was requeued starts its next one uncapped.
         """
+        self.moves.follow(states)
         for job_id in {*self.caps, *self.holds, *self.held_before}:
             state = states.get(job_id, JobState.ENDED)
             if state not in _CAPPED_STATES:
@@ -277,6 +283,7 @@ class LeverState:
         """Forget every lever: all have been given back. Events stay."""
         self.caps.clear()
         self.setpoints.clear()
+        self.moves.let_go()
         for job_id in list(self.holds):
             self._end_hold(job_id, at)
 
@@ -302,6 +309,7 @@ class LeverState:
             "caps": {job_id: _plain(cap) for job_id, cap in self.caps.items()},
             "holds": {job_id: _plain(hold) for job_id, hold in self.holds.items()},
             "held_before": self.held_before,
+            "moves": self.moves.to_json(),
             "setpoints": self.setpoints,
             "events": {event_id: event.to_json() for event_id, event in self.events.items()},
             "event_count": self._event_count,
@@ -328,6 +336,7 @@ class LeverState:
             else:
                 state.held_before[job_id] = record_of_hold.total_seconds(at)
         state.held_before |= stored["held_before"]
+        state.moves = MoveBook.from_json(stored.get("moves"))
         state.setpoints = dict(stored["setpoints"])
         state.events = {key: EventRecord.from_json(event) for key, event in stored["events"].items()}
         state._event_count = stored["event_count"]

@@ -8,6 +8,7 @@ from slurm_power.model.expected_power import ExpectedPower
 from slurm_power.model.grid_event import LimitEvent
 from slurm_power.model.job import Job
 from slurm_power.model.outlook import EssOutlook
+from slurm_power.model.pool import Pool
 from slurm_power.model.reading import EssReading, GpuReading, GpuSums, PowerReading
 from slurm_power.model.site import LimitKind, Site
 
@@ -58,6 +59,15 @@ class HoldLease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Relocation:
+    """A pending job that we keep off some nodes, or kept off until its time was over (``given_back``)."""
+
+    job_id: str
+    asked_seconds_ago: float
+    given_back: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """The site at one moment.
 
@@ -69,7 +79,8 @@ class Snapshot:
     ``expected`` is what jobs are expected to draw of which more is known than their class, by job id.
     ``debts`` and ``account_debts`` are the share of their GPU time that users and accounts have lost to us
     lately. ``jobs_age_seconds`` is None while the workload manager has never answered. ``outlook`` is how the
-    batteries are to be used for money, None where nothing but limits counts.
+    batteries are to be used for money, None where nothing but limits counts. ``pools`` are the workload
+    manager's, empty while it has not told them; ``relocations`` the pending jobs that we have sent elsewhere.
     """
 
     at: datetime
@@ -91,6 +102,8 @@ class Snapshot:
     account_debts: Mapping[str, float] = field(default_factory=dict)
     jobs_age_seconds: float | None = 0.0
     outlook: EssOutlook | None = None
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+    relocations: Mapping[str, Relocation] = field(default_factory=dict)
 
     def limit_watts(self, circuit: str, lead_seconds: float = 0.0) -> float:
         """The most ``circuit`` may draw: rating, standing limit and events, the tightest.

@@ -27,6 +27,8 @@ class Policy:
     ``host_watts_per_gpu``: what a busy GPU adds at the host (fans, CPUs, memory), beside its own draw.
     ``massive_start_ratio``: a job whose start adds this share of what the site may draw is a massive start.
     ``start_ramp_watts_per_second``: how fast starting jobs may raise the site's draw; 0: as they like.
+    ``relocate``: whether held jobs are kept off the nodes of full circuits, so that they start on others.
+    ``relocate_dwell_seconds``: a job that has not started by then may start anywhere again, and stays so.
     ``control``: False is shadow mode: decide and record, touch nothing.
 
     What levers cost, in the site's own currency (docs/prices.md); only their proportions move a choice:
@@ -75,6 +77,8 @@ class Policy:
     fairness_ratio: float = 1.0
     fairness_half_life_seconds: float = 604_800.0
     max_user_share_ratio: float = 0.5
+    relocate: bool = True
+    relocate_dwell_seconds: float = 600.0
     control: bool = True
 
     def problems(self) -> list[str]:
@@ -112,6 +116,7 @@ class Policy:
             "fairness_ratio": (0.0, 10.0),
             "fairness_half_life_seconds": (60.0, 31_536_000.0),
             "max_user_share_ratio": (0.01, 1.0),
+            "relocate_dwell_seconds": (30.0, 86_400.0),
         }
         found = []
         for key, (low, high) in bounds.items():

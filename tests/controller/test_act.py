@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from slurm_power.act import Actor
 from slurm_power.model.action import Action, HoldJob, Plan, SetCap, SetDischarge
 from slurm_power.model.job import Job
+from slurm_power.model.pool import Pool
 from slurm_power.model.reading import EssReading
 from slurm_power.model.site import LimitKind
 from slurm_power.ports import DeviceError, SchedulerError
@@ -44,6 +45,12 @@ class Queue:
             await self.answers.wait()
         if self.error:
             raise SchedulerError(self.error)
+
+    async def pools(self) -> tuple[Pool, ...]:
+        return ()
+
+    async def relocate(self, job_id: str, avoid: Sequence[str], reason: str) -> None:  # noqa: ARG002  # the port has them
+        await self._do("relocate" if avoid else "give back", job_id)
 
     async def hold(self, job_id: str, seconds: float, reason: str) -> None:  # noqa: ARG002  # the port has them
         await self._do("hold", job_id)
