@@ -35,7 +35,7 @@ from slurm_power.controller.sources import SourceNotes, source_rows
 from slurm_power.controller.supply_desk import SupplyDesk
 from slurm_power.controller.trust import note_trust, unproven
 from slurm_power.controller.user_socket import UserSocket
-from slurm_power.model.action import HoldJob, Plan, ReleaseJob, RelocateJob, SetCap, SetDischarge
+from slurm_power.model.action import Plan
 from slurm_power.model.job import Job
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.loads import job_loads
@@ -283,7 +283,7 @@ class Controller:
         loads = job_loads(snapshot, self.config.policy)
         draws = {load.job.job_id: load.uncapped_watts for load in loads}
         for outcome in outcomes:
-            changed = outcome.took and self._took(outcome, draws, snapshot.at)
+            changed = self._took(outcome, draws, snapshot.at)
             self.recorder.outcome(outcome, snapshot, jobs, changed=changed, shadow=not self._enabled)
         self._shadow.keep(jobs)
         self.recorder.shortfalls(self.plan, snapshot.at)
@@ -316,20 +316,12 @@ class Controller:
 
     def _took(self, outcome: Outcome, draws: Mapping[str, float], at: datetime) -> bool:
         """Note a lever that was moved; in shadow mode nothing was, so every wish stays new only once."""
-        action = outcome.action
         if not self._enabled:
-            return self._shadow.is_new(action)
-        match action:
-            case SetCap():
-                return self.levers.capped(action, draws.get(action.job_id, 0.0), at)
-            case HoldJob():
-                return self.levers.held(action, at)
-            case ReleaseJob():
-                return self.levers.released(action, at)
-            case RelocateJob():
-                return self.levers.moves.took(action, at)
-            case SetDischarge():
-                return self.levers.discharged(action)
+            return self._shadow.is_new(outcome.action)
+        if not outcome.took:
+            self.levers.moves.refused(outcome.action, at)
+            return False
+        return self.levers.took(outcome.action, draws, at)
 
     async def _wind_down(self) -> None:
         """Give everything back, then hang up."""

@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, assert_never
 
 from slurm_power.controller.move_book import MoveBook
-from slurm_power.model.action import HoldJob, ReleaseJob, SetCap, SetDischarge
+from slurm_power.model.action import Action, HoldJob, ReleaseJob, RelocateJob, SetCap, SetDischarge
 from slurm_power.model.grid_event import BaselineMethod, Commitment, LimitEvent
 from slurm_power.model.job import JobState
 from slurm_power.model.site import LimitKind
@@ -164,6 +164,22 @@ class LeverState:
             setpoints=dict(self.setpoints),
             events=tuple(event.view(at) for event in self.events.values()),
         )
+
+    def took(self, action: Action, draws: Mapping[str, float], at: datetime) -> bool:
+        """Note a lever that was moved; True where that is news. ``draws``: uncapped watts per GPU by job."""
+        match action:
+            case SetCap():
+                return self.capped(action, draws.get(action.job_id, 0.0), at)
+            case HoldJob():
+                return self.held(action, at)
+            case ReleaseJob():
+                return self.released(action, at)
+            case RelocateJob():
+                return self.moves.took(action, at)
+            case SetDischarge():
+                return self.discharged(action)
+            case _:
+                assert_never(action)
 
     def capped(self, action: SetCap, draw_watts: float, at: datetime) -> bool:
         """Note a cap that was sent; True if it is new or has changed, False for a mere renewal."""

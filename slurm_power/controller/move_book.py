@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from slurm_power.model.action import RelocateJob
+from slurm_power.model.action import Action, RelocateJob
 from slurm_power.model.job import JobState
 from slurm_power.model.snapshot import Relocation
 
@@ -35,6 +35,11 @@ class MoveBook:
         elif old is not None:
             self._moves[action.job_id] = replace(old, given_back=True)
         return True
+
+    def refused(self, action: Action, at: datetime) -> None:
+        """Note a job that could not be sent elsewhere: it is left alone for a while, as if it were back."""
+        if isinstance(action, RelocateJob) and action.avoid:
+            self._moves[action.job_id] = _Move(at=at, given_back=True)
 
     def view(self, at: datetime) -> dict[str, Relocation]:
         """The moves as the snapshot shows them."""

@@ -16,8 +16,11 @@ def halves(bed: Bed) -> Iterator[Bed]:
     conf.write_text(f"{before}\nPartitionName=left Nodes=c[1-2]\nPartitionName=right Nodes=c[3-4]\n")
     bed.lab.run(["scontrol", "reconfigure"])
     bed.until(lambda: "left" in bed.lab.run(["sinfo", "-h", "-o", "%R"]).stdout, "the partitions", 10)
+    # With c2 closed and c1 in use a job of the left half waits, and is there to be held.
+    bed.lab.run(["scontrol", "update", "node=c2", "state=drain", "reason=test"])
     bed.lab.restart("powerctld")
     yield bed
+    bed.lab.run(["scontrol", "update", "node=c2", "state=resume"])
     bed.lab.run(["scancel", "--user=alice"])
     bed.lab.run(["scancel", "--user=bob"])
     bed.until(lambda: not bed.lab.run(["squeue", "--noheader"]).stdout.strip(), "no job", 20)
@@ -40,8 +43,13 @@ def test_a_job_starts_behind_the_circuit_that_has_room(halves: Bed) -> None:
     rack_watts = next(row["watts"] for row in bed.glance()["circuits"] if row["name"] == "rack1")
     limit = ["--limit-watts", str(int(rack_watts + 3_000)), "--for=300s", "--reason=rack1 is warm"]
     bed.lab.run(["slurm-power", "event", "rack1", *limit])
+    blocking = bed.submit("--nodes=2", "--nodelist=c3,c4")
+    await_job(bed.lab, blocking, "RUNNING")
     one_only = submit(bed, "--partition=left")
     either = submit(bed, "--partition=left,right")
+    for job in (one_only, either):
+        bed.until(lambda job=job: bed.power_job(job).get("hold_ends_in_seconds"), f"a hold of {job}", 30)
+    bed.lab.run(["scancel", blocking])
     fields = await_job(bed.lab, either, "RUNNING", seconds=60)
     assert fields["NodeList"] in ("c3", "c4")
     assert fields["Partition"] == "right"
