@@ -30,6 +30,9 @@ from slurm_power.plan.site_table import Numbers, SiteTable, Watts, site_table
 
 # Each is a call to the workload manager; those behind come with the next plan.
 _MOST_MOVES = 20
+# So many are on their way at once, and so many are looked at for another place in one plan.
+_MOST_STANDING = 100
+_MOST_TRIES = 200
 # So long the list of jobs may be behind what we have asked for.
 _LISTED_SECONDS = 30.0
 
@@ -70,13 +73,15 @@ def plan_relocations(
     if not moved:
         return back
     room = _Room(snapshot, waiting, table)
-    found = []
-    for row in moved:
+    standing = sum(not one.given_back for one in snapshot.relocations.values())
+    most = min(_MOST_MOVES, _MOST_STANDING - standing)
+    found: list[RelocateJob] = []
+    for row in moved[:_MOST_TRIES]:
+        if len(found) >= most:
+            break
         action = room.relocation(row)
         if action is not None:
             found.append(action)
-        if len(found) == _MOST_MOVES:
-            break
     return (*back, *found)
 
 
@@ -112,6 +117,25 @@ def _back(snapshot: Snapshot, policy: Policy, busy: frozenset[str]) -> Iterable[
             yield RelocateJob(job_id=job.job_id, avoid=(), reason=f"{why}: it may start on any of its nodes")
 
 
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """The circuits that feed the nodes a kind of job may start on, and the GPUs these have, an entry each."""
+
+    leaves: Numbers
+    gpus: Watts
+    nodes: list[list[str]]
+
+    @classmethod
+    def of(cls, counts: Mapping[str, int], table: SiteTable) -> "_Places":
+        by_leaf: dict[int, list[str]] = {}
+        for node in sorted(counts):
+            leaf = table.leaf_of_node.get(node)
+            if leaf is not None:
+                by_leaf.setdefault(leaf, []).append(node)
+        gpus = [float(sum(counts[node] for node in nodes)) for nodes in by_leaf.values()]
+        return cls(np.array(list(by_leaf), dtype=np.int64), np.array(gpus), list(by_leaf.values()))
+
+
 class _Room:
     """The room and the free GPUs that are left while one job after the other is sent somewhere."""
 
@@ -122,6 +146,7 @@ class _Room:
         self._table = table
         self._left = waiting.left_watts.copy()
         self._free = _free_gpus(snapshot)
+        self._places: dict[tuple[tuple[str, ...], str], _Places] = {}
         for job in waiting.jobs.jobs:
             if job.avoids:  # sent somewhere earlier, and not there yet
                 self._take_gpus(sorted(allowed_counts(job, self._pools)), job.gpu_count * job.task_count)
@@ -139,34 +164,31 @@ class _Room:
         job, gpus = self._waiting.jobs.jobs[row], float(self._waiting.gpus[row])
         added_watts = float(self._waiting.added_watts[row])
         counts = allowed_counts(job, self._pools)
-        by_leaf: dict[int, list[str]] = {}
-        for node in counts:
-            leaf = self._table.leaf_of_node.get(node)
-            if leaf is not None:
-                by_leaf.setdefault(leaf, []).append(node)
-        slack = {leaf: self._slack_watts(gpus, added_watts, counts, nodes) for leaf, nodes in by_leaf.items()}
+        places = self._places.get((job.pools, job.gpu_type))
+        if places is None:
+            places = self._places[job.pools, job.gpu_type] = _Places.of(counts, self._table)
+        slack_watts = self._slack_watts(places, gpus, added_watts)
         left: list[str] = []
         chosen: list[int] = []
-        for leaf in sorted(slack, key=lambda leaf: (-slack[leaf], leaf)):
-            if slack[leaf] < 0.0:
+        for place in np.argsort(-slack_watts, kind="stable").tolist():
+            if slack_watts[place] < 0.0:
                 break
-            left += by_leaf[leaf]
-            chosen.append(leaf)
+            left += places.nodes[place]
+            chosen.append(place)
             if self._enough(job, gpus, left):
                 break
-        else:
-            return None
-        if not chosen or not self._enough(job, gpus, left):
+        shares = worst_shares(gpus, {node: counts[node] for node in left}, self._table)
+        if not self._enough(job, gpus, left) or not self._fits(shares, added_watts):
             return None
         kept = set(left)
-        avoid = tuple(sorted(node for nodes in by_leaf.values() for node in nodes if node not in kept))
-        if not avoid or self._slack_watts(gpus, added_watts, counts, left) < 0.0:
+        avoid = tuple(node for nodes in places.nodes for node in nodes if node not in kept)
+        if not avoid:
             return None
-        for circuit, share in worst_shares(gpus, {node: counts[node] for node in left}, self._table).items():
+        for circuit, share in shares.items():
             self._left[circuit] -= share * added_watts
         self._take_gpus(left, gpus)
         full = self._table.names[int(self._waiting.binding[row])]
-        roomy = ", ".join(self._table.names[leaf] for leaf in chosen)
+        roomy = ", ".join(self._table.names[int(places.leaves[place])] for place in chosen)
         needed = kilowatts_text(gpus * added_watts)
         return RelocateJob(
             job_id=job.job_id,
@@ -175,14 +197,18 @@ class _Room:
             saved_watts=gpus * added_watts,
         )
 
-    def _slack_watts(
-        self, gpus: float, added_watts: float, counts: Mapping[str, int], nodes: Iterable[str]
-    ) -> float:
-        """What stays free at the tightest circuit above ``nodes``, if a job came there at its worst."""
-        shares = worst_shares(gpus, {node: counts[node] for node in nodes}, self._table)
-        return min(
-            float(self._left[circuit] - self._waiting.spare_watts[circuit]) - share * added_watts
-            for circuit, share in shares.items()
+    def _slack_watts(self, places: _Places, gpus: float, added_watts: float) -> Watts:
+        """By place: what stays free at the tightest circuit above it, if a job came there as a whole."""
+        paths, factors = self._table.paths[places.leaves], self._table.factors[places.leaves]
+        free = (self._left - self._waiting.spare_watts)[paths]
+        taken = factors * (np.minimum(gpus, places.gpus) * added_watts)[:, None]
+        return np.where(paths >= 0, free - taken, np.inf).min(axis=1, initial=np.inf)
+
+    def _fits(self, shares: Mapping[int, float], added_watts: float) -> bool:
+        """Whether all circuits have room for what they may get of a job at the worst."""
+        spare = self._waiting.spare_watts
+        return all(
+            share * added_watts + spare[circuit] <= self._left[circuit] for circuit, share in shares.items()
         )
 
     def _enough(self, job: Job, gpus: float, nodes: list[str]) -> bool:

@@ -28,7 +28,7 @@ def test_its_age_counts_from_when_it_was_sent_also_after_its_nodes_are_back() ->
     assert state.took(BACK, {}, later(600))
     seen = state.view(later(700)).relocations["7"]
     assert (seen.asked_seconds_ago, seen.given_back) == (700.0, True)
-    assert state.moves.standing == ()
+    assert not state.moves.standing
 
 
 def test_a_restart_and_a_stop_forget_nothing() -> None:

@@ -1,6 +1,7 @@
 """A job held for one circuit starts behind another, in one of the partitions that its user listed."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -36,6 +37,10 @@ def submit(bed: Bed, *options: str) -> str:
     return bed.lab.run([*words, f"--wrap={load}"], user="bob").stdout.strip()
 
 
+def is_held(bed: Bed, job: str) -> bool:
+    return bool(bed.power_job(job).get("hold_ends_in_seconds"))
+
+
 def test_a_job_starts_behind_the_circuit_that_has_room(halves: Bed) -> None:
     bed = halves
     first = bed.submit()
@@ -48,7 +53,7 @@ def test_a_job_starts_behind_the_circuit_that_has_room(halves: Bed) -> None:
     one_only = submit(bed, "--partition=left")
     either = submit(bed, "--partition=left,right")
     for job in (one_only, either):
-        bed.until(lambda job=job: bed.power_job(job).get("hold_ends_in_seconds"), f"a hold of {job}", 30)
+        bed.until(partial(is_held, bed, job), f"a hold of {job}", 30)
     bed.lab.run(["scancel", blocking])
     fields = await_job(bed.lab, either, "RUNNING", seconds=60)
     assert fields["NodeList"] in ("c3", "c4")
