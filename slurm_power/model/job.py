@@ -79,7 +79,7 @@ class Job:
     pools: tuple[str, ...] = ()
     node_count: int = 1
     pinned: bool = False
-    avoids: tuple[str, ...] = ()
+    avoids: frozenset[str] = frozenset()
 
     @property
     def gpu_uuids(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ somebody else and is never changed.
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 
 from slurm_power.slurm.admin_comment import OWNER, read_object
 from slurm_power.slurm.hostlist import compress, expand
@@ -28,10 +29,16 @@ def node_note(text: str) -> NodeNote | None:
     if not isinstance(avoid, dict) or avoid.get("by") != OWNER:
         return None
     try:
-        nodes, own = (frozenset(expand(str(avoid.get(key, "")))) for key in ("nodes", "own"))
+        nodes, own = (_names(str(avoid.get(key, ""))) for key in ("nodes", "own"))
     except ValueError:
         return None
     return NodeNote(nodes=nodes, own=own, reason=str(avoid.get("reason", ""))) if nodes else None
+
+
+@lru_cache(maxsize=32)
+def _names(text: str) -> frozenset[str]:
+    """The names of a list that may be thousands long, and comes back with each look at the queue."""
+    return frozenset(expand(text))
 
 
 def with_nodes(text: str, note: NodeNote | None) -> str | None:

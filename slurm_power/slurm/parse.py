@@ -131,7 +131,7 @@ def _record(fields: Mapping[str, str]) -> JobRecord:
         node_count=_number(fields, "NumNodes"),
         # The components of a het job have one list of nodes to avoid, and may want different ones.
         pinned=any(_text(fields, key) not in ("", "0") for key in ("ReqNodes", "Feature", "HetJobID")),
-        avoids=() if note is None else tuple(sorted(note.nodes)),
+        avoids=frozenset() if note is None else note.nodes,
     )
     return JobRecord(
         job=job, admin_comment=comment, eligible=eligible, update_id=_update_id(fields, job.task_count)

@@ -118,13 +118,13 @@ def test_no_job_is_sent_to_a_full_circuit_or_to_gpus_in_use() -> None:
 def test_jobs_do_not_all_go_to_the_same_gpus() -> None:
     jobs = [held(str(n)) for n in range(7, 11)]
     assert set(moves(waiting(*jobs))) == {"7", "8"}
-    sent = held("6", avoids=("c1", "c2"))
+    sent = held("6", avoids=frozenset({"c1", "c2"}))
     relocations = {"6": Relocation(job_id="6", asked_seconds_ago=5.0)}
     assert set(moves(waiting(sent, *jobs, relocations=relocations))) == {"7"}
 
 
 def test_a_job_that_was_sent_elsewhere_counts_there_and_starts() -> None:
-    sent = held(avoids=("c1", "c2"))
+    sent = held(avoids=frozenset({"c1", "c2"}))
     snapshot = waiting(sent, relocations={"7": Relocation(job_id="7", asked_seconds_ago=5.0)})
     found = plan_cycle(snapshot, POLICY, hold_seconds=60.0).actions
     assert [action.job_id for action in found if isinstance(action, ReleaseJob)] == ["7"]
@@ -132,7 +132,7 @@ def test_a_job_that_was_sent_elsewhere_counts_there_and_starts() -> None:
 
 
 def test_it_comes_back_once_after_its_time_and_then_stays() -> None:
-    sent = held(avoids=("c1", "c2"))
+    sent = held(avoids=frozenset({"c1", "c2"}))
     young = waiting(
         sent, relocations={"7": Relocation(job_id="7", asked_seconds_ago=599.0)}, rack2_watts=38_500.0
     )
@@ -148,9 +148,9 @@ def test_it_comes_back_once_after_its_time_and_then_stays() -> None:
 @pytest.mark.parametrize(
     ("job", "policy"),
     [
-        (held(avoids=("c1", "c2")), POLICY),
-        (held(avoids=("c1", "c2"), held_by_user=True), POLICY),
-        (held(avoids=("c1", "c2")), replace(POLICY, relocate=False)),
+        (held(avoids=frozenset({"c1", "c2"})), POLICY),
+        (held(avoids=frozenset({"c1", "c2"}), held_by_user=True), POLICY),
+        (held(avoids=frozenset({"c1", "c2"})), replace(POLICY, relocate=False)),
     ],
     ids=["requeued", "held by its user", "switched off"],
 )

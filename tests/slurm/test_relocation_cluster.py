@@ -67,7 +67,7 @@ def test_a_job_of_two_partitions_starts_in_the_one_that_is_left(bench: Bench) ->
     job_id = blocked(bench, "-p", "left,right", "--gres=gpu:h100:8")
     assert set(bench.job(job_id).pools) == {"left", "right"}
     relocate(bench, job_id, "c1", "c2")
-    assert bench.job(job_id).avoids == ("c1", "c2")
+    assert bench.job(job_id).avoids == {"c1", "c2"}
     assert excluded(bench, job_id) == "c[1-2]"
     assert set(bench.job(job_id).pools) == {"left", "right"}, "the user's list of partitions stays"
     bench.cluster.run("scontrol", "update", f"job={job_id}", "StartTime=now")
@@ -92,7 +92,7 @@ def test_what_the_user_excludes_comes_back_after_ours(bench: Bench) -> None:
     relocate(bench, job_id)
     assert excluded(bench, job_id) == "c4"
     assert bench.comment(job_id) in ("", "(null)")
-    assert bench.job(job_id).avoids == ()
+    assert bench.job(job_id).avoids == set()
 
 
 def test_what_the_user_excludes_after_us_wins(bench: Bench) -> None:
@@ -101,7 +101,7 @@ def test_what_the_user_excludes_after_us_wins(bench: Bench) -> None:
     bench.cluster.run("scontrol", "update", f"job={job_id}", "ExcNodeList=c3")
     relocate(bench, job_id)
     assert excluded(bench, job_id) == "c3"
-    assert bench.job(job_id).avoids == ()
+    assert bench.job(job_id).avoids == set()
 
 
 def test_a_job_that_names_nodes_or_is_held_is_left_alone(bench: Bench) -> None:
@@ -113,7 +113,7 @@ def test_a_job_that_names_nodes_or_is_held_is_left_alone(bench: Bench) -> None:
             relocate(bench, job_id, "c2")
         relocate(bench, job_id)
         assert (excluded(bench, job_id), bench.comment(job_id)) in (("", ""), ("", "(null)"))
-        assert bench.job(job_id).avoids == before.avoids == ()
+        assert bench.job(job_id).avoids == before.avoids == set()
 
 
 def test_a_foreign_comment_or_a_started_job_refuses_and_stays(bench: Bench) -> None:
@@ -146,7 +146,7 @@ def test_the_waiting_tasks_of_an_array_are_sent_elsewhere_together(bench: Bench)
     job_id = bench.cluster.submit("--array=1-5%2", "-n1", "--gres=gpu:1", f"--begin={begin_text(soon(600))}")
     relocate(bench, job_id, "c1", "c2", "c3")
     assert bench.job(job_id).task_count == 5
-    assert bench.job(job_id).avoids == ("c1", "c2", "c3")
+    assert bench.job(job_id).avoids == {"c1", "c2", "c3"}
     bench.cluster.run("scontrol", "update", f"job={job_id}", "StartTime=now")
     bench.until(job_id, lambda job: job.task_count == 3)
     assert {job.nodes for job in asyncio.run(bench.port().jobs()) if running(job)} == {("c4",)}
@@ -159,9 +159,9 @@ def test_a_requeued_job_still_tells_what_it_avoids(bench: Bench) -> None:
     relocate(bench, job_id, "c1", "c2")
     bench.cluster.run("scontrol", "update", f"job={job_id}", "StartTime=now")
     bench.until(job_id, running)
-    assert bench.job(job_id).avoids == ()
+    assert bench.job(job_id).avoids == set()
     bench.cluster.run("scontrol", "requeue", job_id)
     bench.until(job_id, lambda job: job.state is JobState.PENDING)
-    assert bench.job(job_id).avoids == ("c1", "c2")
+    assert bench.job(job_id).avoids == {"c1", "c2"}
     relocate(bench, job_id)
     assert excluded(bench, job_id) == ""
