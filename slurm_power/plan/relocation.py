@@ -202,7 +202,8 @@ class _Room:
         paths, factors = self._table.paths[places.leaves], self._table.factors[places.leaves]
         free = (self._left - self._waiting.spare_watts)[paths]
         taken = factors * (np.minimum(gpus, places.gpus) * added_watts)[:, None]
-        return np.where(paths >= 0, free - taken, np.inf).min(axis=1, initial=np.inf)
+        slack_watts: Watts = np.where(paths >= 0, free - taken, np.inf).min(axis=1, initial=np.inf)
+        return slack_watts
 
     def _fits(self, shares: Mapping[int, float], added_watts: float) -> bool:
         """Whether all circuits have room for what they may get of a job at the worst."""
