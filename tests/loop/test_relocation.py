@@ -43,13 +43,13 @@ def is_held(bed: Bed, job: str) -> bool:
 
 def test_a_job_starts_behind_the_circuit_that_has_room(halves: Bed) -> None:
     bed = halves
-    first = bed.submit()
+    blocking = bed.submit("--nodes=2", "--nodelist=c3,c4", flex="flex0", seconds=170)
+    await_job(bed.lab, blocking, "RUNNING")
+    first = bed.submit(seconds=170)
     bed.run_full(first)
     rack_watts = next(row["watts"] for row in bed.glance()["circuits"] if row["name"] == "rack1")
     limit = ["--limit-watts", str(int(rack_watts + 3_000)), "--for=300s", "--reason=rack1 is warm"]
     bed.lab.run(["slurm-power", "event", "rack1", *limit])
-    blocking = bed.submit("--nodes=2", "--nodelist=c3,c4")
-    await_job(bed.lab, blocking, "RUNNING")
     one_only = submit(bed, "--partition=left")
     either = submit(bed, "--partition=left,right")
     for job in (one_only, either):
