@@ -37,6 +37,7 @@ class CapRecord:
     renewed_at: datetime
     lock_hertz: float | None = None
     full_hertz: float | None = None
+    gate: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +193,8 @@ class LeverState:
             old.renewed_at = at
             return False
         before_watts = draw_watts if old is None else min(draw_watts, old.cap_watts)
-        lowered_watts = max(0.0, before_watts - action.cap_watts)
+        # Below 0 where the change gives back, which is no more than the job draws without it.
+        lowered_watts = before_watts - min(action.cap_watts, max(draw_watts, before_watts))
         if old is not None and (at - old.changed_at).total_seconds() < _SHOWS_AFTER_SECONDS:
             # Changes in quick succession are all still on their way to the meter.
             lowered_watts += old.lowered_watts
@@ -207,6 +209,7 @@ class LeverState:
             renewed_at=at,
             lock_hertz=action.lock_hertz,
             full_hertz=action.full_hertz,
+            gate=action.gate,
         )
         return True
 

@@ -20,7 +20,8 @@ class SetCap:
     """Cap every GPU of a job at ``cap_watts``, leased; ``None`` ends the lease and restores the past.
 
     Where ``lock_hertz`` is given, the GPUs' clock is locked there instead, which is expected to bring the
-    draw down to ``cap_watts``; ``full_hertz`` is the clock without a lock.
+    draw down to ``cap_watts``; ``full_hertz`` is the clock without a lock. A ``gate`` delays the start of a
+    job: it is held against the promise as the time that it costs, like a hold, and not as a slowdown.
     """
 
     job_id: str
@@ -31,6 +32,7 @@ class SetCap:
     slowdown_ratio: float = 0.0
     lock_hertz: float | None = None
     full_hertz: float | None = None
+    gate: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,8 +35,8 @@ class CapLease:
 
     ``uncapped_watts`` is the job's mean draw per GPU just before its first cap; ``changed_seconds_ago``
     counts from the last change of the cap's value, not from its renewal; ``lowered_watts`` is what that
-    change was to take from each GPU's draw (0.0 when it gave back). ``lock_hertz`` and ``full_hertz`` are set
-    where a clock lock brings the draw down to ``cap_watts``, not a power limit.
+    change was to take from each GPU's draw (below 0 when it gave back). ``lock_hertz`` and ``full_hertz`` are
+    set where a clock lock brings the draw down to ``cap_watts``, not a power limit.
     """
 
     job_id: str
@@ -74,13 +74,15 @@ class Snapshot:
     ``circuits`` holds one reading per metered circuit; ``recent_load_watts`` the last few loads of the grid
     connection (import plus what batteries fed in during the meter's interval, oldest first); ``setpoints``
     what each ESS has been asked for. ``lasting_watts`` is the lower of each circuit's last two readings.
-    ``held_before_seconds`` is how long our holds that are over have kept a job waiting.
-    ``yielded_nodes`` are left to their administrator: no economic cap is taken there.
-    ``expected`` is what jobs are expected to draw of which more is known than their class, by job id.
-    ``debts`` and ``account_debts`` are the share of their GPU time that users and accounts have lost to us
-    lately. ``jobs_age_seconds`` is None while the workload manager has never answered. ``outlook`` is how the
-    batteries are to be used for money, None where nothing but limits counts. ``pools`` are the workload
-    manager's, empty while it has not told them; ``relocations`` the pending jobs that we have sent elsewhere.
+    ``held_before_seconds`` is how long our holds that are over have kept a job waiting. ``yielded_nodes`` are
+    left to their administrator: no economic cap is taken there. ``expected`` is what jobs are expected to
+    draw of which more is known than their class, by job id. ``debts`` and ``account_debts`` are the share of
+    their GPU time that users and accounts have lost to us lately. ``jobs_age_seconds`` is None while the
+    workload manager has never answered. ``outlook`` is how the batteries are to be used for money, None where
+    nothing but limits counts. ``least_minute_watts`` is the lowest net draw of the grid connection in the
+    last minute, ``ramp_floor_watts`` the least it may come down to now by the site's ramp; None where nobody
+    knows, or nothing is limited. ``pools`` are the workload manager's, empty while it has not told them;
+    ``relocations`` the pending jobs that we have sent elsewhere.
     """
 
     at: datetime
@@ -104,6 +106,8 @@ class Snapshot:
     outlook: EssOutlook | None = None
     pools: Mapping[str, Pool] = field(default_factory=dict)
     relocations: Mapping[str, Relocation] = field(default_factory=dict)
+    least_minute_watts: float | None = None
+    ramp_floor_watts: float | None = None
 
     def limit_watts(self, circuit: str, lead_seconds: float = 0.0) -> float:
         """The most ``circuit`` may draw: rating, standing limit and events, the tightest.

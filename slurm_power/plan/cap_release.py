@@ -41,6 +41,7 @@ def given_back(
     kept[list(lowered)] = False
     left_alone = kept & columns.yielded & leases.economic
     kept &= ~left_alone
+    room = _without_unseen(columns, room, policy)
     cap_watts = columns.capped_watts.copy()
     ripe = kept & (leases.changed_seconds_ago >= policy.cap_dwell_seconds)
     if ripe.any():
@@ -63,6 +64,17 @@ def given_back(
     found[stays] = renewals.actions[stays]
     actions: list[SetCap] = found[kept | left_alone].tolist()
     return actions
+
+
+def _without_unseen(columns: CapColumns, room: Mapping[str, float], policy: Policy) -> dict[str, float]:
+    """``room`` less what has been given back and does not show at the meter yet: it is not there twice."""
+    leases = columns.leases
+    young = leases.changed_seconds_ago < policy.cap_settle_seconds
+    raised_watts = np.where(young, np.maximum(-leases.lowered_watts, 0.0), 0.0)
+    if not raised_watts.any():
+        return dict(room)
+    unseen_watts = columns.circuit_watts(raised_watts)
+    return {name: watts - unseen_watts[name] for name, watts in room.items()}
 
 
 class _Release:

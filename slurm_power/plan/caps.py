@@ -27,6 +27,8 @@ from slurm_power.plan.policy import Policy
 _SAME_PRICE_RATIO = 0.02
 _FREE = 1e-12
 _LEAST_MOVE_WATTS = 1.0
+# The grid meter's readings come a second apart.
+_READING_SECONDS = 1.0
 # Expected slowdowns are compared with promises: they may meet exactly.
 _EXACT = 1e-6
 # Of one or two users somebody always carries half or more.
@@ -99,8 +101,11 @@ class Lowering:
         self._planned_watts = columns.drawn_watts.copy()
         self._reasons: dict[int, tuple[str, LimitKind]] = {}
         leases = columns.leases
-        young = leases.changed_seconds_ago < policy.cap_settle_seconds
-        self._young_watts = np.where(young, leases.lowered_watts, 0.0)
+        lowered_watts = np.maximum(leases.lowered_watts, 0.0)
+        self._young_watts, self._young_at_root_watts = (
+            np.where(leases.changed_seconds_ago < seconds, lowered_watts, 0.0)
+            for seconds in (policy.cap_settle_seconds, _root_settle_seconds(snapshot, policy))
+        )
         concerned = _concerned(columns, demands)
         self._members = {
             demand.circuit: (rows[concerned[rows]], weights[concerned[rows]])
@@ -134,7 +139,9 @@ class Lowering:
     def _on_its_way_watts(self, circuit: str) -> float:
         """What caps planned in this cycle, and ones too young to show at the meter, save on a circuit."""
         rows, weights = self._members[circuit]
-        saved = self._columns.drawn_watts[rows] - self._planned_watts[rows] + self._young_watts[rows]
+        at_root = circuit == self._columns.root
+        young_watts = self._young_at_root_watts if at_root else self._young_watts
+        saved = self._columns.drawn_watts[rows] - self._planned_watts[rows] + young_watts[rows]
         return float(saved @ weights)
 
     def _take(self, demand: Demand, left_watts: float, floors: Floats, *, shared: bool = False) -> float:
@@ -235,6 +242,11 @@ class Lowering:
                 _lowered(job, watts, uncapped, slowdown, full_hertz=full_hertz, text=text, kind=kind)
             )
         return found
+
+
+def _root_settle_seconds(snapshot: Snapshot, policy: Policy) -> float:
+    """How long a lowered cap may not show at the grid connection: the highest of some readings counts."""
+    return policy.cap_settle_seconds + max(0, len(snapshot.recent_load_watts) - 1) * _READING_SECONDS
 
 
 def _concerned(columns: CapColumns, demands: Sequence[Demand]) -> Bools:

@@ -17,11 +17,11 @@ class Policy:
     ``cap_settle_seconds``: how long a new cap gets to show at the meter before more is taken.
     ``recharge_share_ratio``: share of the free room a battery may charge with.
     ``event_lead_seconds``: how long before an event its limit is steered to.
-    ``event_margin_ratio``: share of an event's limit kept free, and of room to let a lever go.
+    ``event_margin_ratio``: share of an event's limit kept free; a quarter of it as room lets a lever go.
     ``event_baseline_seconds``: how much of the load before an event its baseline is the mean of.
     ``event_recover_seconds``: how long the limit rises after an event, at most a quarter of its length.
     ``ramp_up_watts_per_minute``: how fast the grid connection's load may rise; None: as fast as it likes.
-    ``ramp_down_watts_per_minute``: how fast an event may take it down; None: at once.
+    ``ramp_down_watts_per_minute``: how fast it may fall, in an event and by itself; None: at once.
     ``start_expected_seconds``: how long a started job may take to reach the draw expected of it.
     ``gpu_watts``: expected draw per GPU at the start of a job, by workload class.
     ``host_watts_per_gpu``: what a busy GPU adds at the host (fans, CPUs, memory), beside its own draw.
