@@ -53,7 +53,17 @@ class ReleaseJob:
     reason: str
 
 
-Action: TypeAlias = SetDischarge | SetCap | HoldJob | ReleaseJob
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelocateJob:
+    """Keep a pending job off the nodes ``avoid``, so that it starts elsewhere; none gives all nodes back."""
+
+    job_id: str
+    avoid: tuple[str, ...]
+    reason: str
+    saved_watts: float = 0.0
+
+
+Action: TypeAlias = SetDischarge | SetCap | HoldJob | ReleaseJob | RelocateJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

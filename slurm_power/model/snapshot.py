@@ -9,6 +9,7 @@ from slurm_power.model.grid_event import LimitEvent
 from slurm_power.model.job import Job
 from slurm_power.model.jobs_level import JobsLevel
 from slurm_power.model.outlook import EssOutlook
+from slurm_power.model.pool import Pool
 from slurm_power.model.reading import EssReading, GpuReading, GpuSums, PowerReading
 from slurm_power.model.site import LimitKind, Site
 
@@ -59,6 +60,15 @@ class HoldLease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Relocation:
+    """A pending job that we keep off some nodes, or kept off until its time was over (``given_back``)."""
+
+    job_id: str
+    asked_seconds_ago: float
+    given_back: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """The site at one moment.
 
@@ -73,7 +83,8 @@ class Snapshot:
     nothing but limits counts, ``jobs_level`` what caps and holds are to do for it.
     ``least_minute_watts`` is the lowest net draw of the grid connection in the
     last minute, ``ramp_floor_watts`` the least it may come down to now by the site's ramp; None where nobody
-    knows, or nothing is limited.
+    knows, or nothing is limited. ``pools`` are the workload manager's, empty while it has not told them;
+    ``relocations`` the pending jobs that we have sent elsewhere.
     """
 
     at: datetime
@@ -96,6 +107,8 @@ class Snapshot:
     jobs_age_seconds: float | None = 0.0
     outlook: EssOutlook | None = None
     jobs_level: JobsLevel | None = None
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+    relocations: Mapping[str, Relocation] = field(default_factory=dict)
     least_minute_watts: float | None = None
     ramp_floor_watts: float | None = None
 

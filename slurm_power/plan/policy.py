@@ -40,6 +40,8 @@ class Policy:
     ``massive_start_ratio``: a job whose start adds this share of what the site may draw is a massive start.
     ``start_ramp_watts_per_second``: how fast starting jobs may raise the site's draw; 0: as they like.
     ``peak_jobs``: whether jobs are capped and held for the month's peak (docs/ess.md): off, shadow, or on.
+    ``relocate``: whether held jobs are kept off the nodes of full circuits, so that they start on others.
+    ``relocate_dwell_seconds``: a job that has not started by then may start anywhere again, and stays so.
     ``control``: False is shadow mode: decide and record, touch nothing.
 
     What levers cost, in the site's own currency (docs/prices.md); only their proportions move a choice:
@@ -89,6 +91,8 @@ class Policy:
     fairness_half_life_seconds: float = 604_800.0
     max_user_share_ratio: float = 0.5
     peak_jobs: PeakJobs = PeakJobs.SHADOW
+    relocate: bool = True
+    relocate_dwell_seconds: float = 600.0
     control: bool = True
 
     def problems(self) -> list[str]:
@@ -126,6 +130,7 @@ class Policy:
             "fairness_ratio": (0.0, 10.0),
             "fairness_half_life_seconds": (60.0, 31_536_000.0),
             "max_user_share_ratio": (0.01, 1.0),
+            "relocate_dwell_seconds": (30.0, 86_400.0),
         }
         found = []
         for key, (low, high) in bounds.items():
