@@ -11,6 +11,7 @@ from slurm_power.model.action import (
     PauseJob,
     Plan,
     ReleaseJob,
+    RelocateJob,
     ResumeJob,
     SetCap,
     SetDischarge,
@@ -149,6 +150,8 @@ class Actor:
                     await self.pauses.pause(action, jobs.get(action.job_id), now_seconds)
                 case ResumeJob():
                     await self.pauses.resume(action.job_id, jobs.get(action.job_id))
+                case RelocateJob():
+                    await self._scheduler.relocate(action.job_id, action.avoid, action.reason)
                 case SetCap():
                     raise AssertionError("caps are pushed, not awaited")
                 case _:
@@ -225,7 +228,11 @@ class Actor:
         return Outcome(action=action)
 
     async def let_go(
-        self, jobs: Mapping[str, Job], held: tuple[str, ...], paused: tuple[str, ...] = ()
+        self,
+        jobs: Mapping[str, Job],
+        held: tuple[str, ...],
+        moved: tuple[str, ...] = (),
+        paused: tuple[str, ...] = (),
     ) -> list[str]:
         """Give everything back at once, as on a clean stop; return what could not be given back."""
         problems = []
@@ -242,8 +249,8 @@ class Actor:
         self._granted.clear()
         steps = [asyncio.create_task(_given_back(storage.release())) for storage in self._storages.values()]
         steps += [
-            asyncio.create_task(_given_back(self._scheduler.release(job_id)))
-            for job_id in sorted({*held, *written})
+            asyncio.create_task(_given_back(self._freed(job_id, moved=job_id in {*moved, *written})))
+            for job_id in sorted({*held, *moved, *written})
         ]
         # Only what is ours: a job whose pause was just being written has its lease, and goes on by that.
         steps += [
@@ -256,6 +263,14 @@ class Actor:
             problems.append(f"{len(late)} releases not answered in time: those levers end by themselves")
             await end_all(late)
         return problems
+
+    async def _freed(self, job_id: str, *, moved: bool) -> None:
+        """One after the other: both are noted in the same record of the job."""
+        try:
+            if moved:
+                await self._scheduler.relocate(job_id, (), "powerctld stops")
+        finally:
+            await self._scheduler.release(job_id)
 
 
 class Pauses:

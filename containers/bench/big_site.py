@@ -10,7 +10,16 @@ from datetime import UTC, datetime, timedelta
 
 from slurm_power.controller.lever_moves import took
 from slurm_power.controller.levers import LeverState
-from slurm_power.model.action import HoldJob, PauseJob, Plan, ReleaseJob, ResumeJob, SetCap, SetDischarge
+from slurm_power.model.action import (
+    HoldJob,
+    PauseJob,
+    Plan,
+    ReleaseJob,
+    RelocateJob,
+    ResumeJob,
+    SetCap,
+    SetDischarge,
+)
 from slurm_power.model.job import Flex, Job, JobState, Workload
 from slurm_power.model.reading import EssReading, GpuReading, PowerReading, Quality
 from slurm_power.model.site import Circuit, Ess, LimitKind, Site
@@ -245,6 +254,8 @@ class BigSite:
                     self.levers.held(action, at)
                 case ReleaseJob():
                     self.levers.released(action, at)
+                case RelocateJob():
+                    self.levers.moves.took(action, at)
                 case SetDischarge():
                     self.levers.discharged(action)
                 case PauseJob() | ResumeJob():

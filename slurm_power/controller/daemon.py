@@ -19,7 +19,7 @@ from slurm_power.controller.fairness_desk import FairnessDesk
 from slurm_power.controller.forecasting import ForecastDesk
 from slurm_power.controller.job_expectations import JobExpectations
 from slurm_power.controller.kept_levers import KeptLevers
-from slurm_power.controller.lever_moves import took
+from slurm_power.controller.lever_moves import moved, took
 from slurm_power.controller.metrics import MetricsServer
 from slurm_power.controller.node_desk import NodeDesk
 from slurm_power.controller.nodes import NodeLinks
@@ -113,7 +113,7 @@ class Controller:
         self.forecasts = ForecastDesk(config, note=self._note, fault=self._fault)
         self.expectations = JobExpectations(self.store, config.policy, self._note)
         self.supply = SupplyDesk(config, fault=self._fault)
-        self.planning = Planning(config, supply=self.supply, fault=self._fault)
+        self.planning = Planning(config, self.store, supply=self.supply, note=self._note, fault=self._fault)
         self.level = EssDesk(config, self.store, supply=self.supply, note=self._note, fault=self._fault)
         self.fairness = FairnessDesk(config.policy, self.store)
         self._losses_kept_seconds = self._started_seconds
@@ -181,7 +181,7 @@ class Controller:
     def _snapshot(self, now_seconds: float) -> Snapshot:
         at = clock.now()
         seen = self.telemetry.snapshot(at, now_seconds, self.levers.view(at))
-        seen = self.level.onto(self.events.onto(self.supply.onto(seen)))
+        seen = self.planning.peak.onto(self.level.onto(self.events.onto(self.supply.onto(seen))))
         return self.fairness.onto(self.expectations.onto(seen))
 
     def source_rows(self) -> list[SourceRow]:
@@ -265,12 +265,12 @@ class Controller:
         if self._enabled:
             outcomes = await self._actor.carry_out(self.plan, jobs, now_seconds)
         else:
-            if self.levers.moved or self._actor.busy:
+            if moved(self.levers) or self._actor.busy:
                 await self._let_go()
             outcomes = [Outcome(action=action) for action in self.plan.actions]
         self._record(snapshot, jobs, outcomes, now_seconds)
         self._beside.do("forecast:feed", lambda: self.forecasts.observe(snapshot))
-        self._beside.do("day plan", lambda: self.planning.day.look(snapshot, now_seconds))
+        self._beside.do("day plan", lambda: self.planning.look(snapshot, now_seconds))
         self._beside.do("battery level", lambda: self.level.observe(snapshot))
         self._beside.do("events", lambda: self.events.follow(snapshot, self.plan.shortfalls))
 
@@ -288,7 +288,7 @@ class Controller:
         loads = job_loads(snapshot, self.config.policy)
         draws = {load.job.job_id: load.uncapped_watts for load in loads}
         for outcome in outcomes:
-            changed = outcome.took and self._took(outcome, draws, snapshot.at)
+            changed = self._took(outcome, draws, snapshot.at)
             self.recorder.outcome(outcome, snapshot, jobs, changed=changed, shadow=not self._enabled)
         self._shadow.keep(jobs)
         self.recorder.shortfalls(self.plan, snapshot.at)
@@ -323,6 +323,9 @@ class Controller:
         """Note a lever that was moved; in shadow mode nothing was, so every wish stays new only once."""
         if not self._enabled:
             return self._shadow.is_new(outcome.action)
+        if not outcome.took:
+            self.levers.moves.refused(outcome.action, at)
+            return False
         return took(self.levers, outcome.action, draws, at)
 
     async def _wind_down(self) -> None:
@@ -344,9 +347,9 @@ class Controller:
     async def _let_go(self) -> None:
         """Give every lever back at once and forget it."""
         jobs = {job.job_id: job for job in self.snapshot().jobs}
-        for problem in await self._actor.let_go(
-            jobs, tuple(self.levers.holds), tuple(self.levers.paused.pauses)
-        ):
+        paused = tuple(self.levers.paused.pauses)
+        kept = tuple(self.levers.holds), self.levers.moves.standing, paused
+        for problem in await self._actor.let_go(jobs, *kept):
             self._note("controller", "failed", "site", f"giving back: {problem}")
         await self._links.drain()
         self._desk.flush(jobs, everything=True)

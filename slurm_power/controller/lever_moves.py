@@ -5,25 +5,41 @@ from datetime import datetime
 from typing import assert_never
 
 from slurm_power.controller.levers import LeverState
-from slurm_power.model.action import Action, HoldJob, PauseJob, ReleaseJob, ResumeJob, SetCap, SetDischarge
+from slurm_power.model.action import (
+    Action,
+    HoldJob,
+    PauseJob,
+    ReleaseJob,
+    RelocateJob,
+    ResumeJob,
+    SetCap,
+    SetDischarge,
+)
 
 
 def took(levers: LeverState, action: Action, draws: Mapping[str, float], at: datetime) -> bool:
     """Note a lever that was moved; True where that is news. ``draws``: uncapped watts per GPU by job."""
     match action:
         case SetCap():
-            return levers.capped(action, draws.get(action.job_id, 0.0), at)
+            news = levers.capped(action, draws.get(action.job_id, 0.0), at)
         case HoldJob():
-            return levers.held(action, at)
+            news = levers.held(action, at)
         case ReleaseJob():
-            levers.released(action, at)
-            return True
+            news = levers.released(action, at)
+        case RelocateJob():
+            news = levers.moves.took(action, at)
         case PauseJob():
-            return levers.paused.paused(action, at)
+            news = levers.paused.paused(action, at)
         case ResumeJob():
-            return levers.paused.resumed(action.job_id, at)
+            news = levers.paused.resumed(action.job_id, at)
         case SetDischarge():
-            levers.discharged(action)
-            return True
+            news = levers.discharged(action)
         case _:
             assert_never(action)
+    return news
+
+
+def moved(levers: LeverState) -> bool:
+    """Whether any lever is not as it would be without us."""
+    jobs = levers.caps or levers.holds or levers.paused.pauses or levers.moves.standing
+    return bool(jobs or any(levers.setpoints.values()))

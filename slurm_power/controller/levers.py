@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from slurm_power.controller.move_book import MoveBook
 from slurm_power.controller.pause_book import PauseBook
 from slurm_power.model.action import HoldJob, ReleaseJob, SetCap, SetDischarge
 from slurm_power.model.grid_event import BaselineMethod, Commitment, LimitEvent
@@ -131,15 +132,11 @@ class LeverState:
         self.holds: dict[str, HoldRecord] = {}
         self.held_before: dict[str, float] = {}
         self.paused = PauseBook()
+        self.moves = MoveBook()
         self.setpoints: dict[str, float] = {}
         self.events: dict[str, EventRecord] = {}
         self.yields: dict[str, YieldRecord] = {}
         self._event_count = 0
-
-    @property
-    def moved(self) -> bool:
-        """Whether any lever is not as it would be without us."""
-        return bool(self.caps or self.holds or self.paused.pauses or any(self.setpoints.values()))
 
     def view(self, at: datetime) -> Levers:
         """The levers as the snapshot shows them."""
@@ -167,19 +164,12 @@ class LeverState:
             },
             held_before_seconds=dict(self.held_before),
             pauses=self.paused.view(at),
-            lost=self.paused.lost_view(at, self._slowed_seconds(at)) if self.paused.counts else {},
+            lost=self.paused.lost_view(at, self.caps) if self.paused.counts else {},
+            relocations=self.moves.view(at),
             yielded_nodes=frozenset(self.yields),
             setpoints=dict(self.setpoints),
             events=tuple(event.view(at) for event in self.events.values()),
         )
-
-    def _slowed_seconds(self, at: datetime) -> dict[str, float]:
-        """What the caps that stand have cost their jobs, in seconds, since each last changed."""
-        return {
-            job_id: cap.slowdown_ratio * (at - cap.changed_at).total_seconds()
-            for job_id, cap in self.caps.items()
-            if cap.slowdown_ratio > 0.0
-        }
 
     def capped(self, action: SetCap, draw_watts: float, at: datetime) -> bool:
         """Note a cap that was sent; True if it is new or has changed, False for a mere renewal."""
@@ -233,9 +223,10 @@ class LeverState:
         )
         return False
 
-    def released(self, action: ReleaseJob, at: datetime) -> None:
-        """Note a released hold, remembering how long the job has waited for us."""
+    def released(self, action: ReleaseJob, at: datetime) -> bool:
+        """Note a released hold, remembering how long the job has waited for us; always news."""
         self._end_hold(action.job_id, at)
+        return True
 
     def _end_hold(self, job_id: str, at: datetime) -> None:
         hold = self.holds.pop(job_id, None)
@@ -247,9 +238,10 @@ class LeverState:
         hold = self.holds.get(job_id)
         return self.held_before.get(job_id, 0.0) if hold is None else hold.total_seconds(at)
 
-    def discharged(self, action: SetDischarge) -> None:
-        """Note a setpoint; 0 means that the battery is left to itself."""
+    def discharged(self, action: SetDischarge) -> bool:
+        """Note a setpoint; 0 means that the battery is left to itself. The recorder says what is news."""
         self.setpoints[action.ess] = action.discharge_watts
+        return True
 
     def add_event(
         self,
@@ -288,6 +280,7 @@ class LeverState:
 
         A cap ends with its run: a job that was requeued starts its next one uncapped.
         """
+        self.moves.follow(states)
         for job_id in {*self.caps, *self.holds, *self.held_before}:
             state = states.get(job_id, JobState.ENDED)
             if state not in _CAPPED_STATES:
@@ -301,6 +294,7 @@ class LeverState:
         """Forget every lever: all have been given back. Events stay."""
         self.caps.clear()
         self.setpoints.clear()
+        self.moves.let_go()
         for job_id in list(self.holds):
             self._end_hold(job_id, at)
         for job_id in list(self.paused.pauses):
@@ -332,9 +326,10 @@ class LeverState:
         }
 
     def rest_to_json(self) -> dict[str, object]:
-        """What of it is not about jobs, and small."""
+        """What of it is small: nothing that is renewed for thousands of jobs."""
         return {
             "paused": self.paused.to_json(),
+            "moves": self.moves.to_json(),
             "setpoints": dict(self.setpoints),
             "events": {event_id: event.to_json() for event_id, event in self.events.items()},
             "event_count": self._event_count,
@@ -362,6 +357,7 @@ class LeverState:
                 state.held_before[job_id] = record_of_hold.total_seconds(at)
         state.held_before |= stored["held_before"]
         state.paused = PauseBook.from_json(stored.get("paused"))
+        state.moves = MoveBook.from_json(stored.get("moves"))
         state.setpoints = dict(stored["setpoints"])
         state.events = {key: EventRecord.from_json(event) for key, event in stored["events"].items()}
         state._event_count = stored["event_count"]

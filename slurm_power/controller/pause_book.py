@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from slurm_power.model.action import PauseJob
 from slurm_power.model.job import JobState
@@ -36,6 +36,13 @@ class LostRecord:
     seconds: float = 0.0
     resumed_at: datetime | None = None
     resumed_watts: float = 0.0
+
+
+class Slowed(Protocol):
+    """Of a cap what it takes, and since when."""
+
+    slowdown_ratio: float
+    changed_at: datetime
 
 
 class PauseBook:
@@ -117,8 +124,13 @@ class PauseBook:
             for job_id, pause in self.pauses.items()
         }
 
-    def lost_view(self, at: datetime, going_on: Mapping[str, float]) -> dict[str, Lost]:
-        """What each job has lost by now; ``going_on`` is what it is losing to the cap that stands."""
+    def lost_view(self, at: datetime, caps: Mapping[str, Slowed]) -> dict[str, Lost]:
+        """What each job has lost by now, by the ``caps`` that stand as well."""
+        going_on = {
+            job_id: cap.slowdown_ratio * (at - cap.changed_at).total_seconds()
+            for job_id, cap in caps.items()
+            if cap.slowdown_ratio > 0.0
+        }
         found = {}
         for job_id in {*self.lost, *self.pauses, *going_on}:
             record, pause = self.lost.get(job_id, LostRecord()), self.pauses.get(job_id)

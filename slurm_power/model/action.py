@@ -77,7 +77,17 @@ class ResumeJob:
     reason: str
 
 
-Action: TypeAlias = SetDischarge | SetCap | HoldJob | ReleaseJob | PauseJob | ResumeJob
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelocateJob:
+    """Keep a pending job off the nodes ``avoid``, so that it starts elsewhere; none gives all nodes back."""
+
+    job_id: str
+    avoid: tuple[str, ...]
+    reason: str
+    saved_watts: float = 0.0
+
+
+Action: TypeAlias = SetDischarge | SetCap | HoldJob | ReleaseJob | RelocateJob | PauseJob | ResumeJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

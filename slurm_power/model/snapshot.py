@@ -7,7 +7,9 @@ from datetime import datetime
 from slurm_power.model.expected_power import ExpectedPower
 from slurm_power.model.grid_event import LimitEvent
 from slurm_power.model.job import Job
+from slurm_power.model.jobs_level import JobsLevel
 from slurm_power.model.outlook import EssOutlook
+from slurm_power.model.pool import Pool
 from slurm_power.model.reading import EssReading, GpuReading, GpuSums, PowerReading
 from slurm_power.model.site import LimitKind, Site
 
@@ -81,6 +83,15 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Relocation:
+    """A pending job that we keep off some nodes, or kept off until its time was over (``given_back``)."""
+
+    job_id: str
+    asked_seconds_ago: float
+    given_back: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """The site at one moment.
 
@@ -93,9 +104,11 @@ class Snapshot:
     draw of which more is known than their class, by job id. ``debts`` and ``account_debts`` are the share of
     their GPU time that users and accounts have lost to us lately. ``jobs_age_seconds`` is None while the
     workload manager has never answered. ``outlook`` is how the batteries are to be used for money, None where
-    nothing but limits counts. ``least_minute_watts`` is the lowest net draw of the grid connection in the
+    nothing but limits counts, ``jobs_level`` what caps and holds are to do for it.
+    ``least_minute_watts`` is the lowest net draw of the grid connection in the
     last minute, ``ramp_floor_watts`` the least it may come down to now by the site's ramp; None where nobody
-    knows, or nothing is limited.
+    knows, or nothing is limited. ``pools`` are the workload manager's, empty while it has not told them;
+    ``relocations`` the pending jobs that we have sent elsewhere.
     """
 
     at: datetime
@@ -119,6 +132,9 @@ class Snapshot:
     account_debts: Mapping[str, float] = field(default_factory=dict)
     jobs_age_seconds: float | None = 0.0
     outlook: EssOutlook | None = None
+    jobs_level: JobsLevel | None = None
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+    relocations: Mapping[str, Relocation] = field(default_factory=dict)
     least_minute_watts: float | None = None
     ramp_floor_watts: float | None = None
 

@@ -27,6 +27,7 @@ def given_back(
     columns: CapColumns,
     *,
     room: Mapping[str, float],
+    level_room: Mapping[str, float],
     safe: Set[str],
     lowered: Set[int],
     policy: Policy,
@@ -34,7 +35,7 @@ def given_back(
     """Every cap that is not being lowered: raised into ``room`` (watts by circuit), lifted, or renewed.
 
     What a safety limit took beyond a promise goes back as soon as the safety limits (``safe``) leave room
-    for it: an economic limit may not keep it.
+    for it: an economic limit may not keep it, nor a level for money with its ``level_room``.
     """
     leases = columns.leases
     kept = np.isfinite(columns.capped_watts)
@@ -48,6 +49,7 @@ def given_back(
     if ripe.any():
         release = _Release(columns, ripe, room)
         release.give_owed(safe)
+        release.bound(level_room)
         release.give_dearest_first()
         rows = np.flatnonzero(release.spare_watts > 0.0)
         cap_watts[rows] = release.raised_watts(rows)
@@ -101,6 +103,11 @@ class _Release:
             return
         for row in np.flatnonzero(owed).tolist():
             self._give(row, min(float(owed_watts[row]), self._spare_watts(row, among=safe)))
+
+    def bound(self, level_room: Mapping[str, float]) -> None:
+        """From here on a level leaves no more than this."""
+        for name, watts in level_room.items():
+            self._left[name] = min(self._left.get(name, watts), watts)
 
     def give_dearest_first(self) -> None:
         """Stretch by stretch of the jobs' curves, as far as every circuit on a job's path has room."""

@@ -14,6 +14,7 @@ from slurm_power.plan.ess_ramp import no_steeper
 from slurm_power.plan.event_target import foreseen_shortfalls, target_watts
 from slurm_power.plan.gates import with_gates
 from slurm_power.plan.holds import plan_holds
+from slurm_power.plan.level_levers import level_demand, level_start_room_watts
 from slurm_power.plan.loads import LoadTable, circuits_watts, consumer_watts, load_table
 from slurm_power.plan.pausable import paused_watts
 from slurm_power.plan.pauses import plan_pauses
@@ -51,7 +52,8 @@ def guard_cycle(snapshot: Snapshot, policy: Policy, *, begin_pauses: bool = Fals
     )
     table = load_table(snapshot, policy)
     demands = circuit_demands(snapshot, table, policy)
-    caps = plan_caps(snapshot, table, demands, policy)
+    level = level_demand(snapshot, consumer_watts(snapshot)[snapshot.site.root.name], policy)
+    caps = plan_caps(snapshot, table, demands if level is None else [*demands, level], policy)
     actions: list[Action] = [
         *_discharges(snapshot, table, caps, policy),
         *with_gates(snapshot, table, caps.actions, demands, policy),
@@ -188,6 +190,8 @@ def _start_room_watts(snapshot: Snapshot, policy: Policy) -> dict[str, float]:
         elif full_watts is None:
             room[name] = float("inf")
         else:
-            withheld_watts = table.circuit_withheld_watts[name]
-            room[name] = target_watts(snapshot, name, policy) - full_watts - withheld_watts - back_watts[name]
+            uncapped_watts = full_watts + table.circuit_withheld_watts[name] + back_watts[name]
+            room[name] = target_watts(snapshot, name, policy) - uncapped_watts
+            if name == root:
+                room[name] = min(room[name], level_start_room_watts(snapshot, table, uncapped_watts, policy))
     return room

@@ -1,11 +1,23 @@
 """The site's own weights and bounds for the planner: the ``[policy]`` table of site.toml."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 # No weight is 0: what costs nothing would be taken first and never given back.
 _WEIGHTS = (0.01, 1000.0)
 # From flex0 nothing may be taken for money, a pause least of all.
 PAUSE_CLASSES = ("", "flex1", "flex2", "flex3")
+
+
+class PeakJobs(StrEnum):
+    """Whether flexible jobs help the batteries to hold the level of a billing period."""
+
+    OFF = "off"
+    """The batteries hold it alone."""
+    SHADOW = "shadow"
+    """It is worked out what jobs could do and what that would cost, and written down; none is touched."""
+    ON = "on"
+    """Caps and holds serve it, within their promises and as far as it is worth it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +47,9 @@ class Policy:
     ``pause_rest_seconds``: how long a job runs after a pause before it may be paused again.
     ``pause_cost_seconds``: work that stopping and getting going again costs, in seconds of full speed.
     ``paused_gpu_watts``: what a GPU of a stopped process draws, its memory held.
+    ``peak_jobs``: whether jobs are capped and held for the month's peak (docs/ess.md): off, shadow, or on.
+    ``relocate``: whether held jobs are kept off the nodes of full circuits, so that they start on others.
+    ``relocate_dwell_seconds``: a job that has not started by then may start anywhere again, and stays so.
     ``control``: False is shadow mode: decide and record, touch nothing.
 
     What levers cost, in the site's own currency (docs/prices.md); only their proportions move a choice:
@@ -89,6 +104,9 @@ class Policy:
     fairness_ratio: float = 1.0
     fairness_half_life_seconds: float = 604_800.0
     max_user_share_ratio: float = 0.5
+    peak_jobs: PeakJobs = PeakJobs.SHADOW
+    relocate: bool = True
+    relocate_dwell_seconds: float = 600.0
     control: bool = True
 
     def problems(self) -> list[str]:
@@ -131,6 +149,7 @@ class Policy:
             "fairness_ratio": (0.0, 10.0),
             "fairness_half_life_seconds": (60.0, 31_536_000.0),
             "max_user_share_ratio": (0.01, 1.0),
+            "relocate_dwell_seconds": (30.0, 86_400.0),
         }
         found = []
         for key, (low, high) in bounds.items():

@@ -156,3 +156,14 @@ def test_a_job_that_is_paused_and_one_that_was() -> None:
     assert gain.startswith("That took 0.333 kWh and up to 4.0 kW off the site; ")
     what, *_ = said(None, record, pause)
     assert what == "Job 17 (train) was paused by us for 5 min in all."
+
+
+def test_a_job_that_was_sent_elsewhere_and_one_that_came_back() -> None:
+    reason = "would add 6.4 kW where rack1 has no room for it: it starts behind rack2, which has"
+    sent = entry(3, kind="relocate", reason=reason)
+    what, why, _ = said({**PENDING, "held_seconds": 12.0, "hold_ends_in_seconds": None}, {}, HOLD, sent)
+    assert what.endswith("in all and was sent by us to start behind a circuit with room.")
+    assert why.endswith(f"and its start {reason}.")
+    back = entry(4, kind="give nodes back", reason="it has not started elsewhere within 600 s")
+    what, *_ = said({**PENDING, "held_seconds": 12.0, "hold_ends_in_seconds": None}, {}, HOLD, sent, back)
+    assert what.endswith("was sent by us to another circuit, and may start on any of its nodes again.")

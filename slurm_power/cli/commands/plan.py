@@ -73,8 +73,14 @@ def _action_text(action: Answer) -> str:
         return f"{subject} {doing}"
     if lever == "cap":
         return f"job {subject} {'uncapped' if watts is None else f'at {watts_text(watts)} a GPU'}"
-    done = {"hold": "held", "release": "let go", "pause": "paused", "resume": "resumed"}
-    return f"job {subject} {done[lever]}"
+    done = {
+        "hold": "held",
+        "pause": "paused",
+        "resume": "resumed",
+        "relocate": "sent elsewhere",
+        "give nodes back": "may start anywhere again",
+    }
+    return f"job {subject} {done.get(lever, 'let go')}"
 
 
 def _circuit(console: Console, circuit: Answer) -> None:

@@ -34,6 +34,7 @@ def three_sentences(job_id: str, job: Answer | None, record: Answer, entries: Se
     paused = _paused(job) or bool(record.get("paused_seconds"))
     told = (
         _held_words(job, record) if held else "",
+        _moved_words(entries),
         _cap_words(job, record),
         _pause_words(job, record) if paused else "",
     )
@@ -72,6 +73,16 @@ def _pause_words(job: Answer | None, record: Answer) -> str:
     if _paused(job):
         return f"is paused by us, for {so_far} so far, and keeps its GPUs"
     return f"was paused by us for {so_far} in all"
+
+
+def _moved_words(entries: Sequence[Answer]) -> str:
+    """Where it was told to start, and whether it still is."""
+    moves = [entry["kind"] for entry in entries if entry["kind"] in ("relocate", "give nodes back")]
+    if not moves:
+        return ""
+    if moves[-1] == "relocate":
+        return "was sent by us to start behind a circuit with room"
+    return "was sent by us to another circuit, and may start on any of its nodes again"
 
 
 def _cap_words(job: Answer | None, record: Answer) -> str:
@@ -119,6 +130,7 @@ def _why_words(
     reasons = []
     if held:
         reasons.append(_reason(entries, "hold") or _bare((job or {}).get("hold_reason")))
+    reasons.append(_reason(entries, "relocate"))
     if capped:
         reasons.append(_reason(entries, "cap") or _bare((job or {}).get("cap_reason")))
     if paused:
