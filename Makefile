@@ -85,9 +85,12 @@ bench-plan: $(STAMP) ## Battery, caps and holds against perfect foresight, and t
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m containers.bench.cap_prices --check || status=1; \
 	exit $$status
 
-bench-reaction: $(STAMP) ## Grid events of 30 % on a live lab, with and without ESS (20 minutes)
+bench-reaction: $(STAMP) ## Grid events of 30 % and a massive start on a live lab, with and without ESS (40 minutes)
 	containers/install-packages.sh build cluster
-	$(BIN)/python -m containers.bench.reaction
+	status=0; \
+	$(BIN)/python -m containers.bench.reaction || status=1; \
+	$(BIN)/python -m containers.bench.start_gate || status=1; \
+	exit $$status
 
 # SEED: of the first trial. RESUME=FILE: go on where a run was cut off. MUTATION: spoil a copy of the product first; see --help.
 FAULT_OPTIONS = $(if $(SEED),--seed=$(SEED)) $(if $(RESUME),--resume=$(RESUME)) $(if $(MUTATION),--mutation=$(MUTATION))

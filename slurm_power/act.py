@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
-from slurm_power.model.action import Action, HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
+from slurm_power.model.action import Action, HoldJob, Plan, ReleaseJob, RelocateJob, SetCap, SetDischarge
 from slurm_power.model.job import Job
 from slurm_power.ports import DeviceError, Scheduler, SchedulerError, Storage
 from slurm_power.tasks import end_all
@@ -122,6 +122,8 @@ class Actor:
                     await self._scheduler.hold(action.job_id, action.seconds, action.reason)
                 case ReleaseJob():
                     await self._scheduler.release(action.job_id)
+                case RelocateJob():
+                    await self._scheduler.relocate(action.job_id, action.avoid, action.reason)
                 case SetCap():
                     raise AssertionError("caps are pushed, not awaited")
                 case _:
@@ -197,7 +199,9 @@ class Actor:
             )
         return Outcome(action=action)
 
-    async def let_go(self, jobs: Mapping[str, Job], held: tuple[str, ...]) -> list[str]:
+    async def let_go(
+        self, jobs: Mapping[str, Job], held: tuple[str, ...], moved: tuple[str, ...] = ()
+    ) -> list[str]:
         """Give everything back at once, as on a clean stop; return what could not be given back."""
         problems = []
         # A hold that was being written when we stop may have been taken: it is released as well.
@@ -213,8 +217,8 @@ class Actor:
         self._granted.clear()
         steps = [asyncio.create_task(_given_back(storage.release())) for storage in self._storages.values()]
         steps += [
-            asyncio.create_task(_given_back(self._scheduler.release(job_id)))
-            for job_id in sorted({*held, *written})
+            asyncio.create_task(_given_back(self._freed(job_id, moved=job_id in {*moved, *written})))
+            for job_id in sorted({*held, *moved, *written})
         ]
         done, late = await asyncio.wait(steps, timeout=_LET_GO_SECONDS) if steps else (set(), set())
         problems += [text for step in done if (text := step.result())]
@@ -222,6 +226,14 @@ class Actor:
             problems.append(f"{len(late)} releases not answered in time: those levers end by themselves")
             await end_all(late)
         return problems
+
+    async def _freed(self, job_id: str, *, moved: bool) -> None:
+        """One after the other: both are noted in the same record of the job."""
+        try:
+            if moved:
+                await self._scheduler.relocate(job_id, (), "powerctld stops")
+        finally:
+            await self._scheduler.release(job_id)
 
 
 async def _given_back(release: Awaitable[None]) -> str:

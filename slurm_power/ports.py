@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # the root part of the node daemon comes by here, and stays s
 
     from slurm_power.model.job import Job
     from slurm_power.model.ledger import LedgerEntry
+    from slurm_power.model.pool import Pool
     from slurm_power.model.reading import CapReading, EssReading, GpuReading
     from slurm_power.model.series import Point, Resolution
 
@@ -122,6 +123,17 @@ class Scheduler(Protocol):
 
     async def jobs(self) -> tuple[Job, ...]:
         """All jobs that pend, run or have just ended."""
+        ...
+
+    async def pools(self) -> tuple[Pool, ...]:
+        """The named sets of nodes that jobs are sent to, with the nodes that take jobs now."""
+        ...
+
+    async def relocate(self, job_id: str, avoid: Sequence[str], reason: str) -> None:
+        """Let a pending job start on none of the nodes ``avoid``; none at all gives every node back.
+
+        What its user asked for stays: it only has fewer nodes to start on. A refusal leaves it as it was.
+        """
         ...
 
     async def hold(self, job_id: str, seconds: float, reason: str) -> None:

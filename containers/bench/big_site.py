@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from slurm_power.controller.levers import LeverState
-from slurm_power.model.action import HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
+from slurm_power.model.action import HoldJob, Plan, ReleaseJob, RelocateJob, SetCap, SetDischarge
 from slurm_power.model.job import Flex, Job, JobState, Workload
 from slurm_power.model.reading import EssReading, GpuReading, PowerReading, Quality
 from slurm_power.model.site import Circuit, Ess, LimitKind, Site
@@ -244,6 +244,8 @@ class BigSite:
                     self.levers.held(action, at)
                 case ReleaseJob():
                     self.levers.released(action, at)
+                case RelocateJob():
+                    self.levers.moves.took(action, at)
                 case SetDischarge():
                     self.levers.discharged(action)
 

@@ -22,7 +22,7 @@ from slurm_power.simulate.cluster import Hardware
 from slurm_power.simulate.flex_mix import DEFAULT_MIX, Mix, mix_text, parse_mix
 from slurm_power.simulate.job_logs import JobLog, JobLogError, LoggedJob
 from slurm_power.simulate.jobs_case import DAY_SECONDS, LEVERS, Levers, populate, run_case
-from slurm_power.simulate.jobs_control import LevelSettings
+from slurm_power.simulate.jobs_level import LevelSettings
 from slurm_power.simulate.jobs_result import result
 from slurm_power.simulate.jobs_run import Window
 
@@ -134,6 +134,7 @@ def main() -> int:
     parser.add_argument("--first-seed", type=int, default=100, help="those below 100 were used for tuning")
     parser.add_argument("--flex-seeds", type=int, default=5, help="draws of the users' classes, log as it is")
     parser.add_argument("--windows", type=int, default=20, help="windows of the log as it is, at most")
+    parser.add_argument("--quick", action="store_true", help="the level's rule alone, not the planner")
     arguments = parser.parse_args()
     files = sorted((arguments.data / "jobs").glob("*.csv*"))
     if not files:
@@ -154,7 +155,7 @@ def main() -> int:
 
 
 def _rows(log: JobLog, arguments: argparse.Namespace) -> Iterator[Row]:
-    settings = LevelSettings()
+    settings = LevelSettings(planner=not arguments.quick)
     first = min(job.start_seconds or job.submit_seconds for job in log.jobs) // DAY_SECONDS * DAY_SECONDS
     last = max((job.start_seconds or job.submit_seconds) for job in log.jobs)
     count = int((last - first - _HISTORY_DAYS * DAY_SECONDS) // (_WINDOW_DAYS * DAY_SECONDS))

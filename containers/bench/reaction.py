@@ -10,23 +10,19 @@ import json
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from containers.bench.at_meter import AtMeter
 from containers.bench.figure import Figure, markdown
 from containers.bench.measures import spread
 from containers.bench.steady import steady_plant, without_recharging
 from containers.cluster import lifecycle
-from containers.cluster.lab import Lab
 from containers.cluster.layout import LabError, Options
-from containers.demo.stage import ask
 from containers.plant.__main__ import PLANT_FILE
-from slurm_power.config import SunspecMeter
-from slurm_power.devices.meter_sunspec import SunspecMeterDriver
 
 CUT_RATIO = 0.30
 # What all four nodes draw at full load must not meet a limit of the lab's own.
@@ -60,41 +56,19 @@ CASES = (
 )
 
 
-class Reaction:
-    """A running lab, its meter, and the events announced to it."""
-
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-        self._run = lab.run_directory / "run"
-        self._meter = SunspecMeterDriver(
-            SunspecMeter(name="meter", address=f"127.0.0.1:{lab.layout.ports['meter']}")
-        )
-
-    def plant(self, **request: Any) -> dict[str, Any]:
-        """Ask the plant."""
-        return ask(self._run / "plant.sock", request)
-
-    def controller(self, **request: Any) -> dict[str, Any]:
-        """Ask powerctld; raises RuntimeError for what it refuses."""
-        return ask(self._run / "powerctld.sock", request)
+class Reaction(AtMeter):
+    """The events announced to a running lab, and what its meter shows of them."""
 
     def submit(self, mix: Sequence[str]) -> None:
         """Run one training a node, and wait until all draw their full power."""
         self.lab.run(["scancel", "--user=alice"])
-        self._until(lambda: self.lab.idle_nodes() == len(mix), "idle nodes", 60.0)
+        self.until(lambda: self.lab.idle_nodes() == len(mix), "idle nodes", 60.0)
         for number, flex in enumerate(mix, start=1):
             load = f"srun plant-load --workload training --seconds 1500 --seed {number}"
             words = ["psbatch", "--parsable", "--workload=training", f"--flex={flex}", "--nodes=1"]
             words += ["--ntasks-per-node=1", "--gres=gpu:8", f"--nodelist=c{number}", "--time=30"]
             self.lab.run([*words, "--output=/dev/null", f"--wrap={load}"], user="alice")
-        self._until(lambda: self._lowest_gpu_watts() > 600.0, "full power", 60.0)
-
-    def _lowest_gpu_watts(self) -> float:
-        nodes = self.plant(op="truth")["truth"]["nodes"].values()
-        return min(float(gpu["instant_watts"]) for node in nodes for gpu in node["gpus"])
-
-    def _until(self, happened: Callable[[], bool], what: str, seconds: float) -> None:
-        self.lab.wait_until(happened, what, seconds=seconds)
+        self.until(lambda: min(gpu["instant_watts"] for gpu in self.gpus()) > 600.0, "full power", 60.0)
 
     def _at_rest(self) -> bool:
         """No lever holds anything, and the battery stands still."""
@@ -112,13 +86,13 @@ class Reaction:
         for _ in range(ROUNDS if case.target_seconds is not None else 0):
             await self._rest(case)
             event = self._announce(SHORT_EVENT_SECONDS, recover_seconds=0)
-            readings = await self._read(REACTION_SECONDS)
+            readings = await self.read(REACTION_SECONDS)
             reached.append(_reached(readings, event["limit_watts"]))
             self.controller(op="cancel_event", event_id=event["event_id"])
         await self._rest(case)
         lead_seconds = 0 if case.target_seconds is not None else 10
         event = self._announce(EVENT_SECONDS, recover_seconds=RECOVER_SECONDS, lead_seconds=lead_seconds)
-        shown = await self._read(lead_seconds + EVENT_SECONDS + 2 * RECOVER_SECONDS + 15.0)
+        shown = await self.read(lead_seconds + EVENT_SECONDS + 2 * RECOVER_SECONDS + 15.0)
         report = self.controller(op="event_report", event_id=event["event_id"])["report"]
         if case.target_seconds is None:
             return [self._missing(case, event, report)]
@@ -127,7 +101,7 @@ class Reaction:
     async def _rest(self, case: Case) -> None:
         """Wait for the end of the last event; what it took from the baseline is not counted anyway."""
         self.plant(op="set_soc", soc_ratio=case.soc_ratio)
-        self._until(self._at_rest, "the end of the last event", 60.0)
+        self.until(self._at_rest, "the end of the last event", 60.0)
         await asyncio.sleep(REST_SECONDS)
 
     def _announce(
@@ -142,19 +116,6 @@ class Reaction:
             recover_seconds=recover_seconds,
             reason="a benchmark",
         )
-
-    async def _read(self, seconds: float) -> list[tuple[float, float]]:
-        """The meter over some seconds, as (seconds since the start, watts)."""
-        began = time.monotonic()
-        readings = []
-        while (passed := time.monotonic() - began) < seconds:
-            readings.append((passed, await self._meter.read_watts()))
-            await asyncio.sleep(0.05)
-        return readings
-
-    async def close(self) -> None:
-        """Let go of the meter."""
-        await self._meter.close()
 
     def _missing(self, case: Case, event: dict[str, Any], report: dict[str, Any]) -> Figure:
         """What could not be met: as foreseen at the notice, and as it came."""

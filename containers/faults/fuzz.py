@@ -16,7 +16,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from slurm_power.controller.daemon import Controller
 from slurm_power.controller.nodes import _NodeConnection
 from slurm_power.controller.user_socket import Caller
 from slurm_power.model.job import Job
+from slurm_power.model.pool import Pool
 from slurm_power.node.daemon import Daemon
 from slurm_power.node.frames import FrameError, decode_news, decode_request
 from slurm_power.node.server import Client
@@ -202,6 +203,13 @@ class _Queue:
     async def jobs(self) -> tuple[Job, ...]:
         """No jobs."""
         return ()
+
+    async def pools(self) -> tuple[Pool, ...]:
+        """No pools."""
+        return ()
+
+    async def relocate(self, job_id: str, avoid: Sequence[str], reason: str) -> None:
+        """Nothing to send elsewhere."""
 
     async def hold(self, job_id: str, seconds: float, reason: str) -> None:
         """Nothing to hold."""

@@ -89,6 +89,7 @@ def status(controller: "Controller", caller: Caller) -> Message:
             for name, ess in snapshot.ess.items()
         ],
         "level": _level(snapshot),
+        "peak_jobs": _peak_jobs(controller),
         "nodes": [
             {
                 "name": node.name,
@@ -138,6 +139,17 @@ def _level(snapshot: Snapshot) -> dict[str, Any] | None:
         "trade_watts": outlook.trade_watts,
         "reason": outlook.level_reason,
         "trade_reason": outlook.trade_reason,
+    }
+
+
+def _peak_jobs(controller: "Controller") -> dict[str, Any]:
+    """Whether jobs help to hold the month's peak, and at which level they would; None: at none."""
+    level = controller.planning.peak.level
+    return {
+        "mode": controller.config.policy.peak_jobs.value,
+        "level_watts": None if level is None else level.level_watts,
+        "most_price_per_kwh": None if level is None else level.most_price_per_kwh,
+        "reason": "" if level is None else level.reason,
     }
 
 

@@ -35,7 +35,7 @@ from slurm_power.controller.sources import SourceNotes, source_rows
 from slurm_power.controller.supply_desk import SupplyDesk
 from slurm_power.controller.trust import note_trust, unproven
 from slurm_power.controller.user_socket import UserSocket
-from slurm_power.model.action import HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
+from slurm_power.model.action import Plan
 from slurm_power.model.job import Job
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.loads import job_loads
@@ -111,7 +111,7 @@ class Controller:
         self.forecasts = ForecastDesk(config, note=self._note, fault=self._fault)
         self.expectations = JobExpectations(self.store, config.policy, self._note)
         self.supply = SupplyDesk(config, fault=self._fault)
-        self.planning = Planning(config, supply=self.supply, fault=self._fault)
+        self.planning = Planning(config, self.store, supply=self.supply, note=self._note, fault=self._fault)
         self.level = EssDesk(config, self.store, supply=self.supply, note=self._note, fault=self._fault)
         self.fairness = FairnessDesk(config.policy, self.store)
         self._losses_kept_seconds = self._started_seconds
@@ -175,7 +175,7 @@ class Controller:
     def _snapshot(self, now_seconds: float) -> Snapshot:
         at = clock.now()
         seen = self.telemetry.snapshot(at, now_seconds, self.levers.view(at))
-        seen = self.level.onto(self.events.onto(self.supply.onto(seen)))
+        seen = self.planning.peak.onto(self.level.onto(self.events.onto(self.supply.onto(seen))))
         return self.fairness.onto(self.expectations.onto(seen))
 
     def source_rows(self) -> list[SourceRow]:
@@ -259,13 +259,13 @@ class Controller:
         if self._enabled:
             outcomes = await self._actor.carry_out(self.plan, jobs, now_seconds)
         else:
-            moved = self.levers.caps or self.levers.holds or any(self.levers.setpoints.values())
-            if moved or self._actor.busy:
+            kept = self.levers.caps or self.levers.holds or self.levers.moves.standing
+            if kept or any(self.levers.setpoints.values()) or self._actor.busy:
                 await self._let_go()
             outcomes = [Outcome(action=action) for action in self.plan.actions]
         self._record(snapshot, jobs, outcomes, now_seconds)
         self._beside.do("forecast:feed", lambda: self.forecasts.observe(snapshot))
-        self._beside.do("day plan", lambda: self.planning.day.look(snapshot, now_seconds))
+        self._beside.do("day plan", lambda: self.planning.look(snapshot, now_seconds))
         self._beside.do("battery level", lambda: self.level.observe(snapshot))
         self._beside.do("events", lambda: self.events.follow(snapshot, self.plan.shortfalls))
 
@@ -282,7 +282,7 @@ class Controller:
         loads = job_loads(snapshot, self.config.policy)
         draws = {load.job.job_id: load.uncapped_watts for load in loads}
         for outcome in outcomes:
-            changed = outcome.took and self._took(outcome, draws, snapshot.at)
+            changed = self._took(outcome, draws, snapshot.at)
             self.recorder.outcome(outcome, snapshot, jobs, changed=changed, shadow=not self._enabled)
         self._shadow.keep(jobs)
         self.recorder.shortfalls(self.plan, snapshot.at)
@@ -315,20 +315,12 @@ class Controller:
 
     def _took(self, outcome: Outcome, draws: Mapping[str, float], at: datetime) -> bool:
         """Note a lever that was moved; in shadow mode nothing was, so every wish stays new only once."""
-        action = outcome.action
         if not self._enabled:
-            return self._shadow.is_new(action)
-        match action:
-            case SetCap():
-                return self.levers.capped(action, draws.get(action.job_id, 0.0), at)
-            case HoldJob():
-                return self.levers.held(action, at)
-            case ReleaseJob():
-                self.levers.released(action, at)
-                return True
-            case SetDischarge():
-                self.levers.discharged(action)
-                return True
+            return self._shadow.is_new(outcome.action)
+        if not outcome.took:
+            self.levers.moves.refused(outcome.action, at)
+            return False
+        return self.levers.took(outcome.action, draws, at)
 
     async def _wind_down(self) -> None:
         """Give everything back, then hang up."""
@@ -349,7 +341,7 @@ class Controller:
     async def _let_go(self) -> None:
         """Give every lever back at once and forget it."""
         jobs = {job.job_id: job for job in self.snapshot().jobs}
-        for problem in await self._actor.let_go(jobs, tuple(self.levers.holds)):
+        for problem in await self._actor.let_go(jobs, tuple(self.levers.holds), self.levers.moves.standing):
             self._note("controller", "failed", "site", f"giving back: {problem}")
         await self._links.drain()
         self._desk.flush(jobs, everything=True)

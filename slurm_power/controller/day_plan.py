@@ -5,7 +5,7 @@ last plan, and after an hour none: releases and the guard need no plan of the da
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from slurm_power.model.day_plan import DayPlan
@@ -33,7 +33,8 @@ def _solve(problem: ClassProblem, made_at: datetime) -> DayPlan | None:
 class DayPlanDesk:
     """Keeps the latest plan. ``fault`` is told when no plan comes, and with "" when one does again.
 
-    ``seconds`` between two plans, 0 for none at all; ``prices`` gives the prices of the hours from now on.
+    ``seconds`` between two plans, 0 for none at all; ``prices`` gives the prices of the hours from now on,
+    ``base_watts`` what will be drawn beside jobs in them, as far as it is forecast.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class DayPlanDesk:
         seconds: float,
         fault: Callable[[str, str], None],
         prices: Callable[[Snapshot], DayPrices] = lambda _snapshot: DayPrices(),
+        base_watts: Callable[[Snapshot], Sequence[float]] = lambda _snapshot: (),
         solver: Solve = _solve,
     ) -> None:
         self._policy = policy
         self._seconds = seconds
         self._fault = fault
         self._prices = prices
+        self._base_watts = base_watts
         self._solver = solver
         self._plan: DayPlan | None = None
         self._problem = ""
@@ -69,7 +72,9 @@ class DayPlanDesk:
         waiting = sum(job.state is JobState.PENDING for job in snapshot.jobs)
         problem = None
         if waiting >= _LEAST_JOBS:
-            problem = class_problem(snapshot, self._policy, self._prices(snapshot))
+            problem = class_problem(
+                snapshot, self._policy, self._prices(snapshot), self._base_watts(snapshot)
+            )
         if problem is None:
             self._plan = None
             return

@@ -17,7 +17,7 @@ from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import kilowatts_text
 from slurm_power.plan.event_account import EventAccount, JobTouched, Sample
 from slurm_power.plan.event_baseline import Baseline, RecentLoad
-from slurm_power.plan.event_target import RAMP_EVENT_ID, level_watts, ramp_limit_watts
+from slurm_power.plan.event_target import RAMP_EVENT_ID, level_watts, ramp_floor_watts, ramp_limit_watts
 from slurm_power.plan.loads import behind_discharge_watts, circuit_watts
 from slurm_power.plan.policy import Policy
 from slurm_power.ports import Records
@@ -29,6 +29,7 @@ _KEEP_SECONDS = 10.0
 # A reading stands for no longer than this, however late the next cycle is.
 _LONGEST_SAMPLE_SECONDS = 5.0
 _RAMP_SECONDS = 60.0
+_RAMP_BUCKET_SECONDS = 5.0
 # After an event, a cancelled one above all, its caps are let go over some time.
 _AFTER_SECONDS = 60.0
 # What is foreseen is told again when it has changed by so much, and is over when it was gone for so long.
@@ -48,7 +49,7 @@ class EventDesk:
         self._store = store
         self._note = note
         self._before = {name: RecentLoad(policy.event_baseline_seconds) for name in site.circuits}
-        self._minute = RecentLoad(_RAMP_SECONDS)
+        self._minute = RecentLoad(_RAMP_SECONDS, bucket_seconds=_RAMP_BUCKET_SECONDS)
         self._behind: dict[str, frozenset[str]] = {}
         self._touched_at: dict[str, float] = {}
         self._last_at: datetime | None = None
@@ -60,20 +61,31 @@ class EventDesk:
         return self._before[circuit].mean(clock.now().timestamp())
 
     def onto(self, snapshot: Snapshot) -> Snapshot:
-        """The snapshot with the site's own ramp limit at the grid connection, where it has one."""
-        most = self._policy.ramp_up_watts_per_minute
-        mean_watts = self._minute.mean_of_last(_RAMP_SECONDS, snapshot.at.timestamp())
-        if most is None or mean_watts is None:
+        """The snapshot with the site's own ramps at the grid connection, where it has any."""
+        policy, now_seconds = self._policy, snapshot.at.timestamp()
+        up, down = policy.ramp_up_watts_per_minute, policy.ramp_down_watts_per_minute
+        if up is None and down is None and policy.start_ramp_watts_per_second <= 0.0:
             return snapshot
-        ramp = LimitEvent(
-            event_id=RAMP_EVENT_ID,
-            circuit=self._site.root.name,
-            limit_watts=ramp_limit_watts(mean_watts, most),
-            starts_in_seconds=0.0,
-            ends_in_seconds=_RAMP_SECONDS,
-            reason=f"the load may rise by {kilowatts_text(most)} a minute",
-        )
-        return replace(snapshot, events=(*snapshot.events, ramp))
+        mean_watts = self._minute.mean_of_last(_RAMP_SECONDS, now_seconds)
+        edges = self._minute.range_of_last(_RAMP_SECONDS, now_seconds)
+        if mean_watts is None or edges is None:
+            return snapshot
+        least_watts, most_watts = edges
+        events = snapshot.events
+        if up is not None:
+            ramp = LimitEvent(
+                event_id=RAMP_EVENT_ID,
+                circuit=self._site.root.name,
+                limit_watts=ramp_limit_watts(mean_watts, up, least_minute_watts=least_watts),
+                starts_in_seconds=0.0,
+                ends_in_seconds=_RAMP_SECONDS,
+                reason=f"the load may rise by {kilowatts_text(up)} a minute",
+            )
+            events = (*events, ramp)
+        floor_watts = None
+        if down is not None:
+            floor_watts = ramp_floor_watts(mean_watts, down, most_minute_watts=most_watts)
+        return replace(snapshot, events=events, least_minute_watts=least_watts, ramp_floor_watts=floor_watts)
 
     def follow(self, snapshot: Snapshot, shortfalls: Sequence[Shortfall]) -> None:
         """Take one cycle, with what the plan foresees."""

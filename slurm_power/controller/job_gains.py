@@ -14,7 +14,8 @@ def note_cap(record: dict[str, Any], job: Job, cap: CapRecord, at: datetime, sec
     """Add to a job's record the last ``seconds``, up to ``at``, in which a cap stood.
 
     ``saved_watt_seconds`` is what its GPUs would have drawn more, by what they drew before the first cap;
-    ``breached_seconds`` how long a cap went beyond its promise.
+    ``breached_seconds`` how long a cap went beyond its promise. A gate at its start is a delay, bounded as
+    one, and breaches none.
     """
     lowest = record.get("lowest_cap_watts")
     record["lowest_cap_watts"] = min(cap.cap_watts, lowest or cap.cap_watts)
@@ -27,7 +28,7 @@ def note_cap(record: dict[str, Any], job: Job, cap: CapRecord, at: datetime, sec
     saved_watts = max(0.0, cap.uncapped_watts - cap.cap_watts) * job.gpu_count
     _add(record, "saved_watt_seconds", saved_watts * seconds)
     record["peak_saved_watts"] = max(number(record.get("peak_saved_watts")), saved_watts)
-    if cap.slowdown_ratio > job.flex.max_slowdown_ratio + _EXACT:
+    if not cap.gate and cap.slowdown_ratio > job.flex.max_slowdown_ratio + _EXACT:
         _add(record, "breached_seconds", seconds)
 
 

@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, assert_never
 
-from slurm_power.model.action import HoldJob, ReleaseJob, SetCap, SetDischarge
+from slurm_power.controller.move_book import MoveBook
+from slurm_power.model.action import Action, HoldJob, ReleaseJob, RelocateJob, SetCap, SetDischarge
 from slurm_power.model.grid_event import BaselineMethod, Commitment, LimitEvent
 from slurm_power.model.job import JobState
 from slurm_power.model.site import LimitKind
@@ -36,6 +37,7 @@ class CapRecord:
     renewed_at: datetime
     lock_hertz: float | None = None
     full_hertz: float | None = None
+    gate: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +130,7 @@ class LeverState:
         self.caps: dict[str, CapRecord] = {}
         self.holds: dict[str, HoldRecord] = {}
         self.held_before: dict[str, float] = {}
+        self.moves = MoveBook()
         self.setpoints: dict[str, float] = {}
         self.events: dict[str, EventRecord] = {}
         self.yields: dict[str, YieldRecord] = {}
@@ -158,10 +161,27 @@ class LeverState:
                 for job_id, hold in self.holds.items()
             },
             held_before_seconds=dict(self.held_before),
+            relocations=self.moves.view(at),
             yielded_nodes=frozenset(self.yields),
             setpoints=dict(self.setpoints),
             events=tuple(event.view(at) for event in self.events.values()),
         )
+
+    def took(self, action: Action, draws: Mapping[str, float], at: datetime) -> bool:
+        """Note a lever that was moved; True where that is news. ``draws``: uncapped watts per GPU by job."""
+        match action:
+            case SetCap():
+                return self.capped(action, draws.get(action.job_id, 0.0), at)
+            case HoldJob():
+                return self.held(action, at)
+            case ReleaseJob():
+                return self.released(action, at)
+            case RelocateJob():
+                return self.moves.took(action, at)
+            case SetDischarge():
+                return self.discharged(action)
+            case _:
+                assert_never(action)
 
     def capped(self, action: SetCap, draw_watts: float, at: datetime) -> bool:
         """Note a cap that was sent; True if it is new or has changed, False for a mere renewal."""
@@ -173,7 +193,8 @@ class LeverState:
             old.renewed_at = at
             return False
         before_watts = draw_watts if old is None else min(draw_watts, old.cap_watts)
-        lowered_watts = max(0.0, before_watts - action.cap_watts)
+        # Below 0 where the change gives back, which is no more than the job draws without it.
+        lowered_watts = before_watts - min(action.cap_watts, max(draw_watts, before_watts))
         if old is not None and (at - old.changed_at).total_seconds() < _SHOWS_AFTER_SECONDS:
             # Changes in quick succession are all still on their way to the meter.
             lowered_watts += old.lowered_watts
@@ -188,6 +209,7 @@ class LeverState:
             renewed_at=at,
             lock_hertz=action.lock_hertz,
             full_hertz=action.full_hertz,
+            gate=action.gate,
         )
         return True
 
@@ -210,9 +232,10 @@ class LeverState:
         )
         return False
 
-    def released(self, action: ReleaseJob, at: datetime) -> None:
-        """Note a released hold, remembering how long the job has waited for us."""
+    def released(self, action: ReleaseJob, at: datetime) -> bool:
+        """Note a released hold, remembering how long the job has waited for us; always news."""
         self._end_hold(action.job_id, at)
+        return True
 
     def _end_hold(self, job_id: str, at: datetime) -> None:
         hold = self.holds.pop(job_id, None)
@@ -224,9 +247,10 @@ class LeverState:
         hold = self.holds.get(job_id)
         return self.held_before.get(job_id, 0.0) if hold is None else hold.total_seconds(at)
 
-    def discharged(self, action: SetDischarge) -> None:
-        """Note a setpoint; 0 means that the battery is left to itself."""
+    def discharged(self, action: SetDischarge) -> bool:
+        """Note a setpoint; 0 means that the battery is left to itself. The recorder says what is news."""
         self.setpoints[action.ess] = action.discharge_watts
+        return True
 
     def add_event(
         self,
@@ -265,6 +289,7 @@ class LeverState:
 
         A cap ends with its run: a job that was requeued starts its next one uncapped.
         """
+        self.moves.follow(states)
         for job_id in {*self.caps, *self.holds, *self.held_before}:
             state = states.get(job_id, JobState.ENDED)
             if state not in _CAPPED_STATES:
@@ -278,6 +303,7 @@ class LeverState:
         """Forget every lever: all have been given back. Events stay."""
         self.caps.clear()
         self.setpoints.clear()
+        self.moves.let_go()
         for job_id in list(self.holds):
             self._end_hold(job_id, at)
 
@@ -307,8 +333,9 @@ class LeverState:
         }
 
     def rest_to_json(self) -> dict[str, object]:
-        """What of it is not about jobs, and small."""
+        """What of it is small: nothing that is renewed for thousands of jobs."""
         return {
+            "moves": self.moves.to_json(),
             "setpoints": dict(self.setpoints),
             "events": {event_id: event.to_json() for event_id, event in self.events.items()},
             "event_count": self._event_count,
@@ -335,6 +362,7 @@ class LeverState:
             else:
                 state.held_before[job_id] = record_of_hold.total_seconds(at)
         state.held_before |= stored["held_before"]
+        state.moves = MoveBook.from_json(stored.get("moves"))
         state.setpoints = dict(stored["setpoints"])
         state.events = {key: EventRecord.from_json(event) for key, event in stored["events"].items()}
         state._event_count = stored["event_count"]

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from slurm_power.controller.user_socket import Caller
-from slurm_power.model.action import HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
+from slurm_power.model.action import HoldJob, Plan, ReleaseJob, RelocateJob, SetCap, SetDischarge
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.explain import CircuitPrice, LeverPrice, explain
 from slurm_power.plan.prices import Price
@@ -121,6 +121,9 @@ def _action(action: object, snapshot: Snapshot, seen: set[str]) -> dict[str, Any
             }
         case ReleaseJob() if action.job_id in seen:
             return {"lever": "release", "subject": action.job_id, "watts": None, "reason": action.reason}
+        case RelocateJob() if action.job_id in seen:
+            lever = "relocate" if action.avoid else "give nodes back"
+            return {"lever": lever, "subject": action.job_id, "watts": None, "reason": action.reason}
     return None
 
 

@@ -19,6 +19,8 @@ _MOST_RETRY_SECONDS = 5.0
 _STORAGE_SECONDS = 0.5
 # Anybody may send hints; between two lists there is at least this much time.
 _LEAST_LIST_SECONDS = 1.0
+# Nodes join a pool, leave it or go down at the pace of administrators.
+_POOLS_SECONDS = 30.0
 # Hints come in bursts (one per node of a job), and Slurm itself needs a moment.
 _HINT_SETTLE_SECONDS = 0.3
 
@@ -160,8 +162,8 @@ async def poll_scheduler(
     on_fault: FaultNote,
     on_read: Callable[[], None],
 ) -> None:
-    """List the jobs every ``seconds``, and soon after each hint that something has changed."""
-    faulty = False
+    """List the jobs every ``seconds``, and soon after each hint of a change; the pools now and then."""
+    faulty, pools_seconds = False, float("-inf")
     while True:
         hint.clear()
         began_seconds = clock.monotonic()
@@ -176,6 +178,9 @@ async def poll_scheduler(
                 on_fault("scheduler", "")
             faulty = False
             on_read()
+            if began_seconds - pools_seconds >= _POOLS_SECONDS:
+                pools_seconds = began_seconds
+                await _list_pools(scheduler, telemetry)
         try:
             async with asyncio.timeout(seconds):
                 await hint.wait()
@@ -183,3 +188,11 @@ async def poll_scheduler(
             await asyncio.sleep(max(_HINT_SETTLE_SECONDS, rest_seconds))
         except TimeoutError:
             continue
+
+
+async def _list_pools(scheduler: Scheduler, telemetry: SiteTelemetry) -> None:
+    """Take the pools; without them no job is sent elsewhere, and all else goes on."""
+    try:
+        telemetry.pools_listed(await scheduler.pools())
+    except SchedulerError as error:
+        log.warning("the pools are not known: %s", error)

@@ -8,7 +8,7 @@ from slurm_power.act import Outcome
 from slurm_power.controller.job_records import JobRecords
 from slurm_power.controller.levers import LeverState
 from slurm_power.controller.series_values import series_values
-from slurm_power.model.action import HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
+from slurm_power.model.action import HoldJob, Plan, ReleaseJob, RelocateJob, SetCap, SetDischarge
 from slurm_power.model.job import Job
 from slurm_power.model.ledger import LedgerEntry
 from slurm_power.model.snapshot import Snapshot
@@ -56,6 +56,10 @@ class Recorder:
                 self._error(at, f"job:{action.job_id}", outcome.error, jobs.get(action.job_id))
                 if changed:
                     self._hold(action, at, jobs.get(action.job_id), verb)
+            case RelocateJob():
+                self._error(at, f"job:{action.job_id}", outcome.error, jobs.get(action.job_id))
+                if changed:
+                    self._relocate(action, at, jobs.get(action.job_id), verb)
             case _:
                 assert_never(action)
 
@@ -126,6 +130,19 @@ class Recorder:
             user=job.user if job else None,
             saved_watts=action.saved_watts if isinstance(action, HoldJob) else None,
             details={"seconds": action.seconds} if isinstance(action, HoldJob) else {},
+        )
+
+    def _relocate(self, action: RelocateJob, at: datetime, job: Job | None, verb: str) -> None:
+        self.note(
+            at,
+            "planner",
+            verb + ("relocate" if action.avoid else "give nodes back"),
+            f"job:{action.job_id}",
+            action.reason,
+            job_id=action.job_id,
+            user=job.user if job else None,
+            saved_watts=action.saved_watts if action.avoid else None,
+            details={"avoided_nodes": len(action.avoid), "pools": list(job.pools) if job else []},
         )
 
     def shortfalls(self, plan: Plan, at: datetime) -> None:

@@ -20,7 +20,8 @@ class SetCap:
     """Cap every GPU of a job at ``cap_watts``, leased; ``None`` ends the lease and restores the past.
 
     Where ``lock_hertz`` is given, the GPUs' clock is locked there instead, which is expected to bring the
-    draw down to ``cap_watts``; ``full_hertz`` is the clock without a lock.
+    draw down to ``cap_watts``; ``full_hertz`` is the clock without a lock. A ``gate`` delays the start of a
+    job: it is held against the promise as the time that it costs, like a hold, and not as a slowdown.
     """
 
     job_id: str
@@ -31,6 +32,7 @@ class SetCap:
     slowdown_ratio: float = 0.0
     lock_hertz: float | None = None
     full_hertz: float | None = None
+    gate: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,17 @@ class ReleaseJob:
     reason: str
 
 
-Action: TypeAlias = SetDischarge | SetCap | HoldJob | ReleaseJob
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelocateJob:
+    """Keep a pending job off the nodes ``avoid``, so that it starts elsewhere; none gives all nodes back."""
+
+    job_id: str
+    avoid: tuple[str, ...]
+    reason: str
+    saved_watts: float = 0.0
+
+
+Action: TypeAlias = SetDischarge | SetCap | HoldJob | ReleaseJob | RelocateJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

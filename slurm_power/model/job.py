@@ -50,6 +50,9 @@ class Job:
     ``expected_start`` when the scheduler expects a pending job to start, None while it does not say;
     ``held_by_user`` is True for holds that are not ours: those are never touched. The tasks of a job array
     that have not started are one job: ``task_count`` of them wait, each with ``gpu_count`` GPUs.
+    ``pools`` are the pools it may start in, empty where nobody says; ``node_count`` how many nodes it asks
+    for at least. ``pinned``: its user chose among nodes, so nobody else does. ``avoids`` are nodes that it is
+    kept off by us.
     """
 
     job_id: str
@@ -73,6 +76,10 @@ class Job:
     gpus_by_node: tuple[tuple[str, tuple[str, ...]], ...] = field(default=())
     planned_nodes: tuple[str, ...] = ()
     priority: int | None = None
+    pools: tuple[str, ...] = ()
+    node_count: int = 1
+    pinned: bool = False
+    avoids: frozenset[str] = frozenset()
 
     @property
     def gpu_uuids(self) -> tuple[str, ...]:

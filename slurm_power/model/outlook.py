@@ -15,8 +15,8 @@ class EssOutlook:
     the level and not sold. ``trade_watts``: what trading wants of all batteries together now (positive
     sells); None: nothing is traded, so they charge when there is room. ``saleable_kwh``: what a battery may
     still sell today by its budget of cycles, at its terminals; without one it is not named.
-    ``period`` names the billing period, the reasons are in a user's words. It counts for ``valid_seconds``
-    after ``made_at``.
+    ``period`` names the billing period, the reasons are in a user's words. A battery gives no more for the
+    level than it can keep up for ``sustain_seconds``. It counts for ``valid_seconds`` after ``made_at``.
     """
 
     made_at: datetime
@@ -26,6 +26,7 @@ class EssOutlook:
     natural_most_watts: float | None = None
     reserve_ratio: float = 0.0
     trade_watts: float | None = None
+    sustain_seconds: float = 900.0
     saleable_kwh: Mapping[str, float] = field(default_factory=dict)
     level_reason: str = ""
     trade_reason: str = ""

@@ -7,7 +7,9 @@ from datetime import datetime
 from slurm_power.model.expected_power import ExpectedPower
 from slurm_power.model.grid_event import LimitEvent
 from slurm_power.model.job import Job
+from slurm_power.model.jobs_level import JobsLevel
 from slurm_power.model.outlook import EssOutlook
+from slurm_power.model.pool import Pool
 from slurm_power.model.reading import EssReading, GpuReading, GpuSums, PowerReading
 from slurm_power.model.site import LimitKind, Site
 
@@ -34,8 +36,8 @@ class CapLease:
 
     ``uncapped_watts`` is the job's mean draw per GPU just before its first cap; ``changed_seconds_ago``
     counts from the last change of the cap's value, not from its renewal; ``lowered_watts`` is what that
-    change was to take from each GPU's draw (0.0 when it gave back). ``lock_hertz`` and ``full_hertz`` are set
-    where a clock lock brings the draw down to ``cap_watts``, not a power limit.
+    change was to take from each GPU's draw (below 0 when it gave back). ``lock_hertz`` and ``full_hertz`` are
+    set where a clock lock brings the draw down to ``cap_watts``, not a power limit.
     """
 
     job_id: str
@@ -58,18 +60,31 @@ class HoldLease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Relocation:
+    """A pending job that we keep off some nodes, or kept off until its time was over (``given_back``)."""
+
+    job_id: str
+    asked_seconds_ago: float
+    given_back: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """The site at one moment.
 
     ``circuits`` holds one reading per metered circuit; ``recent_load_watts`` the last few loads of the grid
     connection (import plus what batteries fed in during the meter's interval, oldest first); ``setpoints``
     what each ESS has been asked for. ``lasting_watts`` is the lower of each circuit's last two readings.
-    ``held_before_seconds`` is how long our holds that are over have kept a job waiting.
-    ``yielded_nodes`` are left to their administrator: no economic cap is taken there.
-    ``expected`` is what jobs are expected to draw of which more is known than their class, by job id.
-    ``debts`` and ``account_debts`` are the share of their GPU time that users and accounts have lost to us
-    lately. ``jobs_age_seconds`` is None while the workload manager has never answered. ``outlook`` is how the
-    batteries are to be used for money, None where nothing but limits counts.
+    ``held_before_seconds`` is how long our holds that are over have kept a job waiting. ``yielded_nodes`` are
+    left to their administrator: no economic cap is taken there. ``expected`` is what jobs are expected to
+    draw of which more is known than their class, by job id. ``debts`` and ``account_debts`` are the share of
+    their GPU time that users and accounts have lost to us lately. ``jobs_age_seconds`` is None while the
+    workload manager has never answered. ``outlook`` is how the batteries are to be used for money, None where
+    nothing but limits counts, ``jobs_level`` what caps and holds are to do for it.
+    ``least_minute_watts`` is the lowest net draw of the grid connection in the
+    last minute, ``ramp_floor_watts`` the least it may come down to now by the site's ramp; None where nobody
+    knows, or nothing is limited. ``pools`` are the workload manager's, empty while it has not told them;
+    ``relocations`` the pending jobs that we have sent elsewhere.
     """
 
     at: datetime
@@ -91,6 +106,11 @@ class Snapshot:
     account_debts: Mapping[str, float] = field(default_factory=dict)
     jobs_age_seconds: float | None = 0.0
     outlook: EssOutlook | None = None
+    jobs_level: JobsLevel | None = None
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+    relocations: Mapping[str, Relocation] = field(default_factory=dict)
+    least_minute_watts: float | None = None
+    ramp_floor_watts: float | None = None
 
     def limit_watts(self, circuit: str, lead_seconds: float = 0.0) -> float:
         """The most ``circuit`` may draw: rating, standing limit and events, the tightest.

@@ -171,9 +171,10 @@ class CapColumns:
         """The price of each stretch of a job's curve."""
         ones = np.ones((1, 1))
         work = cap_work_per_kwh(_SLOPE[self.workload], ones, self._base_watts, ones)
-        return work * self._worth()[:, None]
+        return work * self.worth[:, None]
 
-    def _worth(self) -> Floats:
+    @cached_property
+    def worth(self) -> Floats:
         """What an hour of each job's work is worth: by flex class, account and what its owner has lost."""
         static, policy, weights = self._static, self._policy, JobWeights(self._snapshot, self._policy)
         work = _floats([weights.flex_weight(flex) for flex in Flex])[static.flex]

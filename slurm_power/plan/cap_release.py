@@ -27,6 +27,7 @@ def given_back(
     columns: CapColumns,
     *,
     room: Mapping[str, float],
+    level_room: Mapping[str, float],
     safe: Set[str],
     lowered: Set[int],
     policy: Policy,
@@ -34,18 +35,20 @@ def given_back(
     """Every cap that is not being lowered: raised into ``room`` (watts by circuit), lifted, or renewed.
 
     What a safety limit took beyond a promise goes back as soon as the safety limits (``safe``) leave room
-    for it: an economic limit may not keep it.
+    for it: an economic limit may not keep it, nor a level for money with its ``level_room``.
     """
     leases = columns.leases
     kept = np.isfinite(columns.capped_watts)
     kept[list(lowered)] = False
     left_alone = kept & columns.yielded & leases.economic
     kept &= ~left_alone
+    room = _without_unseen(columns, room, policy)
     cap_watts = columns.capped_watts.copy()
     ripe = kept & (leases.changed_seconds_ago >= policy.cap_dwell_seconds)
     if ripe.any():
         release = _Release(columns, ripe, room)
         release.give_owed(safe)
+        release.bound(level_room)
         release.give_dearest_first()
         rows = np.flatnonzero(release.spare_watts > 0.0)
         cap_watts[rows] = release.raised_watts(rows)
@@ -63,6 +66,17 @@ def given_back(
     found[stays] = renewals.actions[stays]
     actions: list[SetCap] = found[kept | left_alone].tolist()
     return actions
+
+
+def _without_unseen(columns: CapColumns, room: Mapping[str, float], policy: Policy) -> dict[str, float]:
+    """``room`` less what has been given back and does not show at the meter yet: it is not there twice."""
+    leases = columns.leases
+    young = leases.changed_seconds_ago < policy.cap_settle_seconds
+    raised_watts = np.where(young, np.maximum(-leases.lowered_watts, 0.0), 0.0)
+    if not raised_watts.any():
+        return dict(room)
+    unseen_watts = columns.circuit_watts(raised_watts)
+    return {name: watts - unseen_watts[name] for name, watts in room.items()}
 
 
 class _Release:
@@ -88,6 +102,11 @@ class _Release:
             return
         for row in np.flatnonzero(owed).tolist():
             self._give(row, min(float(owed_watts[row]), self._spare_watts(row, among=safe)))
+
+    def bound(self, level_room: Mapping[str, float]) -> None:
+        """From here on a level leaves no more than this."""
+        for name, watts in level_room.items():
+            self._left[name] = min(self._left.get(name, watts), watts)
 
     def give_dearest_first(self) -> None:
         """Stretch by stretch of the jobs' curves, as far as every circuit on a job's path has room."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from slurm_power.model.action import SetCap
 from slurm_power.model.job import Flex, Job
+from slurm_power.model.jobs_level import JobsLevel
 from slurm_power.model.site import LimitKind
 from slurm_power.model.snapshot import LimitEvent, Snapshot
 from slurm_power.model.units import kilowatts_text
@@ -27,6 +28,8 @@ from slurm_power.plan.policy import Policy
 _SAME_PRICE_RATIO = 0.02
 _FREE = 1e-12
 _LEAST_MOVE_WATTS = 1.0
+# The grid meter's readings come a second apart.
+_READING_SECONDS = 1.0
 # Expected slowdowns are compared with promises: they may meet exactly.
 _EXACT = 1e-6
 # Of one or two users somebody always carries half or more.
@@ -38,13 +41,15 @@ class Demand:
     """What one circuit still needs: ``watts`` > 0 must be shed, < 0 is room that may be given back.
 
     ``overload_watts`` is by how much it is above its limit for good, not by estimate and not for a moment:
-    only this may take more from a job than was promised, and only for a safety limit.
+    only this may take more from a job than was promised, and only for a safety limit. ``level``: it is no
+    limit but a level for money, which takes no more than is worth it.
     """
 
     circuit: str
     watts: float
     kind: LimitKind
     overload_watts: float = 0.0
+    level: JobsLevel | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,19 +63,21 @@ class CapResult:
 def plan_caps(snapshot: Snapshot, table: LoadTable, demands: Sequence[Demand], policy: Policy) -> CapResult:
     """Turn the circuits' demands into caps on the jobs of ``table``.
 
-    ``demands`` come with the leaves of the tree first.
+    ``demands`` come with the leaves of the tree first, and a level for money after all limits.
 
     Caps are lowered at once, counting in what the last change has not yet shown at the meter; they are
     raised only where every circuit on the job's path has room, and not before their dwell.
     """
     wanted = [demand for demand in demands if demand.watts > 0.0]
     if not table.placed.jobs or (not wanted and not snapshot.caps):
-        return CapResult(actions=(), unmet_watts={demand.circuit: demand.watts for demand in wanted})
+        unmet = {demand.circuit: demand.watts for demand in wanted if demand.level is None}
+        return CapResult(actions=(), unmet_watts=unmet)
     columns, safety = CapColumns(snapshot, table, policy), LimitKind.SAFETY
     lowering, unmet = choose(snapshot, columns, wanted, policy)
     raised = given_back(
         columns,
-        room={demand.circuit: -demand.watts for demand in demands},
+        room={demand.circuit: -demand.watts for demand in demands if demand.level is None},
+        level_room={demand.circuit: -demand.watts for demand in demands if demand.level is not None},
         safe={demand.circuit for demand in demands if demand.kind is safety},
         lowered=lowering.lowered,
         policy=policy,
@@ -83,8 +90,13 @@ def choose(
 ) -> tuple["Lowering", dict[str, float]]:
     """Choose the caps that meet the demands (all of them > 0); return them, and what is unmet by circuit."""
     lowering = Lowering(snapshot, columns, demands, policy)
-    left = {demand.circuit: lowering.meet(demand) for demand in demands}
-    return lowering, {circuit: watts for circuit, watts in left.items() if watts > 0.0}
+    left = {}
+    for demand in demands:
+        unmet_watts = lowering.meet(demand)
+        # A level that cannot be held rises; that is no limit passed.
+        if unmet_watts > 0.0 and demand.level is None:
+            left[demand.circuit] = unmet_watts
+    return lowering, left
 
 
 class Lowering:
@@ -99,8 +111,11 @@ class Lowering:
         self._planned_watts = columns.drawn_watts.copy()
         self._reasons: dict[int, tuple[str, LimitKind]] = {}
         leases = columns.leases
-        young = leases.changed_seconds_ago < policy.cap_settle_seconds
-        self._young_watts = np.where(young, leases.lowered_watts, 0.0)
+        lowered_watts = np.maximum(leases.lowered_watts, 0.0)
+        self._young_watts, self._young_at_root_watts = (
+            np.where(leases.changed_seconds_ago < seconds, lowered_watts, 0.0)
+            for seconds in (policy.cap_settle_seconds, _root_settle_seconds(snapshot, policy))
+        )
         concerned = _concerned(columns, demands)
         self._members = {
             demand.circuit: (rows[concerned[rows]], weights[concerned[rows]])
@@ -120,6 +135,8 @@ class Lowering:
         left_watts = demand.watts - self._on_its_way_watts(demand.circuit)
         economic = demand.kind is LimitKind.ECONOMIC
         floors = columns.floor_watts if economic else columns.safety_floor_watts
+        if demand.level is not None:
+            floors = np.maximum(floors, demand.level.cap_floor_ratio * columns.uncapped_watts)
         left_watts = self._take(demand, left_watts, floors, shared=True)
         left_watts = self._take(demand, left_watts, floors)
         if left_watts > 0.0 and demand.kind is LimitKind.SAFETY:
@@ -134,7 +151,9 @@ class Lowering:
     def _on_its_way_watts(self, circuit: str) -> float:
         """What caps planned in this cycle, and ones too young to show at the meter, save on a circuit."""
         rows, weights = self._members[circuit]
-        saved = self._columns.drawn_watts[rows] - self._planned_watts[rows] + self._young_watts[rows]
+        at_root = circuit == self._columns.root
+        young_watts = self._young_at_root_watts if at_root else self._young_watts
+        saved = self._columns.drawn_watts[rows] - self._planned_watts[rows] + young_watts[rows]
         return float(saved @ weights)
 
     def _take(self, demand: Demand, left_watts: float, floors: Floats, *, shared: bool = False) -> float:
@@ -148,6 +167,12 @@ class Lowering:
         usable &= ~(np.isfinite(columns.capped_watts[rows]) & (now_watts - floor_watts < _LEAST_MOVE_WATTS))
         if demand.kind is LimitKind.ECONOMIC:
             usable &= ~columns.yielded[rows] & (~columns.locked[rows] | (self._full_hertz[rows] > 0.0))
+        if demand.level is not None:
+            # What stands for safety is a power cap that lasts without us; money changes nothing about it.
+            usable &= ~(np.isfinite(columns.capped_watts[rows]) & ~columns.leases.economic[rows])
+            usable &= ~np.isin(
+                rows, [row for row, (_, kind) in self._reasons.items() if kind is LimitKind.SAFETY]
+            )
         tops = np.minimum(now_watts[:, None], columns.high_watts[rows])
         bottoms = stepped(columns.low_watts[rows], floor_watts[:, None])
         # A stretch begins where the one before it ends, in whole steps.
@@ -158,6 +183,12 @@ class Lowering:
             return left_watts
         places, stretches = np.divmod(cells, saves.shape[1])
         money = columns.money[rows[places], stretches] * columns.gpus[rows[places]] / weights[places]
+        if demand.level is not None and demand.level.most_price_per_kwh is not None:
+            worth_it = money <= demand.level.most_price_per_kwh
+            cells, places, stretches = cells[worth_it], places[worth_it], stretches[worth_it]
+            money = money[worth_it]
+            if not len(cells):
+                return left_watts
         order = np.argsort(
             _sort_keys(
                 money,
@@ -237,6 +268,11 @@ class Lowering:
         return found
 
 
+def _root_settle_seconds(snapshot: Snapshot, policy: Policy) -> float:
+    """How long a lowered cap may not show at the grid connection: the highest of some readings counts."""
+    return policy.cap_settle_seconds + max(0, len(snapshot.recent_load_watts) - 1) * _READING_SECONDS
+
+
 def _concerned(columns: CapColumns, demands: Sequence[Demand]) -> Bools:
     """The jobs that caps may come to or go from: those on circuits in need, and those that are capped.
 
@@ -270,6 +306,11 @@ def _turns(users: Ints, name_ranks: Ints) -> Ints:
 
 
 def _why(snapshot: Snapshot, demand: Demand, policy: Policy) -> str:
+    if demand.level is not None:
+        return (
+            f"the highest quarter of an hour of {demand.level.period} is paid for, so {demand.circuit} is"
+            f" kept at {kilowatts_text(demand.level.level_watts)}"
+        )
     limit_watts = snapshot.limit_watts(demand.circuit, policy.event_lead_seconds)
     event = _asked_by(snapshot, demand.circuit, limit_watts, policy.event_lead_seconds)
     asked = "" if event is None else f", {event.event_id}: {event.reason}"

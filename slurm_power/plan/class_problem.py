@@ -10,7 +10,7 @@ from slurm_power.model.job import Flex
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.holds import added_watts, flex_weights
 from slurm_power.plan.job_classes import classes_of
-from slurm_power.plan.job_table import ASSUMED_TIME_LIMIT_SECONDS, FLEXES, pending_jobs
+from slurm_power.plan.job_table import ASSUMED_TIME_LIMIT_SECONDS, FLEXES, Flags, pending_jobs
 from slurm_power.plan.loads import consumer_watts, load_table, reported_gpus, worst_factor
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.site_table import Watts, summed
@@ -25,12 +25,14 @@ class DayPrices:
     """What changes with the hours; all else that the day's plan weighs is in the policy.
 
     ``energy_per_kwh``: by hour from now, the last for those missing; none where the policy's counts all day.
-    ``demand_per_kw`` is for the day's highest hour as far as it is above ``peak_watts``, the month's so far.
+    ``demand_per_kw`` is for the day's highest hour as far as it is above ``peak_watts``, the level that is
+    paid for in any case; only hours of ``demand_counts`` count, all where it is empty.
     """
 
     energy_per_kwh: Sequence[float] = ()
     demand_per_kw: float = 0.0
     peak_watts: float = 0.0
+    demand_counts: Sequence[bool] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,7 @@ class ClassProblem:
     value_per_gpu_hour: float
     demand_price_per_kw: float
     peak_watts: float
+    demand_counts: Flags
     ess_watts: float
     ess_kwh: float
     soc_kwh: float
@@ -86,8 +89,8 @@ def class_problem(
     job_gpus = np.minimum(waiting.gpus * waiting.tasks, float(gpus))
     job_watts = job_gpus * added_watts(snapshot, waiting, policy) * worst_factor(snapshot.site)
     whole = np.maximum(counts, 1.0)
-    now_watts, running_gpus, running_watts, capable_watts, capped_gpus = _running(snapshot, policy)
-    base = np.full(HOURS, max(0.0, load_watts - now_watts))
+    running_gpus, running_watts, capable_watts, capped_gpus = _running(snapshot, policy)
+    base = np.full(HOURS, max(0.0, load_watts - _drawn_watts(snapshot, policy)))
     base[: len(base_watts)] = base_watts[:HOURS]
     power_watts, room_kwh, soc_kwh = _storage(snapshot)
     energy = list(prices.energy_per_kwh)[:HOURS] or [policy.energy_price_per_kwh]
@@ -112,6 +115,9 @@ def class_problem(
         value_per_gpu_hour=policy.value_per_gpu_hour,
         demand_price_per_kw=prices.demand_per_kw,
         peak_watts=prices.peak_watts,
+        demand_counts=np.array(
+            [*prices.demand_counts, *[not prices.demand_counts] * HOURS][:HOURS], dtype=bool
+        ),
         ess_watts=power_watts,
         ess_kwh=room_kwh,
         soc_kwh=soc_kwh,
@@ -120,8 +126,22 @@ def class_problem(
     )
 
 
-def _running(snapshot: Snapshot, policy: Policy) -> tuple[float, Watts, Watts, Watts, Watts]:
-    """Watts of jobs now; by hour their GPUs and watts until their time limits, and what caps could take."""
+def base_load_watts(snapshot: Snapshot, policy: Policy) -> float | None:
+    """What the grid connection draws now beside jobs, in watts; None where nobody knows."""
+    load_watts = consumer_watts(snapshot)[snapshot.site.root.name]
+    return None if load_watts is None else max(0.0, load_watts - _drawn_watts(snapshot, policy))
+
+
+def _drawn_watts(snapshot: Snapshot, policy: Policy) -> float:
+    """What jobs draw now beyond their idle GPUs, with their share of the hosts."""
+    table = load_table(snapshot, policy)
+    gpus = np.array([max(job.gpu_count, len(job.gpu_uuids)) for job in table.placed.jobs], dtype=float)
+    each = np.maximum(0.0, table.gpu_watts - policy.idle_gpu_watts) + policy.host_watts_per_gpu
+    return float((gpus * each).sum()) * worst_factor(snapshot.site)
+
+
+def _running(snapshot: Snapshot, policy: Policy) -> tuple[Watts, Watts, Watts, Watts]:
+    """By hour the GPUs and watts of running jobs until their time limits, and what caps could take."""
     table = load_table(snapshot, policy)
     jobs = table.placed.jobs
     gpus = np.array([max(job.gpu_count, len(job.gpu_uuids)) for job in jobs], dtype=float)
@@ -141,9 +161,7 @@ def _running(snapshot: Snapshot, policy: Policy) -> tuple[float, Watts, Watts, W
     flexible = np.array([job.flex is not Flex.FLEX0 for job in jobs], dtype=float)
     weights = dict(zip(FLEXES, flex_weights(policy).tolist(), strict=True))
     weight = np.array([weights[job.flex] for job in jobs], dtype=float)
-    drawn = gpus * (np.maximum(0.0, table.gpu_watts - policy.idle_gpu_watts) + policy.host_watts_per_gpu)
     return (
-        float(drawn.sum()) * worst_factor(snapshot.site),
         alive @ gpus,
         alive @ watts,
         _CAP_SAVES_RATIO * (alive @ (watts * flexible)),

@@ -110,6 +110,9 @@ def _slope(high: tuple[float, float], low: tuple[float, float]) -> float:
 SEGMENTS: dict[Workload, tuple[Segment, ...]] = {
     workload: _segments(curve) for workload, curve in CURVES.items()
 }
+CAP_SEGMENTS: dict[Workload, tuple[Segment, ...]] = {
+    workload: _segments(curve) for workload, curve in CAP_CURVES.items()
+}
 
 
 def slope_at(workload: Workload, power_ratio: float, *, downwards: bool) -> float:

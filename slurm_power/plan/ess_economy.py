@@ -53,7 +53,7 @@ def economic_dispatch(
         return asked
     level = outlook.level_watts
     if level is not None and load_watts > level:
-        return _held(ess, reading, asked, load_watts=load_watts, level_watts=level, period=outlook.period)
+        return _held(ess, reading, outlook, asked, over_watts=load_watts - level, load_watts=load_watts)
     if asked.discharge_watts > 0.0 or not may_trade:
         return asked
     if trade_watts is not None and trade_watts >= 0.0:
@@ -76,23 +76,31 @@ def economic_dispatch(
 
 
 def _held(
-    ess: Ess, reading: EssReading, asked: Dispatch, *, load_watts: float, level_watts: float, period: str
+    ess: Ess,
+    reading: EssReading,
+    outlook: EssOutlook,
+    asked: Dispatch,
+    *,
+    over_watts: float,
+    load_watts: float,
 ) -> Dispatch:
-    """Keep the import at the level; near its end what can be kept up for a demand interval."""
+    """Keep the import at the level; near its end what can be kept up for as long as the outlook says."""
     band_watts = dead_band_watts(reading)
-    watts = min(load_watts - level_watts, _sustained_watts(ess, reading, ess.reserve_soc_ratio))
-    if watts <= asked.discharge_watts or load_watts - level_watts <= band_watts:
+    lasting_watts = _sustained_watts(ess, reading, ess.reserve_soc_ratio, outlook.sustain_seconds)
+    watts = min(over_watts, lasting_watts)
+    level_text = kilowatts_text(load_watts - over_watts)
+    if watts <= asked.discharge_watts or over_watts <= band_watts:
         return asked
     if watts <= band_watts:
         return Dispatch(
             discharge_watts=0.0,
             reason=f"the battery is down to {reading.soc_ratio:.0%} and cannot keep the site at"
-            f" {kilowatts_text(level_watts)} any longer",
+            f" {level_text} any longer",
         )
     return Dispatch(
         discharge_watts=watts,
         reason=f"the site draws {kilowatts_text(load_watts)}; the highest quarter of an hour of"
-        f" {period} is paid for, so the battery keeps it at {kilowatts_text(level_watts)}",
+        f" {outlook.period} is paid for, so the battery keeps it at {level_text}",
     )
 
 
@@ -116,8 +124,10 @@ def _sold(
     )
 
 
-def _sustained_watts(ess: Ess, reading: EssReading, least_soc_ratio: float) -> float:
-    """The discharge that lasts for a demand interval without going below a charge."""
+def _sustained_watts(
+    ess: Ess, reading: EssReading, least_soc_ratio: float, seconds: float = _DEMAND_SECONDS
+) -> float:
+    """The discharge that lasts for a demand interval, or so long, without going below a charge."""
     usable_ratio = max(0.0, reading.soc_ratio - max(least_soc_ratio, ess.reserve_soc_ratio))
     joules = joules_from_kwh(usable_ratio * reading.energy_rating_kwh * reading.soh_ratio)
-    return min(reading.max_discharge_watts, joules / _DEMAND_SECONDS)
+    return min(reading.max_discharge_watts, joules / seconds)

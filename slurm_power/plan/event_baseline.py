@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 
 # Readings are summed into buckets of this length: a baseline is minutes long.
-_BUCKET_SECONDS = 10.0
+BUCKET_SECONDS = 10.0
 # What is older than this is another day's load.
 _OLDEST_SECONDS = 86_400.0
 
@@ -27,8 +27,9 @@ class _Bucket:
 class RecentLoad:
     """The last ``window_seconds`` of a circuit's readings, and up to a bucket more; a gap is no zero."""
 
-    def __init__(self, window_seconds: float) -> None:
+    def __init__(self, window_seconds: float, *, bucket_seconds: float = BUCKET_SECONDS) -> None:
         self._window_seconds = window_seconds
+        self._bucket_seconds = bucket_seconds
         self._buckets: deque[_Bucket] = deque()
         self._seconds = 0.0
 
@@ -37,7 +38,7 @@ class RecentLoad:
         if self._buckets and at_seconds < self._buckets[-1].at_seconds:
             self._buckets.clear()
             self._seconds = 0.0
-        if not self._buckets or at_seconds - self._buckets[-1].at_seconds >= _BUCKET_SECONDS:
+        if not self._buckets or at_seconds - self._buckets[-1].at_seconds >= self._bucket_seconds:
             self._buckets.append(_Bucket(at_seconds))
         bucket = self._buckets[-1]
         bucket.watt_seconds += watts * seconds
@@ -59,3 +60,16 @@ class RecentLoad:
         kept = [one for one in self._buckets if now_seconds - one.at_seconds < seconds]
         total_seconds = sum(one.seconds for one in kept)
         return sum(one.watt_seconds for one in kept) / total_seconds if total_seconds > 0.0 else None
+
+    def range_of_last(self, seconds: float, now_seconds: float) -> tuple[float, float] | None:
+        """The lowest and highest mean of the buckets that reach into the last ``seconds``; None without any.
+
+        A bucket counts when half of it is there: one reading may be the notch that a step leaves before a
+        battery answers.
+        """
+        within = [
+            one for one in self._buckets if now_seconds - one.at_seconds < seconds + self._bucket_seconds
+        ]
+        whole = [one for one in within if one.seconds >= 0.5 * self._bucket_seconds] or within
+        means = [one.watt_seconds / one.seconds for one in whole if one.seconds > 0.0]
+        return (min(means), max(means)) if means else None

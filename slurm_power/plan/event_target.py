@@ -22,6 +22,8 @@ from slurm_power.plan.policy import Policy
 from slurm_power.plan.site_table import Watts
 
 RAMP_EVENT_ID = "ramp-up"
+# Of an event's margin, what must be free below the target before a lever is let go.
+_EVENT_ROOM_SHARE = 0.25
 
 
 def level_watts(
@@ -39,20 +41,34 @@ def least_ramp_seconds(from_watts: float, to_watts: float, watts_per_minute: flo
     return 60.0 * abs(from_watts - to_watts) / watts_per_minute
 
 
-def ramp_limit_watts(minute_mean_watts: float, watts_per_minute: float) -> float:
-    """The most a load may draw now so that it rises by no more than ``watts_per_minute`` in any minute.
+def ramp_limit_watts(
+    minute_mean_watts: float, watts_per_minute: float, *, least_minute_watts: float = math.inf
+) -> float:
+    """The most a load may draw now so that it rises by no more than ``watts_per_minute`` (R) in any minute.
 
     It stands 1/e of a minute's rise above the mean of the last minute. A load that follows it from rest steps
     up by R/e, grows e-fold until its first minute is over, when it has risen by R, and then keeps to the
-    slope 2R/e (the load x solves x = mean of the last minute + R/e).
+    slope 2R/e (the load x solves x = mean of the last minute + R/e). A load that could not follow has stepped
+    higher: until the minute is over it may be R above the lowest of it, and no more.
     """
-    return minute_mean_watts + watts_per_minute / math.e
+    return min(minute_mean_watts + watts_per_minute / math.e, least_minute_watts + watts_per_minute)
 
 
-def target_watts(snapshot: Snapshot, circuit: str, policy: Policy) -> float:
+def ramp_floor_watts(
+    minute_mean_watts: float, watts_per_minute: float, *, most_minute_watts: float = 0.0
+) -> float:
+    """The least a load may draw now so that it falls by no more than ``watts_per_minute`` in any minute.
+
+    `ramp_limit_watts` the other way round; a grid connection that feeds in nothing goes down to zero.
+    """
+    return max(0.0, minute_mean_watts - watts_per_minute / math.e, most_minute_watts - watts_per_minute)
+
+
+def target_watts(snapshot: Snapshot, circuit: str, policy: Policy, *, ramp: bool = True) -> float:
     """What a circuit is steered to: the lowest of its limits, each less the margin kept for noise.
 
-    An event's margin is its own: what is drawn less than asked is given away.
+    An event's margin is its own: what is drawn less than asked is given away. Without ``ramp`` the site's own
+    ramp does not count.
     """
     ceiling_watts = snapshot.site.circuits[circuit].ceiling_watts
     if not snapshot.events:
@@ -63,7 +79,7 @@ def target_watts(snapshot: Snapshot, circuit: str, policy: Policy) -> float:
             event.lowest_within(policy.event_lead_seconds, ceiling_watts)
             * (1.0 - _margin_ratio(event, policy))
             for event in snapshot.events
-            if event.circuit == circuit
+            if event.circuit == circuit and (ramp or event.event_id != RAMP_EVENT_ID)
         ]
     )
 
@@ -106,15 +122,16 @@ def limit_kind(snapshot: Snapshot, circuit: Circuit, load_watts: float) -> Limit
 def room_watts(snapshot: Snapshot, circuit: str, free_watts: float, policy: Policy) -> float:
     """What caps may give back where ``free_watts`` lie below the target; 0.0 while that is too little.
 
-    In an event room is given away, so that little of it is enough. Hosts follow their GPUs, so that what is
-    given back comes with more; a step that passed the level would have to be taken again.
+    In an event room is given away, so that little of it is enough: a quarter of the margin, since the target
+    lies the whole margin below the level already. Hosts follow their GPUs, so that what is given back comes
+    with more; a step that passed the level would have to be taken again.
     """
     limit_watts = snapshot.limit_watts(circuit)
     if limit_watts >= standing_watts(snapshot, circuit):
         return max(0.0, free_watts - policy.release_margin_ratio * limit_watts)
     span_watts = max(policy.training_gpu_watts - policy.idle_gpu_watts, 1.0)
     share = span_watts / (span_watts + policy.host_watts_per_gpu)
-    return max(0.0, free_watts - policy.event_margin_ratio * limit_watts) * share
+    return max(0.0, free_watts - _EVENT_ROOM_SHARE * policy.event_margin_ratio * limit_watts) * share
 
 
 def foreseen_shortfalls(snapshot: Snapshot, table: LoadTable, policy: Policy) -> tuple[Shortfall, ...]:

@@ -1,13 +1,16 @@
 """Massive starts come up along a ramp: a job starts under a low cap, which rises until it bites no more.
 
 The cap rises only while the job draws all that it allows, since a program may load its data for minutes
-before its GPUs do anything, and only into room. All gated jobs that rise share the site's ramp. What a gate
-costs is kept within a small part of the slowdown that was promised, so a flex0 job is never gated; and every
-gate ends after a while, whatever the job does. No prolog waits for it: a cap that is there when the job comes
-needs nobody's patience.
+before its GPUs do anything, and only into room. All gated jobs that rise share the site's ramp. What comes at
+once, hosts and the GPUs' first watts, no cap can hold back: it counts against the rise that the ramp allows
+in a minute, and the caps rise into what that leaves. What a gate costs is kept within a small part of the
+slowdown that was promised, so a flex0 job is never gated; and every gate ends after a while, whatever the job
+does. No prolog waits for it: a cap that is there when the job comes needs nobody's patience.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,15 +20,17 @@ from slurm_power.model.site import LimitKind
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import kilowatts_text
 from slurm_power.plan.caps import Demand
-from slurm_power.plan.curves import slowdown_ratio
+from slurm_power.plan.curves import capped_performance_ratio, slowdown_ratio
 from slurm_power.plan.job_table import longest_hold_seconds
-from slurm_power.plan.loads import LoadTable, start_watts
+from slurm_power.plan.loads import LoadTable, circuit_watts, start_watts
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.site_table import Watts
 
-# The longest a gate stands, and the most of the promised slowdown (as time) that it may take.
+# The longest a gate stands, and the most of the promised slowdown (as time lost) that it may take.
 _MOST_SECONDS = 600.0
 _PROMISE_SHARE = 0.2
+_MINUTE_SECONDS = 60.0
+_LEAST_SLOWDOWN_RATIO = 0.01
 # A job draws what its cap allows when it is this close to it.
 _AT_CAP_RATIO = 0.85
 _CYCLE_SECONDS = 1.0
@@ -52,16 +57,19 @@ def with_gates(
         table.placed.circuit_weights(row, snapshot.site).get(root, 0.0) for row in rows if _rises(table, row)
     )
     room_watts = {demand.circuit: max(0.0, -demand.watts) for demand in demands}
+    room_watts[root] = min(
+        room_watts.get(root, math.inf), _left_of_minute_watts(snapshot, table, rows, policy)
+    )
     found = {action.job_id: action for action in actions}
     for row in rows:
         job_id = table.placed.jobs[row].job_id
         wish, lease = found.get(job_id), snapshot.caps.get(job_id)
         if lease is not None and lease.lock_hertz is not None:
             continue  # its clock is locked, which a gate does not move
-        asked_watts = None if wish is None else wish.cap_watts
-        if asked_watts is not None and (lease is None or asked_watts < lease.cap_watts):
+        asked_watts = math.inf if wish is None or wish.cap_watts is None else wish.cap_watts
+        if lease is not None and asked_watts < lease.cap_watts:
             continue
-        found[job_id] = _gate(
+        gate = _gate(
             snapshot,
             table,
             row,
@@ -69,7 +77,32 @@ def with_gates(
             watts_per_second=ramp / max(rising, 1e-9),
             room_watts=room_watts,
         )
+        # What a limit leaves a job that comes may be more than the floor, which then is too much at once.
+        if lease is not None or gate.cap_watts is None or gate.cap_watts < asked_watts:
+            found[job_id] = gate if wish is None else replace(gate, kind=wish.kind)
     return tuple(found.values())
+
+
+def _left_of_minute_watts(snapshot: Snapshot, table: LoadTable, rows: Sequence[int], policy: Policy) -> float:
+    """What the ramp still allows the site to rise by, held against its lowest draw of the last minute.
+
+    A cap's change takes ``cap_settle_seconds`` to show: for so long the rise goes on unseen. The first watts
+    of jobs that do not draw yet are kept free, up to half of a minute's rise: they come whatever caps do.
+    """
+    root = snapshot.site.root.name
+    now_watts = circuit_watts(snapshot, root)
+    if snapshot.least_minute_watts is None or now_watts is None:
+        return math.inf
+    ramp = policy.start_ramp_watts_per_second
+    at_once_watts = sum(
+        (_floor_watts(table, row, policy) - policy.idle_gpu_watts + policy.host_watts_per_gpu)
+        * table.placed.circuit_weights(row, snapshot.site).get(root, 0.0)
+        for row in rows
+        if table.cap_watts[row] < np.inf and not _rises(table, row)
+    )
+    most_watts = ramp * max(0.0, _MINUTE_SECONDS - policy.cap_settle_seconds)
+    kept_watts = min(at_once_watts, 0.5 * most_watts)
+    return max(0.0, snapshot.least_minute_watts + most_watts - kept_watts - now_watts)
 
 
 def _gated(snapshot: Snapshot, table: LoadTable, policy: Policy) -> list[int]:
@@ -82,7 +115,7 @@ def _gated(snapshot: Snapshot, table: LoadTable, policy: Policy) -> list[int]:
 
 def _behind_gate(snapshot: Snapshot, table: LoadTable, row: int, age: Watts, policy: Policy) -> bool:
     job = table.placed.jobs[row]
-    if age[row] >= _most_seconds(job) or job.flex is Flex.FLEX0:
+    if job.flex is Flex.FLEX0:
         return False
     if table.cap_watts[row] == np.inf and age[row] >= policy.start_expected_seconds:
         return False  # it came up without one, or its gate has opened
@@ -90,6 +123,10 @@ def _behind_gate(snapshot: Snapshot, table: LoadTable, row: int, age: Watts, pol
     weight = table.placed.circuit_weights(row, snapshot.site).get(root, 0.0)
     floor_watts = _floor_watts(table, row, policy)
     top_watts = min(start_watts(snapshot, job, policy), float(table.default_cap_watts[row]))
+    if table.cap_watts[row] == np.inf and float(table.busiest_watts[row]) >= _AT_CAP_RATIO * top_watts:
+        return False  # it has come up already: a cap now would only make a second rise
+    if age[row] >= _most_seconds(job, floor_watts / max(top_watts, 1.0)):
+        return False
     if top_watts <= floor_watts or snapshot.yielded_nodes.intersection(job.nodes):
         return False
     step_watts = (top_watts - policy.idle_gpu_watts + policy.host_watts_per_gpu) * weight
@@ -97,8 +134,10 @@ def _behind_gate(snapshot: Snapshot, table: LoadTable, row: int, age: Watts, pol
     return step_watts > policy.start_ramp_watts_per_second * policy.cap_settle_seconds
 
 
-def _most_seconds(job: Job) -> float:
-    return _PROMISE_SHARE * longest_hold_seconds(job)
+def _most_seconds(job: Job, floor_ratio: float) -> float:
+    """How long a job may stand behind its gate: as if it stood at the floor all the time."""
+    slowdown = 1.0 - capped_performance_ratio(job.workload, floor_ratio)
+    return _PROMISE_SHARE * longest_hold_seconds(job) / max(slowdown, _LEAST_SLOWDOWN_RATIO)
 
 
 def _floor_watts(table: LoadTable, row: int, policy: Policy) -> float:
@@ -152,4 +191,5 @@ def _gate(
         reason=f"it starts behind a gate: the site's draw is to rise by {ramp} a second at most",
         saved_watts=max(0.0, top_watts - cap_watts) * job.gpu_count,
         slowdown_ratio=slowdown_ratio(job.workload, cap_watts, top_watts),
+        gate=True,
     )

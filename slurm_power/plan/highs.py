@@ -21,6 +21,15 @@ class QuietHighs(highspy.Highs):
         super().enableCallbacks()  # type: ignore[no-untyped-call]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Solution:
+    """An optimum: values of the columns, duals of the rows (what one more on the right costs), cost."""
+
+    values: Floats
+    row_duals: Floats
+    cost: float
+
+
 @dataclass(slots=True)
 class Program:
     """A linear program in the making, to be minimised: columns with cost and bounds, then rows of entries.
@@ -58,6 +67,11 @@ class Program:
 
     def solved(self, most_seconds: float = 60.0) -> Floats | None:
         """The values of the columns; None where the solver finds no optimum in time."""
+        found = self.solution(most_seconds)
+        return None if found is None else found.values
+
+    def solution(self, most_seconds: float = 60.0) -> Solution | None:
+        """The optimum; None where the solver finds none in time."""
         solver = QuietHighs()  # type: ignore[no-untyped-call]
         # Not "threads": HiGHS has one pool for the process, and fails where two programs want it of two
         # sizes.
@@ -67,7 +81,12 @@ class Program:
         solver.run()
         if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             return None
-        return np.array(solver.getSolution().col_value)
+        solution = solver.getSolution()
+        return Solution(
+            values=np.array(solution.col_value),
+            row_duals=np.array(solution.row_dual),
+            cost=float(solver.getInfo().objective_function_value),
+        )
 
     def _model(self) -> highspy.HighsLp:
         rows = np.concatenate([entry[0] for entry in self.entries])

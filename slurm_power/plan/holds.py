@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from slurm_power.model.action import HoldJob, ReleaseJob
+from slurm_power.model.action import HoldJob, ReleaseJob, RelocateJob
 from slurm_power.model.day_plan import DayPlan
 from slurm_power.model.job import Flex
 from slurm_power.model.snapshot import Snapshot
@@ -21,7 +21,8 @@ from slurm_power.plan.job_table import (
 )
 from slurm_power.plan.loads import class_watts, reported_gpus, worst_factor
 from slurm_power.plan.policy import Policy
-from slurm_power.plan.release import BY_PLAN, SHORT_OF_GPUS, Budgets, Candidates, Release, release
+from slurm_power.plan.release import BY_PLAN, FREE, SHORT_OF_GPUS, Budgets, Candidates, Release, release
+from slurm_power.plan.relocation import Waiting, plan_relocations
 from slurm_power.plan.site_table import Numbers, Watts, site_table, summed
 
 __all__ = ["longest_hold_seconds", "plan_holds"]
@@ -49,23 +50,23 @@ def plan_holds(
     hold_seconds: float,
     policy: Policy,
     day: DayPlan | None = None,
-) -> tuple[HoldJob | ReleaseJob, ...]:
+) -> tuple[HoldJob | ReleaseJob | RelocateJob, ...]:
     """Let the pending jobs start that are worth most of what ``room_watts`` has room for; hold the rest.
 
     ``room_watts``, by circuit, is the free power with all running jobs uncapped; infinite for no bound. Only
     flexible jobs are held that would start into a circuit without room for them, or that the day's plan lets
     wait: those that only lack GPUs are left to the scheduler. Jobs held by their users or with a later begin
     of their own do not compete. A held job is let go only with some room to spare, so that it does not flap.
+    One that is held for a circuit, and could start behind another, is kept off the former.
     """
     waiting = _Waiting(snapshot, policy)
+    budgets = _budgets(snapshot, room_watts, policy)
     if not len(waiting.rows):
-        return ()
-    found = release(
-        site_table(snapshot.site),
-        _budgets(snapshot, room_watts, policy),
-        waiting.candidates(snapshot, policy, day),
-    )
-    return waiting.actions(found, hold_seconds=hold_seconds)
+        return plan_relocations(snapshot, waiting.found(None, budgets), policy, frozenset())
+    found = release(site_table(snapshot.site), budgets, waiting.candidates(snapshot, policy, day))
+    actions = waiting.actions(found, hold_seconds=hold_seconds)
+    busy = frozenset(action.job_id for action in actions)
+    return (*actions, *plan_relocations(snapshot, waiting.found(found, budgets), policy, busy))
 
 
 class _Waiting:
@@ -122,6 +123,20 @@ class _Waiting:
             share_circuit=jobs.share_circuit[here],
             share_watts=jobs.share[here] * self._added[shares] * (self._gpus / jobs.gpus)[shares],
             root_factor=worst_factor(self._site),
+        )
+
+    def found(self, found: Release | None, budgets: Budgets) -> Waiting:
+        """What was found, None for nothing, for those who look for room elsewhere."""
+        binding = np.full(len(self._jobs.jobs), FREE, dtype=np.int64)
+        if found is not None:
+            binding[self.rows] = np.where(found.chosen | ~self._held[self.rows], FREE, found.binding)
+        return Waiting(
+            jobs=self._jobs,
+            binding=binding,
+            gpus=self._gpus,
+            added_watts=self._added,
+            left_watts=budgets.room_watts if found is None else found.left_watts,
+            spare_watts=budgets.spare_watts,
         )
 
     def _settled(self, snapshot: Snapshot) -> Flags:

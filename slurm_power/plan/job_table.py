@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slurm_power.model.job import Flex, Job, JobState, Workload
+from slurm_power.model.pool import Pool
 from slurm_power.model.site import Site
 from slurm_power.model.snapshot import Snapshot
+from slurm_power.plan.allowed_nodes import allowed_counts
 from slurm_power.plan.memo import LastFew
 from slurm_power.plan.site_table import Numbers, SiteTable, Watts, site_table, summed
 
@@ -192,11 +194,11 @@ _pending: LastFew[PendingJobs] = LastFew(3)
 
 def pending_jobs(snapshot: Snapshot) -> PendingJobs:
     """The columns of the snapshot's waiting jobs, made once for one list of jobs."""
-    jobs, site = snapshot.jobs, snapshot.site
-    return _pending.of(lambda: _pending_jobs(jobs, site_table(site)), jobs, site)
+    jobs, site, pools = snapshot.jobs, snapshot.site, snapshot.pools
+    return _pending.of(lambda: _pending_jobs(jobs, site_table(site), pools), jobs, site, pools)
 
 
-def _pending_jobs(listed: tuple[Job, ...], table: SiteTable) -> PendingJobs:
+def _pending_jobs(listed: tuple[Job, ...], table: SiteTable, pools: Mapping[str, Pool]) -> PendingJobs:
     jobs = [
         job for job in listed if job.state is JobState.PENDING and job.gpu_count > 0 and not job.held_by_user
     ]
@@ -207,7 +209,7 @@ def _pending_jobs(listed: tuple[Job, ...], table: SiteTable) -> PendingJobs:
     flex = np.array([_FLEX_NUMBER[job.flex] for job in jobs], dtype=np.int64)[order]
     begins = [-np.inf if job.begin is None else job.begin.timestamp() for job in jobs]
     limit_seconds = np.array([_limit_seconds(job.time_limit_seconds) for job in jobs], dtype=float)[order]
-    shares = _planned_shares(in_order, table)
+    shares = _planned_shares(in_order, table, pools)
     return PendingJobs(
         jobs=in_order,
         gpus=np.array([job.gpu_count for job in jobs], dtype=float)[order],
@@ -235,10 +237,16 @@ def _known_or_last(at: datetime | None) -> float:
     return np.inf if at is None else at.timestamp()
 
 
-def _planned_shares(jobs: tuple[Job, ...], table: SiteTable) -> tuple[Numbers, Numbers, Watts]:
-    """What the jobs with planned nodes add to which circuit, each pair once."""
+def _planned_shares(
+    jobs: tuple[Job, ...], table: SiteTable, pools: Mapping[str, Pool]
+) -> tuple[Numbers, Numbers, Watts]:
+    """What the jobs with planned nodes add to which circuit, each pair once.
+
+    A job that is kept off nodes adds the most it could to each circuit with nodes that are left to it.
+    """
     rows, leaves, gpus = [], [], []
-    for row, job in [(row, job) for row, job in enumerate(jobs) if job.planned_nodes]:
+    kept = [(row, job) for row, job in enumerate(jobs) if job.avoids]
+    for row, job in [(row, job) for row, job in enumerate(jobs) if job.planned_nodes and not job.avoids]:
         for node in job.planned_nodes:
             leaf = table.leaf_of_node.get(node)
             if leaf is not None:
@@ -249,9 +257,32 @@ def _planned_shares(jobs: tuple[Job, ...], table: SiteTable) -> tuple[Numbers, N
     row_of, circuits, watts = spread(
         table, np.array(rows, dtype=np.int64), where, np.array(gpus, dtype=float)
     )
+    for row, job in kept:
+        found = worst_shares(job.gpu_count, allowed_counts(job, pools), table)
+        row_of = np.append(row_of, np.full(len(found), row))
+        circuits = np.append(circuits, np.array(list(found), dtype=np.int64))
+        watts = np.append(watts, np.array(list(found.values()), dtype=float))
     pairs, back = np.unique(row_of * len(table.names) + circuits, return_inverse=True)
     sums = summed(back, watts, len(pairs))
     return pairs // len(table.names), pairs % len(table.names), sums
+
+
+def worst_shares(gpus: float, counts: Mapping[str, int], table: SiteTable) -> dict[int, float]:
+    """The most that each circuit may see, for a watt per GPU, of ``gpus`` that start on nodes of ``counts``.
+
+    ``counts``: by node, the GPUs it could give.
+    """
+    behind: dict[int, float] = {}
+    factor: dict[int, float] = {}
+    for node, count in counts.items():
+        leaf = table.leaf_of_node.get(node)
+        if leaf is None:
+            continue
+        for circuit, each in zip(table.paths[leaf].tolist(), table.factors[leaf].tolist(), strict=True):
+            if circuit >= 0:
+                behind[circuit] = behind.get(circuit, 0.0) + count
+                factor[circuit] = max(factor.get(circuit, 0.0), each)
+    return {circuit: min(gpus, most) * factor[circuit] for circuit, most in behind.items()}
 
 
 def longest_hold_seconds(job: Job) -> float:

@@ -10,9 +10,11 @@ from slurm_power.plan.caps import CapResult, plan_caps
 from slurm_power.plan.demands import batteries_behind, circuit_demands, expected_circuit_watts, meter_lost
 from slurm_power.plan.ess import burst_watts, dispatch, sustainable_watts
 from slurm_power.plan.ess_economy import economic_dispatch, outlook_of, traded_watts
+from slurm_power.plan.ess_ramp import no_steeper
 from slurm_power.plan.event_target import foreseen_shortfalls, target_watts
 from slurm_power.plan.gates import with_gates
 from slurm_power.plan.holds import plan_holds
+from slurm_power.plan.level_levers import level_demand, level_start_room_watts
 from slurm_power.plan.loads import LoadTable, circuits_watts, consumer_watts, load_table
 from slurm_power.plan.policy import Policy
 
@@ -45,7 +47,8 @@ def guard_cycle(snapshot: Snapshot, policy: Policy) -> Plan:
     )
     table = load_table(snapshot, policy)
     demands = circuit_demands(snapshot, table, policy)
-    caps = plan_caps(snapshot, table, demands, policy)
+    level = level_demand(snapshot, consumer_watts(snapshot)[snapshot.site.root.name], policy)
+    caps = plan_caps(snapshot, table, demands if level is None else [*demands, level], policy)
     actions: list[Action] = [
         *_discharges(snapshot, table, caps, policy),
         *with_gates(snapshot, table, caps.actions, demands, policy),
@@ -79,6 +82,10 @@ def _discharges(snapshot: Snapshot, table: LoadTable, caps: CapResult, policy: P
     capping = bool(snapshot.caps) or any(action.cap_watts is not None for action in caps.actions)
     outlook, root = outlook_of(snapshot), snapshot.site.root.name
     trade_watts = traded_watts(snapshot, outlook)
+    # A fall shows in the last reading first; the highest of a few is for what rises.
+    latest_watts = (
+        snapshot.recent_load_watts[-1] if snapshot.recent_load_watts else consumer_watts(snapshot)[root]
+    )
     actions = []
     for name, ess in snapshot.site.ess.items():
         reading = snapshot.ess.get(name)
@@ -87,6 +94,8 @@ def _discharges(snapshot: Snapshot, table: LoadTable, caps: CapResult, policy: P
             continue
         excess_watts = 0.0
         room_watts = float("inf")
+        # What limits need now; below 0 what they leave room to charge with.
+        least_watts = float("-inf")
         known = True
         metered = not any(meter_lost(snapshot, circuit) for circuit in snapshot.site.path(ess.circuit))
         for circuit in snapshot.site.path(ess.circuit):
@@ -94,7 +103,13 @@ def _discharges(snapshot: Snapshot, table: LoadTable, caps: CapResult, policy: P
             if full_watts is None:
                 known = False
                 continue
-            gap = full_watts - target_watts(snapshot, circuit, policy) - shared_watts[circuit]
+            target = target_watts(snapshot, circuit, policy, ramp=False)
+            # A battery that gave ahead of a start would make it steeper: a ramp is for what is drawn now.
+            load_watts = consumer_watts(snapshot)[circuit] or 0.0
+            ramp_gap = load_watts - target_watts(snapshot, circuit, policy)
+            gap = max(full_watts - target, ramp_gap) - shared_watts[circuit]
+            needed = max(load_watts - target, min(0.0, full_watts - target)) - shared_watts[circuit]
+            least_watts = max(least_watts, needed)
             excess_watts = max(excess_watts, gap)
             room_watts = min(room_watts, max(0.0, -gap))
         if not known:
@@ -122,6 +137,13 @@ def _discharges(snapshot: Snapshot, table: LoadTable, caps: CapResult, policy: P
                 may_trade=free,
                 policy=policy,
             )
+        chosen = no_steeper(
+            reading,
+            chosen,
+            load_watts=_less(latest_watts, shared_watts[root]),
+            floor_watts=snapshot.ramp_floor_watts,
+            least_watts=least_watts if known and metered else max(0.0, least_watts),
+        )
         for circuit in snapshot.site.path(ess.circuit):
             shared_watts[circuit] += chosen.discharge_watts
         if chosen.discharge_watts != 0.0 or setpoint_watts != 0.0:
@@ -160,6 +182,8 @@ def _start_room_watts(snapshot: Snapshot, policy: Policy) -> dict[str, float]:
         elif full_watts is None:
             room[name] = float("inf")
         else:
-            withheld_watts = table.circuit_withheld_watts[name]
-            room[name] = target_watts(snapshot, name, policy) - full_watts - withheld_watts
+            uncapped_watts = full_watts + table.circuit_withheld_watts[name]
+            room[name] = target_watts(snapshot, name, policy) - uncapped_watts
+            if name == root:
+                room[name] = min(room[name], level_start_room_watts(snapshot, table, uncapped_watts, policy))
     return room

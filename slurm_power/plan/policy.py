@@ -1,9 +1,21 @@
 """The site's own weights and bounds for the planner: the ``[policy]`` table of site.toml."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 # No weight is 0: what costs nothing would be taken first and never given back.
 _WEIGHTS = (0.01, 1000.0)
+
+
+class PeakJobs(StrEnum):
+    """Whether flexible jobs help the batteries to hold the level of a billing period."""
+
+    OFF = "off"
+    """The batteries hold it alone."""
+    SHADOW = "shadow"
+    """It is worked out what jobs could do and what that would cost, and written down; none is touched."""
+    ON = "on"
+    """Caps and holds serve it, within their promises and as far as it is worth it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,16 +29,19 @@ class Policy:
     ``cap_settle_seconds``: how long a new cap gets to show at the meter before more is taken.
     ``recharge_share_ratio``: share of the free room a battery may charge with.
     ``event_lead_seconds``: how long before an event its limit is steered to.
-    ``event_margin_ratio``: share of an event's limit kept free, and of room to let a lever go.
+    ``event_margin_ratio``: share of an event's limit kept free; a quarter of it as room lets a lever go.
     ``event_baseline_seconds``: how much of the load before an event its baseline is the mean of.
     ``event_recover_seconds``: how long the limit rises after an event, at most a quarter of its length.
     ``ramp_up_watts_per_minute``: how fast the grid connection's load may rise; None: as fast as it likes.
-    ``ramp_down_watts_per_minute``: how fast an event may take it down; None: at once.
+    ``ramp_down_watts_per_minute``: how fast it may fall, in an event and by itself; None: at once.
     ``start_expected_seconds``: how long a started job may take to reach the draw expected of it.
     ``gpu_watts``: expected draw per GPU at the start of a job, by workload class.
     ``host_watts_per_gpu``: what a busy GPU adds at the host (fans, CPUs, memory), beside its own draw.
     ``massive_start_ratio``: a job whose start adds this share of what the site may draw is a massive start.
     ``start_ramp_watts_per_second``: how fast starting jobs may raise the site's draw; 0: as they like.
+    ``peak_jobs``: whether jobs are capped and held for the month's peak (docs/ess.md): off, shadow, or on.
+    ``relocate``: whether held jobs are kept off the nodes of full circuits, so that they start on others.
+    ``relocate_dwell_seconds``: a job that has not started by then may start anywhere again, and stays so.
     ``control``: False is shadow mode: decide and record, touch nothing.
 
     What levers cost, in the site's own currency (docs/prices.md); only their proportions move a choice:
@@ -75,6 +90,9 @@ class Policy:
     fairness_ratio: float = 1.0
     fairness_half_life_seconds: float = 604_800.0
     max_user_share_ratio: float = 0.5
+    peak_jobs: PeakJobs = PeakJobs.SHADOW
+    relocate: bool = True
+    relocate_dwell_seconds: float = 600.0
     control: bool = True
 
     def problems(self) -> list[str]:
@@ -112,6 +130,7 @@ class Policy:
             "fairness_ratio": (0.0, 10.0),
             "fairness_half_life_seconds": (60.0, 31_536_000.0),
             "max_user_share_ratio": (0.01, 1.0),
+            "relocate_dwell_seconds": (30.0, 86_400.0),
         }
         found = []
         for key, (low, high) in bounds.items():

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from slurm_power.model.job import Flex, Workload
 from slurm_power.model.site import Site
-from slurm_power.plan.curves import capped_performance_ratio
+from slurm_power.plan.curves import capped_performance_ratio, performance_ratio
 
 Watts = NDArray[np.float64]
 # Work left below this is rounding: the job is done.
@@ -211,8 +211,11 @@ class Cluster:
         self.uncapped_root_watts += job.dynamic_watts * job.root_weight
         self._plan_end(job)
 
-    def set_power_ratio(self, job: PlantJob, power_ratio: float) -> None:
-        """Cap a running job at this share of its uncapped board watts; 1 lifts the cap."""
+    def set_power_ratio(self, job: PlantJob, power_ratio: float, *, locked: bool = False) -> None:
+        """Cap a running job at this share of its uncapped board watts; 1 lifts the cap.
+
+        ``locked``: by a clock lock, which costs decoding less than a cap.
+        """
         power_ratio = min(1.0, power_ratio)
         if power_ratio == job.power_ratio:
             return
@@ -220,7 +223,8 @@ class Cluster:
         watts = job.watts_at(power_ratio)
         self.watts += (watts - job.watts) * job.weights
         job.power_ratio, job.watts = power_ratio, watts
-        job.performance = capped_performance_ratio(job.workload, power_ratio)
+        curve = performance_ratio if locked else capped_performance_ratio
+        job.performance = curve(job.workload, power_ratio)
         self._plan_end(job)
 
     def settle_all(self) -> None:

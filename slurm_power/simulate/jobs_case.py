@@ -14,7 +14,8 @@ from slurm_power.plan.policy import Policy
 from slurm_power.simulate.cluster import Hardware, Layout, PlantJob, gpus_in_use, natural_watts
 from slurm_power.simulate.flex_mix import Mix, flex_at, positions
 from slurm_power.simulate.job_logs import JobLog, JobLogError
-from slurm_power.simulate.jobs_control import LevelControl, LevelSettings, level_control
+from slurm_power.simulate.jobs_control import LevelControl
+from slurm_power.simulate.jobs_level import LevelSettings, level_keeper
 from slurm_power.simulate.jobs_planner import Cut, PlannerControl
 from slurm_power.simulate.jobs_run import Battery, RunRecord, Window, simulate
 from slurm_power.simulate.lp_combined import Bound, Relaxation, combined_bound
@@ -207,7 +208,19 @@ def run_case(
     without = simulate(layout, population.jobs, window, extra_gpus=population.extra_gpus)
     periods = billing_periods(window)
     fixed = levers.limit_watts is not None or bool(levers.cuts)
-    if fixed:
+    edges = [window.begin_seconds + first * window.step_seconds for first, _ in periods]
+    settings = replace(levers.settings, caps="cap" in levers.names, holds="hold" in levers.names)
+    keeper = None
+    if not fixed:
+        keeper = level_keeper(
+            layout,
+            population.jobs,
+            [*edges, window.end_seconds],
+            None if battery is None else battery.usable,
+            settings,
+            policy,
+        )
+    if keeper is None or settings.planner:
         name = "ess" if own is None else own.name
         stored = own or Ess(name=name, circuit=site.root.name, reserve_soc_ratio=0.0, target_soc_ratio=1.0)
         control: LevelControl | PlannerControl = PlannerControl(
@@ -219,13 +232,10 @@ def run_case(
             most_hold_seconds=levers.settings.most_hold_seconds,
             step_seconds=window.step_seconds,
             ess=stored if battery is not None else None,
+            keeper=keeper,
         )
     else:
-        settings = replace(levers.settings, caps="cap" in levers.names, holds="hold" in levers.names)
-        edges = [window.begin_seconds + first * window.step_seconds for first, _ in periods]
-        control = level_control(
-            layout, population.jobs, [*edges, window.end_seconds], battery, settings, policy.margin_ratio
-        )
+        control = LevelControl(keeper, layout, margin_ratio=policy.margin_ratio)
     controlled = simulate(layout, population.jobs, window, control, battery, extra_gpus=population.extra_gpus)
     relaxation = Relaxation(
         capped_ratio=0.5 if "cap" in levers.names else 0.0, defer_hours=4 if "hold" in levers.names else 0

@@ -1,4 +1,4 @@
-"""The planner itself (`slurm_power.plan.planner`) against the virtual machine, for limits that stand.
+"""The planner itself (`slurm_power.plan.planner`) against the virtual machine: for limits, and for a level.
 
 At each moment a snapshot is built from the machine and the plan is carried out at once. A step is minutes
 where the live loop takes a second: so a plan is made several times over until it changes nothing more, times
@@ -12,14 +12,18 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from slurm_power.model.action import SetCap, SetDischarge
+from slurm_power.model.expected_power import ExpectedPower
 from slurm_power.model.job import Flex, Job, JobState
-from slurm_power.model.reading import EssReading, GpuReading, PowerReading, Quality
+from slurm_power.model.jobs_level import JobsLevel
+from slurm_power.model.outlook import EssOutlook
+from slurm_power.model.reading import EssReading, GpuReading, GpuSums, PowerReading, Quality
 from slurm_power.model.site import Ess, Site
 from slurm_power.model.snapshot import CapLease, LimitEvent, NodeState, Snapshot
 from slurm_power.plan.holds import longest_hold_seconds
 from slurm_power.plan.planner import hold_of, plan_cycle
 from slurm_power.plan.policy import Policy
 from slurm_power.simulate.cluster import Cluster, Layout, PlantJob
+from slurm_power.simulate.jobs_level import DEFAULT_CAP_WATTS, LevelKeeper
 from slurm_power.simulate.jobs_run import Battery
 
 _ESS = "ess"
@@ -46,7 +50,10 @@ class Cut:
 
 
 class PlannerControl:
-    """Runs the planner. ``event_limits`` fills up as events begin: (cut, limit in watts)."""
+    """Runs the planner. ``event_limits`` fills up as events begin: (cut, limit in watts).
+
+    With a ``keeper`` it also serves the level of the billing period, as the controller does.
+    """
 
     def __init__(
         self,
@@ -59,6 +66,7 @@ class PlannerControl:
         most_hold_seconds: float,
         step_seconds: float,
         ess: Ess | None,
+        keeper: LevelKeeper | None = None,
     ) -> None:
         self.policy = replace(
             policy,
@@ -70,6 +78,7 @@ class PlannerControl:
         )
         self.event_limits: list[tuple[Cut, float]] = []
         self.shortfall_seconds = 0.0
+        self._keeper = keeper
         self._layout, self._levers, self._most_hold_seconds = layout, levers, most_hold_seconds
         self._coming = sorted(cuts, key=lambda cut: cut.start_seconds)
         self._caps: dict[str, CapLease] = {}
@@ -77,8 +86,9 @@ class PlannerControl:
         self._before_watts: float | None = None
         self._wake_seconds: list[float] = []
         self._jobs: dict[str, Job] = {}
+        # Of each user the watts of the jobs' boards, summed, and how many jobs these were.
+        self._drawn: dict[str, tuple[float, int]] = {}
         self._readings: dict[str, tuple[float, GpuReading]] = {}
-        self._default_cap_watts = 700.0
         root = layout.site.root
         circuits = dict(layout.site.circuits)
         if limit_watts is not None:
@@ -109,18 +119,36 @@ class PlannerControl:
         left_seconds = min(self._most_hold_seconds, longest_hold_seconds(waiting)) - held_seconds
         if left_seconds <= 1e-3 or self._calm(cluster, None, job):
             return True
-        snapshot = replace(self._snapshot(cluster, None), held_before_seconds={job.job_id: held_seconds})
+        snapshot = replace(
+            self._snapshot(cluster, None),
+            held_before_seconds={job.job_id: held_seconds},
+            expected=self._expected(job),
+        )
         if hold_of(snapshot, waiting, self.policy, hold_seconds=_HOLD_SECONDS) is None:
             return True
         self._wake_seconds.append(cluster.now_seconds + left_seconds)
         return False
 
+    def _expected(self, job: PlantJob) -> dict[str, ExpectedPower]:
+        """What a job will draw by what its user's jobs drew; nobody knows more of it before it has run."""
+        watts, jobs = self._drawn.get(job.user, (0.0, 0))
+        if not jobs:
+            return {}
+        return {
+            job.job_id: ExpectedPower(
+                mean_watts=watts / jobs, p95_watts=watts / jobs, known_from="user", jobs=jobs
+            )
+        }
+
     def act(self, cluster: Cluster, battery: Battery | None, seconds: float) -> float:
         """Plan until nothing changes, and carry it out."""
         self._begin_events(cluster)
+        if self._keeper is not None:
+            self._keeper.look(cluster.now_seconds)
         self._caps = {job_id: lease for job_id, lease in self._caps.items() if job_id in cluster.running}
         self._discharge_watts = 0.0
         if self._calm(cluster, battery, None):
+            self._imported(cluster)
             return 0.0
         unmet = False
         for _ in range(_MOST_ROUNDS):
@@ -137,11 +165,20 @@ class PlannerControl:
             if not changed:
                 break
         self.shortfall_seconds += seconds * unmet
+        self._imported(cluster)
         return self._discharge_watts
 
-    def end_step(self, cluster: Cluster, load_watts: float) -> None:  # noqa: ARG002
+    def _imported(self, cluster: Cluster) -> None:
+        """What is drawn now is paid for: the level is no lower."""
+        if self._keeper is not None:
+            watts = float(cluster.watts[0]) - self._discharge_watts
+            self._keeper.imported(watts, watts)
+
+    def end_step(self, cluster: Cluster, load_watts: float) -> None:
         """Remember the load: an event is a cut of what was drawn just before."""
         self._before_watts = load_watts
+        if self._keeper is not None:
+            self._keeper.end_step(cluster)
 
     def _begin_events(self, cluster: Cluster) -> None:
         while self._coming and self._coming[0].start_seconds <= cluster.now_seconds + 1e-6:
@@ -159,6 +196,8 @@ class PlannerControl:
         if starting is not None:
             worst = float(self._layout.weights_worst)
             added = starting.dynamic_watts * starting.gpus * worst
+        if self._keeper is not None and float(cluster.watts[0]) + added > self._keeper.level_watts:
+            return False
         slack = 1.0 - self.policy.margin_ratio - self.policy.release_margin_ratio
         events = self._events(cluster.now_seconds)
         for number, name in enumerate(self._layout.names):
@@ -182,8 +221,11 @@ class PlannerControl:
                 kind=action.kind,
                 uncapped_watts=job.board_watts,
                 changed_seconds_ago=1e6,
+                lock_hertz=action.lock_hertz,
+                full_hertz=action.full_hertz,
             )
-            cluster.set_power_ratio(job, action.cap_watts / job.board_watts)
+            ratio, locked = action.cap_watts / job.board_watts, action.lock_hertz is not None
+            cluster.set_power_ratio(job, ratio, locked=locked)
         return job.power_ratio != old
 
     def _events(self, now_seconds: float) -> tuple[LimitEvent, ...]:
@@ -203,6 +245,7 @@ class PlannerControl:
     def _snapshot(self, cluster: Cluster, battery: Battery | None) -> Snapshot:
         now = cluster.now_seconds
         nodes: dict[str, dict[str, GpuReading]] = {}
+        sums: dict[str, dict[tuple[str, ...], GpuSums]] = {}
         jobs = []
         for one in cluster.running.values():
             job = self._job(one, JobState.RUNNING)
@@ -210,6 +253,7 @@ class PlannerControl:
             reading = self._reading(one)
             for node, uuids in job.gpus_by_node:
                 nodes.setdefault(node, {}).update(dict.fromkeys(uuids, reading))
+                sums.setdefault(node, {})[uuids] = _together(reading, len(uuids))
         feeds = dict.fromkeys(self._layout.names, 0.0)
         ess = {}
         if battery is not None and self._site.ess:
@@ -231,21 +275,47 @@ class PlannerControl:
         seen = {
             name: float(cluster.watts[number]) - feeds[name] for number, name in enumerate(self._layout.names)
         }
+        at = datetime.fromtimestamp(now, tz=UTC)
         return Snapshot(
-            at=datetime.fromtimestamp(now, tz=UTC),
+            at=at,
             site=self._site,
             circuits={
                 name: PowerReading(source="plant", watts=watts, age_seconds=0.0, quality=Quality.GOOD)
                 for name, watts in seen.items()
             },
             ess=ess,
-            nodes={name: NodeState(name=name, age_seconds=0.0, gpus=gpus) for name, gpus in nodes.items()},
+            nodes={
+                name: NodeState(name=name, age_seconds=0.0, gpus=gpus, sums=sums[name])
+                for name, gpus in nodes.items()
+            },
             jobs=tuple(jobs),
             caps=self._caps,
             setpoints={_ESS: self._discharge_watts} if ess else {},
             lasting_watts=seen,
             events=self._events(now),
+            outlook=self._outlook(at),
+            jobs_level=self._jobs_level(at),
         )
+
+    def _outlook(self, at: datetime) -> EssOutlook | None:
+        """What the batteries do for the level."""
+        if self._keeper is None:
+            return None
+        return EssOutlook(
+            made_at=at,
+            valid_seconds=60.0,
+            period="the period",
+            level_watts=self._keeper.level_watts,
+            natural_most_watts=self._keeper.charge_ceiling_watts,
+            reserve_ratio=1.0,
+            sustain_seconds=3600.0 * self._keeper.settings.bridge_hours,
+        )
+
+    def _jobs_level(self, at: datetime) -> JobsLevel | None:
+        """What jobs do for it."""
+        if self._keeper is None or not self._keeper.with_jobs:
+            return None
+        return self._keeper.jobs_level(at, "the period")
 
     def _job(self, job: PlantJob, state: JobState) -> Job:
         """The same object for as long as nothing about the job changes."""
@@ -255,6 +325,8 @@ class PlannerControl:
         nodes = self._layout.nodes
         placed: tuple[tuple[str, tuple[str, ...]], ...] = ()
         if state is JobState.RUNNING:
+            watts, jobs = self._drawn.get(job.user, (0.0, 0))
+            self._drawn[job.user] = watts + job.board_watts, jobs + 1
             placed = tuple(
                 (nodes[node], tuple(f"{job.job_id}.{node}.{gpu}" for gpu in range(int(count))))
                 for node, count in zip(job.nodes.tolist(), job.node_gpus.tolist(), strict=True)
@@ -284,7 +356,7 @@ class PlannerControl:
         ratio, known = self._readings.get(job.job_id, (math.nan, None))
         if known is None or ratio != job.power_ratio:
             lease = self._caps.get(job.job_id)
-            most = max(self._default_cap_watts, job.board_watts)
+            most = max(DEFAULT_CAP_WATTS, job.board_watts)
             cap = most if lease is None else lease.cap_watts
             known = GpuReading(
                 uuid=job.job_id,
@@ -303,3 +375,11 @@ class PlannerControl:
             )
             self._readings[job.job_id] = (job.power_ratio, known)
         return known
+
+
+def _together(reading: GpuReading, count: int) -> GpuSums:
+    """What so many GPUs that read the same draw."""
+    watts = reading.power_watts
+    return GpuSums(
+        float(count), count * watts, watts, reading.default_cap_watts, reading.min_cap_watts or 0.0, 0.0, 0.0
+    )

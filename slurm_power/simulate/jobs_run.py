@@ -12,15 +12,16 @@ from typing import Protocol
 import numpy as np
 
 from slurm_power.model.site import Site
-from slurm_power.model.units import JOULES_PER_KWH
+from slurm_power.plan import peak_level
 from slurm_power.simulate.cluster import Cluster, Layout, PlantJob, Watts
 
 
 @dataclass(slots=True, kw_only=True)
 class Battery:
-    """An ESS. Power in watts at its terminals, discharge positive; losses are split evenly both ways.
+    """An ESS on a circuit with what is stored in it. Power in watts at its terminals, discharge positive.
 
-    ``reserve_kwh`` is kept for outages.
+    ``soc_kwh`` counts from empty; ``reserve_kwh`` of it is kept for outages. Losses are split evenly both
+    ways. ``usable`` is what plans know of it: what lies above the outage reserve.
     """
 
     circuit: str
@@ -29,26 +30,41 @@ class Battery:
     round_trip_ratio: float = 0.88
     soc_kwh: float = 0.0
     reserve_kwh: float = 0.0
+    usable: peak_level.Battery = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Work out what is usable."""
+        self.usable = peak_level.Battery(
+            charge_watts=self.power_watts,
+            discharge_watts=self.power_watts,
+            energy_kwh=self.energy_kwh - self.reserve_kwh,
+            charge_ratio=self.efficiency_ratio,
+            discharge_ratio=self.efficiency_ratio,
+        )
 
     @property
     def efficiency_ratio(self) -> float:
         """One way."""
         return math.sqrt(self.round_trip_ratio)
 
+    @property
+    def stored_kwh(self) -> float:
+        """What is stored above the outage reserve."""
+        return self.soc_kwh - self.reserve_kwh
+
     def possible_watts(self, wanted_watts: float, seconds: float) -> float:
         """The nearest to what is wanted that can be kept up for ``seconds`` (negative charges)."""
         hours = max(seconds, 1e-9) / 3600.0
         if wanted_watts >= 0.0:
-            most = 1000.0 * max(0.0, self.soc_kwh - self.reserve_kwh) * self.efficiency_ratio / hours
-            return min(wanted_watts, self.power_watts, most)
-        most = 1000.0 * max(0.0, self.energy_kwh - self.soc_kwh) / self.efficiency_ratio / hours
-        return -min(-wanted_watts, self.power_watts, most)
+            return min(wanted_watts, self.usable.discharge_bound_watts(self.stored_kwh, hours))
+        return -min(-wanted_watts, self.usable.charge_bound_watts(self.stored_kwh, hours))
 
     def run(self, watts: float, seconds: float) -> None:
         """Let it discharge (or charge) for so long."""
-        kwh = watts * seconds / JOULES_PER_KWH
-        change = -kwh / self.efficiency_ratio if watts >= 0.0 else -kwh * self.efficiency_ratio
-        self.soc_kwh = min(self.energy_kwh, max(0.0, self.soc_kwh + change))
+        if watts == 0.0:
+            # What is there stays, also where it is less than the reserve.
+            return
+        self.soc_kwh = self.reserve_kwh + self.usable.after(self.stored_kwh, watts, seconds / 3600.0)
 
 
 class Control(Protocol):

@@ -1,8 +1,8 @@
-"""Expands Slurm's compact node lists: ``c[1-3,7],gpu[01-02]n[1-2]`` into names, in Slurm's order."""
+"""Slurm's compact node lists: ``c[1-3,7],gpu[01-02]n[1-2]`` into names, in Slurm's order, and back."""
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 MAX_NAMES = 1_000_000
 
@@ -18,6 +18,33 @@ def expand(hostlist: str) -> tuple[str, ...]:
             if len(names) > MAX_NAMES:
                 raise ValueError(f"node list with more than {MAX_NAMES} names")
     return tuple(names)
+
+
+def compress(names: Iterable[str]) -> str:
+    """Return names as a compact list, sorted; runs of the last number in a name are folded."""
+    plain: set[str] = set()
+    numbered: dict[tuple[str, int], set[int]] = {}
+    for name in names:
+        match = re.fullmatch(r"(.*?)(\d{1,9})", name)
+        if match is None:
+            plain.add(name)
+        else:
+            numbered.setdefault((match[1], len(match[2])), set()).add(int(match[2]))
+    return ",".join([*sorted(plain), *(_folded(*key, found) for key, found in sorted(numbered.items()))])
+
+
+def _folded(prefix: str, width: int, numbers: set[int]) -> str:
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    parts = [
+        f"{first:0{width}d}" if first == last else f"{first:0{width}d}-{last:0{width}d}"
+        for first, last in runs
+    ]
+    return f"{prefix}{parts[0]}" if len(numbers) == 1 else f"{prefix}[{','.join(parts)}]"
 
 
 def _elements(hostlist: str) -> Iterator[str]:

@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 from slurm_power.model.job import Flex, Job, JobState, Workload
 from slurm_power.slurm import admin_comment
 from slurm_power.slurm.hostlist import expand
+from slurm_power.slurm.node_note import node_note
 
 FIELDS = (
     "JobID", "ArrayJobID", "ArrayTaskID", "HetJobID", "UserName", "Account", "Name", "State", "Reason",
     "NodeList", "NumNodes", "NumTasks", "tres-alloc", "tres-per-job", "tres-per-node", "tres-per-socket",
     "tres-per-task", "SubmitTime", "StartTime", "EligibleTime", "TimeLimit", "PriorityLong", "admin_comment",
-    "SchedNodes",
+    "SchedNodes", "Partition", "ReqNodes", "Feature",
 )  # fmt: skip
 # A job is whole with this field: what comes behind it is worth having, no more.
 _LAST = "admin_comment"
@@ -101,6 +102,7 @@ def _record(fields: Mapping[str, str]) -> JobRecord:
     state = _state(fields)
     submitted, eligible = _time(fields, "SubmitTime"), _time(fields, "EligibleTime")
     workload, flex = admin_comment.tags(comment)
+    note = node_note(comment) if state is JobState.PENDING else None
     own_begin = eligible is not None and (submitted is None or eligible > submitted)
     reason = fields.get("Reason", "")
     job = Job(
@@ -125,6 +127,11 @@ def _record(fields: Mapping[str, str]) -> JobRecord:
         gpu_type=_gpu_type(fields),
         planned_nodes=expand(_text(fields, "SchedNodes")) if state is JobState.PENDING else (),
         priority=_priority(fields),
+        pools=tuple(_text(fields, "Partition").split(",")) if _text(fields, "Partition") else (),
+        node_count=_number(fields, "NumNodes"),
+        # The components of a het job have one list of nodes to avoid, and may want different ones.
+        pinned=any(_text(fields, key) not in ("", "0") for key in ("ReqNodes", "Feature", "HetJobID")),
+        avoids=frozenset() if note is None else note.nodes,
     )
     return JobRecord(
         job=job, admin_comment=comment, eligible=eligible, update_id=_update_id(fields, job.task_count)
@@ -188,6 +195,12 @@ def _gpu_count(fields: Mapping[str, str]) -> int:
         if (count := _gpus(fields.get(key, ""))) is not None:
             return count * times
     return 0
+
+
+def gpus_of_tres(text: str) -> tuple[int, str]:
+    """Count the GPUs in a node's ``gpu:h100:8(S:0-1)``, with their type; "" for none or several."""
+    bare = re.sub(r"\([^)]*\)", "", text)
+    return _gpus(bare) or 0, _gpu_type({"tres-per-node": bare})
 
 
 def _gpu_type(fields: Mapping[str, str]) -> str:

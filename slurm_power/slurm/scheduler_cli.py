@@ -7,17 +7,22 @@ belongs to another tool, in a file of ours; nothing is kept only in memory, so a
 
 import math
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from slurm_power import clock
 from slurm_power.model.job import Job, JobState
+from slurm_power.model.pool import Pool
 from slurm_power.ports import SchedulerError
 from slurm_power.slurm import admin_comment
 from slurm_power.slurm.admin_comment import HoldNote
 from slurm_power.slurm.commands import CommandRunner
 from slurm_power.slurm.hold_book import HoldBook
+from slurm_power.slurm.hostlist import compress, expand
+from slurm_power.slurm.node_note import NodeNote, node_note, with_nodes
 from slurm_power.slurm.parse import JobRecord, parse_squeue, squeue_format
+from slurm_power.slurm.pools import SINFO_FORMAT, parse_sinfo
 
 
 class CliScheduler:
@@ -67,6 +72,54 @@ class CliScheduler:
         note = self._note(record)
         if note is not None:
             await self._let_go(record, note)
+
+    async def pools(self) -> tuple[Pool, ...]:
+        """The partitions; raises SchedulerError."""
+        text = await self._commands.run("sinfo", "--noheader", "--all", f"--format={SINFO_FORMAT}")
+        try:
+            return parse_sinfo(text)
+        except ValueError as error:
+            raise SchedulerError(f"sinfo: {error}") from error
+
+    async def relocate(self, job_id: str, avoid: Sequence[str], reason: str) -> None:
+        """Exclude nodes for a pending job beside those its user excludes; none gives all but these back.
+
+        The partitions stay as the user listed them: Slurm starts the job in one whose nodes are left, with
+        that partition's own rules. Raises SchedulerError where the job has started, is held by its user,
+        names nodes itself, or its AdminComment is another tool's, since nothing could tell what is ours.
+        """
+        record = await self._record(job_id)
+        note = None if record is None else node_note(record.admin_comment)
+        if record is None or record.job.state is not JobState.PENDING:
+            if avoid:
+                raise SchedulerError(f"job {job_id} is not pending, so it cannot be sent elsewhere")
+            return
+        if not avoid and note is None:
+            return
+        if avoid and (record.job.held_by_user or record.job.pinned):
+            raise SchedulerError(f"job {job_id} is held by its user or names its nodes: left alone")
+        excluded = await self._excluded(job_id)
+        ours = note is not None and excluded == note.nodes | note.own
+        own = note.own if note is not None and ours else excluded
+        fresh = NodeNote(nodes=frozenset(avoid), own=own, reason=reason) if avoid else None
+        comment = with_nodes(record.admin_comment, fresh)
+        if comment is None:
+            raise SchedulerError(
+                f"job {job_id}: its AdminComment is another tool's, so it is not sent elsewhere"
+            )
+        words = [f"AdminComment={comment}"]
+        if avoid or ours:
+            words.append(f"ExcNodeList={compress({*own, *avoid})}")
+        await self._commands.run("scontrol", "update", f"JobId={record.update_id}", *words)
+
+    async def _excluded(self, job_id: str) -> frozenset[str]:
+        """The nodes that a job may not start on by its own record."""
+        text = await self._commands.run("squeue", "--noheader", "--all", f"--jobs={job_id}", "--format=%A|%x")
+        rows = [line.strip().partition("|") for line in text.splitlines()]
+        try:
+            return frozenset(name for row in rows if row[0] == job_id for name in expand(row[2]))
+        except ValueError as error:
+            raise SchedulerError(f"squeue: {error}") from error
 
     async def _records(self, *selection: str) -> tuple[JobRecord, ...]:
         mark = f"~{secrets.token_hex(8)}~"

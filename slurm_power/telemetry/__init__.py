@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import TypeGuard
 
 from slurm_power.model.job import Flex, Job, JobState, Workload
+from slurm_power.model.pool import Pool
 from slurm_power.model.reading import EssReading, PowerReading, Quality, judged
 from slurm_power.model.site import Site
-from slurm_power.model.snapshot import CapLease, HoldLease, LimitEvent, NodeState, Snapshot
+from slurm_power.model.snapshot import CapLease, HoldLease, LimitEvent, NodeState, Relocation, Snapshot
 from slurm_power.telemetry.circuits import CircuitMeters
 from slurm_power.telemetry.clock_skew import ClockSkews
 from slurm_power.telemetry.coverage import SourceCoverage
@@ -48,6 +49,7 @@ class Levers:
     events: tuple[LimitEvent, ...]
     held_before_seconds: Mapping[str, float] = field(default_factory=dict)
     yielded_nodes: frozenset[str] = frozenset()
+    relocations: Mapping[str, Relocation] = field(default_factory=dict)
 
 
 class SiteTelemetry:
@@ -73,6 +75,7 @@ class SiteTelemetry:
         self._nodes: dict[str, NodeReport] = {}
         self._node_leases: dict[str, list[Message]] = {}
         self._listed_jobs: tuple[Job, ...] = ()
+        self._pools: dict[str, Pool] = {}
         # The listed jobs with what nodes know of them; None when either has changed since.
         self._known_jobs: tuple[Job, ...] | None = None
         self._jobs_at_seconds: float | None = None
@@ -118,6 +121,12 @@ class SiteTelemetry:
             for name, history in self._discharges.items()
             if self._storage(name, end_seconds).quality is not Quality.INVALID
         )
+
+    def pools_listed(self, pools: tuple[Pool, ...]) -> None:
+        """Take the workload manager's pools; what has not changed stays the same object."""
+        fresh = {pool.name: pool for pool in pools}
+        if fresh != self._pools:
+            self._pools = fresh
 
     def jobs_listed(self, jobs: tuple[Job, ...], now_seconds: float) -> None:
         """Take the workload manager's list; forget registrations of jobs that it has ended, or that neither
@@ -246,6 +255,8 @@ class SiteTelemetry:
             setpoints=levers.setpoints,
             events=levers.events,
             yielded_nodes=levers.yielded_nodes,
+            pools=self._pools,
+            relocations=levers.relocations,
             lasting_watts=self._lasting_watts(circuits),
             recent_load_watts=tuple(self._recent_loads) if fresh else (),
             jobs_age_seconds=None if self._jobs_at_seconds is None else now_seconds - self._jobs_at_seconds,

@@ -133,3 +133,14 @@ def test_a_record_of_an_older_controller_has_no_sums() -> None:
 
 def test_a_ledger_that_was_cut_is_said() -> None:
     assert said(None, CAPPED_RECORD)[1] == "Why: the entries that say so are no longer in the ledger."
+
+
+def test_a_job_that_was_sent_elsewhere_and_one_that_came_back() -> None:
+    reason = "would add 6.4 kW where rack1 has no room for it: it starts behind rack2, which has"
+    sent = entry(3, kind="relocate", reason=reason)
+    what, why, _ = said({**PENDING, "held_seconds": 12.0, "hold_ends_in_seconds": None}, {}, HOLD, sent)
+    assert what.endswith("in all and was sent by us to start behind a circuit with room.")
+    assert why.endswith(f"and its start {reason}.")
+    back = entry(4, kind="give nodes back", reason="it has not started elsewhere within 600 s")
+    what, *_ = said({**PENDING, "held_seconds": 12.0, "hold_ends_in_seconds": None}, {}, HOLD, sent, back)
+    assert what.endswith("was sent by us to another circuit, and may start on any of its nodes again.")

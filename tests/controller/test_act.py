@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from slurm_power.act import Actor
-from slurm_power.model.action import Action, HoldJob, Plan, SetCap, SetDischarge
+from slurm_power.model.action import Action, HoldJob, Plan, RelocateJob, SetCap, SetDischarge
 from slurm_power.model.job import Job
+from slurm_power.model.pool import Pool
 from slurm_power.model.reading import EssReading
 from slurm_power.model.site import LimitKind
 from slurm_power.ports import DeviceError, SchedulerError
@@ -44,6 +45,12 @@ class Queue:
             await self.answers.wait()
         if self.error:
             raise SchedulerError(self.error)
+
+    async def pools(self) -> tuple[Pool, ...]:
+        return ()
+
+    async def relocate(self, job_id: str, avoid: Sequence[str], reason: str) -> None:  # noqa: ARG002  # the port has them
+        await self._do("relocate" if avoid else "give back", job_id)
 
     async def hold(self, job_id: str, seconds: float, reason: str) -> None:  # noqa: ARG002  # the port has them
         await self._do("hold", job_id)
@@ -130,7 +137,8 @@ def test_a_stop_releases_the_hold_that_was_being_written() -> None:
         bench.queue.answers.clear()
         await bench.actor.carry_out(plan(HOLD), {}, 0.0)
         assert await bench.actor.let_go({}, ("8",)) == []
-        assert sorted(bench.queue.asked[1:]) == [("release", "7"), ("release", "8")]
+        released = [("give back", "7"), ("release", "7"), ("release", "8")]
+        assert sorted(bench.queue.asked[1:]) == released
         assert not bench.actor.busy
         assert bench.battery.setpoints == [None]
 
@@ -218,5 +226,30 @@ def test_a_refusing_battery_is_an_outcome() -> None:
         bench.battery.error = "under local control"
         (outcome,) = await bench.actor.carry_out(plan(PEAK), {}, 0.0)
         assert (outcome.error, outcome.took) == ("under local control", False)
+
+    tried(check)
+
+
+AWAY = RelocateJob(job_id="7", avoid=("c1",), reason="rack1 is full")
+
+
+def test_a_job_is_sent_elsewhere_and_its_nodes_come_back_at_a_stop() -> None:
+    async def check(bench: Bench) -> None:
+        outcomes = await bench.actor.carry_out(plan(AWAY), {}, 0.0)
+        assert [(outcome.action, outcome.error) for outcome in outcomes] == [(AWAY, "")]
+        assert await bench.actor.let_go({}, ("8",), ("7",)) == []
+        released = [("give back", "7"), ("release", "7"), ("release", "8")]
+        assert sorted(bench.queue.asked[1:]) == released
+
+    tried(check)
+
+
+def test_a_refused_relocation_is_an_outcome_and_the_hold_is_still_released_at_a_stop() -> None:
+    async def check(bench: Bench) -> None:
+        bench.queue.error = "its AdminComment is another tool's"
+        (outcome,) = await bench.actor.carry_out(plan(AWAY), {}, 0.0)
+        assert not outcome.took
+        await bench.actor.let_go({}, ("7",), ("7",))
+        assert bench.queue.asked[1:] == [("give back", "7"), ("release", "7")]
 
     tried(check)

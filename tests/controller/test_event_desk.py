@@ -339,6 +339,8 @@ def test_the_sites_ramps_bound_those_of_events(monkeypatch: pytest.MonkeyPatch) 
     )
     limited = made.desk.onto(made.snapshot())
     assert limited.limit_watts("grid") == pytest.approx(20_000.0 + 250.0 / 2.71828, abs=1.0)
+    assert limited.least_minute_watts == pytest.approx(20_000.0)
+    assert limited.ramp_floor_watts == pytest.approx(20_000.0 - 500.0 / 2.71828, abs=1.0)
     assert Bench().desk.onto(made.snapshot()) == made.snapshot()
 
 

@@ -39,6 +39,20 @@ def test_a_capped_jobs_losses_and_savings_add_up() -> None:
     }
 
 
+def test_a_gate_costs_time_and_breaks_no_promise() -> None:
+    state = LeverState()
+    gate = SetCap(
+        job_id="1", cap_watts=315.0, kind=LimitKind.ECONOMIC, reason="x", slowdown_ratio=0.45, gate=True
+    )
+    state.capped(gate, 650.0, AT)
+    record: dict[str, Any] = {}
+    note_cap(record, running("1", ("c1",), flex=Flex.FLEX1), state.caps["1"], AT, 10.0)
+    assert record["slowdown_seconds"] == pytest.approx(4.5)
+    assert "breached_seconds" not in record
+    kept = LeverState.from_json(state.to_json(), AT, 10.0)
+    assert kept.caps["1"].gate
+
+
 def test_a_held_job_puts_its_draw_off() -> None:
     record: dict[str, Any] = {}
     state = LeverState()

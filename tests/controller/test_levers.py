@@ -37,6 +37,17 @@ def test_what_a_job_drew_before_its_first_cap_is_remembered() -> None:
     assert not state.capped(cap(None), 450.0, later(13))
 
 
+def test_what_a_change_gives_back_is_known_too() -> None:
+    state = LeverState()
+    state.capped(cap(400.0), 650.0, AT)
+    state.capped(cap(460.0), 650.0, later(9))
+    assert state.view(later(9)).caps["1"].lowered_watts == -60.0
+    state.capped(cap(500.0), 650.0, later(10))
+    assert state.view(later(10)).caps["1"].lowered_watts == -100.0, "both are on their way to the meter"
+    state.capped(cap(700.0), 650.0, later(20))
+    assert state.view(later(20)).caps["1"].lowered_watts == -150.0, "no more than the job draws"
+
+
 def test_a_clock_lock_is_kept_over_a_restart() -> None:
     state = LeverState()
     lock = SetCap(

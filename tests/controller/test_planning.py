@@ -16,6 +16,7 @@ from slurm_power.model.day_plan import DayPlan
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.class_problem import HOURS, ClassProblem
 from tests.config.test_site import GOOD, write
+from tests.controller.test_fairness_desk import Memory
 from tests.plan.situations import ess_reading, pending, running, situation
 from tests.plan.test_class_plan import HOURLY, idle, solved
 
@@ -38,13 +39,19 @@ class Prices:
         )
 
 
+def planner(config: SiteConfig) -> Planning:
+    def silent(*_: object, **_more: object) -> None: ...
+
+    return Planning(config, Memory(), supply=Prices(), note=silent, fault=silent)
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> SiteConfig:
     return load_site(write(tmp_path, GOOD))
 
 
 def test_holds_come_on_the_beat_and_caps_every_second(config: SiteConfig) -> None:
-    planning = Planning(config, supply=Prices(), fault=lambda _subject, _text: None)
+    planning = planner(config)
     tight = situation(
         import_watts=33_000.0, jobs=(pending("7", 8), running("1", ("c1",))), ess=ess_reading(soc_ratio=0.1)
     )
@@ -63,7 +70,7 @@ def test_the_days_plan_knows_the_prices_and_reaches_the_release(config: SiteConf
         return replace(solved(), made_at=at, deferred={HOURLY: 60})
 
     async def run() -> None:
-        planning = Planning(config, supply=Prices(), fault=lambda _subject, _text: None)
+        planning = planner(config)
         planning.day = DayPlanDesk(
             config.policy,
             seconds=300.0,

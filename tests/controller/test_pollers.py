@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 
 import pytest
 
 from slurm_power.controller.pollers import poll_meter, poll_scheduler
 from slurm_power.model.job import Job
+from slurm_power.model.pool import Pool
 from slurm_power.ports import DeviceError
 from slurm_power.telemetry import SiteTelemetry
 from tests.plan.situations import site
@@ -40,6 +41,11 @@ class Queue:
     async def jobs(self) -> tuple[Job, ...]:
         self.listed_at.append(time.monotonic())
         return ()
+
+    async def pools(self) -> tuple[Pool, ...]:
+        return ()
+
+    async def relocate(self, job_id: str, avoid: Sequence[str], reason: str) -> None: ...
 
     async def hold(self, job_id: str, seconds: float, reason: str) -> None: ...
 

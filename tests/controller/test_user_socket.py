@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from slurm_power.controller.daemon import Controller
 from slurm_power.forecast.job_power import Submission
 from slurm_power.model.job import Job
 from slurm_power.model.ledger import LedgerEntry
+from slurm_power.model.pool import Pool
 from slurm_power.store.sqlite import SqliteStore
 from tests.plan.situations import AT, pending, running
 
@@ -50,6 +51,11 @@ class Queue:
     async def jobs(self) -> tuple[Job, ...]:
         mine = replace(running("1", ("c1",)), user=str(STRANGER))
         return mine, running("2", ("c2",)), pending("3", 8)
+
+    async def pools(self) -> tuple[Pool, ...]:
+        return ()
+
+    async def relocate(self, job_id: str, avoid: Sequence[str], reason: str) -> None: ...
 
     async def hold(self, job_id: str, seconds: float, reason: str) -> None: ...
 

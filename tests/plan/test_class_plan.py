@@ -46,6 +46,7 @@ def problem(**changes: object) -> ClassProblem:
         value_per_gpu_hour=2.0,
         demand_price_per_kw=0.0,
         peak_watts=0.0,
+        demand_counts=np.ones(HOURS, dtype=bool),
         ess_watts=0.0,
         ess_kwh=0.0,
         soc_kwh=0.0,

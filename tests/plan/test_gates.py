@@ -44,7 +44,7 @@ def test_a_start_that_the_ramp_cannot_take_begins_at_the_floor() -> None:
 def test_a_promise_pays_for_no_gate() -> None:
     assert caps(at_start(starting(Flex.FLEX0))) == {}
     short = replace(starting(Flex.FLEX1), state=JobState.RUNNING, started=AT - timedelta(seconds=15))
-    assert caps(at_start(replace(short, time_limit_seconds=600.0))) == {}
+    assert caps(at_start(replace(short, time_limit_seconds=300.0))) == {}
     assert caps(at_start(short)) == {"1": FLOOR_WATTS}
 
 

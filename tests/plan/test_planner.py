@@ -162,6 +162,43 @@ def test_a_fresh_cap_is_not_doubled_before_it_shows() -> None:
     assert caps(found) == {"1": 500.0}  # 1,000 W are needed, 1,200 W are on their way
 
 
+def test_what_the_highest_of_some_readings_hides_is_not_taken_twice() -> None:
+    jobs = (running("1", ("c1",), flex=Flex.FLEX3),)
+    for age_seconds, expected in ((3.5, 500.0), (5.0, 375.0)):
+        lease = {"1": cap_lease("1", 500.0, changed_seconds_ago=age_seconds, lowered_watts=150.0)}
+        found = plan(
+            situation(
+                of=site(with_ess=False),
+                import_watts=30_400.0,
+                jobs=jobs,
+                gpu_watts={"1": 500.0},
+                caps=lease,
+                recent_load_watts=(30_400.0, 29_500.0, 29_200.0),
+            )
+        )
+        assert caps(found) == {"1": expected}
+
+
+def test_what_was_given_back_and_does_not_show_yet_is_not_given_twice() -> None:
+    jobs = (running("1", ("c1",), flex=Flex.FLEX3), running("2", ("c3",), flex=Flex.FLEX3))
+    for unseen_watts, expected in ((0.0, 430.0), (20.0, 410.0), (200.0, 400.0)):
+        leases = {
+            "1": cap_lease("1", 400.0),
+            "2": cap_lease("2", 420.0, changed_seconds_ago=1.0, lowered_watts=-unseen_watts),
+        }
+        found = plan(
+            situation(
+                of=site(with_ess=False),
+                import_watts=27_960.0,
+                jobs=jobs,
+                gpu_watts={"1": 400.0, "2": 400.0},
+                caps=leases,
+            )
+        )
+        # 29.4 kW are allowed, 1.2 kW of them kept free: 240 W for eight GPUs.
+        assert caps(found) == {"1": expected, "2": 420.0}
+
+
 def test_caps_are_raised_after_their_dwell_and_lifted_when_loose() -> None:
     jobs = (running("1", ("c1",), flex=Flex.FLEX3),)
     for age_seconds, expected in ((2.0, 500.0), (60.0, None)):

@@ -11,6 +11,8 @@ import pytest
 from slurm_power.controller.levers import LeverState
 from slurm_power.model.action import SetCap, SetDischarge
 from slurm_power.model.job import Flex, Job
+from slurm_power.model.jobs_level import JobsLevel
+from slurm_power.model.outlook import EssOutlook
 from tests.plan.situations import AT, ess_reading, running, site, situation
 from tests.plan.test_planner_properties import DEFAULT_CAP_WATTS, NODES, floor_watts, plan
 
@@ -28,6 +30,7 @@ class ClosedLoop:
     noise_ratio: float = 0.004
     limit_watts: float = LIMIT_WATTS
     soc_ratio: float = 0.6
+    level: JobsLevel | None = None
     levers: LeverState = field(default_factory=LeverState)
     imports_watts: list[float] = field(default_factory=list)
     socs: list[float] = field(default_factory=list)
@@ -105,7 +108,13 @@ class ClosedLoop:
             recent_load_watts=recent_load_watts,
             lasting_watts={"grid": min(import_watts, before_watts)},
         )
-        for action in plan(replace(seen, at=at)).actions:
+        level, outlook = self.level, None
+        if level is not None:
+            level = replace(level, made_at=at)
+            outlook = EssOutlook(
+                made_at=at, valid_seconds=60.0, period=level.period, level_watts=level.level_watts
+            )
+        for action in plan(replace(seen, at=at, jobs_level=level, outlook=outlook)).actions:
             if isinstance(action, SetCap):
                 if self.levers.capped(action, draws[action.job_id], at):
                     self.changes_at.append(round((at - AT).total_seconds()))

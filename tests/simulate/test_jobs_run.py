@@ -13,7 +13,7 @@ from slurm_power.plan.policy import Policy
 from slurm_power.simulate.cluster import Cluster, Layout, PlantJob, natural_watts
 from slurm_power.simulate.flex_mix import flex_at, parse_mix, positions
 from slurm_power.simulate.jobs_case import Levers, Outcome, Population, billing_periods, run_case
-from slurm_power.simulate.jobs_control import LevelSettings
+from slurm_power.simulate.jobs_level import LevelSettings
 from slurm_power.simulate.jobs_planner import Cut
 from slurm_power.simulate.jobs_result import JsonObject, result
 from slurm_power.simulate.jobs_run import Battery, NoControl, Window, simulate

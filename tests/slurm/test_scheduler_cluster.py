@@ -4,83 +4,21 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from containers.cluster.layout import Options
-from containers.cluster.lifecycle import up
-from slurm_power.model.job import Flex, Job, JobState, Workload
-from slurm_power.ports import Scheduler, SchedulerError
+from slurm_power.model.job import Flex, JobState, Workload
+from slurm_power.ports import SchedulerError
 from slurm_power.slurm.commands import CommandRunner
 from slurm_power.slurm.scheduler_cli import CliScheduler
-from tests.slurm.cluster import Cluster, eventually
+from tests.slurm.bench import Bench, begin_text, blocked, running, soon
 
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.skipif(os.geteuid() != 0, reason="a real Slurm as plain processes needs root"),
 ]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    started = up(Options())
-    yield Cluster(started.lab)
-    started.down()
-
-
-class Bench:
-    """The port, and what Slurm itself says about a job."""
-
-    def __init__(self, cluster: Cluster, directory: Path) -> None:
-        self.cluster = cluster
-        self._directory = directory
-
-    def port(self) -> Scheduler:
-        """A new adapter each time, as after a restart: what it must know is not in memory."""
-        commands = CommandRunner(self.cluster.conf, timeout_seconds=5)
-        return CliScheduler(commands, hold_file=self._directory / "holds.json")
-
-    def hold(self, job_id: str, seconds: float, reason: str = "the grid is full") -> None:
-        asyncio.run(self.port().hold(job_id, seconds, reason))
-
-    def release(self, job_id: str) -> None:
-        asyncio.run(self.port().release(job_id))
-
-    def job(self, job_id: str) -> Job:
-        jobs = asyncio.run(self.port().jobs())
-        return next(job for job in jobs if job.job_id == job_id)
-
-    def shown(self, job_id: str) -> str:
-        return self.cluster.run("scontrol", "-o", "show", "job", job_id)
-
-    def comment(self, job_id: str) -> str:
-        shown = self.cluster.run("squeue", "-h", "-t", "all", "-j", job_id, "-O", "admin_comment:#")
-        return shown.split("#")[0].strip()
-
-    def until(self, job_id: str, condition: Callable[[Job], bool], seconds: float = 20) -> None:
-        eventually(lambda: condition(self.job(job_id)), seconds, f"job {job_id}: {self.job(job_id)}")
-
-
-@pytest.fixture
-def bench(cluster: Cluster, tmp_path: Path) -> Iterator[Bench]:
-    yield Bench(cluster, tmp_path)
-    cluster.run("scancel", "--user=root", "--full", check=False)
-    eventually(lambda: not cluster.run("squeue", "-h").strip(), 20, "an empty queue")
-
-
-def running(job: Job) -> bool:
-    return job.state is JobState.RUNNING
-
-
-def begin_text(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def soon(seconds: float) -> datetime:
-    return (datetime.now(UTC) + timedelta(seconds=seconds)).replace(microsecond=0)
 
 
 def test_jobs(bench: Bench) -> None:
@@ -104,11 +42,6 @@ def test_a_hold_expires_by_itself(bench: Bench) -> None:
     assert bench.job(job_id).state is JobState.PENDING
     bench.until(job_id, running)
     assert time.monotonic() - written > 3
-
-
-def blocked(bench: Bench, *options: str) -> str:
-    """A job that cannot start yet, and so is surely pending when we act on it."""
-    return bench.cluster.submit("-n1", "--begin", begin_text(soon(6)), *options)
 
 
 def test_release_ends_the_hold_now(bench: Bench) -> None:

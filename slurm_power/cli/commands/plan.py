@@ -73,7 +73,8 @@ def _action_text(action: Answer) -> str:
         return f"{subject} {doing}"
     if lever == "cap":
         return f"job {subject} {'uncapped' if watts is None else f'at {watts_text(watts)} a GPU'}"
-    return f"job {subject} {'held' if lever == 'hold' else 'let go'}"
+    jobs = {"hold": "held", "relocate": "sent elsewhere", "give nodes back": "may start anywhere again"}
+    return f"job {subject} {jobs.get(lever, 'let go')}"
 
 
 def _circuit(console: Console, circuit: Answer) -> None:

@@ -27,7 +27,8 @@ def three_sentences(job_id: str, job: Answer | None, record: Answer, entries: Se
     held = bool(_held_seconds(job, record))
     name = record.get("name") or (job or {}).get("name") or ""
     who = f"Job {job_id}" + (f" ({name})" if name else "")
-    deeds = [words for words in (_held_words(job, record) if held else "", _cap_words(job, record)) if words]
+    words = (_held_words(job, record) if held else "", _moved_words(entries), _cap_words(job, record))
+    deeds = [deed for deed in words if deed]
     if not deeds:
         return _untouched(who, job, record, entries)
     flex = str(record.get("flex") or (job or {}).get("flex") or "")
@@ -50,6 +51,16 @@ def _held_words(job: Answer | None, record: Answer) -> str:
     if job is not None and job["state"] == "pending":
         return f"was kept waiting by us for {so_far} in all"
     return f"was kept waiting by us for {so_far} before it started"
+
+
+def _moved_words(entries: Sequence[Answer]) -> str:
+    """Where it was told to start, and whether it still is."""
+    moves = [entry["kind"] for entry in entries if entry["kind"] in ("relocate", "give nodes back")]
+    if not moves:
+        return ""
+    if moves[-1] == "relocate":
+        return "was sent by us to start behind a circuit with room"
+    return "was sent by us to another circuit, and may start on any of its nodes again"
 
 
 def _cap_words(job: Answer | None, record: Answer) -> str:
@@ -95,6 +106,7 @@ def _why_words(entries: Sequence[Answer], *, capped: bool, held: bool, job: Answ
     reasons = []
     if held:
         reasons.append(_reason(entries, "hold") or _bare((job or {}).get("hold_reason")))
+    reasons.append(_reason(entries, "relocate"))
     if capped:
         reasons.append(_reason(entries, "cap") or _bare((job or {}).get("cap_reason")))
     known = list(dict.fromkeys(reason for reason in reasons if reason))
