@@ -86,6 +86,7 @@ def measure(nodes: int, *, at_limit: bool, cycles: int) -> Measured:
         if second >= 0:
             (planner if whole else guard).append(spent)
         site.take(plan)
+        garbage.after_cycle(float(second))
         if len(planner) >= cycles and len(guard) >= cycles:
             break
         snapshot = site.step()

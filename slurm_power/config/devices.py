@@ -27,12 +27,17 @@ class SunspecMeter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SunspecPcs:
-    """A battery inverter that speaks SunSpec (models 701, 702, 704, 713, 715) over Modbus/TCP."""
+    """A battery inverter that speaks SunSpec (models 701, 702, 704, 713, 715) over Modbus/TCP.
+
+    ``temperature_point``: which of model 701's temperatures is the battery's; none: that of model 803, where
+    the device has it.
+    """
 
     name: str
     address: str
     unit_id: int = 1
     base_address: int = 40000
+    temperature_point: str | None = None
     timeout_seconds: float = 0.5
     max_age_seconds: float = 3.0
 
@@ -107,6 +112,9 @@ class RegisterPcs:
     max_age_seconds: float = 3.0
 
 
+# The temperatures of SunSpec model 701.
+TEMPERATURE_POINTS = ("TmpAmb", "TmpCab", "TmpSnk", "TmpTrns", "TmpSw", "TmpOt")
+
 StorageConfig: TypeAlias = SunspecPcs | SunspecStorage | RegisterPcs
 DeviceConfig: TypeAlias = SunspecMeter | RegisterMeter | SnmpPdu | StorageConfig
 
@@ -148,6 +156,11 @@ def read_devices(document: dict[str, Any], problems: list[str]) -> dict[str, Dev
             _check_credentials(device, path, problems)
         elif not 0 <= device.unit_id <= 255:
             problems.append(f"{path}unit_id: {device.unit_id} is not between 0 and 255")
+        if isinstance(device, SunspecPcs) and device.temperature_point not in (None, *TEMPERATURE_POINTS):
+            problems.append(
+                f"{path}temperature_point: {device.temperature_point!r} is not one of"
+                f" {', '.join(TEMPERATURE_POINTS)}"
+            )
         try:
             _check_map(device, path, problems)
         except ConfigError as error:

@@ -22,6 +22,7 @@ PCS_READS = (
         "energy_rating_kwh",
         "max_charge_watts",
         "max_discharge_watts",
+        "temperature_celsius",
     ),
     *("direction", "control", "active", "alarms"),
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 from slurm_power.config.checks import check_tree, check_watts
 from slurm_power.config.devices import DeviceConfig, RegisterPcs, StorageConfig, read_devices
+from slurm_power.config.ess import ess_problems, read_ess
 from slurm_power.config.forecast import ForecastConfig
 from slurm_power.config.metrics import MetricsConfig
 from slurm_power.config.node import LOG_LEVELS
@@ -15,7 +16,7 @@ from slurm_power.config.node_record import split_address
 from slurm_power.config.problems import ConfigError, check_keys, read_record, read_toml, subtables
 from slurm_power.config.register_map import Role, load_register_map
 from slurm_power.config.store import StoreConfig
-from slurm_power.config.supply import SupplyConfig, zone_named
+from slurm_power.config.supply import SupplyConfig, read_supply, zone_named
 from slurm_power.model.site import Circuit, Ess, LimitKind, Site
 from slurm_power.plan.policy import Policy
 
@@ -86,12 +87,13 @@ def load_site(file: Path) -> SiteConfig:
     store = read_record(StoreConfig, _table(document, "store", problems), "store.", problems)
     metrics = read_record(MetricsConfig, _table(document, "metrics", problems), "metrics.", problems)
     forecast = read_record(ForecastConfig, _table(document, "forecast", problems), "forecast.", problems)
-    supply = read_record(SupplyConfig, _table(document, "supply", problems), "supply.", problems)
+    supply = read_supply(_table(document, "supply", problems), problems)
     devices = read_devices(document, problems)
     circuits = _read_circuits(document, problems)
-    ess, ess_devices = _read_ess(document, problems)
+    ess, ess_devices = read_ess(document, problems)
     site = Site(name=name, circuits=circuits, ess=ess)
     check_tree(site, problems)
+    problems += [problem for one in ess.values() for problem in ess_problems(one)]
     _check_references(site, devices, ess_devices, problems)
     if controller is not None:
         _check_controller(controller, problems)
@@ -103,8 +105,6 @@ def load_site(file: Path) -> SiteConfig:
         problems += [f"metrics.{problem}" for problem in metrics.problems()]
     if forecast is not None:
         problems += [f"forecast.{problem}" for problem in forecast.problems()]
-    if supply is not None:
-        problems += [f"supply.{problem}" for problem in supply.problems()]
     if (
         problems
         or controller is None
@@ -185,18 +185,6 @@ def _check_rest(name: str, table: dict[str, Any], problems: list[str]) -> None:
             nodes=tuple(map(str, nodes)) if isinstance(nodes, list) else (),
         )
         check_watts(rough, problems)
-
-
-def _read_ess(document: dict[str, Any], problems: list[str]) -> tuple[dict[str, Ess], dict[str, str]]:
-    found, devices = {}, {}
-    for name, table in subtables(document, "ess", problems).items():
-        rest = {key: value for key, value in table.items() if key != "device"}
-        ess = read_record(Ess, rest, f"ess.{name}.", problems, name=name)
-        if not isinstance(table.get("device"), str):
-            problems.append(f"ess.{name}.device: missing; name its [device.*] table")
-        elif ess is not None:
-            found[name], devices[name] = ess, table["device"]
-    return found, devices
 
 
 def _check_references(

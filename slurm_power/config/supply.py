@@ -1,10 +1,19 @@
 """The ``[supply]`` table: the files that say what the grid connection allows and costs over time."""
 
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from slurm_power.config.problems import read_record
+
+_MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
+# What no site draws: a peak above it was written in W.
+_MOST_KW = 5e6
 
 
 class PriceUnit(StrEnum):
@@ -31,7 +40,10 @@ class LimitUnit(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupplyConfig:
-    """Files with price, carbon intensity, import limit and tariff. Relative paths start at site.toml."""
+    """Files with price, carbon intensity, import limit and tariff. Relative paths start at site.toml.
+
+    ``billed_peaks_kw``: what was billed already, by name of the tariff's demand charge and month (2026-01).
+    """
 
     price_file: Path | None = None
     price_unit: PriceUnit | None = None
@@ -43,6 +55,7 @@ class SupplyConfig:
     limit_unit: LimitUnit | None = None
     limit_column: str | None = None
     tariff_file: Path | None = None
+    billed_peaks_kw: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def problems(self) -> list[str]:
         """What is wrong, each problem with its key; the files themselves are not looked at."""
@@ -56,6 +69,8 @@ class SupplyConfig:
                 found += [f"{key}: there is no {kind}_file" for key in more]
         if self.tariff_file is not None and self.tariff_file.suffix not in (".toml", ".json"):
             found.append(f"tariff_file: {self.tariff_file.name} is neither .toml nor .json")
+        if self.billed_peaks_kw and self.tariff_file is None:
+            found.append("billed_peaks_kw: there is no tariff_file, whose demand charges they are of")
         return found
 
     def below(self, folder: Path) -> "SupplyConfig":
@@ -63,6 +78,39 @@ class SupplyConfig:
         keys = ("price_file", "carbon_file", "limit_file", "tariff_file")
         given = {key: getattr(self, key) for key in keys}
         return replace(self, **{key: folder / path for key, path in given.items() if path is not None})
+
+
+def read_supply(table: dict[str, Any], problems: list[str]) -> SupplyConfig | None:
+    """Read the table; None, with each problem added, where it cannot be used."""
+    rest = {key: value for key, value in table.items() if key != "billed_peaks_kw"}
+    before = len(problems)
+    billed = _billed_peaks(table.get("billed_peaks_kw", {}), problems)
+    supply = read_record(SupplyConfig, rest, "supply.", problems, billed_peaks_kw=billed)
+    if supply is not None:
+        problems += [f"supply.{problem}" for problem in supply.problems()]
+    return supply if len(problems) == before else None
+
+
+def _billed_peaks(value: object, problems: list[str]) -> dict[str, dict[str, float]]:
+    """Peaks by charge and month; adds each problem with its path."""
+    path = "supply.billed_peaks_kw"
+    example = f'write [{path}."NAME OF THE DEMAND CHARGE"] with lines such as 2026-01 = 84.5'
+    if not isinstance(value, dict):
+        problems.append(f"{path}: must be a group of tables, {example}")
+        return {}
+    found: dict[str, dict[str, float]] = {}
+    for name, months in value.items():
+        if not isinstance(months, dict):
+            problems.append(f"{path}.{name}: must be a table, {example}")
+            continue
+        for month, peak in months.items():
+            if _MONTH.fullmatch(month) is None:
+                problems.append(f"{path}.{name}.{month}: is no month, write 2026-01")
+            if type(peak) not in (int, float) or not 0.0 <= peak <= _MOST_KW:
+                problems.append(f"{path}.{name}.{month}: {peak!r} is no number of kW from 0 to {_MOST_KW:g}")
+            else:
+                found.setdefault(name, {})[month] = float(peak)
+    return found
 
 
 def zone_named(name: str) -> tzinfo | None:

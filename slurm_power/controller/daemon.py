@@ -18,7 +18,7 @@ from slurm_power.controller.event_desk import EventDesk
 from slurm_power.controller.fairness_desk import FairnessDesk
 from slurm_power.controller.forecasting import ForecastDesk
 from slurm_power.controller.job_expectations import JobExpectations
-from slurm_power.controller.levers import LeverState
+from slurm_power.controller.kept_levers import KeptLevers
 from slurm_power.controller.metrics import MetricsServer
 from slurm_power.controller.node_desk import NodeDesk
 from slurm_power.controller.nodes import NodeLinks
@@ -116,9 +116,8 @@ class Controller:
         self.fairness = FairnessDesk(config.policy, self.store)
         self._losses_kept_seconds = self._started_seconds
         self.telemetry.circuits.take_json(store.state("losses"))
-        self.levers = LeverState.from_json(
-            store.state("levers"), clock.now(), config.controller.cap_lease_seconds
-        )
+        self._kept_levers = KeptLevers(self.store)
+        self.levers = self._kept_levers.read(clock.now(), config.controller.cap_lease_seconds)
         self.events = EventDesk(config.site, config.policy, self.levers, self.store, self._note)
         self._links = NodeLinks(
             known_nodes=frozenset(config.site.nodes()),
@@ -297,7 +296,7 @@ class Controller:
         cycle_seconds = now_seconds - self._last_cycle_seconds
         self._last_cycle_seconds = now_seconds
         self.recorder.jobs(snapshot, self.levers, self.telemetry.energies_joules(), cycle_seconds)
-        self.store.put_state("levers", self.levers.to_json())
+        self._kept_levers.keep(self.levers)
         self.fairness.observe(snapshot, self.levers, cycle_seconds)
         self._beside.do("expectations", lambda: self.expectations.observe(snapshot, loads, cycle_seconds))
         self._look_at_sources(snapshot, now_seconds)
@@ -335,7 +334,8 @@ class Controller:
         """Give everything back, then hang up."""
         if self._enabled:
             await self._let_go()
-        self.store.put_state("levers", self.levers.to_json())
+        self._kept_levers.keep(self.levers)
+        self.recorder.keep_jobs()
         self.expectations.keep()
         self.events.keep()
         self._note("controller", "stop", f"site:{self.config.site.name}", "everything was given back")

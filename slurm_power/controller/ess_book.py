@@ -1,8 +1,11 @@
 """What is known of the running billing period: the levels held, the peaks paid for; kept over a restart."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
+
+from slurm_power.plan.billing_period import BillingPeriod
 
 # Ratchets of tariffs look back at the year before.
 _KEPT_PERIODS = 24
@@ -12,21 +15,22 @@ _KEPT_PERIODS = 24
 class LevelBook:
     """One billing period, with the peaks of those before it; everything by the name of a demand charge.
 
-    ``levels_watts`` only ever rise within a period. ``natural_most_watts`` is the most that the site drew by
-    itself in it.
+    ``earlier_watts`` has them by period as well. ``levels_watts`` only ever rise within a period.
+    ``natural_most_watts`` is the most that the site drew by itself in it.
     """
 
     period: str = ""
     levels_watts: dict[str, float] = field(default_factory=dict)
     peaks_watts: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
-    earlier_watts: dict[str, list[float]] = field(default_factory=dict)
+    earlier_watts: dict[str, dict[str, float]] = field(default_factory=dict)
     natural_most_watts: float = 0.0
 
     def begin(self, period: str) -> None:
         """Close the period and begin another one with no level; peaks go to those of earlier periods."""
         for name, watts in self.peaks_watts.items():
-            self.earlier_watts[name] = [*self.earlier_watts.get(name, ()), watts][-_KEPT_PERIODS:]
+            peaks = {**self.earlier_watts.get(name, {}), self.period: watts}
+            self.earlier_watts[name] = dict(sorted(peaks.items())[-_KEPT_PERIODS:])
         self.period = period
         self.levels_watts, self.peaks_watts, self.reasons = {}, {}, {}
         self.natural_most_watts = 0.0
@@ -50,7 +54,7 @@ class LevelBook:
             "levels_watts": dict(self.levels_watts),
             "peaks_watts": dict(self.peaks_watts),
             "reasons": dict(self.reasons),
-            "earlier_watts": {name: list(peaks) for name, peaks in self.earlier_watts.items()},
+            "earlier_watts": {name: dict(peaks) for name, peaks in self.earlier_watts.items()},
             "natural_most_watts": self.natural_most_watts,
         }
 
@@ -70,14 +74,58 @@ class LevelBook:
             if isinstance(reasons, dict)
             else {},
             earlier_watts={
-                str(name): [float(watts) for watts in peaks if _is_number(watts)]
+                str(name): _by_period(peaks, value["period"])
                 for name, peaks in earlier.items()
-                if isinstance(peaks, list)
+                if isinstance(peaks, list | dict)
             }
             if isinstance(earlier, dict)
             else {},
             natural_most_watts=float(natural) if _is_number(natural) else 0.0,
         )
+
+
+def earlier_peaks(
+    book: LevelBook, billed_kw: Mapping[str, Mapping[str, float]], period: str
+) -> dict[str, list[float]]:
+    """Peaks of the periods before ``period`` in watts by charge, one for each, the newest last.
+
+    Of what was measured here and what the site says was billed the higher one counts; 0 where neither is
+    known.
+    """
+    labels = labels_before(period, _KEPT_PERIODS)
+    found = {}
+    for name in book.earlier_watts.keys() | billed_kw.keys():
+        measured, billed = book.earlier_watts.get(name, {}), billed_kw.get(name, {})
+        found[name] = [max(measured.get(label, 0.0), 1000.0 * billed.get(label, 0.0)) for label in labels]
+    return found
+
+
+def unknown_charges(billed_kw: Mapping[str, Mapping[str, float]], period: BillingPeriod) -> str:
+    """What is wrong where the site names charges that its tariff does not have; empty where it is not."""
+    names = sorted({rate.name for rate in period.rules.demand})
+    unknown = sorted(billed_kw.keys() - set(names))
+    if not unknown:
+        return ""
+    return (
+        f"supply.billed_peaks_kw: the tariff has no demand charge named {', '.join(unknown)}; it has"
+        f" {', '.join(names) or 'none'}"
+    )
+
+
+def labels_before(period: str, count: int) -> list[str]:
+    """The names of so many periods before one, the oldest first; empty where it is none."""
+    year, dash, month = period.partition("-")
+    if not dash or not year.isdecimal() or not month.isdecimal():
+        return []
+    number = int(year) * 12 + int(month) - 1
+    return [f"{at // 12:04}-{at % 12 + 1:02}" for at in range(number - count, number)]
+
+
+def _by_period(peaks: list[Any] | dict[Any, Any], period: str) -> dict[str, float]:
+    """Peaks as they are kept; a list, as it once was, ends with the period before."""
+    if isinstance(peaks, dict):
+        return _numbers(peaks)
+    return _numbers(dict(zip(labels_before(period, len(peaks)), peaks, strict=False)))
 
 
 def _numbers(value: object) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Keeps the level that the batteries hold the grid connection's import to, for what a month's peak costs.
+"""Says how batteries are used for money: the level of a month's peak, trading, and what limits them.
 
 The cycle only does arithmetic: it measures, and raises a level that could not be held. Everything else, from
 the tariff's file to the solver, is asked once a quarter of an hour in a thread that holds up nobody. While
@@ -11,10 +11,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from slurm_power.config import SiteConfig
-from slurm_power.controller.ess_book import LevelBook
+from slurm_power.controller.ess_book import LevelBook, earlier_peaks, unknown_charges
+from slurm_power.controller.ess_cycles import EssCycles
 from slurm_power.controller.ess_learned import (
     EssLearned,
     Moment,
@@ -23,6 +22,8 @@ from slurm_power.controller.ess_learned import (
     nothing_stored,
     quarters_of,
 )
+from slurm_power.controller.ess_limits import EssLimits
+from slurm_power.controller.ess_prices import EssPrices
 from slurm_power.controller.fairness_desk import States
 from slurm_power.controller.load_feed import StepMeans, circuit_loads
 from slurm_power.controller.operators import Note
@@ -31,10 +32,9 @@ from slurm_power.model.outlook import EssOutlook
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import kilowatts_text
 from slurm_power.plan.billing_period import STEP_SECONDS, BillingPeriod, period_label
-from slurm_power.plan.joint_battery import Rated, joint_battery
+from slurm_power.plan.joint_battery import Rated, bridge_kwh, joint_battery
 from slurm_power.plan.load_paths import LEAST_DAYS
 from slurm_power.plan.loads import circuit_watts, job_loads
-from slurm_power.plan.peak_level import Values
 
 if TYPE_CHECKING:
     from slurm_power.plan.ess_ahead import Ahead
@@ -47,17 +47,20 @@ _VALID_SECONDS = 60.0
 _AHEAD_SECONDS = 2.0 * STEP_SECONDS + 60.0
 _DAY_STEPS = round(86_400.0 / STEP_SECONDS)
 _MOST_MISSED = 7 * _DAY_STEPS
+# A load above the level is looked at again within its quarter, but not oftener, and not a few seconds of it.
+_LOOK_SECONDS = 300.0
 # A demand interval of which this share was not seen raises no level.
 _MOST_UNSEEN = 0.1
 # Rises below this share of a level are not worth a line in the ledger.
 _TOLD_RATIO = 0.01
+_BILLED = "billed in this month already, as site.toml says"
 _LOAD, _IMPORT = "load", "import"
 
 
 class EssDesk:
     """The level by billing period. ``fault`` is told when it only follows, and with "" when all is well.
 
-    Without batteries, or a tariff with a demand charge, there is no level and no outlook.
+    Without a demand charge there is no level, and an outlook only while prices are a reason to trade.
     """
 
     def __init__(
@@ -74,7 +77,9 @@ class EssDesk:
         self._config = config
         self._root = config.site.root.name
         self._store = store
-        self._supply = supply
+        self._prices = EssPrices(config, supply)
+        self._limits = EssLimits(note=note)
+        self._cycles = EssCycles(config, store, note=note)
         self._note = note
         self._fault = fault
         if read_quarters is None:
@@ -97,7 +102,7 @@ class EssDesk:
         self._unbooked: list[tuple[float, float]] = []
         self._ahead: Ahead | None = None
         self._ahead_at = -math.inf
-        self._trade_reason = ""
+        self._thought_at = -math.inf
         self._problem = ""
         self._at_work: asyncio.Task[None] | None = None
         self.outlook: EssOutlook | None = None
@@ -105,18 +110,21 @@ class EssDesk:
     # --- from the cycle ---------------------------------------------------------------------------------
 
     def onto(self, snapshot: Snapshot) -> Snapshot:
-        """The snapshot with the outlook."""
-        return snapshot if self.outlook is None else replace(snapshot, outlook=self.outlook)
+        """The snapshot with the outlook, and with what the batteries may do by their own limits."""
+        limited = self._limits.onto(snapshot)
+        return limited if self.outlook is None else replace(limited, outlook=self.outlook)
 
     def observe(self, snapshot: Snapshot) -> None:
         """Take one cycle's view of the site; begin to think when a quarter of an hour is over."""
-        if not self._config.site.ess or self._config.supply.tariff_file is None:
+        self._cycles.observe(snapshot)
+        if not self._config.site.ess or not self._prices.has_source:
             return
         at = snapshot.at.timestamp()
         self._first_seconds = min(self._first_seconds, at)
         self._rate(snapshot)
         self._due = self._measure(snapshot, at) or self._due
         self._turn_period(at)
+        self._due = self._due or self._is_above(at)
         if self._due and self._at_work is None and self._rated:
             self._due = False
             self._think(snapshot, at)
@@ -154,6 +162,14 @@ class EssDesk:
             return False
         self._quarter(quarter[0], quarter[1][_LOAD])
         return True
+
+    def _is_above(self, at: float) -> bool:
+        """Whether this quarter runs above the level, and that was not looked at lately."""
+        level = None if self.outlook is None else self.outlook.level_watts
+        running = self._loads.running(_LOAD, at, _LOOK_SECONDS)
+        if level is None or running is None or running - level <= _TOLD_RATIO * level:
+            return False
+        return at - self._thought_at >= _LOOK_SECONDS
 
     def _quarter(self, end_seconds: float, load_watts: float | None) -> None:
         missed = 0
@@ -223,6 +239,7 @@ class EssDesk:
     # --- beside the cycle -------------------------------------------------------------------------------
 
     def _think(self, snapshot: Snapshot, at: float) -> None:
+        self._thought_at = at
         if self._end_seconds == -math.inf:
             self._end_seconds = math.floor(at / STEP_SECONDS) * STEP_SECONDS
         fresh, self._fresh = tuple(self._fresh), []
@@ -234,9 +251,14 @@ class EssDesk:
             battery=battery,
             stored_kwh=stored_kwh,
             levels_watts=dict(self._book.levels_watts),
-            earlier_watts={name: list(peaks) for name, peaks in self._book.earlier_watts.items()},
+            earlier_watts=earlier_peaks(
+                self._book, self._config.supply.billed_peaks_kw, period_label(at, self._config.zone)
+            ),
             natural_most_watts=self._natural_watts(),
-            prices=lambda: self._prices(snapshot, at),
+            prices=lambda: self._prices.ahead(snapshot, at),
+            running_watts=self._loads.running(_LOAD, at, _LOOK_SECONDS),
+            bridge_kwh=bridge_kwh(snapshot, self._rated, battery),
+            budget=self._cycles.budget(snapshot),
         )
         self._at_work = asyncio.create_task(self._work(moment))
 
@@ -245,7 +267,8 @@ class EssDesk:
         try:
             period = await asyncio.to_thread(self._learned.period, moment)
             self._begin(period)
-            if period.charges:
+            is_used = bool(period.charges) or await asyncio.to_thread(self._learned.trades, moment)
+            if is_used:
                 await asyncio.to_thread(self._learned.learn, moment)
                 has_learned = True
                 if self._started != period.label and not moment.battery.is_none:
@@ -258,6 +281,7 @@ class EssDesk:
                     )
                 ahead = await asyncio.to_thread(self._learned.ahead, moment, period)
                 self._hear(period, ahead, moment)
+            said = unknown_charges(self._config.supply.billed_peaks_kw, period)
         except Exception as error:  # noqa: BLE001  # whatever it is, it costs advice, never the cycle
             said = f"{type(error).__name__}: {error}; meanwhile the level only follows what is drawn"
             if not has_learned:
@@ -288,12 +312,14 @@ class EssDesk:
             self._book.drew(past.natural_most_watts)
         for charge in period.charges:
             name = charge.name
+            billed = 1000.0 * self._config.supply.billed_peaks_kw.get(name, {}).get(period.label, 0.0)
+            if billed > self._book.levels_watts.get(name, 0.0) and self._is_old_book:
+                self._raise(name, billed, _BILLED)
             if self._is_old_book and name in self._book.levels_watts:
                 continue
             start = past.start_watts.get(name)
-            known = [
-                watts for watts in (past.imported_watts.get(name), self._book.peaks_watts.get(name)) if watts
-            ]
+            measured = past.imported_watts.get(name), self._book.peaks_watts.get(name)
+            known = [watts for watts in (*measured, billed) if watts]
             if known:
                 self._book.peaks_watts[name] = max(known)
             if start is not None and start >= max(known, default=0.0):
@@ -301,7 +327,8 @@ class EssDesk:
                     name, start, f"what the battery could have held in the weeks before{_short(past)}"
                 )
             elif known:
-                self._raise(name, max(known), f"the highest quarter of an hour so far{_short(past)}")
+                why = _BILLED if max(known) == billed else "the highest quarter of an hour so far"
+                self._raise(name, max(known), f"{why}{_short(past)}")
         self._keep()
 
     def _hear(self, period: BillingPeriod, ahead: "Ahead | None", moment: Moment) -> None:
@@ -318,22 +345,6 @@ class EssDesk:
         if ahead.levels_watts:
             self._keep()
 
-    def _prices(self, snapshot: Snapshot, at: float) -> Values:
-        """What energy costs in the next day's quarters, up to the first of which nobody knows."""
-        start = math.floor(at / STEP_SECONDS) * STEP_SECONDS
-        found = self._supply.ahead(
-            snapshot, self._root, start_seconds=start, step_seconds=STEP_SECONDS, steps=_DAY_STEPS
-        ).price_per_kwh
-        known = [price for price in found if price is not None]
-        prices = np.array(known[: found.index(None)] if None in found else known, dtype=np.float64)
-        if len(prices):
-            hours = len(prices) * STEP_SECONDS / 3600.0
-            self._trade_reason = (
-                f"energy costs {prices[0]:.3g} per kWh now, {np.median(prices):.3g} in the middle of the"
-                f" next {hours:.0f} h"
-            )
-        return prices
-
     # --- for plans and answers --------------------------------------------------------------------------
 
     def _natural_watts(self) -> float:
@@ -342,7 +353,10 @@ class EssDesk:
     def _outlook(self, snapshot: Snapshot, at: float) -> EssOutlook | None:
         """What the guard is to do now; pure arithmetic."""
         period = self._period
-        if period is None or not period.charges or period.label != self._book.period:
+        if period is None or period.label != self._book.period:
+            return None
+        ahead = self._ahead if 0.0 <= at - self._ahead_at <= _AHEAD_SECONDS else None
+        if not period.charges and (ahead is None or ahead.trade_watts is None):
             return None
         known = {
             charge.name: self._book.levels_watts[charge.name]
@@ -350,7 +364,6 @@ class EssDesk:
             if charge.name in self._book.levels_watts
         }
         binding = min(known, key=lambda name: known[name], default=None)
-        ahead = self._ahead if 0.0 <= at - self._ahead_at <= _AHEAD_SECONDS else None
         natural = self._natural_watts()
         return EssOutlook(
             made_at=snapshot.at,
@@ -361,8 +374,9 @@ class EssDesk:
             natural_most_watts=natural,
             reserve_ratio=1.0 if ahead is None else ahead.reserve_ratio,
             trade_watts=None if ahead is None else ahead.trade_watts,
+            saleable_kwh=self._cycles.saleable_kwh(snapshot),
             level_reason="" if binding is None else f"{binding}: {self._book.reasons.get(binding, '')}",
-            trade_reason="" if ahead is None or ahead.trade_watts is None else self._trade_reason,
+            trade_reason="" if ahead is None or ahead.trade_watts is None else self._prices.reason,
         )
 
 

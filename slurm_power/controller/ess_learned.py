@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from slurm_power.config import SiteConfig
+from slurm_power.model.billing_rules import BillingRules
 from slurm_power.model.series import Resolution
 from slurm_power.plan.billing_period import (
     STEP_SECONDS,
@@ -17,6 +18,7 @@ from slurm_power.plan.billing_period import (
     counted_watts,
     highest,
 )
+from slurm_power.plan.cycle_budget import TradeBudget
 from slurm_power.plan.load_paths import LoadPaths
 from slurm_power.plan.peak_level import Battery, Values
 from slurm_power.signals.billing_file import read_billing_rules
@@ -41,6 +43,8 @@ class Moment:
     """What the cycle gives the thread. ``fresh_watts``: loads of the quarters since the last time.
 
     ``end_seconds`` is when the last of them ended; ``prices`` says what energy costs from then on.
+    ``running_watts``: the mean load of the quarter that is not over, None where too little of it has come.
+    ``bridge_kwh`` is kept for limits, ``budget`` is what trading may use up.
     """
 
     at_seconds: float
@@ -52,6 +56,9 @@ class Moment:
     earlier_watts: Mapping[str, list[float]]
     natural_most_watts: float
     prices: Callable[[], Values]
+    running_watts: float | None = None
+    bridge_kwh: float = 0.0
+    budget: TradeBudget | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,11 +92,14 @@ class EssLearned:
     def period(self, moment: Moment) -> BillingPeriod:
         """The period of the moment by the tariff's file as it is now; raises SupplyFileError, ValueError."""
         file = self.config.supply.tariff_file
-        if file is None:
-            raise ValueError("there is no tariff")
-        return billing_period(
-            read_billing_rules(file), moment.at_seconds, self.config.zone, moment.earlier_watts
-        )
+        rules = BillingRules(name="energy prices") if file is None else read_billing_rules(file)
+        return billing_period(rules, moment.at_seconds, self.config.zone, moment.earlier_watts)
+
+    def trades(self, moment: Moment) -> bool:
+        """Whether prices alone are a reason to move the batteries, or were one before."""
+        from slurm_power.plan.ess_trade import pays  # noqa: PLC0415  # pulls in a solver
+
+        return self.loads is not None or pays(moment.prices(), moment.battery)
 
     def learn(self, moment: Moment) -> None:
         """Take the quarters since the last time, at first what was stored before.
@@ -146,10 +156,14 @@ class EssLearned:
             moment.levels_watts,
             step=step,
             step_hours=_STEP_HOURS,
-            load_watts=float(self.loads.recent(_STEP_HOURS / 24.0)[-1]),
+            load_watts=float(self.loads.recent(_STEP_HOURS / 24.0)[-1])
+            if moment.running_watts is None
+            else moment.running_watts,
             natural_most_watts=moment.natural_most_watts,
             stored_kwh=moment.stored_kwh,
             prices_per_kwh=moment.prices(),
+            least_reserve_kwh=moment.bridge_kwh,
+            budget=moment.budget,
         )
 
     def _stored(self, column: str, since: float, until: float) -> Values:

@@ -98,7 +98,8 @@ class EventRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with wall times."""
-        return _plain(self)
+        fields: dict[str, Any] = plain(self)
+        return fields
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "EventRecord":
@@ -302,13 +303,19 @@ class LeverState:
     def to_json(self) -> dict[str, object]:
         """Everything that must survive a restart, with wall times."""
         return {
-            "caps": {job_id: _plain(cap) for job_id, cap in self.caps.items()},
-            "holds": {job_id: _plain(hold) for job_id, hold in self.holds.items()},
+            "caps": {job_id: plain(cap) for job_id, cap in self.caps.items()},
+            "holds": {job_id: plain(hold) for job_id, hold in self.holds.items()},
             "held_before": self.held_before,
-            "setpoints": self.setpoints,
+            **self.rest_to_json(),
+        }
+
+    def rest_to_json(self) -> dict[str, object]:
+        """What of it is not about jobs, and small."""
+        return {
+            "setpoints": dict(self.setpoints),
             "events": {event_id: event.to_json() for event_id, event in self.events.items()},
             "event_count": self._event_count,
-            "yields": {node: _plain(record) for node, record in self.yields.items()},
+            "yields": {node: plain(record) for node, record in self.yields.items()},
         }
 
     @classmethod
@@ -340,13 +347,24 @@ class LeverState:
         return state
 
 
-def _plain(record: CapRecord | HoldRecord | EventRecord | YieldRecord) -> dict[str, Any]:
+def changed_keys(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """The keys under which there is another object than before, or one is missing.
+
+    Caps and holds are replaced when they change; a renewal of a cap is none.
+    """
+    found = [key for key, value in now.items() if before.get(key) is not value]
+    return found + [key for key in before if key not in now]
+
+
+def plain(value: CapRecord | HoldRecord | EventRecord | YieldRecord | float) -> Any:
     """A record's fields, with wall times; `asdict` would copy each value, which takes six times as long."""
-    plain: dict[str, Any] = {name: getattr(record, name) for name in record.__slots__}
-    for name in _DATES & plain.keys():
-        if plain[name] is not None:
-            plain[name] = plain[name].astimezone(UTC).isoformat()
-    return plain
+    if isinstance(value, int | float):
+        return value
+    fields: dict[str, Any] = {name: getattr(value, name) for name in value.__slots__}
+    for name in _DATES & fields.keys():
+        if fields[name] is not None:
+            fields[name] = fields[name].astimezone(UTC).isoformat()
+    return fields
 
 
 def _dated(record: dict[str, Any]) -> dict[str, Any]:

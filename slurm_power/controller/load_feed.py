@@ -62,3 +62,10 @@ class StepMeans:
                 total, count = self._sums.get(name, (0.0, 0))
                 self._sums[name] = total + value, count + 1
         return finished
+
+    def running(self, name: str, at_seconds: float, least_seconds: float) -> float | None:
+        """The mean of the step that is not over, None before ``least_seconds`` of it or without a value."""
+        if self._step is None or at_seconds - self._step * self.step_seconds < least_seconds:
+            return None
+        total, count = self._sums.get(name, (0.0, 0))
+        return total / count if count else None

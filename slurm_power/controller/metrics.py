@@ -114,6 +114,12 @@ def _add_ess(page: _Page, snapshot: Snapshot) -> None:
         samples = [({"ess": name}, float(getattr(ess, key))) for name, ess in snapshot.ess.items()]
         page.add(f"ess_{key}", "gauge", text, samples)
     page.add(
+        "ess_temperature_celsius",
+        "gauge",
+        "Temperature of the battery, where its device says it.",
+        [({"ess": name}, ess.temperature_celsius) for name, ess in snapshot.ess.items()],
+    )
+    page.add(
         "ess_setpoint_watts",
         "gauge",
         "Discharge asked of the battery.",

@@ -114,10 +114,16 @@ async def _tried(
 
 
 def fingerprints(config: SiteConfig) -> dict[str, str]:
-    """What tells one configuration of a device from another: the hash of its table and map, by its name."""
+    """What tells one configuration of a device from another: the hash of its table and map, by its name.
+
+    Which temperature is read says nothing of how the device is commanded, so it may change.
+    """
+    tables = {name: asdict(device) for name, device in config.devices.items()}
+    for table in tables.values():
+        table.pop("temperature_point", None)
     return {
         name: hashlib.sha256(
-            (json.dumps(asdict(device), default=str, sort_keys=True) + map_text(device)).encode()
+            (json.dumps(tables[name], default=str, sort_keys=True) + map_text(device)).encode()
         ).hexdigest()
         for name, device in config.devices.items()
     }

@@ -1,52 +1,24 @@
 """Write down what happened: ledger entries worth reading, one row of series a cycle, a record per job."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from operator import is_
 from typing import Any, assert_never
 
 from slurm_power.act import Outcome
-from slurm_power.controller.job_gains import note_gains
+from slurm_power.controller.job_records import JobRecords
 from slurm_power.controller.levers import LeverState
 from slurm_power.controller.series_values import series_values
 from slurm_power.model.action import HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
-from slurm_power.model.expected_power import ExpectedPower
-from slurm_power.model.job import Job, JobState
+from slurm_power.model.job import Job
 from slurm_power.model.ledger import LedgerEntry
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import kilowatts_text
-from slurm_power.plan.loads import job_loads
 from slurm_power.plan.policy import Policy
 from slurm_power.ports import Store
 from slurm_power.store.background import BackgroundSeries
 
 # A battery follows the load every second; its ledger gets a line when it moves by this share of its power.
 _WORTH_WRITING_RATIO = 0.2
-
-
-@dataclass(slots=True)
-class _JobRecord:
-    """Running figures of one job; GPU watts are per job, all its GPUs together.
-
-    ``seen`` is what the record of a job that only waits was last made from.
-    """
-
-    record: dict[str, Any]
-    stored: str = ""
-    watt_seconds: float = 0.0
-    seconds: float = 0.0
-    running_seconds: float = 0.0
-    seen: tuple[object, ...] = ()
-
-    def only_waits(self, job: Job, expected: ExpectedPower | None, levers: LeverState) -> bool:
-        """Whether the job waits untouched, and nothing is new about it since this was asked before."""
-        touched = job.state is not JobState.PENDING or job.job_id in levers.holds or job.job_id in levers.caps
-        seen = () if touched else (job, expected, levers.held_before.get(job.job_id))
-        same = len(seen) > 0 and len(seen) == len(self.seen) and all(map(is_, seen, self.seen))
-        self.seen = seen
-        return same
 
 
 class Recorder:
@@ -61,7 +33,7 @@ class Recorder:
         self._written_discharge: dict[str, float] = {}
         self._written_errors: dict[str, str] = {}
         self.short_since: dict[str, datetime] = {}
-        self._jobs: dict[str, _JobRecord] = {}
+        self._jobs = JobRecords(store, policy)
 
     def note(self, at: datetime, actor: str, kind: str, subject: str, reason: str, **more: Any) -> None:
         """Write one ledger entry."""
@@ -185,111 +157,23 @@ class Recorder:
     def jobs(
         self, snapshot: Snapshot, levers: LeverState, energy_joules: Mapping[str, float], cycle_seconds: float
     ) -> None:
-        """Keep each job's record up to date; one that has not changed is not written again.
+        """Keep the jobs' records up to date; see `JobRecords.look`."""
+        about_jobs = [key for key in self._written_errors if key.startswith("job:")]
+        if about_jobs:
+            here = {job.job_id for job in snapshot.jobs}
+            for subject in about_jobs:
+                if subject.removeprefix("job:") not in here:
+                    del self._written_errors[subject]
+        self._jobs.look(snapshot, levers, energy_joules, cycle_seconds)
 
-        Jobs that are no longer known stay in the store alone.
-        """
-        here = {job.job_id for job in snapshot.jobs}
-        for job_id in self._jobs.keys() - here:
-            del self._jobs[job_id]
-        for subject in [key for key in self._written_errors if key.startswith("job:")]:
-            if subject.removeprefix("job:") not in here:
-                del self._written_errors[subject]
-        changed = {}
-        loads = {load.job.job_id: load for load in job_loads(snapshot, self._policy)}
-        for job in snapshot.jobs:
-            known = self._known(job.job_id)
-            expected = snapshot.expected.get(job.job_id)
-            if job.job_id not in energy_joules and known.only_waits(job, expected, levers):
-                continue  # tens of thousands may
-            record = known.record
-            _describe(record, job)
-            _note_expected(record, job, expected)
-            load = loads.get(job.job_id)
-            if job.state in (JobState.STARTING, JobState.RUNNING) and job.gpu_count > 0:
-                known.running_seconds += cycle_seconds
-                record["running_seconds"] = known.running_seconds
-            if load is not None and load.covered and job.state is not JobState.SUSPENDED:
-                watts = load.gpu_watts * job.gpu_count
-                known.watt_seconds += watts * cycle_seconds
-                known.seconds += cycle_seconds
-                record["peak_watts"] = max(float(record.get("peak_watts") or 0.0), watts)
-                record["mean_watts"] = known.watt_seconds / known.seconds
-                record["watt_seconds"], record["seconds"] = known.watt_seconds, known.seconds
-            if known.running_seconds > 0.0:
-                record["coverage_ratio"] = round(min(1.0, known.seconds / known.running_seconds), 4)
-            if job.job_id in energy_joules:
-                record["energy_joules"] = energy_joules[job.job_id]
-            note_gains(record, job, levers, snapshot.at, cycle_seconds)
-            record["held_seconds"] = max(
-                float(record.get("held_seconds") or 0.0), levers.held_seconds(job.job_id, snapshot.at)
-            )
-            text = json.dumps(record)
-            if text != known.stored:
-                changed[job.job_id], known.stored = record, text
-        if changed:
-            self._store.put_jobs(changed)
+    def keep_jobs(self) -> None:
+        """Write what is known of jobs and has not been written yet."""
+        self._jobs.keep()
 
     def job_energy(self, job_id: str, figures: Mapping[str, float | None]) -> None:
         """Note how sure a job's energy is and what else it has used, as its nodes tell."""
-        if job_id in self._jobs:
-            self._jobs[job_id].record.update(figures)
-            self._jobs[job_id].seen = ()
-
-    def _known(self, job_id: str) -> _JobRecord:
-        """A job's running figures, those of an earlier controller included."""
-        known = self._jobs.get(job_id)
-        if known is None:
-            record = self._store.job(job_id)
-            known = _JobRecord(
-                record,
-                json.dumps(record),
-                _number(record.get("watt_seconds")),
-                _number(record.get("seconds")),
-                _number(record.get("running_seconds")),
-            )
-            self._jobs[job_id] = known
-        return known
+        self._jobs.touch(job_id, figures)
 
     def job_record(self, job_id: str) -> Mapping[str, Any]:
         """What is known of a job so far."""
-        known = self._jobs.get(job_id)
-        return known.record if known else {}
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
-
-
-def _note_expected(record: dict[str, Any], job: Job, expected: ExpectedPower | None) -> None:
-    """What was expected of a job, and from whose jobs, stays as it was when the job started."""
-    if expected is None or (job.state is not JobState.PENDING and "expected_mean_watts" in record):
-        return
-    if expected.jobs == 0 or expected.own_seconds > 0.0:
-        return
-    record.update(
-        expected_mean_watts=round(expected.mean_watts, 1),
-        expected_p95_watts=round(expected.p95_watts, 1),
-        expected_start_step_watts=round(expected.start_step_watts, 1),
-        expected_ramp_seconds=round(expected.ramp_seconds, 1),
-        expected_swing_watts=round(expected.swing_watts, 1),
-        expected_known_from=expected.known_from,
-        expected_jobs=expected.jobs,
-    )
-
-
-def _describe(record: dict[str, Any], job: Job) -> None:
-    record.update(
-        job_id=job.job_id,
-        user=job.user,
-        account=job.account or record.get("account", ""),
-        name=job.name or record.get("name", ""),
-        state=job.state.value,
-        workload=job.workload.value,
-        flex=job.flex.value,
-        gpu_count=job.gpu_count,
-        nodes=list(job.nodes) or record.get("nodes", []),
-    )
-    for key, moment in (("submitted", job.submitted), ("started", job.started)):
-        if moment is not None:
-            record[key] = moment.isoformat()
+        return self._jobs.of(job_id)

@@ -14,7 +14,7 @@ from slurm_power.config.problems import ConfigError
 from slurm_power.config.register_map import RegisterMap, RegisterType, Role, Write, load_register_map
 from slurm_power.devices.modbus import ModbusUnit
 from slurm_power.devices.registers import RegisterReader, words_of
-from slurm_power.model.reading import EssReading, Quality
+from slurm_power.model.reading import EssReading, Quality, believable_celsius
 from slurm_power.ports import DeviceError
 
 # Power without a direction, as a share of what the device can do, that is taken for its own consumption.
@@ -181,6 +181,7 @@ class RegisterPcsDriver:
             alarms=self._alarms(raws),
             age_seconds=0.0,
             quality=Quality.GOOD if soh_ratio is not None else Quality.QUESTIONABLE,
+            temperature_celsius=believable_celsius(reader.value(raws, "temperature_celsius")),
         )
 
     def _limit(self, reader: RegisterReader, raws: dict[str, int], name: str) -> float:

@@ -9,7 +9,7 @@ import math
 from slurm_power.config.devices import SunspecPcs
 from slurm_power.devices.modbus import RefusedError
 from slurm_power.devices.sunspec import SunspecDevice, Values
-from slurm_power.model.reading import EssReading, Quality
+from slurm_power.model.reading import EssReading, Quality, believable_celsius
 from slurm_power.ports import DeviceError
 
 MODELS = (701, 702, 704, 713, 715)
@@ -29,6 +29,8 @@ LOCAL, ERROR, ENABLED = 1, 2, 1
 # 701.InvSt in which the inverter cannot follow a setpoint.
 NOT_READY = {0: "inverter off", 5: "inverter shutting down", 6: "inverter fault"}
 SETTINGS_EVERY_READS = 60
+# Model 803 (a bank of lithium-ion strings) knows its hottest module.
+BANK, HOTTEST_MODULE = 803, "ModTmpMax"
 
 
 class SunspecPcsDriver:
@@ -43,6 +45,8 @@ class SunspecPcsDriver:
             timeout_seconds=config.timeout_seconds,
         )
         self._name = config.name
+        self._temperature_point = config.temperature_point
+        self._state: dict[int, tuple[str, ...]] = STATE
         self._max_charge_watts = 0.0
         self._max_discharge_watts = 0.0
         self._reads_left = 0
@@ -55,13 +59,17 @@ class SunspecPcsDriver:
         missing = [str(model) for model in MODELS if model not in self._device.models]
         if missing:
             raise DeviceError(f"{self._name}: no PCS: SunSpec model {', '.join(missing)} missing")
+        if self._temperature_point is not None:
+            self._state = {**STATE, 701: (*STATE[701], self._temperature_point)}
+        elif BANK in self._device.models:
+            self._state = {**STATE, BANK: (HOTTEST_MODULE,)}
         self._reads_left = 0
         await self.read()
 
     async def read(self) -> EssReading:
         """Read state; raises DeviceError. Keeps the heartbeat alive while our setpoint is active."""
         await self._read_settings()
-        values = await self._device.read(STATE)
+        values = await self._device.read(self._state)
         if self._commanding:
             if values.raw(704, "WSetEna") == ENABLED:
                 await self._beat()
@@ -197,7 +205,13 @@ class SunspecPcsDriver:
             alarms=self._alarms(values),
             age_seconds=0.0,
             quality=Quality.GOOD if soh_percent is not None else Quality.QUESTIONABLE,
+            temperature_celsius=believable_celsius(self._celsius(values)),
         )
+
+    def _celsius(self, values: Values) -> float | None:
+        if self._temperature_point is not None:
+            return values.get(701, self._temperature_point)
+        return values.get(BANK, HOTTEST_MODULE) if BANK in self._state else None
 
     def _needed(self, value: float | None, point: str) -> float:
         if value is None:

@@ -13,7 +13,7 @@ import math
 from slurm_power.config.devices import SunspecStorage
 from slurm_power.devices.modbus import RefusedError
 from slurm_power.devices.sunspec import SunspecDevice, Values
-from slurm_power.model.reading import EssReading, Quality
+from slurm_power.model.reading import EssReading, Quality, believable_celsius
 from slurm_power.ports import DeviceError
 
 MODELS = (124, 802)
@@ -35,6 +35,8 @@ NOT_READY = {
     99: "battery fault",
 }
 _MOST_HEARTBEAT = 0x7FFF
+# Model 803 (a bank of lithium-ion strings) knows its hottest module.
+BANK, HOTTEST_MODULE = 803, "ModTmpMax"
 
 
 class SunspecStorageDriver:
@@ -50,6 +52,7 @@ class SunspecStorageDriver:
         )
         self._name = config.name
         self._sign = -1.0 if config.charge_reads_positive else 1.0
+        self._state: dict[int, tuple[str, ...]] = STATE
         self._commanding = False
         self._heartbeat: int | None = 0
 
@@ -59,7 +62,9 @@ class SunspecStorageDriver:
         missing = [str(model) for model in MODELS if model not in self._device.models]
         if missing:
             raise DeviceError(f"{self._name}: no storage: SunSpec model {', '.join(missing)} missing")
-        values = await self._device.read(STATE)
+        if BANK in self._device.models:
+            self._state = {**STATE, BANK: (HOTTEST_MODULE,)}
+        values = await self._device.read(self._state)
         for point in ("OutWRte", "InWRte", "InOutWRte_RvrtTms"):
             if values.raw(124, point) is None:
                 why = {
@@ -70,7 +75,7 @@ class SunspecStorageDriver:
 
     async def read(self) -> EssReading:
         """Read state; raises DeviceError. Keeps the heartbeat alive while our setpoint is active."""
-        values = await self._device.read(STATE)
+        values = await self._device.read(self._state)
         if self._commanding:
             if values.raw(124, "StorCtl_Mod") == BOTH_BOUNDS:
                 await self._beat()
@@ -83,7 +88,7 @@ class SunspecStorageDriver:
 
         Raises DeviceError when out of range, under LOCAL control, refused, or not as written on read-back.
         """
-        values = await self._device.read(STATE)
+        values = await self._device.read(self._state)
         self._refuse_local(values)
         out_raw, in_raw = self._bounds(values, discharge_watts)
         seconds = max(1, math.ceil(lease_seconds))
@@ -118,7 +123,7 @@ class SunspecStorageDriver:
 
         Bounds that leave the device a choice are its owner's, and stay.
         """
-        values = await self._device.read(STATE)
+        values = await self._device.read(self._state)
         closed = values.raw(124, "OutWRte") == -(values.raw(124, "InWRte") or 0)
         if values.raw(124, "StorCtl_Mod") == BOTH_BOUNDS and (closed or self._commanding):
             self._refuse_local(values)
@@ -209,6 +214,9 @@ class SunspecStorageDriver:
             alarms=self._alarms(values),
             age_seconds=0.0,
             quality=Quality.GOOD if soh_percent is not None else Quality.QUESTIONABLE,
+            temperature_celsius=believable_celsius(
+                values.get(BANK, HOTTEST_MODULE) if BANK in self._state else None
+            ),
         )
 
     def _needed(self, value: float | None, point: str) -> float:

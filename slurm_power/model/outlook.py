@@ -1,6 +1,7 @@
 """What the slow planner of the batteries hands to the fast guard: a level to hold, and what may be traded."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 
@@ -12,8 +13,10 @@ class EssOutlook:
     ``natural_most_watts``: the most that the site drew by itself lately; recharging never draws more.
     ``reserve_ratio``: which share of a battery between its outage reserve and its target charge is kept for
     the level and not sold. ``trade_watts``: what trading wants of all batteries together now (positive
-    sells); None: nothing is traded, so they charge when there is room. ``period`` names the billing period,
-    the reasons are in a user's words. It counts for ``valid_seconds`` after ``made_at``.
+    sells); None: nothing is traded, so they charge when there is room. ``saleable_kwh``: what a battery may
+    still sell today by its budget of cycles, at its terminals; without one it is not named.
+    ``period`` names the billing period, the reasons are in a user's words. It counts for ``valid_seconds``
+    after ``made_at``.
     """
 
     made_at: datetime
@@ -23,6 +26,7 @@ class EssOutlook:
     natural_most_watts: float | None = None
     reserve_ratio: float = 0.0
     trade_watts: float | None = None
+    saleable_kwh: Mapping[str, float] = field(default_factory=dict)
     level_reason: str = ""
     trade_reason: str = ""
 

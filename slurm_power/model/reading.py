@@ -58,7 +58,8 @@ class EssReading:
     ``discharge_watts`` is positive when the battery feeds the site, negative when it charges.
     ``max_charge_watts`` and ``max_discharge_watts`` are what the device can do now, both >= 0.
     ``remote`` is False while somebody operates the device locally: then nobody else may command it.
-    ``trusted`` is False for a device that was not commissioned.
+    ``trusted`` is False for a device that was not commissioned. ``temperature_celsius`` is the battery's
+    hottest part that is measured, None where nobody says.
     """
 
     name: str
@@ -73,10 +74,22 @@ class EssReading:
     age_seconds: float
     quality: Quality
     trusted: bool = True
+    temperature_celsius: float | None = None
 
     def usable(self) -> bool:
         """Whether the planner may command this device now."""
         return self.trusted and self.quality is not Quality.INVALID and self.remote and not self.alarms
+
+
+# No battery that still works is colder or hotter: such a value is a sensor that is broken or not there.
+_COLDEST_CELSIUS, _HOTTEST_CELSIUS = -60.0, 150.0
+
+
+def believable_celsius(celsius: float | None) -> float | None:
+    """A battery's temperature as its device says it; None where it says nothing, or what cannot be."""
+    if celsius is None or not _COLDEST_CELSIUS <= celsius <= _HOTTEST_CELSIUS:
+        return None
+    return celsius
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from slurm_power.model.power_table import PowerTable
+
 
 class LimitKind(StrEnum):
     """What breaks when a limit is passed; the two fail in opposite directions when control is lost."""
@@ -42,6 +44,12 @@ class Ess:
     ``reserve_soc_ratio`` is kept for outages; ``target_soc_ratio`` is where it is recharged to when there
     is room; ``bridge_seconds`` is how long a discharge must be sustainable before job levers take over.
     ``uncommissioned`` is who answers for it, and why, if it was not proven by ``slurm-power commission``.
+
+    Its own limits, None where there is none beyond what its inverter says: ``max_*_c_rate`` is power over
+    the energy that its health has left, ``*_power_by_soc`` and ``*_power_by_celsius`` which share of the
+    power may be used. A temperature that stopped it lets go ``temperature_margin_celsius`` inside the table;
+    ``unknown_temperature_ratio`` of the power is used while nobody knows the temperature that a table asks
+    for. ``full_cycles_*`` bound what trading may use up.
     """
 
     name: str
@@ -51,6 +59,16 @@ class Ess:
     bridge_seconds: float = 300.0
     lease_seconds: float = 10.0
     uncommissioned: str | None = None
+    max_charge_c_rate: float | None = None
+    max_discharge_c_rate: float | None = None
+    charge_power_by_soc: PowerTable | None = None
+    discharge_power_by_soc: PowerTable | None = None
+    charge_power_by_celsius: PowerTable | None = None
+    discharge_power_by_celsius: PowerTable | None = None
+    temperature_margin_celsius: float = 3.0
+    unknown_temperature_ratio: float = 0.5
+    full_cycles_per_day: float | None = None
+    full_cycles_per_year: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

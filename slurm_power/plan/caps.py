@@ -68,12 +68,12 @@ def plan_caps(snapshot: Snapshot, table: LoadTable, demands: Sequence[Demand], p
     wanted = [demand for demand in demands if demand.watts > 0.0]
     if not table.placed.jobs or (not wanted and not snapshot.caps):
         return CapResult(actions=(), unmet_watts={demand.circuit: demand.watts for demand in wanted})
-    columns = CapColumns(snapshot, table, policy)
+    columns, safety = CapColumns(snapshot, table, policy), LimitKind.SAFETY
     lowering, unmet = choose(snapshot, columns, wanted, policy)
     raised = given_back(
         columns,
         room={demand.circuit: -demand.watts for demand in demands},
-        safe={demand.circuit for demand in demands if demand.kind is LimitKind.SAFETY},
+        safe={demand.circuit for demand in demands if demand.kind is safety},
         lowered=lowering.lowered,
         policy=policy,
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from slurm_power.model.job import Job, Workload
+from slurm_power.plan.allocation import upper_hull
 from slurm_power.plan.clocks import LOCK_CURVE
 from slurm_power.plan.policy import Policy
 
@@ -93,11 +94,7 @@ def _segments(points: Curve) -> tuple[Segment, ...]:
     Where a curve is dented (training loses more on its first tenth than on the next), the whole dent counts
     at its mean, so that the cheapest watts come first and stopping inside costs little more than that mean.
     """
-    hull: list[tuple[float, float]] = []
-    for x, y in points:
-        while len(hull) > 1 and _slope(hull[-1], (x, y)) <= _slope(hull[-2], hull[-1]):
-            hull.pop()
-        hull.append((x, y))
+    hull = reversed(upper_hull(points))
     found = [Segment(a[0], b[0], _slope(a, b)) for a, b in pairwise(hull)]
     # A GPU may draw more than what it drew before its cap, and no measured point is at 0.
     first, last = found[0], found[-1]

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from slurm_power.plan.charges import DemandCharge
-from slurm_power.plan.ess_dispatch import RESERVE_QUANTILE, EssDispatch, Window, limits_watts, start_level
-from slurm_power.plan.load_paths import LEAST_DAYS, LoadPaths
+from slurm_power.plan.cycle_budget import TradeBudget
+from slurm_power.plan.ess_dispatch import EssDispatch, start_level
+from slurm_power.plan.ess_trade import RESERVE_QUANTILE, can_trade
+from slurm_power.plan.ess_window import Window, limits_watts
+from slurm_power.plan.load_paths import LoadPaths
 from slurm_power.plan.peak_level import Battery, Values, raised_level, reserve_kwh
 
 # A trade needs to know what energy costs for so long at least.
@@ -60,19 +63,22 @@ def look_ahead(
     natural_most_watts: float,
     stored_kwh: float,
     prices_per_kwh: Values,
+    least_reserve_kwh: float = 0.0,
+    budget: TradeBudget | None = None,
 ) -> Ahead:
     """Look at the present step of the planning grid, number ``step`` of the charges' billing period.
 
     ``load_watts`` is taken to go on as it was in the step before. ``prices_per_kwh``: from now on, as far as
-    they are known. A level that the battery simply cannot hold is not raised here: what is measured then
-    raises it, and by no more than was drawn.
+    they are known. ``least_reserve_kwh`` is kept in any case, ``budget`` is what trading may still use up.
+    Without a demand charge only prices count. A level that the battery simply cannot hold is not raised
+    here: what is measured then raises it, and by no more than was drawn.
     """
     windows = [
         _window(charge, step, levels_watts[charge.name], step_hours)
         for charge in charges
         if charge.name in levels_watts
     ]
-    if battery.is_none or loads.days < LEAST_DAYS or not windows:
+    if battery.is_none or not can_trade(loads, charges) or (charges and not windows):
         return Ahead(levels_watts={}, reserve_ratio=0.0, trade_watts=None, source="")
     dispatch = _dispatch(loads, battery, stored_kwh, step_hours)
     dispatch.start_period(windows, {window.name: np.empty(0) for window in windows})
@@ -83,6 +89,8 @@ def look_ahead(
         slot=0,
         recent_most_watts=natural_most_watts,
         prices=(lambda: prices_per_kwh) if is_priced else None,
+        budget=budget,
+        least_reserve_kwh=least_reserve_kwh,
     )
     counting = [levels_watts[window.name] for window in windows if window.counts[0]]
     is_over = bool(counting) and load_watts > min(counting)
@@ -101,8 +109,11 @@ def look_ahead(
             ),
             rounding_watts=_ROUNDING_RATIO * battery.discharge_watts,
         ),
-        reserve_ratio=_reserve_ratio(
-            loads.paths(load_watts), battery, windows, dispatch.level_watts, step_hours
+        reserve_ratio=max(
+            _reserve_ratio(loads.paths(load_watts), battery, windows, dispatch.level_watts, step_hours)
+            if windows
+            else 0.0,
+            min(1.0, least_reserve_kwh / battery.energy_kwh),
         ),
         trade_watts=chosen.discharge_watts if dispatch.is_trading and not is_over else None,
         source=loads.source,

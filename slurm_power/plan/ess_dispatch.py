@@ -4,43 +4,22 @@ The level of each demand charge is held first. What is stored beyond what the le
 when energy is dear, and charging waits for cheap hours, never above what the site draws by itself.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from slurm_power.plan.load_paths import LEAST_DAYS, SIMILAR, LoadPaths
-from slurm_power.plan.lp_ess import Course, PaidPeak, best_course
-from slurm_power.plan.peak_level import Battery, Values, held_levels, least_level, raised_level, reserve_kwh
+from slurm_power.plan.cycle_budget import TradeBudget
+from slurm_power.plan.ess_trade import EssTrade, PriceAhead, Standing, can_trade
+from slurm_power.plan.ess_window import Window, on_grid
+from slurm_power.plan.load_paths import SIMILAR, LoadPaths
+from slurm_power.plan.peak_level import Battery, Values, least_level, raised_level
 from slurm_power.plan.rest_of_period import SEARCHED_DAYS, rest_levels
 
 # The start level is the least that would have held over each of so many past weeks, and the lowest of them.
 START_WEEKS = 4
 # The level rises to what would have held on this share of the paths.
 RAISE_QUANTILE = 0.6
-# What the level needs on this share of the paths is not sold.
-RESERVE_QUANTILE = 1.0
-# A forecast for trading is looked at anew so often.
-TRADE_SECONDS = 3600.0
-# What a trade gains has to be so many times what it risks: no set of paths holds all that may come.
-_RISK_WEIGHT = 3.0
-# A kWh that is missing from the reserve for an hour costs so many times a demand charge's kW.
-_RESERVE_WEIGHT = 0.1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Window:
-    """A demand charge in the running billing period and the next day.
-
-    ``counts``: bool, from now on to the end of what is looked at, whether a step counts. ``floor_watts`` is
-    paid whatever is drawn. ``days_left``: how long the period still is, if ``counts`` ends before it.
-    """
-
-    name: str
-    price_per_kw: float
-    counts: np.ndarray
-    floor_watts: float = 0.0
-    days_left: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +28,6 @@ class Step:
 
     discharge_watts: float
     level_watts: float | None
-
-
-# Prices per kWh of the coming steps of the planning grid, the present one first; None: not known.
-PriceAhead = Callable[[], Values | None]
 
 
 class EssDispatch:
@@ -69,10 +44,9 @@ class EssDispatch:
         self._levels: dict[str, float] = {}
         self._targets: dict[str, float] = {}
         self._slot = -1
-        self._traded_at = -1
+        self._trade = EssTrade(battery, loads, grid_hours=grid_hours)
         self._rest_day = -1
         self._rest_watts: Values | None = None
-        self._plan: Values = np.empty(0)
         self._natural_watts = 0.0
 
     def start_period(self, windows: Sequence[Window], past_watts: Mapping[str, Values]) -> None:
@@ -89,7 +63,7 @@ class EssDispatch:
             for window in windows
         }
         self._targets.clear()
-        self._traded_at = -1
+        self._trade.forget()
 
     def step(
         self,
@@ -99,10 +73,14 @@ class EssDispatch:
         slot: int,
         recent_most_watts: float,
         prices: PriceAhead | None = None,
+        budget: TradeBudget | None = None,
+        least_reserve_kwh: float = 0.0,
     ) -> Step:
         """Decide for a step whose load is known. ``slot`` numbers the steps of the planning grid.
 
-        ``recent_most_watts``: the highest load of the last day. The battery is taken to do what it is asked.
+        ``recent_most_watts``: the highest load of the last day. ``budget``: what trading may still use up,
+        None where nobody counts. ``least_reserve_kwh`` is not sold. The battery is taken to do what it is
+        asked.
         """
         self._natural_watts = max(self._natural_watts, load_watts)
         if slot != self._slot:
@@ -120,7 +98,15 @@ class EssDispatch:
             bound = battery.discharge_bound_watts(self.stored_kwh, self._hours)
             discharge = min(load_watts - level, bound)
         elif not battery.is_none:
-            discharge = self._below(load_watts, level, windows, slot, recent_most_watts, prices)
+            # Recharging must not set the peak that the battery is there to keep away.
+            standing = Standing(
+                load_watts=load_watts,
+                stored_kwh=self.stored_kwh,
+                top_watts=max(self._natural_watts, recent_most_watts),
+                least_reserve_kwh=least_reserve_kwh,
+                budget=budget,
+            )
+            discharge = self._below(standing, level, windows, slot, prices)
         imported = load_watts - discharge
         for window in windows:
             if window.counts[0]:
@@ -131,7 +117,7 @@ class EssDispatch:
     @property
     def is_trading(self) -> bool:
         """Whether the last step below the level followed a course, and not just the room there was."""
-        return bool(len(self._plan))
+        return self._trade.is_trading
 
     def level_watts(self, window: Window) -> float:
         """What the import is held to while the charge counts."""
@@ -152,7 +138,7 @@ class EssDispatch:
         paths = self._loads.paths(load_watts)
         if paths is None:
             return level
-        paths[~_on_grid(window.counts, len(paths))] = np.nan
+        paths[~on_grid(window.counts, len(paths))] = np.nan
         return raised_level(
             level,
             load_watts,
@@ -184,128 +170,28 @@ class EssDispatch:
             )
         return self._rest_watts
 
-    def _below(  # noqa: PLR0917  # one step's whole situation
+    def _below(
         self,
-        load_watts: float,
+        standing: Standing,
         level: float | None,
         windows: Sequence[Window],
         slot: int,
-        recent_most_watts: float,
         prices: PriceAhead | None,
     ) -> float:
         """Below the level: charge, or trade what the level does not need."""
-        battery = self._battery
-        # Recharging must not set the peak that the battery is there to keep away.
-        top_watts = max(self._natural_watts, recent_most_watts)
-        room = (top_watts if level is None else min(level, top_watts)) - load_watts
+        battery, load = self._battery, standing.load_watts
+        top_watts = standing.top_watts if level is None else min(level, standing.top_watts)
+        room = top_watts - load
         most_charge = max(0.0, min(battery.charge_bound_watts(self.stored_kwh, self._hours), room))
-        planned = self._planned(load_watts, windows, slot, prices, top_watts)
+        planned = None
+        if prices is not None and can_trade(self._loads, windows):
+            planned = self._trade.planned(slot, standing, windows, self.level_watts, prices)
         if planned is None:
             return -most_charge
         if planned < 0.0:
             return -min(-planned, most_charge)
-        bound = battery.discharge_bound_watts(self.stored_kwh, self._hours)
-        return min(planned, bound, max(0.0, load_watts))
-
-    def _planned(
-        self,
-        load_watts: float,
-        windows: Sequence[Window],
-        slot: int,
-        prices: PriceAhead | None,
-        top_watts: float,
-    ) -> float | None:
-        """What trading wants in this slot; None where nothing is traded."""
-        if prices is None or self._loads.days < LEAST_DAYS:
-            return None
-        every = max(1, round(TRADE_SECONDS / 3600.0 / self._grid_hours))
-        if self._traded_at < 0 or slot - self._traded_at >= min(every, max(1, len(self._plan))):
-            self._traded_at = slot
-            self._plan = self._trade(load_watts, windows, prices, top_watts)
-        at = slot - self._traded_at
-        return float(self._plan[at]) if at < len(self._plan) else None
-
-    def _trade(
-        self, load_watts: float, windows: Sequence[Window], prices: PriceAhead, top_watts: float
-    ) -> Values:
-        """The cheapest course of the next day, if it gains more than it risks; empty: nothing is traded."""
-        price = prices()
-        if price is None or not self._pays(price):
-            return np.empty(0)
-        paths, expected = self._loads.paths(load_watts), self._loads.expected(load_watts)
-        if paths is None or expected is None:
-            return np.empty(0)
-        steps = min(len(price), len(paths))
-        paths, price, expected = paths[:steps], price[:steps], expected[:steps]
-        limit = limits_watts(windows, self.level_watts, steps)
-        battery, hours = self._battery, self._grid_hours
-        wanted = reserve_kwh(paths, limit, battery, step_hours=hours, quantile=RESERVE_QUANTILE)
-        dearest = max((window.price_per_kw for window in windows), default=0.0)
-        middle = max(0.0, float(np.median(price)))
-        courses = [
-            best_course(
-                expected,
-                price,
-                [
-                    PaidPeak(
-                        price_per_kw=window.price_per_kw,
-                        steps=_on_grid(window.counts, steps),
-                        least_watts=self.level_watts(window),
-                    )
-                    for window in windows
-                ],
-                battery,
-                stored_kwh=self.stored_kwh,
-                step_hours=hours,
-                end_value_per_kwh=middle * battery.discharge_ratio,
-                reserve_kwh=reserve,
-                reserve_price_per_kwh=max(_RESERVE_WEIGHT * dearest, 2.0 * middle),
-                charge_room_watts=np.minimum(limit, top_watts) - expected,
-                most_seconds=2.0,
-            )
-            for reserve in (wanted, np.full(steps, battery.energy_kwh))
-        ]
-        trading, full = courses
-        if trading is None or full is None:
-            return np.empty(0)
-        gain = self._cost(full, price, middle) - self._cost(trading, price, middle)
-        chosen = trading if gain > _RISK_WEIGHT * self._risk(paths, windows, trading, full) else full
-        return chosen.discharge_watts
-
-    def _pays(self, price: Values) -> bool:
-        """Whether any two of the prices are far enough apart for losses and wear."""
-        battery = self._battery
-        round_trip = battery.charge_ratio * battery.discharge_ratio
-        # In either order: what is stored can be sold first and bought back.
-        return bool((price.max() - battery.wear_per_kwh) * round_trip > price.min())
-
-    def _cost(self, course: Course, price: Values, end_value_per_kwh: float) -> float:
-        """What a course costs in energy and wear, less what is left at its end."""
-        discharge = course.discharge_watts * (self._grid_hours / 1000.0)
-        wear = self._battery.wear_per_kwh * float(np.maximum(discharge, 0.0).sum())
-        left = end_value_per_kwh * self._battery.discharge_ratio * float(course.stored_kwh[-1])
-        return wear - float(price @ discharge) - left
-
-    def _risk(self, paths: Values, windows: Sequence[Window], trading: Course, full: Course) -> float:
-        """What the demand charges are expected to rise by if an excess comes while less is stored."""
-        risk = 0.0
-        for window in windows:
-            counts = _on_grid(window.counts, len(paths))
-            if not counts.any():
-                continue
-            masked = np.where(counts[:, None], paths, np.nan)
-            levels = [
-                held_levels(
-                    masked,
-                    self._battery,
-                    stored_kwh=float(course.stored_kwh.min()),
-                    step_hours=self._grid_hours,
-                    least_watts=self.level_watts(window),
-                ).mean()
-                for course in (trading, full)
-            ]
-            risk += window.price_per_kw * max(0.0, float(levels[0] - levels[1])) / 1000.0
-        return risk
+        kwh = self.stored_kwh if standing.budget is None else min(self.stored_kwh, standing.budget.today_kwh)
+        return min(planned, battery.discharge_bound_watts(kwh, self._hours), max(0.0, load))
 
 
 def start_level(past_watts: Values, battery: Battery, *, step_hours: float) -> float | None:
@@ -322,19 +208,3 @@ def start_level(past_watts: Values, battery: Battery, *, step_hours: float) -> f
             break
         found.append(least_level(part, battery, stored_kwh=half, end_stored_kwh=half, step_hours=step_hours))
     return min(found, default=None)
-
-
-def limits_watts(windows: Sequence[Window], level_of: Callable[[Window], float], steps: int) -> Values:
-    """The lowest level that counts at each step from now on, infinite where none does; shape (steps,)."""
-    limits = np.full(steps, np.inf)
-    for window in windows:
-        counts = _on_grid(window.counts, steps)
-        limits[counts] = np.minimum(limits[counts], level_of(window))
-    return limits
-
-
-def _on_grid(counts: np.ndarray, steps: int) -> np.ndarray:
-    """``counts`` cut or filled with False to ``steps``: after the period nothing counts."""
-    found = np.zeros(steps, dtype=bool)
-    found[: len(counts)] = counts[:steps]
-    return found

@@ -99,11 +99,14 @@ def _held(
 def _sold(
     ess: Ess, reading: EssReading, outlook: EssOutlook, asked: Dispatch, wanted_watts: float
 ) -> Dispatch:
-    """Give what is stored above the level's reserve, never more than the site draws."""
+    """Give what is stored above the level's reserve and in the budget of cycles; never more than is drawn."""
     kept_ratio = ess.reserve_soc_ratio + outlook.reserve_ratio * max(
         0.0, ess.target_soc_ratio - ess.reserve_soc_ratio
     )
     watts = min(wanted_watts, _sustained_watts(ess, reading, kept_ratio))
+    saleable_kwh = outlook.saleable_kwh.get(reading.name)
+    if saleable_kwh is not None:
+        watts = min(watts, joules_from_kwh(saleable_kwh) / _DEMAND_SECONDS)
     if watts <= dead_band_watts(reading):
         return asked
     return Dispatch(

@@ -1,21 +1,18 @@
-"""Jobs as columns: the placed ones with what their GPUs draw, and those that wait.
+"""Jobs as columns: the placed ones, and those that wait.
 
 Fifty thousand jobs cost a third of a second as objects, a few milliseconds as columns. The columns of a list
-of jobs are made once, since a list stays the same until the workload manager is asked again; readings are
-summed again only where a node has reported since.
+of jobs are made once, since a list stays the same until the workload manager is asked again.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain, compress
-from operator import attrgetter, is_not
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slurm_power.model.job import Flex, Job, JobState, Workload
-from slurm_power.model.reading import GpuReading, GpuSums, gpu_sums
 from slurm_power.model.site import Site
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.memo import LastFew
@@ -147,91 +144,6 @@ def _started_at(job: Job) -> float:
     if job.state is not JobState.RUNNING or job.started is None:
         return -np.inf
     return job.started.timestamp()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlacedReadings:
-    """What the GPUs of placed jobs draw in one snapshot; one value per job, its GPUs' together.
-
-    ``found`` is how many of its GPUs are reported, ``lost`` is set where one of them does not answer or is
-    not reported at all, ``parted`` where one is in MIG mode. Without any found the rest means nothing.
-    """
-
-    found: Numbers
-    sum_watts: Watts
-    busiest_watts: Watts
-    default_cap_watts: Watts
-    min_cap_watts: Watts
-    parted: Flags
-    lost: Flags
-    _parts: "_Parts"
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """The same per part of a job on one node, a column each. ``seen``: the reports it was made from."""
-
-    of: PlacedJobs
-    nodes: tuple[str, ...]
-    columns: Watts
-    seen: list[Mapping[str, GpuReading] | None]
-
-
-_readings: LastFew[PlacedReadings] = LastFew(3)
-
-
-def placed_readings(snapshot: Snapshot) -> PlacedReadings:
-    """The readings of a snapshot's placed jobs, put together from the one before where nothing is new."""
-    placed = placed_jobs(snapshot)
-    before = _readings.newest()
-    return _readings.of(lambda: _summed(snapshot, placed, before), snapshot)
-
-
-def _summed(snapshot: Snapshot, placed: PlacedJobs, before: PlacedReadings | None) -> PlacedReadings:
-    parts = _parts(snapshot, placed, None if before is None else before._parts)
-    count, job_of = len(placed.jobs), placed.part_job
-    found, watts, busiest, default, least, parted, lost = parts.columns
-    sums = [summed(job_of, column, count) for column in (found, watts, parted, lost)]
-    bounds = [np.full(count, edge) for edge in (-np.inf, np.inf, -np.inf)]
-    np.maximum.at(bounds[0], job_of, busiest)
-    np.minimum.at(bounds[1], job_of, default)
-    np.maximum.at(bounds[2], job_of, least)
-    return PlacedReadings(
-        found=sums[0].astype(np.int64),
-        sum_watts=sums[1],
-        busiest_watts=bounds[0],
-        default_cap_watts=bounds[1],
-        min_cap_watts=bounds[2],
-        parted=sums[2] > 0.0,
-        lost=sums[3] > 0.0,
-        _parts=parts,
-    )
-
-
-def _parts(snapshot: Snapshot, placed: PlacedJobs, before: _Parts | None) -> _Parts:
-    """The readings of every part, those of nodes that have reported since ``before`` summed again."""
-    nodes = snapshot.nodes
-    if before is not None and before.of is placed:
-        names, columns, seen = before.nodes, before.columns.copy(), before.seen
-    else:
-        names = tuple([node for node, _ in placed.parts])
-        columns = np.repeat(np.array(GpuSums())[:, None], len(placed.parts), axis=1)
-        seen = None
-    states = list(map(nodes.get, names))
-    reports = [None if state is None else state.gpus for state in states]
-    news = list(range(len(names)))
-    if seen is not None:
-        # Ten thousand nodes are asked every second: not in a loop of our own.
-        news = list(compress(news, map(is_not, reports, seen)))
-    found: list[GpuSums] = []
-    for number in news:
-        state, uuids = states[number], placed.parts[number][1]
-        sums = None if state is None else state.sums.get(uuids)
-        found.append(gpu_sums(reports[number] or {}, uuids) if sums is None else sums)
-    if news:
-        values = np.fromiter(chain.from_iterable(found), dtype=float, count=len(news) * len(columns))
-        columns[:, news] = values.reshape(len(news), len(columns)).T
-    return _Parts(placed, names, columns, reports)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,14 +13,8 @@ from slurm_power.model.site import Circuit, Site
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.cap_leases import cap_leases
 from slurm_power.plan.curves import expected_gpu_watts
-from slurm_power.plan.job_table import (
-    WORKLOADS,
-    Flags,
-    PlacedJobs,
-    placed_jobs,
-    placed_readings,
-    site_weights,
-)
+from slurm_power.plan.job_readings import placed_readings
+from slurm_power.plan.job_table import WORKLOADS, Flags, PlacedJobs, placed_jobs, site_weights
 from slurm_power.plan.memo import LastFew
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.site_table import Numbers, Watts, site_table
@@ -84,8 +78,8 @@ class LoadTable:
     circuit_withheld_watts: Mapping[str, float]
 
 
-_tables: LastFew[LoadTable] = LastFew(2)
-_loads: LastFew[tuple[JobLoad, ...]] = LastFew(2)
+_tables: LastFew[LoadTable] = LastFew(2, passing=True)
+_loads: LastFew[tuple[JobLoad, ...]] = LastFew(2, passing=True)
 
 
 def load_table(snapshot: Snapshot, policy: Policy) -> LoadTable:
@@ -252,7 +246,7 @@ def added_watts(expected_gpu_watts: float, policy: Policy) -> float:
     return max(0.0, expected_gpu_watts - policy.idle_gpu_watts + policy.host_watts_per_gpu)
 
 
-_gpus: LastFew[int] = LastFew(2)
+_gpus: LastFew[int] = LastFew(2, passing=True)
 
 
 def reported_gpus(snapshot: Snapshot) -> int:
@@ -274,12 +268,17 @@ def worst_factor(site: Site) -> float:
     )
 
 
-_net: LastFew[dict[str, float | None]] = LastFew(2)
+_net: LastFew[dict[str, float | None]] = LastFew(2, passing=True)
 
 
 def circuit_watts(snapshot: Snapshot, name: str) -> float | None:
     """A circuit's net draw: its own reading, else the sum of its children with its losses, else None."""
-    return _net.of(lambda: _net_watts(snapshot), snapshot)[name]
+    return circuits_watts(snapshot)[name]
+
+
+def circuits_watts(snapshot: Snapshot) -> Mapping[str, float | None]:
+    """The net draw of every circuit; see `circuit_watts`."""
+    return _net.of(lambda: _net_watts(snapshot), snapshot)
 
 
 def _net_watts(snapshot: Snapshot) -> dict[str, float | None]:
@@ -316,7 +315,7 @@ def behind_discharge_watts(snapshot: Snapshot, name: str) -> float:
     )
 
 
-_consumers: LastFew[dict[str, float | None]] = LastFew(2)
+_consumers: LastFew[dict[str, float | None]] = LastFew(2, passing=True)
 
 
 def consumer_watts(snapshot: Snapshot) -> Mapping[str, float | None]:
@@ -330,7 +329,7 @@ def consumer_watts(snapshot: Snapshot) -> Mapping[str, float | None]:
 
 
 def _consumer_watts(snapshot: Snapshot) -> dict[str, float | None]:
-    found = dict(_net.of(lambda: _net_watts(snapshot), snapshot))
+    found = dict(circuits_watts(snapshot))
     for name, watts in found.items():
         if watts is not None and snapshot.site.ess_behind(name):
             found[name] = watts + behind_discharge_watts(snapshot, name)

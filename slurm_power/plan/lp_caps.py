@@ -13,13 +13,13 @@ discharge in each class, and one shortfall s for all.
 First s is made as small as it gets, then the gain as large as it gets with that s.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import highspy
 import numpy as np
 
-from slurm_power.plan.highs import INFINITY, QuietHighs
+from slurm_power.plan.highs import INFINITY, Floats, Program
 
 _LEAST_SHORTFALL_WATTS = 1e-3
 _HAIR_WATTS = 1e-6
@@ -54,59 +54,41 @@ def bound(
 
     Raises RuntimeError if the solver finds no optimum.
     """
-    minutes = [count for _, count in targets]
-    total_minutes = sum(minutes)
-    highs = QuietHighs()  # type: ignore[no-untyped-call]  # as highspy has it
-    highs.silent()
-    highs.setOptionValue("parallel", "off")
-    cost: list[float] = []
-    power_rows: list[tuple[list[int], list[float]]] = [([], []) for _ in targets]
-    floor_rows: list[tuple[list[int], list[float]]] = [([], []) for _ in jobs]
-    share_rows: list[list[int]] = []
-    for number, job in enumerate(jobs):
-        for group, count in enumerate(minutes):
-            columns = list(range(len(cost), len(cost) + len(job.watts)))
-            share_rows.append(columns)
-            power_rows[group][0].extend(columns)
-            power_rows[group][1].extend(job.watts)
-            floor_rows[number][0].extend(columns)
-            floor_rows[number][1].extend(count / total_minutes * ratio for ratio in job.performance_ratios)
-            cost.extend(count / total_minutes * job.weight * ratio for ratio in job.performance_ratios)
-    shares = len(cost)
-    first_discharge, shortfall = shares, shares + len(targets)
-    _add_columns(highs, [1.0] * shares + [ess_watts] * len(targets) + [INFINITY])
-    for columns in share_rows:
-        _add_row(highs, 1.0, 1.0, columns, [1.0] * len(columns))
-    for group, (watts, _) in enumerate(targets):
-        columns, values = power_rows[group]
-        _add_row(
-            highs, -INFINITY, watts, [*columns, first_discharge + group, shortfall], [*values, -1.0, -1.0]
+    minutes = np.array([count for _, count in targets], dtype=float)
+    weights, none = minutes / minutes.sum(), np.zeros(len(targets))
+    program = Program()
+    discharge = program.add_columns(none, none, np.full(len(targets), ess_watts))
+    shortfall = program.add_columns(np.zeros(1), np.zeros(1), np.full(1, INFINITY))
+    power = program.add_rows(np.full(len(targets), -INFINITY), np.array([watts for watts, _ in targets]))
+    program.enter(power, discharge, -1.0)
+    program.enter(power, np.repeat(shortfall, len(targets)), -1.0)
+    stored = program.add_rows(np.full(1, -INFINITY), np.full(1, ess_watt_hours))
+    program.enter(np.repeat(stored, len(targets)), discharge, minutes / 60.0)
+    gains = [none, np.zeros(1)]
+    for job in jobs:
+        points = len(job.watts)
+        performance = np.outer(weights, job.performance_ratios).ravel()
+        shares = program.add_columns(
+            np.zeros(len(performance)), np.zeros(len(performance)), np.ones(len(performance))
         )
-    for job, (columns, values) in zip(jobs, floor_rows, strict=True):
-        _add_row(highs, job.floor_ratio, INFINITY, columns, values)
-    discharges = list(range(first_discharge, shortfall))
-    _add_row(highs, -INFINITY, ess_watt_hours, discharges, [count / 60.0 for count in minutes])
-    least = _solved(highs, [0.0] * shortfall + [1.0])
+        whole = program.add_rows(np.ones(len(targets)), np.ones(len(targets)))
+        program.enter(np.repeat(whole, points), shares, 1.0)
+        program.enter(np.repeat(power, points), shares, np.tile(job.watts, len(targets)))
+        floor = program.add_rows(np.full(1, job.floor_ratio), np.full(1, INFINITY))
+        program.enter(np.repeat(floor, len(shares)), shares, performance)
+        gains.append(job.weight * performance)
+    program.cost[1] = np.ones(1)
+    least = float(_solved(program)[shortfall[0]])
     short = least if least > _LEAST_SHORTFALL_WATTS else 0.0
     # A hair more than the least, or rounding would leave the second program without a solution.
-    highs.changeColBounds(shortfall, 0.0, least * (1.0 + 1e-9) + _HAIR_WATTS)
-    gain = -_solved(highs, [-value for value in cost] + [0.0] * (len(targets) + 1))
+    program.upper[1] = np.full(1, max(0.0, least) * (1.0 + 1e-9) + _HAIR_WATTS)
+    program.cost = [-gain for gain in gains]
+    gain = float(np.concatenate(gains) @ _solved(program))
     return Bound(gain=gain, shortfall_watts=short)
 
 
-def _add_columns(highs: highspy.Highs, upper: list[float]) -> None:
-    count = len(upper)
-    highs.addVars(count, np.zeros(count), np.array(upper))
-
-
-def _add_row(highs: highspy.Highs, low: float, high: float, columns: list[int], values: list[float]) -> None:
-    highs.addRow(low, high, len(columns), np.array(columns, dtype=np.int32), np.array(values))
-
-
-def _solved(highs: highspy.Highs, cost: list[float]) -> float:
-    highs.changeColsCost(len(cost), np.arange(len(cost), dtype=np.int32), np.array(cost))
-    highs.run()
-    status = highs.getModelStatus()
-    if status != highspy.HighsModelStatus.kOptimal:
-        raise RuntimeError(f"the solver says {highs.modelStatusToString(status)}")
-    return float(highs.getInfo().objective_function_value)
+def _solved(program: Program) -> Floats:
+    values = program.solved(math.inf)
+    if values is None:
+        raise RuntimeError("the solver finds no optimum of a power cut")
+    return values

@@ -1,12 +1,14 @@
 """The linear program of a battery: when it charges and discharges, for energy prices and demand charges.
 
-    minimise  sum_t [p_t (c_t - d_t) + w d_t] h + sum_k D_k M_k - v s_n + f sum_t short_t
+    minimise  sum_t [p_t (c_t - d_t) + w d_t] h + sum_k D_k M_k - v s_n + f sum_t short_t + g sum_b over_b
     s_t = s_{t-1} + eta_c c_t h - d_t h / eta_d,   0 <= s_t <= E,   s_t + short_t >= R_t,   s_n >= S
     L_t + c_t - d_t <= M_k             for each demand charge k and each of its steps t
+    sum_t d_t h / eta_d - over_b <= B_b           for each budget b and its steps t
     M_k >= M_k_now,   0 <= c_t <= min(P_c, room_t),   0 <= d_t <= min(P_d, L_t)
 
 L: load, c: charge, d: discharge (kW at the battery's terminals), s: stored kWh, M: peaks (kW), p: energy
-price, w: wear, v: value of what is left at the end, R: reserve, h: hours a step.
+price, w: wear, v: value of what is left at the end, R: reserve, B: a budget of cycles, which costs g to pass:
+more than any two prices differ by, so that only a demand charge can be worth it; h: hours a step.
 With all of the future known it is the bound of perfect foresight. Where prices are negative a program may
 charge and discharge at once; the net is what counts, and as a bound it stays one.
 """
@@ -53,13 +55,15 @@ def best_course(
     reserve_kwh: Floats | None = None,
     reserve_price_per_kwh: float = 0.0,
     charge_room_watts: Floats | None = None,
+    budgets: Sequence[tuple[np.ndarray, float]] = (),
     most_seconds: float = 60.0,
 ) -> Course | None:
     """The cheapest course over the steps of ``load_watts``; None if the solver finds none in time.
 
     ``reserve_kwh``, shape (n,): what should be stored at the start of each step, soft at
-    ``reserve_price_per_kwh`` an hour. ``charge_room_watts``, shape (n,): charging may not take more. The
-    battery never feeds the grid.
+    ``reserve_price_per_kwh`` an hour. ``charge_room_watts``, shape (n,): charging may not take more.
+    ``budgets``: (steps as bool, shape (n,), kWh that may be taken out of the store in them). The battery
+    never feeds the grid.
     """
     steps, hours = len(load_watts), step_hours
     load, price = load_watts / 1000.0, energy_price_per_kwh
@@ -105,6 +109,13 @@ def best_course(
         rows = program.add_rows(wanted, np.full(steps - 1, INFINITY))
         program.enter(rows, stored[:-1], 1.0)
         program.enter(rows, short, 1.0)
+    for counts, kwh in budgets:
+        at = np.flatnonzero(counts).astype(np.int32)
+        over_price = 1.0 + float(price.max() - price.min())
+        over = program.add_columns(np.array([over_price]), np.zeros(1), np.array([INFINITY]))
+        row = program.add_rows(np.array([-INFINITY]), np.array([kwh]))
+        program.enter(np.repeat(row, len(at)), discharge[at], hours / battery.discharge_ratio)
+        program.enter(row, over, -1.0)
     values = program.solved(most_seconds)
     if values is None:
         return None

@@ -6,7 +6,7 @@ the same objects as in the one before. What is made from frozen values may be ke
 
 from collections.abc import Callable
 from operator import is_
-from typing import Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 Made = TypeVar("Made")
 
@@ -17,9 +17,14 @@ class LastFew(Generic[Made]):
     What they were made from is kept alive with them, so that no identity can be given twice.
     """
 
-    def __init__(self, most: int) -> None:
+    _passing: ClassVar[list["LastFew[Any]"]] = []
+
+    def __init__(self, most: int, *, passing: bool = False) -> None:
+        """``passing``: made from what is over in a second, and let go by `let_go_of_old`."""
         self._most = most
         self._kept: tuple[tuple[tuple[object, ...], Made], ...] = ()
+        if passing:
+            self._passing.append(self)
 
     def of(self, make: Callable[[], Made], *sources: object) -> Made:
         """What was made from ``sources``, by ``make`` if it is not known."""
@@ -33,3 +38,12 @@ class LastFew(Generic[Made]):
     def newest(self) -> Made | None:
         """What was made last, as a start for the next of its kind."""
         return self._kept[0][1] if self._kept else None
+
+    @classmethod
+    def let_go_of_old(cls) -> None:
+        """Keep only the newest of all that was made from passing things.
+
+        A large site's snapshot takes some milliseconds to free: better between two cycles than in one.
+        """
+        for memory in cls._passing:
+            memory._kept = memory._kept[:1]

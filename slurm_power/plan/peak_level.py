@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from slurm_power.model.power_table import PowerTable
+
 Values = NDArray[np.float64]
 
 # How many levels are tried at once, and how often the best interval is cut into as many again: on one known
@@ -26,7 +28,8 @@ class Battery:
     ``energy_kwh`` is what it can hold between its lowest and highest permitted charge, health counted in, and
     all stored energy is counted from that lowest charge. The losses are split: ``charge_ratio`` of what goes
     in is stored, ``discharge_ratio`` of what is taken from the store comes out. ``wear_per_kwh``: money per
-    kWh that comes out.
+    kWh that comes out. ``*_power_by_soc``: which share of the power may be used at a charge, 1 is full; steps
+    keep to it, while levels and courses that are planned ahead take the whole power for granted.
     """
 
     charge_watts: float
@@ -35,6 +38,8 @@ class Battery:
     charge_ratio: float
     discharge_ratio: float
     wear_per_kwh: float = 0.0
+    charge_power_by_soc: PowerTable | None = None
+    discharge_power_by_soc: PowerTable | None = None
 
     @property
     def is_none(self) -> bool:
@@ -43,12 +48,17 @@ class Battery:
 
     def discharge_bound_watts(self, stored_kwh: float, hours: float) -> float:
         """The most it can give for ``hours``."""
-        return max(0.0, min(self.discharge_watts, 1000.0 * stored_kwh * self.discharge_ratio / hours))
+        most_watts = self.discharge_watts * self._share(self.discharge_power_by_soc, stored_kwh)
+        return max(0.0, min(most_watts, 1000.0 * stored_kwh * self.discharge_ratio / hours))
 
     def charge_bound_watts(self, stored_kwh: float, hours: float) -> float:
         """The most it can take for ``hours``."""
         room_kwh = self.energy_kwh - stored_kwh
-        return max(0.0, min(self.charge_watts, 1000.0 * room_kwh / (self.charge_ratio * hours)))
+        most_watts = self.charge_watts * self._share(self.charge_power_by_soc, stored_kwh)
+        return max(0.0, min(most_watts, 1000.0 * room_kwh / (self.charge_ratio * hours)))
+
+    def _share(self, table: PowerTable | None, stored_kwh: float) -> float:
+        return 1.0 if table is None or self.energy_kwh <= 0.0 else table.ratio(stored_kwh / self.energy_kwh)
 
     def after(self, stored_kwh: float, discharge_watts: float, hours: float) -> float:
         """What is stored after ``hours`` at a power; negative ``discharge_watts`` charges."""

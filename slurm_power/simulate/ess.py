@@ -3,13 +3,17 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 
 import numpy as np
 
 from slurm_power.forecast.experts import Values
 from slurm_power.model.billing_rules import BillingRules
 from slurm_power.plan.billing import Bill, PeriodTerms, monthly_bills, period_terms
-from slurm_power.plan.ess_dispatch import EssDispatch, PriceAhead, Window
+from slurm_power.plan.cycle_budget import CycleBook, CycleRules
+from slurm_power.plan.ess_dispatch import EssDispatch
+from slurm_power.plan.ess_trade import PriceAhead
+from slurm_power.plan.ess_window import Window
 from slurm_power.plan.load_paths import GRID_SECONDS, LoadPaths
 from slurm_power.plan.local_calendar import LocalCalendar
 from slurm_power.plan.lp_ess import PaidPeak, best_course
@@ -213,11 +217,13 @@ def run_causal(
     tariffed: Tariffed,
     *,
     start_kwh: float,
+    cycles: CycleRules | None = None,
     seen: Callable[[int], None] = lambda _: None,
     paths_of: Callable[[Battery, float], LoadPaths] = LoadPaths,
 ) -> Course:
     """Dispatch step by step; each step's load is known, nothing later. ``seen`` is told of progress.
 
+    ``cycles`` bounds what trading uses up, a full cycle being all that the battery holds; days are UTC's.
     ``paths_of``: who says where the load may go, made of the battery and the planning grid's seconds.
     """
     per_slot = _steps_per_slot(load.step_seconds)
@@ -230,6 +236,7 @@ def run_causal(
     discharge, stored = np.zeros(len(watts)), np.zeros(len(watts))
     past = round(_PAST_DAYS * 24 / load.step_hours)
     ahead = loads.horizon_steps * per_slot
+    spent = CycleBook()
     for label, steps in tariffed.months:
         charges = tariffed.charges(label, steps)
         first = max(0, steps.start - past)
@@ -251,16 +258,33 @@ def run_causal(
                 loads.extend(float(watts[step]))
             elif inside == 0 and step:
                 loads.extend(float(watts[step - per_slot : step].mean()))
+            stored_kwh = dispatch.stored_kwh
             chosen = dispatch.step(
                 float(watts[step]),
                 windows,
                 slot=step // per_slot,
                 recent_most_watts=float(watts[max(0, step - day) : step + 1].max()),
                 prices=tariffed.prices_ahead(step, ahead, per_slot),
+                budget=None
+                if cycles is None
+                else spent.ahead(
+                    _date(load, step), cycles, battery.energy_kwh, -(-(day - _of_day(load, step)) // per_slot)
+                ),
             )
+            if cycles is not None:
+                spent.used(_date(load, step), max(0.0, stored_kwh - dispatch.stored_kwh))
             discharge[step], stored[step] = chosen.discharge_watts, dispatch.stored_kwh
             seen(step)
     return Course(discharge_watts=discharge, import_watts=watts - discharge, stored_kwh=stored)
+
+
+def _date(load: Load, step: int) -> date:
+    return datetime.fromtimestamp(float(load.times_seconds[step]), UTC).date()
+
+
+def _of_day(load: Load, step: int) -> int:
+    """Number of a step within its day."""
+    return int(load.times_seconds[step] % 86_400.0 // load.step_seconds)
 
 
 def _steps_per_slot(step_seconds: float) -> int:

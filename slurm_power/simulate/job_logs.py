@@ -6,12 +6,15 @@ once; what is left out on purpose (steps, jobs that never started) is counted in
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
+from typing import TypeVar
 
 from slurm_power.model.job import Flex, Workload
 from slurm_power.slurm import admin_comment
+
+Found = TypeVar("Found")
 
 _MOST_PROBLEMS = 20
 _SWF_FIELDS = 18
@@ -100,14 +103,31 @@ def read_sacct(lines: Iterable[str], name: str, zone: tzinfo) -> JobLog:
                 )
             ]
         )
+    jobs, left_out = _taken(
+        rows,
+        name,
+        lambda line: _sacct_job(dict(zip(header, line.rstrip("\r\n").split("|"), strict=False)), zone),
+    )
+    last = max((job.submit_seconds + job.run_seconds for job, _ in jobs), default=0.0)
+    last = max([last, *((job.start_seconds or 0.0) + job.run_seconds for job, _ in jobs)])
+    return job_log((_ended(job, ends, last) for job, ends in jobs), left_out, name)
+
+
+def _taken(
+    rows: Iterable[tuple[int, str]], name: str, read: Callable[[str], Found | str]
+) -> tuple[list[Found], Counter[str]]:
+    """What ``read`` makes of the numbered lines, and how many it leaves out, by the reason it gives.
+
+    Raises JobLogError with all lines of which it raises ValueError, up to a number.
+    """
     problems: list[str] = []
     left_out: Counter[str] = Counter()
-    jobs: list[tuple[LoggedJob, bool]] = []
+    taken: list[Found] = []
     for number, line in rows:
         if not line.strip():
             continue
         try:
-            found = _sacct_job(dict(zip(header, line.rstrip("\r\n").split("|"), strict=False)), zone)
+            found = read(line)
         except ValueError as error:
             problems.append(f"{name}: line {number}: {error}")
             if len(problems) == _MOST_PROBLEMS:
@@ -117,12 +137,10 @@ def read_sacct(lines: Iterable[str], name: str, zone: tzinfo) -> JobLog:
         if isinstance(found, str):
             left_out[found] += 1
         else:
-            jobs.append(found)
+            taken.append(found)
     if problems:
         raise JobLogError(problems)
-    last = max((job.submit_seconds + job.run_seconds for job, _ in jobs), default=0.0)
-    last = max([last, *((job.start_seconds or 0.0) + job.run_seconds for job, _ in jobs)])
-    return job_log((_ended(job, ends, last) for job, ends in jobs), left_out, name)
+    return taken, left_out
 
 
 def _ended(job: LoggedJob, ends: bool, last_seconds: float) -> LoggedJob:
@@ -212,31 +230,16 @@ def read_swf(lines: Iterable[str], name: str, gpus_per_processor: float = 1.0) -
     checkpointed (status 2 to 4): its whole has a line of its own.
     """
     begin_seconds = 0.0
-    problems: list[str] = []
-    left_out: Counter[str] = Counter()
-    jobs: list[LoggedJob] = []
-    for number, line in enumerate(lines, start=1):
-        text = line.strip()
-        if text.startswith(";"):
-            match = re.match(r";\s*UnixStartTime:\s*(\d+)", text)
+
+    def told() -> Iterator[tuple[int, str]]:
+        nonlocal begin_seconds
+        for number, line in enumerate(lines, start=1):
+            match = re.match(r"\s*;\s*UnixStartTime:\s*(\d+)", line)
             begin_seconds = float(match[1]) if match else begin_seconds
-            continue
-        if not text:
-            continue
-        try:
-            found = _swf_job(text, begin_seconds, gpus_per_processor)
-        except ValueError as error:
-            problems.append(f"{name}: line {number}: {error}")
-            if len(problems) == _MOST_PROBLEMS:
-                problems.append("and perhaps more: reading stopped here")
-                break
-            continue
-        if isinstance(found, str):
-            left_out[found] += 1
-        else:
-            jobs.append(found)
-    if problems:
-        raise JobLogError(problems)
+            if not line.lstrip().startswith(";"):
+                yield number, line
+
+    jobs, left_out = _taken(told(), name, lambda line: _swf_job(line, begin_seconds, gpus_per_processor))
     return job_log(jobs, left_out, name)
 
 

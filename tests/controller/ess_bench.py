@@ -15,6 +15,8 @@ from slurm_power.controller import ess_learned
 from slurm_power.controller.ess_desk import EssDesk
 from slurm_power.controller.ess_learned import nothing_stored
 from slurm_power.model.outlook import EssOutlook
+from slurm_power.model.site import Ess
+from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.load_paths import LEAST_DAYS, LoadPaths
 from slurm_power.plan.peak_level import Values
 from slurm_power.plan.policy import Policy
@@ -89,6 +91,9 @@ class Bench:
         at: datetime = AT,
         zone: tzinfo = UTC,
         price: Callable[[int], float | None] = lambda _hour: 0.1,
+        price_file: Path | None = None,
+        billed_kw: dict[str, dict[str, float]] | None = None,
+        **ess: Any,
     ) -> None:
         self.file = folder / "tariff.toml"
         if tariff is not None:
@@ -97,9 +102,14 @@ class Bench:
         self.notes: list[tuple[str, str]] = []
         self.faults: list[tuple[str, str]] = []
         self.price = price
+        self.site = replace(site(), ess={"battery": Ess(name="battery", circuit="grid", **ess)})
         config: Any = SimpleNamespace(
-            site=site(),
-            supply=SupplyConfig(tariff_file=None if tariff is None else self.file),
+            site=self.site,
+            supply=SupplyConfig(
+                tariff_file=None if tariff is None else self.file,
+                price_file=price_file,
+                billed_peaks_kw=billed_kw or {},
+            ),
             zone=zone,
             policy=Policy(),
             store=SimpleNamespace(series_url=None),
@@ -117,20 +127,26 @@ class Bench:
         self.now = at
 
     def note(self, actor: str, kind: str, subject: str, reason: str, **_more: Any) -> None:
-        assert (actor, subject) == ("controller", "circuit:grid")
+        assert (actor, subject) in (("controller", "circuit:grid"), ("controller", "ess:battery"))
         self.notes.append((kind, reason))
 
     def ahead(self, *_: Any, start_seconds: float, step_seconds: float, steps: int) -> Any:
         hours = [int((start_seconds + number * step_seconds) // 3600 % 24) for number in range(steps)]
         return SimpleNamespace(price_per_kwh=tuple(self.price(hour) for hour in hours))
 
+    def seen(self, import_watts: float | None = 15_000.0, **ess: Any) -> Snapshot:
+        """The site at this moment."""
+        celsius = ess.pop("celsius", None)
+        reading = replace(ess_reading(**ess), temperature_celsius=celsius)
+        return replace(situation(of=self.site, import_watts=import_watts, ess=reading), at=self.now)
+
     async def moment(self, import_watts: float | None = 15_000.0, **ess: Any) -> None:
         """One cycle; what it begins beside itself is waited for."""
-        reading = ess_reading(**ess)
-        self.desk.observe(replace(situation(import_watts=import_watts, ess=reading), at=self.now))
+        seen = self.seen(import_watts, **ess)
+        self.desk.observe(seen)
         if self.desk._at_work is not None:
             await self.desk._at_work
-            self.desk.observe(replace(situation(import_watts=import_watts, ess=reading), at=self.now))
+            self.desk.observe(seen)
 
     async def quarters(self, count: int, import_watts: float = 15_000.0, **ess: Any) -> None:
         """So many quarters, seen three times each, from the next one on."""

@@ -112,7 +112,7 @@ def test_a_new_month_starts_anew_and_remembers_the_peak_before(tmp_path: Path) -
     asyncio.run(check())
     assert is_start(bench.level)
     assert bench.kinds() == ["level", "level"] and bench.notes[1][1].startswith("2026-02, peak")
-    assert LevelBook.from_json(bench.store["ess_level"]).earlier_watts == {"peak": [25_000.0]}
+    assert LevelBook.from_json(bench.store["ess_level"]).earlier_watts == {"peak": {"2026-01": 25_000.0}}
 
 
 def test_months_are_those_of_the_sites_clock(tmp_path: Path) -> None:

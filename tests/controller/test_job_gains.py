@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from slurm_power.controller.job_gains import note_gains
+from slurm_power.controller.job_gains import note_cap, note_hold
 from slurm_power.controller.levers import LeverState
 from slurm_power.model.action import HoldJob, SetCap
 from slurm_power.model.job import Flex
 from slurm_power.model.site import LimitKind
-from tests.plan.situations import AT, pending, running
+from tests.plan.situations import AT, running
 
 
 def capped(watts: float, slowdown_ratio: float) -> LeverState:
@@ -26,8 +26,7 @@ def test_a_capped_jobs_losses_and_savings_add_up() -> None:
     record: dict[str, Any] = {}
     job = running("1", ("c1",), flex=Flex.FLEX1)
     for second, (watts, slowdown) in enumerate([(500.0, 0.08)] * 10 + [(400.0, 0.2)] * 5):
-        note_gains(record, job, capped(watts, slowdown), AT + timedelta(seconds=second), 1.0)
-    note_gains(record, job, LeverState(), AT + timedelta(seconds=60), 1.0)
+        note_cap(record, job, capped(watts, slowdown).caps["1"], AT + timedelta(seconds=second), 1.0)
     assert record == {
         "lowest_cap_watts": 400.0,
         "slowdown_seconds": pytest.approx(1.8),
@@ -47,7 +46,7 @@ def test_a_gate_costs_time_and_breaks_no_promise() -> None:
     )
     state.capped(gate, 650.0, AT)
     record: dict[str, Any] = {}
-    note_gains(record, running("1", ("c1",), flex=Flex.FLEX1), state, AT, 10.0)
+    note_cap(record, running("1", ("c1",), flex=Flex.FLEX1), state.caps["1"], AT, 10.0)
     assert record["slowdown_seconds"] == pytest.approx(4.5)
     assert "breached_seconds" not in record
     kept = LeverState.from_json(state.to_json(), AT, 10.0)
@@ -59,11 +58,5 @@ def test_a_held_job_puts_its_draw_off() -> None:
     state = LeverState()
     state.held(HoldJob(job_id="7", seconds=60.0, reason="x", saved_watts=3000.0), AT)
     for _ in range(4):
-        note_gains(record, pending("7", 8), state, AT, 2.0)
+        note_hold(record, state.holds["7"], 2.0)
     assert record == {"delayed_watt_seconds": 24_000.0, "peak_delayed_watts": 3000.0}
-
-
-def test_what_is_not_touched_is_left_alone() -> None:
-    record: dict[str, Any] = {"user": "alice"}
-    note_gains(record, running("1", ("c1",)), LeverState(), AT, 1.0)
-    assert record == {"user": "alice"}

@@ -1,5 +1,6 @@
 """The tables of docs/configuration.md as the dataclasses have them; run as a module it prints the rows."""
 
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +21,7 @@ from slurm_power.config import (
     SunspecStorage,
     SupplyConfig,
 )
+from slurm_power.model.power_table import PowerTable
 from slurm_power.model.site import Circuit, Ess
 from slurm_power.plan.policy import Policy
 
@@ -63,11 +65,12 @@ def _kind(hint: Any) -> str:
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return " or ".join(member.value for member in hint)
     words = {float: "number", int: "whole number", str: "string", bool: "true or false", Path: "path"}
+    words |= {PowerTable: "list of pairs", Mapping[str, Mapping[str, float]]: "tables of months"}
     return "list of strings" if hint == tuple[str, ...] else words[hint]
 
 
 def _default(field: "Field[Any]") -> str:
-    if field.default is MISSING:
+    if field.default is MISSING and field.default_factory is MISSING:
         return "required"
     if field.default is None:
         return "none"
@@ -75,6 +78,8 @@ def _default(field: "Field[Any]") -> str:
         return "empty"
     if isinstance(field.default, bool):
         return str(field.default).lower()
+    if field.default_factory is not MISSING:
+        return "none"
     return f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
 
 

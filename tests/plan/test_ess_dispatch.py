@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slurm_power.plan import ess_dispatch
-from slurm_power.plan.ess_dispatch import EssDispatch, PriceAhead, Step, Window
+from slurm_power.plan import ess_trade
+from slurm_power.plan.ess_dispatch import EssDispatch, Step
+from slurm_power.plan.ess_trade import PriceAhead
+from slurm_power.plan.ess_window import Window
 from slurm_power.plan.load_paths import LEAST_DAYS, LoadPaths
 from slurm_power.plan.peak_level import Battery, Values, least_level
 
@@ -225,7 +227,7 @@ def test_what_the_level_may_need_is_not_sold() -> None:
 def test_without_an_answer_from_the_solver_it_recharges(
     course: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ess_dispatch, "best_course", lambda *_, **__: None)
+    monkeypatch.setattr(ess_trade, "best_course", lambda *_, **__: None)
     told = Told(None if course == "no paths" else np.full((DAY, 3), 60_000.0))
     dispatch = dispatcher(told, stored_kwh=20.0)
     windows = at_level(dispatch, 70_000.0)

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from slurm_power.cli.commands.power_table import PowerTableType
 from slurm_power.cli.commands.quantities import Duration, percent_text, watts_text
 from slurm_power.cli.commands.series_file import read_series
 from slurm_power.cli.commands.table_file import TableFileError
 from slurm_power.forecast.experts import Values
 from slurm_power.model.billing_rules import BillingRules
+from slurm_power.model.power_table import PowerTable
 from slurm_power.plan.billing import Bill
+from slurm_power.plan.cycle_budget import CycleRules
 from slurm_power.plan.peak_level import Battery
 from slurm_power.signals.billing_file import read_billing_rules
 from slurm_power.signals.held_file import SupplyFileError
@@ -50,6 +54,12 @@ class _Unusable(click.ClickException):
 @click.option(
     "--wear-per-kwh", type=float, default=0.02, show_default=True, help="Ageing, in money per kWh discharged."
 )
+@click.option("--cycles-per-day", type=float, help="Full cycles a day that trading may use up.")
+@click.option("--cycles-per-year", type=float, help="The same a year, paced day by day.")
+@click.option(
+    "--charge-power-by-soc", type=PowerTableType(), help="Share of its power by charge: 0.8:1,1:0.2."
+)
+@click.option("--discharge-power-by-soc", type=PowerTableType(), help="The same while it gives: 0:0.2,0.1:1.")
 @click.option(
     "--unit", type=click.Choice(sorted(_WATTS)), default="kW", show_default=True, help="Of the load."
 )
@@ -73,6 +83,10 @@ def command(  # noqa: PLR0917 - click passes each option by its name
     ess_hours: float,
     round_trip: float,
     wear_per_kwh: float,
+    cycles_per_day: float | None,
+    cycles_per_year: float | None,
+    charge_power_by_soc: PowerTable | None,
+    discharge_power_by_soc: PowerTable | None,
     unit: str,
     column: str | None,
     tariff: str | None,
@@ -90,7 +104,8 @@ def command(  # noqa: PLR0917 - click passes each option by its name
     slurm-power simulate ess load.csv.gz --ess-power-ratio 0.15 --ess-hours 2
     slurm-power simulate ess load.csv --ess-power-ratio 0.15 --ess-hours 2 --tariff rate.json --out steps.csv
     """
-    problems = _size_problems(ess_power_ratio, ess_hours, round_trip, wear_per_kwh)
+    cycles = CycleRules(per_day=cycles_per_day, per_year=cycles_per_year)
+    problems = _size_problems(ess_power_ratio, ess_hours, round_trip, wear_per_kwh, cycles)
     load = _read_load(series, column, _WATTS[unit], problems)
     rules = _read_rules(tariff, problems)
     price = None if load is None or prices is None else _read_prices(prices, load, problems)
@@ -100,7 +115,11 @@ def command(  # noqa: PLR0917 - click passes each option by its name
         problems.append(f"--out: {out} has to end in .csv and lie in a folder that is there")
     if problems or load is None:
         raise _Unusable("\n".join(problems))
-    battery = _battery(load, ess_power_ratio, ess_hours, round_trip, wear_per_kwh)
+    battery = replace(
+        _battery(load, ess_power_ratio, ess_hours, round_trip, wear_per_kwh),
+        charge_power_by_soc=charge_power_by_soc,
+        discharge_power_by_soc=discharge_power_by_soc,
+    )
     try:
         tariffed = Tariffed(load, rules, price)
     except ValueError as error:
@@ -116,6 +135,7 @@ def command(  # noqa: PLR0917 - click passes each option by its name
             battery,
             tariffed,
             start_kwh=start_kwh,
+            cycles=None if cycles.is_none else cycles,
             seen=lambda step: progress.update(task, completed=step),
         )
     months = results(load, battery, tariffed, course, start_kwh=start_kwh, history_seconds=history)
@@ -128,6 +148,10 @@ def command(  # noqa: PLR0917 - click passes each option by its name
         "ess_hours": ess_hours,
         "round_trip_ratio": round_trip,
         "wear_per_kwh": wear_per_kwh,
+        "cycles_per_day": cycles_per_day,
+        "cycles_per_year": cycles_per_year,
+        "charge_power_by_soc": None if charge_power_by_soc is None else charge_power_by_soc.points,
+        "discharge_power_by_soc": None if discharge_power_by_soc is None else discharge_power_by_soc.points,
         "unit": unit,
         "tariff": tariff,
         "prices": prices,
@@ -142,17 +166,21 @@ def command(  # noqa: PLR0917 - click passes each option by its name
     _print(months, rows, summary, battery)
 
 
-def _size_problems(power_ratio: float, hours: float, round_trip: float, wear: float) -> list[str]:
-    bounds = {
+def _size_problems(
+    power_ratio: float, hours: float, round_trip: float, wear: float, cycles: CycleRules
+) -> list[str]:
+    bounds: dict[str, tuple[float | None, float, float]] = {
         "--ess-power-ratio": (power_ratio, 0.0, 10.0),
         "--ess-hours": (hours, 0.0, 1000.0),
         "--round-trip": (round_trip, 0.01, 1.0),
         "--wear-per-kwh": (wear, 0.0, 1000.0),
+        "--cycles-per-day": (cycles.per_day, 0.0, 24.0),
+        "--cycles-per-year": (cycles.per_year, 0.0, 8784.0),
     }
     return [
         f"{name}: {value:g} is not between {low:g} and {high:g}"
         for name, (value, low, high) in bounds.items()
-        if not (math.isfinite(value) and low <= value <= high)
+        if value is not None and not (math.isfinite(value) and low <= value <= high)
     ]
 
 

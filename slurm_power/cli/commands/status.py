@@ -53,10 +53,10 @@ def status(socket_path: Path | None, as_json: bool) -> None:
 
 
 def _level_text(level: Answer) -> str:
-    if level["level_watts"] is None:
-        return f"in {level['period']} no peak of {level['circuit']} is paid for now"
-    held = f"in {level['period']} the batteries hold {level['circuit']} to "
     trade = "" if level["trade_watts"] is None else f"; {level['trade_reason']}"
+    if level["level_watts"] is None:
+        return f"in {level['period']} no peak of {level['circuit']} is paid for now{trade}"
+    held = f"in {level['period']} the batteries hold {level['circuit']} to "
     return f"{held}{watts_text(level['level_watts'])} ({level['reason']}){trade}"
 
 
