@@ -86,8 +86,9 @@ def with_gates(
 def _left_of_minute_watts(snapshot: Snapshot, table: LoadTable, rows: Sequence[int], policy: Policy) -> float:
     """What the ramp still allows the site to rise by, held against its lowest draw of the last minute.
 
-    A cap's change takes ``cap_settle_seconds`` to show: for so long the rise goes on unseen. The first watts
-    of jobs that do not draw yet are kept free, up to half of a minute's rise: they come whatever caps do.
+    A cap's change takes ``cap_settle_seconds`` to show, and what shows then is as old when the next one is
+    decided: for so long the rise goes on unseen. The first watts of jobs that do not draw yet are kept free,
+    up to half of a minute's rise: they come whatever caps do.
     """
     root = snapshot.site.root.name
     now_watts = circuit_watts(snapshot, root)
@@ -100,7 +101,7 @@ def _left_of_minute_watts(snapshot: Snapshot, table: LoadTable, rows: Sequence[i
         for row in rows
         if table.cap_watts[row] < np.inf and not _rises(table, row)
     )
-    most_watts = ramp * max(0.0, _MINUTE_SECONDS - policy.cap_settle_seconds)
+    most_watts = ramp * max(0.0, _MINUTE_SECONDS - 2.0 * policy.cap_settle_seconds)
     kept_watts = min(at_once_watts, 0.5 * most_watts)
     return max(0.0, snapshot.least_minute_watts + most_watts - kept_watts - now_watts)
 

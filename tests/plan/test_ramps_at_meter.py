@@ -194,5 +194,5 @@ def test_a_gate_rises_into_what_the_minute_leaves() -> None:
 
     # 400 W a second over 8 GPUs and 15 % of losses are 43 W a second, in whole steps.
     assert cap(None) == cap(20_000.0) == 315.0 + 40.0
-    assert cap(20_000.0 - 57.5 * RAMP_WATTS + 100.0) == 315.0 + 10.0
-    assert cap(20_000.0 - 57.5 * RAMP_WATTS) == cap(0.0 - 5_000.0) == 315.0
+    assert cap(20_000.0 - 55.0 * RAMP_WATTS + 100.0) == 315.0 + 10.0
+    assert cap(20_000.0 - 55.0 * RAMP_WATTS) == cap(0.0 - 5_000.0) == 315.0
