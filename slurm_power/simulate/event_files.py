@@ -14,6 +14,8 @@ _WORKLOAD, _CAP, _DRAW = "Workload", "GPU power cap", "power per GPU"
 _THROUGHPUT, _NORMALIZED = "throughput", "normalized throughput"
 _MOST_PROBLEMS = 20
 _MOST_GPUS = 1_000_000
+# Wider apart, and a solver's rounding decides for the lighter one.
+_LEAST_PRIORITY, _MOST_PRIORITY = 1e-6, 1e6
 # A mix may name a class instead of a workload, where just one workload of the curves has such a word in its
 # name.
 _CLASS_WORDS = {
@@ -96,7 +98,7 @@ def read_mix(lines: Iterable[str], name: str, curves: Mapping[str, CapCurve] | N
             workload=_workload(values["workload"], curves, found),
             gpus=_gpus(values, found),
             flex=_flex(values["flex"], found),
-            priority=_number(values, "priority", found),
+            priority=_priority(values, found),
         )
         if not job.name or job.name in jobs or job.name == "ess":
             why = "stands there twice" if job.name in jobs else "is taken" if job.name else "is empty"
@@ -176,6 +178,13 @@ def _gpus(values: Mapping[str, str], found: list[str]) -> int:
     if gpus > 0.0 and (gpus != int(gpus) or gpus > _MOST_GPUS):
         found.append(f"gpus {values['gpus']!r} has to be a whole number up to {_MOST_GPUS}")
     return int(gpus) if math.isfinite(gpus) else 0
+
+
+def _priority(values: Mapping[str, str], found: list[str]) -> float:
+    priority = _number(values, "priority", found)
+    if priority > 0.0 and not _LEAST_PRIORITY <= priority <= _MOST_PRIORITY and math.isfinite(priority):
+        found.append(f"priority {values['priority']!r} has to be {_LEAST_PRIORITY:f} to {_MOST_PRIORITY:.0f}")
+    return priority
 
 
 def _flex(text: str, found: list[str]) -> Flex:

@@ -177,7 +177,7 @@ def test_a_log_of_sacct(site: Path, tmp_path: Path) -> None:
         (["--step", "0.5s"], "--step: has to be whole seconds"),
         (["--gpus-per-node", "1"], "need more GPUs than the site has (4)"),
         (["--tariff", "none.toml"], "none.toml: cannot be read"),
-        (["--out", "/nowhere/power.csv"], "/nowhere/power.csv: No such file"),
+        (["--out", "/nowhere/power.csv"], "--out: there is no folder /nowhere"),
     ],
 )
 def test_what_cannot_be_is_refused(log: Path, site: Path, words: list[str], told: str) -> None:

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from slurm_power.cli.commands.out_file import out_problems, written
 from slurm_power.cli.commands.power_table import PowerTableType
-from slurm_power.cli.commands.quantities import Duration, percent_text, watts_text
+from slurm_power.cli.commands.quantities import Duration, percent_text, range_problems, watts_text
 from slurm_power.cli.commands.series_file import read_series
 from slurm_power.cli.commands.table_file import TableFileError
 from slurm_power.forecast.experts import Values
@@ -111,8 +112,7 @@ def command(  # noqa: PLR0917 - click passes each option by its name
     price = None if load is None or prices is None else _read_prices(prices, load, problems)
     if prices is not None and tariff is None:
         problems.append("--prices: needs --tariff, which says how months and demand are charged")
-    if out is not None and not (out.parent.is_dir() and str(out).endswith(".csv")):
-        problems.append(f"--out: {out} has to end in .csv and lie in a folder that is there")
+    problems += _out_problems(out, [str(series), *filter(None, (tariff, prices))])
     if problems or load is None:
         raise _Unusable("\n".join(problems))
     battery = replace(
@@ -169,19 +169,24 @@ def command(  # noqa: PLR0917 - click passes each option by its name
 def _size_problems(
     power_ratio: float, hours: float, round_trip: float, wear: float, cycles: CycleRules
 ) -> list[str]:
-    bounds: dict[str, tuple[float | None, float, float]] = {
-        "--ess-power-ratio": (power_ratio, 0.0, 10.0),
-        "--ess-hours": (hours, 0.0, 1000.0),
-        "--round-trip": (round_trip, 0.01, 1.0),
-        "--wear-per-kwh": (wear, 0.0, 1000.0),
-        "--cycles-per-day": (cycles.per_day, 0.0, 24.0),
-        "--cycles-per-year": (cycles.per_year, 0.0, 8784.0),
-    }
-    return [
-        f"{name}: {value:g} is not between {low:g} and {high:g}"
-        for name, (value, low, high) in bounds.items()
-        if value is not None and not (math.isfinite(value) and low <= value <= high)
-    ]
+    return range_problems(
+        {
+            "--ess-power-ratio": (power_ratio, 0.0, 10.0),
+            "--ess-hours": (hours, 0.0, 1000.0),
+            "--round-trip": (round_trip, 0.01, 1.0),
+            "--wear-per-kwh": (wear, 0.0, 1000.0),
+            "--cycles-per-day": (cycles.per_day, 0.0, 24.0),
+            "--cycles-per-year": (cycles.per_year, 0.0, 8784.0),
+        }
+    )
+
+
+def _out_problems(out: Path | None, inputs: list[str]) -> list[str]:
+    """``inputs`` may have the part of a file that is read after a #."""
+    if out is not None and out.suffix != ".csv":
+        return [f"--out: {out} has to end in .csv"]
+    files = [Path(part) for text in inputs for part in (text, text.partition("#")[0])]
+    return out_problems({"--out": out}, files)
 
 
 def _read_load(path: Path, column: str | None, unit_watts: float, problems: list[str]) -> Load | None:
@@ -267,7 +272,7 @@ def _battery(load: Load, power_ratio: float, hours: float, round_trip: float, we
 
 def _write_steps(out: Path, load: Load, course: Course, battery: Battery) -> None:
     try:
-        with out.open("w", newline="", encoding="utf-8") as file:
+        with written(out) as file:
             writer = csv.writer(file)
             writer.writerow(["time", "load_watts", "ess_discharge_watts", "grid_import_watts", "soc_ratio"])
             for step, seconds in enumerate(load.times_seconds.tolist()):
