@@ -158,11 +158,11 @@ def loops(draw: st.DrawFn) -> Loop:
     )
     least = loop.least_watts()
     most = loop._flows(loop.draws, 0.0, 0)
-    circuits = dict(loop.where.circuits)
-    for name in circuits:
+    circuits = {}
+    for name, circuit in loop.where.circuits.items():
         share = draw(st.floats(-0.3, 1.2))
         room = SLACK_RATIO * least[name] + share * (most[name] - least[name])
-        circuits[name] = replace(circuits[name], limit_watts=max(500.0, least[name] + room))
+        circuits[name] = replace(circuit, limit_watts=max(500.0, least[name] + room))
     return replace(
         loop, where=replace(loop.where, circuits=circuits, ess=loop.where.ess if loop.energy_kwh else {})
     )
