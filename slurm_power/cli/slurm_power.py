@@ -22,13 +22,29 @@ from slurm_power.cli.commands.simulate import simulate
 from slurm_power.cli.commands.sources import sources
 from slurm_power.cli.commands.status import status
 
+# What an installation for operators alone does not have, by the extra that brings it.
+_EXTRAS = {
+    "controller": ("numpy", "highspy", "cryptography", "pymodbus", "pysnmp", "sunspec2"),
+    "forecast": ("statsmodels",),
+    "report": ("matplotlib",),
+    "parquet": ("pyarrow",),
+}
+
 
 def run() -> None:
     """Run the command line; a terminal that knows no dash or arrow gets a question mark."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    main()
+    try:
+        main()
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        extra = next((extra for extra, packages in _EXTRAS.items() if package in packages), None)
+        if extra is None:
+            raise
+        click.echo(f"Error: this needs {package}: pip install 'slurm-power[{extra}]'", err=True)
+        sys.exit(1)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -31,7 +31,7 @@ import sys
 
 class Absent(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {set(HEAVY)!r}:
+        if name.partition(".")[0] in {HEAVY!r}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
         return None
 
@@ -70,6 +70,26 @@ def test_the_operators_command_needs_what_is_blocked(bare: dict[str, str]) -> No
     done = run([sys.executable, "-m", "slurm_power.cli.slurm_power", "--help"], bare)
     assert done.returncode == 1
     assert "No module named 'click'" in done.stderr
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> dict[str, str]:
+    """An environment as of an installation with the extra ``cli`` alone."""
+    (tmp_path / "sitecustomize.py").write_text(
+        BLOCKER.replace(repr(HEAVY), repr(sorted({*HEAVY} - {"click", "rich"})))
+    )
+    return {"PYTHONPATH": f"{tmp_path}:{PROJECT}", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    "command", ["simulate ess x.csv", "simulate jobs x.csv", "backtest x.csv", "export --list"]
+)
+def test_what_needs_more_than_a_terminal_says_what_to_install(terminal: dict[str, str], command: str) -> None:
+    done = run([sys.executable, "-m", "slurm_power.cli.slurm_power", *command.split()], terminal)
+    assert done.returncode == 1
+    assert done.stderr == "Error: this needs numpy: pip install 'slurm-power[controller]'\n"
+    plain = run([sys.executable, "-m", "slurm_power.cli.slurm_power", "status", "--help"], terminal)
+    assert plain.returncode == 0, plain.stderr
 
 
 def test_psbatch_submits(bare: dict[str, str], tmp_path: Path) -> None:
