@@ -47,7 +47,9 @@ def bench_of(policy: Policy) -> Bench:
     sent: list[tuple[str, Message]] = []
     notes: list[tuple[str, str, str]] = []
 
-    def note(_actor: str, kind: str, subject: str, reason: str, **_more: Any) -> None:
+    def note(actor: str, kind: str, subject: str, reason: str, **more: Any) -> None:
+        assert actor == "controller"
+        assert more["job_id"] == subject.removeprefix("job:")
         notes.append((kind, subject, reason))
 
     def send(node: str, message: Message) -> bool:

@@ -1,4 +1,4 @@
-"""Two starts on yielded nodes of a live lab: the second waits in its prolog until the ramp has caught up."""
+"""Two starts on yielded nodes of a live lab: the second, of two nodes, waits in its prolog for the ramp."""
 
 import time
 
@@ -19,25 +19,30 @@ def test_the_second_start_waits_in_its_prolog_and_no_node_drains(bed: Bed) -> No
     bed.site_file.write_text(site)
     bed.lab.restart("powerctld")
     bed.until(lambda: bed.glance()["circuits"][0]["quality"] == "good", "a reading of the meter", 20)
-    nodes = list(bed.lab.layout.nodes)[:2]
+    nodes = list(bed.lab.layout.nodes)[:3]
     for node in nodes:
         bed.lab.run(["slurm-power", "yield", node, "--for=10m", "--reason=a test"])
-    jobs = [bed.submit(f"--nodelist={node}", flex="flex2", seconds=60) for node in nodes]
+    first = bed.submit(f"--nodelist={nodes[0]}", flex="flex2", seconds=60)
+    bed.until(lambda: bed.power_job(first).get("gpu_watts"), "the first to have come", 20)
+    second = bed.submit(f"--nodelist={','.join(nodes[1:])}", "--nodes=2", flex="flex2", seconds=60)
+    bed.until(lambda: bed.entries("prolog go", second), "the second to have waited", MOST_SECONDS + 20)
+    jobs = [first, second]
     bed.until(
-        lambda: any(bed.entries("prolog go", job) for job in jobs),
-        "one of them to have waited",
-        MOST_SECONDS + 20,
+        lambda: bed.lab.job(second)["JobState"] == "RUNNING" and bed.power_job(second).get("gpu_watts"),
+        "it to run",
+        10,
     )
-    time.sleep(3.0)  # from the hook's end to the first watts
+    time.sleep(3.0)  # for a prolog that fails to drain its node
     [waited] = [row for job in jobs for row in bed.entries("prolog go", job)]
     assert 5.0 < waited["details"]["waited_seconds"] <= MOST_SECONDS + 1.0
     [begun] = [row for job in jobs for row in bed.entries("prolog wait", job)]
-    assert begun["job_id"] == waited["job_id"]
+    assert begun["job_id"] == waited["job_id"] == second
+    assert begun["details"]["nodes"], begun
     assert "its node is yielded" in begun["reason"]
     for job in jobs:
         assert bed.lab.job(job)["JobState"] == "RUNNING"
         assert bed.lab.job(job)["Restarts"] == "0"
     states = bed.lab.run(["sinfo", "--noheader", "--format=%T %E"]).stdout
     assert "drain" not in states
-    why = bed.lab.run(["slurm-power", "why", waited["job_id"]]).stdout
+    why = bed.lab.run(["slurm-power", "why", second]).stdout
     assert "in its prolog for the site's ramp" in why, why
