@@ -23,8 +23,9 @@ from slurm_power.wire import Message
 
 # A node lets the prolog go on after one second: a word that comes later would be about nobody.
 _ANSWER_SECONDS = 0.8
-# Other nodes of a job ask later, and its prolog runs a second time on the way to its launch.
-_KNOWN_SECONDS = 600.0
+# Other nodes of a job ask later, and its prolog runs a second time on the way to its launch. A job that is
+# requeued comes later still.
+_KNOWN_SECONDS = 120.0
 
 
 @dataclass(slots=True)
