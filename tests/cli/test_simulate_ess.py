@@ -363,6 +363,7 @@ def rows_of(*rows: str) -> str:
         (rows_of("0,1", "900,1", "1800,1", "90000,1", "90900,1"), "at most a fifth may be missing"),
         (rows_of("0,1", "1,1", "2,1", "9000000,1"), "more than"),
         (rows_of("0,1", "900,1", "1800,1"), "no calendar month begins 28 days"),
+        (rows_of("0,1", "900,1,5", "1800,2"), "row 3: has 3 columns, row 1 names 2"),
         ("\x00\xff", ""),
     ],
 )
@@ -394,5 +395,9 @@ def test_options_that_do_not_fit_each_other(tmp_path: Path) -> None:
         assert not out.exists()
     done = simulate(tmp_path / "none.csv", *SIZE)
     assert done.exit_code == 2 and "No such file" in done.stderr
+    before = series.read_bytes()
+    done = simulate(series, *SIZE, *SHORT, "--out", series)
+    assert done.exit_code == 2 and "is read by this command" in done.stderr
+    assert series.read_bytes() == before
     done = simulate(series, *SIZE, *SHORT, "--out", tmp_path / "out.txt")
     assert done.exit_code == 2 and "has to end in .csv" in done.stderr
