@@ -6,33 +6,36 @@ import pytest
 
 from slurm_power.model.action import HoldJob, Plan, SetCap, SetDischarge
 from slurm_power.model.job import Flex, Job, Workload
-from slurm_power.plan.curves import promised_floor_watts
+from slurm_power.model.reading import EssReading
 from slurm_power.plan.planner import plan_cycle
 from slurm_power.plan.policy import Policy
 from tests.plan.situations import ess_reading, pending, running, site, situation
 
 POLICY = Policy()
-DEFAULT_CAP_WATTS, MIN_CAP_WATTS = 700.0, 200.0
 LIMIT_WATTS = 12_000.0
 
 
 def plan(
-    jobs: tuple[Job, ...], draws: dict[str, float], *, import_watts: float = 16_000.0, **ess: float
+    jobs: tuple[Job, ...],
+    draws: dict[str, float],
+    *,
+    import_watts: float = 16_000.0,
+    ess: EssReading | None = None,
 ) -> Plan:
     return plan_cycle(
         situation(
-            of=site(grid_limit_watts=LIMIT_WATTS, with_ess=bool(ess)),
+            of=site(grid_limit_watts=LIMIT_WATTS, with_ess=ess is not None),
             import_watts=import_watts,
             gpu_watts=draws,
             jobs=jobs,
-            ess=ess_reading(**ess),
+            ess=ess or ess_reading(),
         ),
         POLICY,
         hold_seconds=60.0,
     )
 
 
-def caps(made: Plan) -> dict[str, float]:
+def caps(made: Plan) -> dict[str, float | None]:
     return {action.job_id: action.cap_watts for action in made.actions if isinstance(action, SetCap)}
 
 
@@ -44,36 +47,36 @@ def test_a_job_with_a_lying_class_is_capped_from_what_it_draws() -> None:
     """It says that it generates, which draws little, and draws all there is: its meters are believed."""
     liar = running("1", ("c1",), flex=Flex.FLEX3, workload=Workload.GENERATION)
     honest = running("2", ("c2",), flex=Flex.FLEX0)
-    made = plan((liar, honest), {"1": 695.0, "2": 400.0})
-    floor_watts = promised_floor_watts(
-        liar,
-        uncapped_watts=695.0,
-        default_cap_watts=DEFAULT_CAP_WATTS,
-        min_cap_watts=MIN_CAP_WATTS,
-        policy=POLICY,
-    )
-    (lock,) = [a for a in made.actions if isinstance(a, SetCap) and a.job_id == "1"]
-    assert lock.lock_hertz is not None or floor_watts <= lock.cap_watts < 695.0
-    assert "2" not in caps(made)
+    saved_watts = []
+    for drawn_watts in (POLICY.generation_gpu_watts, 695.0):
+        made = plan((liar, honest), {"1": drawn_watts, "2": 400.0})
+        (cap,) = [action for action in made.actions if isinstance(action, SetCap)]
+        assert cap.job_id == "1" and cap.slowdown_ratio <= 0.5
+        assert cap.cap_watts is not None and cap.cap_watts < drawn_watts
+        saved_watts.append(cap.saved_watts)
+    assert saved_watts[1] / saved_watts[0] == pytest.approx(695.0 / POLICY.generation_gpu_watts, rel=0.1)
 
 
 @pytest.mark.parametrize("soc_ratio", [-0.5, math.nan])
 def test_a_charge_that_cannot_be_is_an_empty_battery(soc_ratio: float) -> None:
     job = running("1", ("c1",), flex=Flex.FLEX3)
-    made = plan((job,), {"1": 650.0}, soc_ratio=soc_ratio)
+    made = plan((job,), {"1": 650.0}, ess=ess_reading(soc_ratio=soc_ratio))
     assert discharge_watts(made) <= 0.0
     assert "1" in caps(made)
 
 
 def test_a_charge_above_full_never_charges_and_gives_no_more_than_its_power() -> None:
     job = running("1", ("c1",), flex=Flex.FLEX3)
-    assert 0.0 < discharge_watts(plan((job,), {"1": 650.0}, soc_ratio=1.5)) <= 8000.0
-    assert discharge_watts(plan((job,), {"1": 250.0}, soc_ratio=1.5, import_watts=2000.0)) >= 0.0
+    assert 0.0 < discharge_watts(plan((job,), {"1": 650.0}, ess=ess_reading(soc_ratio=1.5))) <= 8000.0
+    assert (
+        discharge_watts(plan((job,), {"1": 250.0}, ess=ess_reading(soc_ratio=1.5), import_watts=2000.0))
+        >= 0.0
+    )
 
 
 def test_a_battery_of_no_size_leaves_it_to_the_jobs() -> None:
     job = running("1", ("c1",), flex=Flex.FLEX3)
-    made = plan((job,), {"1": 650.0}, soc_ratio=0.6, energy_rating_kwh=0.0, max_watts=0.0)
+    made = plan((job,), {"1": 650.0}, ess=ess_reading(energy_rating_kwh=0.0, max_watts=0.0))
     assert discharge_watts(made) == 0.0
     assert caps(made) == caps(plan((job,), {"1": 650.0}))
 
