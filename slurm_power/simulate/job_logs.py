@@ -21,6 +21,10 @@ _SWF_FIELDS = 18
 _NOTHING = {"", "Unknown", "None", "N/A", "(null)", "NONE"}
 _GPUS = re.compile(r"gres/gpu(?::(?P<type>[^=]+))?=(?P<count>\d+)")
 _LIMIT = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)(?:\.\d+)?")
+# Epoch seconds reach this in the year 5138; more are milliseconds.
+_MOST_EPOCH_SECONDS = 1e11
+_YEAR_SECONDS = 365.25 * 86_400.0
+_MOST_YEARS = 100.0
 _NEVER_RAN = "never started"
 _NEEDED = ("JobID", "User", "Submit", "Start", "End", "State")
 
@@ -72,6 +76,12 @@ def job_log(jobs: Iterable[LoggedJob], left_out: Counter[str], name: str) -> Job
     notes = tuple(f"{count} left out: {why}" for why, count in sorted(left_out.items()))
     if not found:
         raise JobLogError([f"{name}: it has no job with GPUs that ran; {'; '.join(notes) or 'it is empty'}"])
+    last = max((job.start_seconds or job.submit_seconds) + job.run_seconds for job in found)
+    years = (last - found[0].submit_seconds) / _YEAR_SECONDS
+    if years > _MOST_YEARS:
+        raise JobLogError(
+            [f"{name}: it spans {years:.0f} years, from first submission to last end; is a time mistyped?"]
+        )
     times: Counter[str] = Counter()
     unique = []
     for job in found:
@@ -193,6 +203,8 @@ def _moment(row: dict[str, str], column: str, zone: tzinfo) -> float | None:
     if text in _NOTHING:
         return None
     if text.isdigit():  # SLURM_TIME_FORMAT=%s
+        if float(text) > _MOST_EPOCH_SECONDS:
+            raise ValueError(f"{column} {text!r} is no epoch seconds; are those milliseconds?")
         return float(text)
     try:
         moment = datetime.fromisoformat(text)
@@ -236,6 +248,10 @@ def read_swf(lines: Iterable[str], name: str, gpus_per_processor: float = 1.0) -
         for number, line in enumerate(lines, start=1):
             match = re.match(r"\s*;\s*UnixStartTime:\s*(\d+)", line)
             begin_seconds = float(match[1]) if match else begin_seconds
+            if begin_seconds > _MOST_EPOCH_SECONDS:
+                raise JobLogError(
+                    [f"{name}: line {number}: UnixStartTime is no epoch seconds; are those milliseconds?"]
+                )
             if not line.lstrip().startswith(";"):
                 yield number, line
 
@@ -257,6 +273,8 @@ def _swf_job(text: str, begin_seconds: float, gpus_per_processor: float) -> Logg
     asked, limit, status, user, group = values[7], values[8], values[10], values[11], values[12]
     if submit < 0.0:
         raise ValueError("its submit time is negative")
+    if submit > _MOST_EPOCH_SECONDS:
+        raise ValueError(f"its submit time {submit:.0f} is no seconds; are those milliseconds?")
     processors = used if used > 0.0 else asked
     if status in (2.0, 3.0, 4.0):
         return "a part of a checkpointed job"

@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import cast
 
 import click
 
@@ -28,6 +29,17 @@ class Duration(click.ParamType[float]):
         if math.isfinite(seconds):
             return seconds
         raise click.BadParameter(f"{value!r} is no duration; write 90s, 10m, 2h or 1h30m", ctx, param)
+
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds; click lets ``nan`` through any of them."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number; fails with a sentence for the user."""
+        number = float(super().convert(cast("float", value), param, ctx))  # or text, which click takes too
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        return number
 
 
 class Watts(click.ParamType[float]):

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from slurm_power.cli.commands.out_file import out_problems, whole_file
 from slurm_power.cli.commands.power_table import PowerTableType
 from slurm_power.cli.commands.quantities import Duration, percent_text, watts_text
 from slurm_power.cli.commands.series_file import read_series
@@ -111,8 +112,9 @@ def command(  # noqa: PLR0917 - click passes each option by its name
     price = None if load is None or prices is None else _read_prices(prices, load, problems)
     if prices is not None and tariff is None:
         problems.append("--prices: needs --tariff, which says how months and demand are charged")
-    if out is not None and not (out.parent.is_dir() and str(out).endswith(".csv")):
-        problems.append(f"--out: {out} has to end in .csv and lie in a folder that is there")
+    problems += out_problems({"--out": out}, [series, tariff, prices])
+    if out is not None and not str(out).endswith(".csv"):
+        problems.append(f"--out: {out} has to end in .csv")
     if problems or load is None:
         raise _Unusable("\n".join(problems))
     battery = replace(
@@ -267,7 +269,7 @@ def _battery(load: Load, power_ratio: float, hours: float, round_trip: float, we
 
 def _write_steps(out: Path, load: Load, course: Course, battery: Battery) -> None:
     try:
-        with out.open("w", newline="", encoding="utf-8") as file:
+        with whole_file(out) as file:
             writer = csv.writer(file)
             writer.writerow(["time", "load_watts", "ess_discharge_watts", "grid_import_watts", "soc_ratio"])
             for step, seconds in enumerate(load.times_seconds.tolist()):

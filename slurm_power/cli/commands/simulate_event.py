@@ -12,7 +12,8 @@ from rich.table import Table
 from slurm_power import clock
 from slurm_power.cli.commands.connection import print_json
 from slurm_power.cli.commands.ess_size import EssSize, EssSizeType
-from slurm_power.cli.commands.quantities import Duration, duration_text, plain_text, watts_text
+from slurm_power.cli.commands.out_file import out_problems, whole_file
+from slurm_power.cli.commands.quantities import Duration, FiniteRange, duration_text, plain_text, watts_text
 from slurm_power.cli.commands.table_file import TableFileError, opened
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _MOST_MINUTES = 7 * 24 * 60
 )
 @click.option(
     "--cut",
-    type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True),
+    type=FiniteRange(0.0, 1.0, min_open=True, max_open=True),
     required=True,
     help="Share of the uncapped GPU power: 0.25.",
 )
@@ -40,14 +41,14 @@ _MOST_MINUTES = 7 * 24 * 60
 )
 @click.option(
     "--round-trip",
-    type=click.FloatRange(0.0, 1.0, min_open=True),
+    type=FiniteRange(0.0, 1.0, min_open=True),
     default=0.88,
     show_default=True,
     help="Share of the charged energy that comes back.",
 )
 @click.option(
     "--ramp-seconds",
-    type=click.FloatRange(min=0.0),
+    type=FiniteRange(min=0.0),
     default=0.0,
     show_default=True,
     help="The target falls over this, from the start of the event.",
@@ -76,7 +77,8 @@ def command(  # noqa: PLR0917  # click gives them by name
     cap. The cut is of what the mix draws under the highest caps. Beside the result stands what a linear
     program could reach at best.
     """
-    problems = _problems(duration, ramp_seconds, out_file)
+    problems = _problems(duration, ramp_seconds)
+    problems += out_problems({"--out": out_file}, [mix_file, curves_file])
     jobs, curves = _read(mix_file, curves_file, problems)
     if problems:
         _refuse(problems)
@@ -110,26 +112,24 @@ def command(  # noqa: PLR0917  # click gives them by name
     }
     if out_file is not None:
         try:
-            with out_file.open("w", newline="", encoding="utf-8") as lines:
+            with whole_file(out_file) as lines:
                 table = csv.writer(lines, lineterminator="\n")
                 table.writerow(CSV_COLUMNS)
                 table.writerows(csv_rows(event))
         except OSError as error:
-            _refuse([f"--out: {error}"])
+            _refuse([f"--out: {out_file}: {error.strerror}"])
     if as_json:
         print_json(figures)
     else:
         _print(figures)
 
 
-def _problems(duration: float, ramp_seconds: float, out_file: Path | None) -> list[str]:
+def _problems(duration: float, ramp_seconds: float) -> list[str]:
     problems = []
     if not 60.0 <= duration <= 60.0 * _MOST_MINUTES or duration % 60.0:
         problems.append("--duration: has to be whole minutes, 1m to 7d")
     elif ramp_seconds >= duration:
         problems.append("--ramp-seconds: has to be shorter than the event")
-    if out_file is not None and not out_file.parent.is_dir():
-        problems.append(f"--out: there is no folder {out_file.parent}")
     return problems
 
 

@@ -14,7 +14,8 @@ import click
 from slurm_power.cli.commands.connection import print_json
 from slurm_power.cli.commands.ess_size import EssSize, EssSizeType
 from slurm_power.cli.commands.job_log_file import read_log
-from slurm_power.cli.commands.quantities import Duration, Watts, percent_text, watts_text
+from slurm_power.cli.commands.out_file import out_problems, whole_file
+from slurm_power.cli.commands.quantities import Duration, FiniteRange, Watts, percent_text, watts_text
 from slurm_power.cli.commands.table_file import TableFileError
 from slurm_power.config import ConfigError, load_site
 from slurm_power.model.billing_rules import BillingRules
@@ -56,11 +57,12 @@ class _EventType(click.ParamType[tuple[str, float, float, float]]):
         if duration <= 0.0:
             self.fail(f"{value!r} lasts no time", param, ctx)
         share = _CUT_SHARE.fullmatch(parts[2])
-        if share is None or (not share[2] and float(share[1]) > 1.0):
+        if share is None:
             return parts[0], duration, 0.0, Watts().convert(parts[2], param, ctx)
         ratio = float(share[1]) / (100.0 if share[2] else 1.0)
-        if ratio > 1.0:
-            self.fail(f"{value!r} cuts more than there is", param, ctx)
+        if not 0.0 < ratio <= 1.0:
+            why = "nothing" if ratio <= 0.0 else "more than there is; for watts or percent write the unit"
+            self.fail(f"{value!r} cuts {why}", param, ctx)
         return parts[0], duration, ratio, 0.0
 
 
@@ -101,7 +103,7 @@ class _LeversType(click.ParamType[frozenset[str]]):
 @click.option(
     "--ess", type=EssSizeType(), default="none", help="Battery: 15%/2h (of the highest load), 120kW/2h."
 )
-@click.option("--round-trip", type=click.FloatRange(0.05, 1.0), default=0.88, show_default=True)
+@click.option("--round-trip", type=FiniteRange(0.05, 1.0), default=0.88, show_default=True)
 @click.option("--limit", "limit_watts", type=Watts(), help="What the grid connection may draw, e.g. 650kW.")
 @click.option("--event", "events", type=_EventType(), multiple=True, help="A cut of the load just before.")
 @click.option(
@@ -110,9 +112,7 @@ class _LeversType(click.ParamType[frozenset[str]]):
 )  # fmt: skip
 @click.option("--levers", "names", type=_LeversType(), default="ess,cap,hold,gate", show_default=True)
 @click.option("--from", "from_text", metavar="DATE", help="Begin (ISO 8601, or an offset such as 28d).")
-@click.option(
-    "--days", type=click.FloatRange(min=0.0, min_open=True), help="How many days (default: to the end)."
-)
+@click.option("--days", type=FiniteRange(min=0.0, min_open=True), help="How many days (default: to the end).")
 @click.option(
     "--step", type=Duration(), default="5m", show_default=True, help="How finely results are written."
 )
@@ -128,7 +128,7 @@ class _LeversType(click.ParamType[frozenset[str]]):
     "--idle-watts", type=Watts(), default="250W", show_default=True, help="Per GPU slot, host included."
 )
 @click.option(
-    "--gpus-per-processor", type=click.FloatRange(min=0.0, min_open=True), default=1.0, show_default=True,
+    "--gpus-per-processor", type=FiniteRange(min=0.0, min_open=True), default=1.0, show_default=True,
     help="GPUs for each processor of an SWF log.",
 )  # fmt: skip
 @click.option(
@@ -175,7 +175,7 @@ def command(  # noqa: PLR0917  # click gives them by name
     The planner holds it, as the controller would.
     See docs/simulate-jobs.md.
     """
-    problems: list[str] = []
+    problems = out_problems({"--out": out, "--out-jobs": out_jobs}, [jobs_file, site_file, tariff_file])
     site = _try(problems, lambda: load_site(site_file))
     zone: tzinfo = UTC if site is None else site.zone
     log = _try(problems, lambda: read_log(jobs_file, zone, gpus_per_processor))
@@ -320,7 +320,7 @@ def _write(path: Path | None, record: RunRecord, write: Callable[[RunRecord, Tex
     if path is None:
         return
     try:
-        with path.open("w", encoding="utf-8", newline="") as file:
+        with whole_file(path) as file:
             write(record, file)
     except OSError as error:
         _refuse([f"{path}: {error.strerror}"])
