@@ -82,7 +82,9 @@ def bound(
     short = least if least > _LEAST_SHORTFALL_WATTS else 0.0
     # A hair more than the least, or rounding would leave the second program without a solution.
     program.upper[1] = np.full(1, max(0.0, least) * (1.0 + 1e-9) + _HAIR_WATTS)
-    program.cost = [-gain for gain in gains]
+    # In shares of the heaviest: a solver's tolerances are of numbers about 1.
+    heaviest = max((job.weight for job in jobs), default=1.0)
+    program.cost = [-gain / heaviest for gain in gains]
     gain = float(np.concatenate(gains) @ _solved(program))
     return Bound(gain=gain, shortfall_watts=short)
 

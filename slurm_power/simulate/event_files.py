@@ -14,7 +14,7 @@ _WORKLOAD, _CAP, _DRAW = "Workload", "GPU power cap", "power per GPU"
 _THROUGHPUT, _NORMALIZED = "throughput", "normalized throughput"
 _MOST_PROBLEMS = 20
 _MOST_GPUS = 1_000_000
-# Weights further apart than these are beyond what a solver tells from nothing.
+# Wider apart, and a solver's rounding decides for the lighter one.
 _LEAST_PRIORITY, _MOST_PRIORITY = 1e-6, 1e6
 _MOST_GPU_WATTS = 1e6
 _MOST_THROUGHPUT = 1e12
@@ -185,18 +185,18 @@ def _throughput(values: Mapping[str, str], column: str, found: list[str]) -> flo
     return _number(values, column, found, zero=True, most=_MOST_THROUGHPUT)
 
 
-def _priority(values: Mapping[str, str], found: list[str]) -> float:
-    priority = _number(values, "priority", found)
-    if priority > 0.0 and not _LEAST_PRIORITY <= priority <= _MOST_PRIORITY:
-        found.append(f"priority {values['priority']!r} has to be {_LEAST_PRIORITY:g} to {_MOST_PRIORITY:g}")
-    return priority
-
-
 def _gpus(values: Mapping[str, str], found: list[str]) -> int:
     gpus = _number(values, "gpus", found)
     if gpus > 0.0 and (gpus != int(gpus) or gpus > _MOST_GPUS):
         found.append(f"gpus {values['gpus']!r} has to be a whole number up to {_MOST_GPUS}")
     return int(gpus) if math.isfinite(gpus) else 0
+
+
+def _priority(values: Mapping[str, str], found: list[str]) -> float:
+    priority = _number(values, "priority", found)
+    if priority > 0.0 and not _LEAST_PRIORITY <= priority <= _MOST_PRIORITY and math.isfinite(priority):
+        found.append(f"priority {values['priority']!r} has to be {_LEAST_PRIORITY:f} to {_MOST_PRIORITY:.0f}")
+    return priority
 
 
 def _flex(text: str, found: list[str]) -> Flex:

@@ -23,9 +23,9 @@ _GPUS = re.compile(r"gres/gpu(?::(?P<type>[^=]+))?=(?P<count>\d+)")
 _LIMIT = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)(?:\.\d+)?")
 # Epoch seconds reach this in the year 5138; more are milliseconds.
 _MOST_EPOCH_SECONDS = 1e11
-_YEAR_SECONDS = 365.25 * 86_400.0
-_MOST_YEARS = 100.0
 _NEVER_RAN = "never started"
+# No machine lives so long; what is computed by the quarter of an hour between two such times fits nowhere.
+_MOST_YEARS = 30
 _NEEDED = ("JobID", "User", "Submit", "Start", "End", "State")
 
 
@@ -76,12 +76,7 @@ def job_log(jobs: Iterable[LoggedJob], left_out: Counter[str], name: str) -> Job
     notes = tuple(f"{count} left out: {why}" for why, count in sorted(left_out.items()))
     if not found:
         raise JobLogError([f"{name}: it has no job with GPUs that ran; {'; '.join(notes) or 'it is empty'}"])
-    last = max((job.start_seconds or job.submit_seconds) + job.run_seconds for job in found)
-    years = (last - found[0].submit_seconds) / _YEAR_SECONDS
-    if years > _MOST_YEARS:
-        raise JobLogError(
-            [f"{name}: it spans {years:.0f} years, from first submission to last end; is a time mistyped?"]
-        )
+    _check_span(found, name)
     times: Counter[str] = Counter()
     unique = []
     for job in found:
@@ -90,6 +85,30 @@ def job_log(jobs: Iterable[LoggedJob], left_out: Counter[str], name: str) -> Job
         again = times[job.job_id]
         unique.append(job if again == 1 else replace(job, job_id=f"{job.job_id}#{again}"))
     return JobLog(jobs=tuple(unique), notes=notes)
+
+
+def _check_span(jobs: list[LoggedJob], name: str) -> None:
+    """Raises JobLogError where a time of the log cannot be."""
+
+    def end_seconds(job: LoggedJob) -> float:
+        start = job.submit_seconds if job.start_seconds is None else job.start_seconds
+        return start + job.run_seconds
+
+    first, last = jobs[0], max(jobs, key=end_seconds)
+    if end_seconds(last) > _MOST_EPOCH_SECONDS:
+        raise JobLogError(
+            [f"{name}: job {last.job_id} ends at {end_seconds(last):.6g} s: is that epoch seconds?"]
+        )
+    years = (end_seconds(last) - first.submit_seconds) / (365.25 * 86_400.0)
+    if years > _MOST_YEARS:
+        raise JobLogError(
+            [
+                (
+                    f"{name}: {years:.0f} years lie between the submission of job {first.job_id} and the end"
+                    f" of job {last.job_id}; a time is wrong, or cut the log to {_MOST_YEARS} years"
+                )
+            ]
+        )
 
 
 def read_sacct(lines: Iterable[str], name: str, zone: tzinfo) -> JobLog:

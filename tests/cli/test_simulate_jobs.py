@@ -217,7 +217,7 @@ def test_files_do_not_take_the_place_of_each_other_or_of_the_log(log: Path, site
     ("row", "told"),
     [
         ("0,1,2,60,8,0,5,a", "row 2: has more columns than row 1 names"),
-        ("0,9000000000,9000000060,60,8,0.5,a", "spans 285 years"),
+        ("0,9000000000,9000000060,60,8,0.5,a", "285 years lie between"),
     ],
 )
 def test_rows_that_mean_something_else_are_told(tmp_path: Path, site: Path, row: str, told: str) -> None:

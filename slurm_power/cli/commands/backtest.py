@@ -16,6 +16,7 @@ from rich.table import Table
 
 from slurm_power import clock
 from slurm_power.cli.commands.connection import print_json
+from slurm_power.cli.commands.out_file import out_problems, whole_file
 from slurm_power.cli.commands.quantities import Duration, duration_text, percent_text
 from slurm_power.cli.commands.series_file import read_series
 from slurm_power.cli.commands.table_file import TableFileError
@@ -82,7 +83,8 @@ def backtest(  # noqa: PLR0917  # click gives them by name
     seasons = Seasons(96, 96) if problems else Seasons(round(_DAY_SECONDS / step), round(horizon / step))
     extras = names_for(seasons)
     names = _models(models, extras)
-    problems += _problems(names, extras, out_file)
+    problems += _problems(names, extras)
+    problems += out_problems({"--out": out_file}, [series_file])
     try:
         times, values = read_series(series_file, column)
     except TableFileError as error:
@@ -151,7 +153,7 @@ def _step_problems(horizon: float, step: float) -> list[str]:
     return []
 
 
-def _problems(names: list[str], extras: Mapping[str, str], out_file: Path | None) -> list[str]:
+def _problems(names: list[str], extras: Mapping[str, str]) -> list[str]:
     problems = []
     for name in names:
         if name not in extras:
@@ -159,8 +161,6 @@ def _problems(names: list[str], extras: Mapping[str, str], out_file: Path | None
         elif not _is_there(extras[name]):
             extra = extras[name]
             problems.append(f"--model: {name} needs {_PACKAGES[extra]}: pip install 'slurm-power[{extra}]'")
-    if out_file is not None and not out_file.parent.is_dir():
-        problems.append(f"--out: there is no folder {out_file.parent}")
     return problems
 
 
@@ -173,7 +173,7 @@ def _refuse(problems: list[str]) -> Any:
 def _write(path: Path, series: "Series", found: "list[Origin]") -> None:
     """A row a forecast step; the origin is the time of the last known value."""
     try:
-        with path.open("w", newline="", encoding="utf-8") as lines:
+        with whole_file(path) as lines:
             table = csv.writer(lines, lineterminator="\n")
             table.writerow(("origin", "time", "p10", "p50", "p90", "actual"))
             for origin in found:

@@ -1,15 +1,18 @@
 """How large a battery is, as people type it: ``15%/2h``, ``120kW/2h``, and ``1h`` where there is a cut."""
 
-import math
 import re
 from dataclasses import dataclass
 
 import click
 
+from slurm_power.cli.commands.quantities import MOST_WATTS
+
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _POWER = re.compile(r"(\d+(?:\.\d+)?)\s*(W|kW|MW)")
 _HOURS = re.compile(r"(\d+(?:\.\d+)?)\s*(h|m|min)?")
 _WATTS = {"W": 1.0, "kW": 1e3, "MW": 1e6}
+_MOST_HOURS = 1000.0
+_MOST_RATIO = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +54,21 @@ class EssSizeType(click.ParamType[EssSize]):
         if size is not None and not slash:
             return EssSize(hours=size)
         share, watts = _SHARE.fullmatch(power.strip()), _POWER.fullmatch(power.strip())
-        if size is not None and share is not None:
+        if size is not None and share is not None and float(share[1]) <= 100.0 * _MOST_RATIO:
             return EssSize(hours=size, power_ratio=float(share[1]) / 100.0)
-        if size is not None and watts is not None:
+        if size is not None and watts is not None and float(watts[1]) * _WATTS[watts[2]] <= MOST_WATTS:
             return EssSize(hours=size, watts=float(watts[1]) * _WATTS[watts[2]])
         raise click.BadParameter(
-            f"{value!r} is no battery; write 15%/2h, 120kW/2h, or 1h where there is a cut", ctx, param
+            f"{value!r} is no battery; write 15%/2h, 120kW/2h, or 1h where there is a cut"
+            f" (up to {_MOST_RATIO:.0%} and {_MOST_HOURS:g} h)",
+            ctx,
+            param,
         )
 
 
 def _hours(text: str) -> float | None:
     match = _HOURS.fullmatch(text.strip())
-    if match is None or not math.isfinite(float(match[1])):
+    if match is None:
         return None
-    return float(match[1]) if match[2] in (None, "h") else float(match[1]) / 60.0
+    hours = float(match[1]) if match[2] in (None, "h") else float(match[1]) / 60.0
+    return hours if hours <= _MOST_HOURS else None

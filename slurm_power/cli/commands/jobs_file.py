@@ -13,6 +13,8 @@ MORE_COLUMNS = ("account", "name", "workload", "tier", "gpu_type", "flex", "job"
 _MOST_PROBLEMS = 20
 # Epoch seconds reach this in the year 5138.
 _MOST = 1e11
+# Far above what any GPU draws with its share of the host: a column in watts reads 50 and more.
+_MOST_KW_PER_GPU = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ def _job(row: dict[str, str]) -> JobRow:
         end_seconds=_number(row, "end", zero=True),
         **{column: (row.get(column) or "").strip() for column in MORE_COLUMNS},
     )
+    if job.watts_per_gpu > 1_000.0 * _MOST_KW_PER_GPU:
+        raise ValueError(f"kw_per_gpu {row['kw_per_gpu']!r} is more than a GPU can draw; are those watts?")
     if not job.user:
         raise ValueError("user is empty")
     if not job.submit_seconds <= job.start_seconds <= job.end_seconds:

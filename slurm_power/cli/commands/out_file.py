@@ -1,6 +1,6 @@
-"""Files that a command writes for its user: whole or not there, and never in place of what it reads."""
+"""Files that commands write: refused before anything is computed, and there whole or not at all."""
 
-import os
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import TextIO
 
 
 def out_problems(outs: Mapping[str, Path | None], read: Iterable[Path | str | None]) -> list[str]:
-    """What keeps each option's file from being written; ``read`` are the files the command reads.
+    """What keeps each option's file from being written; ``read`` are the files that are read and must stay.
 
     A file of ``read`` may have ``#label`` at its end.
     """
@@ -16,7 +16,7 @@ def out_problems(outs: Mapping[str, Path | None], read: Iterable[Path | str | No
     taken = {
         Path(name).resolve(): "is read by this command"
         for source in sources
-        for name in (source, source.rpartition("#")[0])
+        for name in (source, source.rpartition("#")[0], source.partition("#")[0])
     }
     problems = []
     for option, path in outs.items():
@@ -34,16 +34,20 @@ def out_problems(outs: Mapping[str, Path | None], read: Iterable[Path | str | No
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[TextIO]:
-    """A text file that takes its name, and the place of an older one, when all is written; raises OSError."""
+    """A text file beside ``path`` that takes its place when all is written; on an error it goes again.
+
+    A link stays one. What is no file on a disk (a pipe, /dev/stdout) is written into as it is. Raises
+    OSError.
+    """
     if path.exists() and not path.is_file():
-        # A pipe or a terminal has no half file to leave behind.
+        # It has no half file to leave behind.
         with path.open("w", encoding="utf-8", newline="") as file:
             yield file
         return
     whole = path.resolve()
-    part = whole.with_name(f".{whole.name}.{os.getpid()}.part")
+    part = whole.with_name(f".{whole.name}.{uuid.uuid4().hex}.part")
     try:
-        with part.open("w", encoding="utf-8", newline="") as file:
+        with part.open("x", encoding="utf-8", newline="") as file:
             yield file
         part.replace(whole)
     except BaseException:

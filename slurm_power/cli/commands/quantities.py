@@ -2,13 +2,16 @@
 
 import math
 import re
-from typing import cast
+from collections.abc import Mapping
 
 import click
 
 _UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_UNIT_WATTS = {"W": 1.0, "kW": 1e3, "MW": 1e6}
 _DASH = "\N{EN DASH}"
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+# No site has so much; a sum of such numbers is one still.
+MOST_WATTS = 1e12
 
 
 class Duration(click.ParamType[float]):
@@ -31,17 +34,6 @@ class Duration(click.ParamType[float]):
         raise click.BadParameter(f"{value!r} is no duration; write 90s, 10m, 2h or 1h30m", ctx, param)
 
 
-class FiniteRange(click.FloatRange):
-    """A number within bounds; click lets ``nan`` through any of them."""
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number; fails with a sentence for the user."""
-        number = float(super().convert(cast("float", value), param, ctx))  # or text, which click takes too
-        if not math.isfinite(number):
-            self.fail(f"{value!r} is no finite number", param, ctx)
-        return number
-
-
 class Watts(click.ParamType[float]):
     """``9000``, ``9000W``, ``9kW`` or ``1.2MW``; becomes watts."""
 
@@ -52,9 +44,22 @@ class Watts(click.ParamType[float]):
         if isinstance(value, float):
             return value
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(W|kW|MW)?", str(value).strip())
-        if match is None or not math.isfinite(float(match[1]) * 1e6):
+        watts = math.inf if match is None else float(match[1]) * _UNIT_WATTS[match[2] or "W"]
+        if watts > MOST_WATTS:
             raise click.BadParameter(f"{value!r} is no amount of power; write 9000, 9kW or 1.2MW", ctx, param)
-        return float(match[1]) * {"W": 1.0, "kW": 1e3, "MW": 1e6}[match[2] or "W"]
+        return watts
+
+
+def range_problems(bounds: Mapping[str, tuple[float | None, float, float]]) -> list[str]:
+    """Which of the numbers, each with the least and the most it may be, are outside; None is not given.
+
+    Options are checked here and not by click, which stops at the first and lets NaN pass.
+    """
+    return [
+        f"{name}: {value:g} is not between {low:g} and {high:g}"
+        for name, (value, low, high) in bounds.items()
+        if value is not None and not low <= value <= high
+    ]
 
 
 def watts_text(watts: float | None) -> str:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from slurm_power.cli.commands.out_file import out_problems, whole_file
 from slurm_power.cli.commands.power_table import PowerTableType
-from slurm_power.cli.commands.quantities import Duration, percent_text, watts_text
+from slurm_power.cli.commands.quantities import Duration, percent_text, range_problems, watts_text
 from slurm_power.cli.commands.series_file import read_series
 from slurm_power.cli.commands.table_file import TableFileError
 from slurm_power.forecast.experts import Values
@@ -171,19 +171,16 @@ def command(  # noqa: PLR0917 - click passes each option by its name
 def _size_problems(
     power_ratio: float, hours: float, round_trip: float, wear: float, cycles: CycleRules
 ) -> list[str]:
-    bounds: dict[str, tuple[float | None, float, float]] = {
-        "--ess-power-ratio": (power_ratio, 0.0, 10.0),
-        "--ess-hours": (hours, 0.0, 1000.0),
-        "--round-trip": (round_trip, 0.01, 1.0),
-        "--wear-per-kwh": (wear, 0.0, 1000.0),
-        "--cycles-per-day": (cycles.per_day, 0.0, 24.0),
-        "--cycles-per-year": (cycles.per_year, 0.0, 8784.0),
-    }
-    return [
-        f"{name}: {value:g} is not between {low:g} and {high:g}"
-        for name, (value, low, high) in bounds.items()
-        if value is not None and not (math.isfinite(value) and low <= value <= high)
-    ]
+    return range_problems(
+        {
+            "--ess-power-ratio": (power_ratio, 0.0, 10.0),
+            "--ess-hours": (hours, 0.0, 1000.0),
+            "--round-trip": (round_trip, 0.01, 1.0),
+            "--wear-per-kwh": (wear, 0.0, 1000.0),
+            "--cycles-per-day": (cycles.per_day, 0.0, 24.0),
+            "--cycles-per-year": (cycles.per_year, 0.0, 8784.0),
+        }
+    )
 
 
 def _read_load(path: Path, column: str | None, unit_watts: float, problems: list[str]) -> Load | None:

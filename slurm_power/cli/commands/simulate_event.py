@@ -13,7 +13,13 @@ from slurm_power import clock
 from slurm_power.cli.commands.connection import print_json
 from slurm_power.cli.commands.ess_size import EssSize, EssSizeType
 from slurm_power.cli.commands.out_file import out_problems, whole_file
-from slurm_power.cli.commands.quantities import Duration, FiniteRange, duration_text, plain_text, watts_text
+from slurm_power.cli.commands.quantities import (
+    Duration,
+    duration_text,
+    plain_text,
+    range_problems,
+    watts_text,
+)
 from slurm_power.cli.commands.table_file import TableFileError, opened
 
 if TYPE_CHECKING:
@@ -29,26 +35,21 @@ _MOST_MINUTES = 7 * 24 * 60
 @click.option(
     "--curves", "curves_file", type=click.Path(path_type=Path), required=True, help="What caps do, as CSV."
 )
-@click.option(
-    "--cut",
-    type=FiniteRange(0.0, 1.0, min_open=True, max_open=True),
-    required=True,
-    help="Share of the uncapped GPU power: 0.25.",
-)
+@click.option("--cut", type=float, required=True, help="Share of the uncapped GPU power: 0.25.")
 @click.option("--duration", type=Duration(), required=True, help="How long: 3h; whole minutes.")
 @click.option(
     "--ess", type=EssSizeType(), default="none", help="A battery: 1h at the cut's power, 120kW/2h, 15%/2h."
 )
 @click.option(
     "--round-trip",
-    type=FiniteRange(0.0, 1.0, min_open=True),
+    type=float,
     default=0.88,
     show_default=True,
     help="Share of the charged energy that comes back.",
 )
 @click.option(
     "--ramp-seconds",
-    type=FiniteRange(min=0.0),
+    type=float,
     default=0.0,
     show_default=True,
     help="The target falls over this, from the start of the event.",
@@ -77,7 +78,7 @@ def command(  # noqa: PLR0917  # click gives them by name
     cap. The cut is of what the mix draws under the highest caps. Beside the result stands what a linear
     program could reach at best.
     """
-    problems = _problems(duration, ramp_seconds)
+    problems = _problems(cut, duration, round_trip, ramp_seconds)
     problems += out_problems({"--out": out_file}, [mix_file, curves_file])
     jobs, curves = _read(mix_file, curves_file, problems)
     if problems:
@@ -124,8 +125,12 @@ def command(  # noqa: PLR0917  # click gives them by name
         _print(figures)
 
 
-def _problems(duration: float, ramp_seconds: float) -> list[str]:
-    problems = []
+def _problems(cut: float, duration: float, round_trip: float, ramp_seconds: float) -> list[str]:
+    problems = range_problems({"--round-trip": (round_trip, 0.01, 1.0)})
+    if not 0.0 < cut < 1.0:
+        problems.append(f"--cut: {cut:g} has to be more than 0 and less than 1")
+    if not ramp_seconds >= 0.0:
+        problems.append(f"--ramp-seconds: {ramp_seconds:g} has to be 0 or more")
     if not 60.0 <= duration <= 60.0 * _MOST_MINUTES or duration % 60.0:
         problems.append("--duration: has to be whole minutes, 1m to 7d")
     elif ramp_seconds >= duration:

@@ -1,7 +1,6 @@
 """``slurm-power simulate jobs``: a job log on a site, with the levers and without."""
 
 import math
-import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -14,8 +13,9 @@ import click
 from slurm_power.cli.commands.connection import print_json
 from slurm_power.cli.commands.ess_size import EssSize, EssSizeType
 from slurm_power.cli.commands.job_log_file import read_log
+from slurm_power.cli.commands.jobs_words import EventType, LeversType, MixType
 from slurm_power.cli.commands.out_file import out_problems, whole_file
-from slurm_power.cli.commands.quantities import Duration, FiniteRange, Watts, percent_text, watts_text
+from slurm_power.cli.commands.quantities import Duration, Watts, percent_text, range_problems, watts_text
 from slurm_power.cli.commands.table_file import TableFileError
 from slurm_power.config import ConfigError, load_site
 from slurm_power.model.billing_rules import BillingRules
@@ -24,9 +24,9 @@ from slurm_power.plan.billing_period import billing_period
 from slurm_power.signals.billing_file import read_billing_rules
 from slurm_power.signals.held_file import SupplyFileError
 from slurm_power.simulate.cluster import Hardware
-from slurm_power.simulate.flex_mix import DEFAULT_MIX, Mix, mix_text, parse_mix
+from slurm_power.simulate.flex_mix import DEFAULT_MIX, Mix, mix_text
 from slurm_power.simulate.job_logs import JobLogError
-from slurm_power.simulate.jobs_case import LEVERS, Levers, Population, populate, run_case
+from slurm_power.simulate.jobs_case import Levers, Population, populate, run_case
 from slurm_power.simulate.jobs_level import LevelSettings
 from slurm_power.simulate.jobs_planner import Cut
 from slurm_power.simulate.jobs_result import JsonObject, result, write_jobs, write_power
@@ -35,66 +35,8 @@ from slurm_power.simulate.jobs_run import RunRecord, Window
 _EXIT_BAD_INPUT = 2
 _DAY_SECONDS = 86_400.0
 _MOST_STEPS = 2_000_000
+_MOST_DAYS = 20_000.0
 _Read = TypeVar("_Read")
-_CUT_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*(%?)")
-
-
-class _EventType(click.ParamType[tuple[str, float, float, float]]):
-    """``start,duration,cut``: start as ISO 8601 or an offset such as 2d; cut 0.25, 25% or 50kW."""
-
-    name = "start,duration,cut"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, float, float, float]:
-        """Return start (as typed), duration in seconds, cut as a ratio and as watts."""
-        if isinstance(value, tuple):
-            return value
-        parts = [part.strip() for part in str(value).split(",")]
-        if len(parts) != 3:
-            self.fail(f"{value!r} is no event; write 2d,3h,0.25 or 2026-01-31T18:00,3h,50kW", param, ctx)
-        duration = Duration().convert(parts[1], param, ctx)
-        if duration <= 0.0:
-            self.fail(f"{value!r} lasts no time", param, ctx)
-        share = _CUT_SHARE.fullmatch(parts[2])
-        if share is None:
-            return parts[0], duration, 0.0, Watts().convert(parts[2], param, ctx)
-        ratio = float(share[1]) / (100.0 if share[2] else 1.0)
-        if not 0.0 < ratio <= 1.0:
-            why = "nothing" if ratio <= 0.0 else "more than there is; for watts or percent write the unit"
-            self.fail(f"{value!r} cuts {why}", param, ctx)
-        return parts[0], duration, ratio, 0.0
-
-
-class _MixType(click.ParamType[Mix]):
-    name = "flex0:share,..."
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Mix:
-        """Return the shares; fails with a sentence for the user."""
-        if isinstance(value, dict):
-            return value
-        try:
-            return parse_mix(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-class _LeversType(click.ParamType[frozenset[str]]):
-    name = "ess,cap,hold,gate"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> frozenset[str]:
-        """Return the levers; fails with a sentence for the user."""
-        if isinstance(value, frozenset):
-            return value
-        words = frozenset(word.strip() for word in str(value).split(",") if word.strip())
-        unknown = sorted(words - LEVERS - {"none"})
-        if unknown or not words:
-            self.fail(
-                f"{', '.join(unknown) or 'nothing'} is no lever; there are ess, cap, hold, gate", param, ctx
-            )
-        return words & LEVERS
 
 
 @click.command("jobs")
@@ -103,16 +45,16 @@ class _LeversType(click.ParamType[frozenset[str]]):
 @click.option(
     "--ess", type=EssSizeType(), default="none", help="Battery: 15%/2h (of the highest load), 120kW/2h."
 )
-@click.option("--round-trip", type=FiniteRange(0.05, 1.0), default=0.88, show_default=True)
+@click.option("--round-trip", type=float, default=0.88, show_default=True)
 @click.option("--limit", "limit_watts", type=Watts(), help="What the grid connection may draw, e.g. 650kW.")
-@click.option("--event", "events", type=_EventType(), multiple=True, help="A cut of the load just before.")
+@click.option("--event", "events", type=EventType(), multiple=True, help="A cut of the load just before.")
 @click.option(
-    "--flex-mix", "mix", type=_MixType(), default=mix_text(DEFAULT_MIX), show_default=True,
+    "--flex-mix", "mix", type=MixType(), default=mix_text(DEFAULT_MIX), show_default=True,
     help="Shares of the GPU-hours by flex class, for jobs of which the log says nothing.",
 )  # fmt: skip
-@click.option("--levers", "names", type=_LeversType(), default="ess,cap,hold,gate", show_default=True)
+@click.option("--levers", "names", type=LeversType(), default="ess,cap,hold,gate", show_default=True)
 @click.option("--from", "from_text", metavar="DATE", help="Begin (ISO 8601, or an offset such as 28d).")
-@click.option("--days", type=FiniteRange(min=0.0, min_open=True), help="How many days (default: to the end).")
+@click.option("--days", type=float, help="How many days (default: to the end).")
 @click.option(
     "--step", type=Duration(), default="5m", show_default=True, help="How finely results are written."
 )
@@ -128,7 +70,7 @@ class _LeversType(click.ParamType[frozenset[str]]):
     "--idle-watts", type=Watts(), default="250W", show_default=True, help="Per GPU slot, host included."
 )
 @click.option(
-    "--gpus-per-processor", type=FiniteRange(min=0.0, min_open=True), default=1.0, show_default=True,
+    "--gpus-per-processor", type=float, default=1.0, show_default=True,
     help="GPUs for each processor of an SWF log.",
 )  # fmt: skip
 @click.option(
@@ -175,11 +117,18 @@ def command(  # noqa: PLR0917  # click gives them by name
     The planner holds it, as the controller would.
     See docs/simulate-jobs.md.
     """
-    problems = out_problems({"--out": out, "--out-jobs": out_jobs}, [jobs_file, site_file, tariff_file])
+    problems = range_problems(
+        {
+            "--round-trip": (round_trip, 0.05, 1.0),
+            "--days": (days, 1.0 / _DAY_SECONDS, _MOST_DAYS),
+            "--gpus-per-processor": (gpus_per_processor, 1e-6, 1e6),
+        }
+    )
+    problems += out_problems({"--out": out, "--out-jobs": out_jobs}, [jobs_file, site_file, tariff_file])
     site = _try(problems, lambda: load_site(site_file))
     zone: tzinfo = UTC if site is None else site.zone
     log = _try(problems, lambda: read_log(jobs_file, zone, gpus_per_processor))
-    tariff = None if tariff_file is None else _try(problems, lambda: read_billing_rules(tariff_file))
+    tariff = None if tariff_file is None else _try(problems, lambda: _read_tariff(tariff_file))
     if not 1.0 <= step <= _DAY_SECONDS or not step.is_integer():
         problems.append("--step: has to be whole seconds, 1s to 1d")
     population: Population | None = None
@@ -227,6 +176,15 @@ def command(  # noqa: PLR0917  # click gives them by name
         print_json(found)
     else:
         _print(found)
+
+
+def _read_tariff(path: Path) -> BillingRules:
+    rules = read_billing_rules(path)
+    if not rules.energy:
+        raise SupplyFileError(
+            [f"{path}: no energy prices; a bill needs a [[season]] beside its demand charges"]
+        )
+    return rules
 
 
 def _try(problems: list[str], read: Callable[[], _Read]) -> _Read | None:
