@@ -14,7 +14,7 @@ from slurm_power.config.problems import ConfigError
 from slurm_power.config.register_map import RegisterMap, RegisterType, Role, Write, load_register_map
 from slurm_power.devices.modbus import ModbusUnit
 from slurm_power.devices.registers import RegisterReader, words_of
-from slurm_power.model.reading import EssReading, Quality, believable_celsius
+from slurm_power.model.reading import EssReading, Quality, believable_celsius, believable_soh
 from slurm_power.ports import DeviceError
 
 # Power without a direction, as a share of what the device can do, that is taken for its own consumption.
@@ -164,16 +164,14 @@ class RegisterPcsDriver:
         soc_ratio = reader.needed(raws, "soc_ratio")
         if not -0.005 <= soc_ratio <= 1.005:
             raise DeviceError(f"{self._name}: read.soc_ratio: {soc_ratio:g} cannot be")
-        soh_ratio = reader.value(raws, "soh_ratio")
-        if soh_ratio is not None and not 0.0 < soh_ratio <= 1.2:
-            soh_ratio = None
+        soh_ratio = believable_soh(reader.value(raws, "soh_ratio"))
         max_charge_watts = self._limit(reader, raws, "max_charge_watts")
         max_discharge_watts = self._limit(reader, raws, "max_discharge_watts")
         return EssReading(
             name=self._name,
             discharge_watts=self._discharge_watts(reader, raws, max(max_charge_watts, max_discharge_watts)),
             soc_ratio=min(1.0, max(0.0, soc_ratio)),
-            soh_ratio=1.0 if soh_ratio is None else min(1.0, soh_ratio),
+            soh_ratio=1.0 if soh_ratio is None else soh_ratio,
             energy_rating_kwh=self._limit(reader, raws, "energy_rating_kwh"),
             max_charge_watts=0.0 if soc_ratio >= 1.0 else max_charge_watts,
             max_discharge_watts=0.0 if soc_ratio <= 0.0 else max_discharge_watts,

@@ -9,7 +9,7 @@ import math
 from slurm_power.config.devices import SunspecPcs
 from slurm_power.devices.modbus import RefusedError
 from slurm_power.devices.sunspec import SunspecDevice, Values
-from slurm_power.model.reading import EssReading, Quality, believable_celsius
+from slurm_power.model.reading import EssReading, Quality, believable_celsius, believable_soh
 from slurm_power.ports import DeviceError
 
 MODELS = (701, 702, 704, 713, 715)
@@ -185,6 +185,7 @@ class SunspecPcsDriver:
 
     def _reading(self, values: Values) -> EssReading:
         soc_percent, soh_percent = values.get(713, "SoC"), values.get(713, "SoH")
+        soh_ratio = believable_soh(None if soh_percent is None else soh_percent / 100)
         available_wh = values.get(713, "WHAvail")
         soc_ratio = self._needed(soc_percent, "713.SoC") / 100
         if not -0.005 <= soc_ratio <= 1.005:
@@ -197,14 +198,14 @@ class SunspecPcsDriver:
             name=self._name,
             discharge_watts=self._needed(values.get(701, "W"), "701.W"),
             soc_ratio=min(1.0, max(0.0, soc_ratio)),
-            soh_ratio=1.0 if soh_percent is None else soh_percent / 100,
+            soh_ratio=1.0 if soh_ratio is None else soh_ratio,
             energy_rating_kwh=self._needed(values.get(713, "WHRtg"), "713.WHRtg") / 1000,
             max_charge_watts=0.0 if soc_ratio >= 1.0 else self._max_charge_watts * throttle_ratio,
             max_discharge_watts=0.0 if empty else self._max_discharge_watts * throttle_ratio,
             remote=values.raw(715, "LocRemCtl") != LOCAL,
             alarms=self._alarms(values),
             age_seconds=0.0,
-            quality=Quality.GOOD if soh_percent is not None else Quality.QUESTIONABLE,
+            quality=Quality.GOOD if soh_ratio is not None else Quality.QUESTIONABLE,
             temperature_celsius=believable_celsius(self._celsius(values)),
         )
 

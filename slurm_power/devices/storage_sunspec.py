@@ -13,7 +13,7 @@ import math
 from slurm_power.config.devices import SunspecStorage
 from slurm_power.devices.modbus import RefusedError
 from slurm_power.devices.sunspec import SunspecDevice, Values
-from slurm_power.model.reading import EssReading, Quality, believable_celsius
+from slurm_power.model.reading import EssReading, Quality, believable_celsius, believable_soh
 from slurm_power.ports import DeviceError
 
 MODELS = (124, 802)
@@ -198,6 +198,7 @@ class SunspecStorageDriver:
         if not -0.5 <= soc_percent <= 100.5:
             raise DeviceError(f"{self._name}: 802.SoC: {soc_percent:g} % cannot be")
         soh_percent = values.get(802, "SoH")
+        soh_ratio = believable_soh(None if soh_percent is None else soh_percent / 100.0)
         charge_watts, discharge_watts = self._limits(values)
         # Both are settings of the manufacturer or the owner; where there are none the ends count.
         full_percent = values.get(802, "SoCMax") or 100.0
@@ -206,14 +207,14 @@ class SunspecStorageDriver:
             name=self._name,
             discharge_watts=self._watts(values),
             soc_ratio=min(1.0, max(0.0, soc_percent / 100.0)),
-            soh_ratio=1.0 if soh_percent is None else soh_percent / 100.0,
+            soh_ratio=1.0 if soh_ratio is None else soh_ratio,
             energy_rating_kwh=self._needed(values.get(802, "WHRtg"), "802.WHRtg") / 1000.0,
             max_charge_watts=0.0 if soc_percent >= full_percent else charge_watts,
             max_discharge_watts=0.0 if soc_percent <= empty_percent else discharge_watts,
             remote=values.raw(802, "LocRemCtl") != LOCAL,
             alarms=self._alarms(values),
             age_seconds=0.0,
-            quality=Quality.GOOD if soh_percent is not None else Quality.QUESTIONABLE,
+            quality=Quality.GOOD if soh_ratio is not None else Quality.QUESTIONABLE,
             temperature_celsius=believable_celsius(
                 values.get(BANK, HOTTEST_MODULE) if BANK in self._state else None
             ),

@@ -92,6 +92,17 @@ def believable_celsius(celsius: float | None) -> float | None:
     return celsius
 
 
+# New cells may have a little more than their rating; 0 is what devices say that do not compute it.
+_MOST_SOH_RATIO = 1.2
+
+
+def believable_soh(soh_ratio: float | None) -> float | None:
+    """A battery's health as its device says it, at most 1; None where it says nothing, or what cannot be."""
+    if soh_ratio is None or not 0.0 < soh_ratio <= _MOST_SOH_RATIO:
+        return None
+    return min(1.0, soh_ratio)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapReading:
     """A GPU's power limit: as last written by anybody, and as in force (lower where a BMC clamps it)."""

@@ -12,6 +12,7 @@ from containers.plant.pcs import PcsFront
 from containers.plant.pdu import Pdu, SnmpAccess
 from containers.plant.sunspec import Image, Value
 from slurm_power.config.devices import SnmpPdu, SunspecMeter, SunspecPcs
+from slurm_power.model.reading import Quality
 from slurm_power.simulate.constants import load_constants
 from slurm_power.simulate.pcs import Pcs
 
@@ -111,3 +112,12 @@ def pdu_v3(
         privacy_key_file=directory / "priv",
         timeout_seconds=1.0,
     )
+
+
+# What a battery says of its health in percent, what is made of it, and how far the reading is trusted.
+HEALTHS = [
+    (97.0, 0.97, Quality.GOOD),
+    (103.0, 1.0, Quality.GOOD),
+    (0.0, 1.0, Quality.QUESTIONABLE),
+    (650.0, 1.0, Quality.QUESTIONABLE),
+]

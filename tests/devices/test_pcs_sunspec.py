@@ -10,8 +10,10 @@ from pymodbus.constants import ExcCodes
 from containers.plant.pcs import PcsFront
 from slurm_power.devices import build_driver
 from slurm_power.devices.pcs_sunspec import SunspecPcsDriver
+from slurm_power.model.reading import Quality
 from slurm_power.ports import DeviceError
 from tests.devices import benches
+from tests.devices.benches import HEALTHS
 from tests.devices.contract import check_storage, check_unreachable, until
 
 
@@ -300,3 +302,27 @@ def test_refuses_what_is_no_pcs() -> None:
             await driver.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(("percent", "told"), [(120.0, "120 %"), (101.0, "101 %"), (650.0, "650 %")])
+def test_a_charge_that_cannot_be_is_no_reading(percent: float, told: str) -> None:
+    async def body(front: Witness, driver: SunspecPcsDriver) -> None:
+        front.refresh = lambda: None  # type: ignore[method-assign]  # registers stand as they are put
+        front.image.put(713, "SoC", percent)
+        with pytest.raises(DeviceError, match=rf"713\.SoC: {told} cannot be"):
+            await driver.read()
+
+    run_with(body)
+
+
+@pytest.mark.parametrize(("percent", "ratio", "quality"), HEALTHS)
+def test_a_health_that_cannot_be_is_unknown(percent: float, ratio: float, quality: Quality) -> None:
+    """Taken at its word it would make a battery that is empty for ever, or has six times its energy."""
+
+    async def body(front: Witness, driver: SunspecPcsDriver) -> None:
+        front.refresh = lambda: None  # type: ignore[method-assign]  # registers stand as they are put
+        front.image.put(713, "SoH", percent)
+        reading = await driver.read()
+        assert (reading.soh_ratio, reading.quality) == (pytest.approx(ratio), quality)
+
+    run_with(body)

@@ -17,6 +17,7 @@ from slurm_power.model.reading import Quality
 from slurm_power.model.watch import Expectation, Watch
 from slurm_power.ports import DeviceError
 from tests.devices import benches
+from tests.devices.benches import HEALTHS
 from tests.devices.storage_bench import MAX_WATTS, StorageFront
 
 Check = Callable[[StorageFront, SunspecStorageDriver], Awaitable[None]]
@@ -239,3 +240,27 @@ def test_a_setpoint_never_asks_for_more_than_was_wanted(watts: float) -> None:
     assert abs(given_watts) <= abs(watts) + 1e-6
     assert abs(given_watts - watts) <= 1.0
     assert given_watts * watts >= 0.0
+
+
+@pytest.mark.parametrize(("soc_ratio", "told"), [(1.2, "120 %"), (1.02, "102 %")])
+def test_a_charge_that_cannot_be_is_no_reading(soc_ratio: float, told: str) -> None:
+    async def check(device: StorageFront, driver: SunspecStorageDriver) -> None:
+        device.frozen = True
+        device.image.put(802, "SoC", 100.0 * soc_ratio)
+        with pytest.raises(DeviceError, match=rf"802\.SoC: {told} cannot be"):
+            await driver.read()
+        # A hair above full is full.
+        device.image.put(802, "SoC", 100.4)
+        assert (await driver.read()).soc_ratio == 1.0
+
+    tried(check)
+
+
+@pytest.mark.parametrize(("percent", "ratio", "quality"), HEALTHS)
+def test_a_health_that_cannot_be_is_unknown(percent: float, ratio: float, quality: Quality) -> None:
+    async def check(device: StorageFront, driver: SunspecStorageDriver) -> None:
+        device.image.put(802, "SoH", percent)
+        reading = await driver.read()
+        assert (reading.soh_ratio, reading.quality) == (pytest.approx(ratio), quality)
+
+    tried(check)

@@ -15,6 +15,7 @@ from slurm_power.cli.commands.quantities import percent_text, watts_text
 from slurm_power.config import ConfigError, DeviceConfig, SiteConfig, StorageConfig, load_site
 from slurm_power.controller.trust import unproven
 from slurm_power.devices import build_driver
+from slurm_power.model.site import Site
 from slurm_power.ports import DeviceError, Storage
 from slurm_power.signals.supply_files import SupplyFiles
 
@@ -39,16 +40,19 @@ def check(file: Path, no_devices: bool, as_json: bool) -> None:
     """Check site.toml, then read each of its devices once; nothing is changed. Exit status 2 for problems."""
     config, problems = _load(file)
     readings: dict[str, str] = {}
+    notes = [] if config is None else _unseen(config.site)
     if config is not None and not no_devices:
         readings, problems = asyncio.run(_probe_all(config))
     if config is not None:
         problems += [f"ess.{name}: {reason}" for name, reason in unproven(config).items()]
         problems += [f"supply: {problem}" for problem in _supply_problems(config)]
     if as_json:
-        print_json({"ok": not problems, "problems": problems, "devices": readings})
+        print_json({"ok": not problems, "problems": problems, "notes": notes, "devices": readings})
     else:
         for name, reading in readings.items():
             click.echo(f"device.{name}: {reading}")
+        for note in notes:
+            click.echo(f"{file}: note: {note}", err=True)
         for problem in problems:
             click.echo(f"{file}: {problem}", err=True)
         if not problems:
@@ -61,6 +65,22 @@ def _load(file: Path) -> tuple[SiteConfig | None, list[str]]:
         return load_site(file), []
     except ConfigError as error:
         return None, error.problems
+
+
+def _unseen(site: Site) -> list[str]:
+    """Circuits that neither have a meter nor are the sum of measured ones: their limits are not held."""
+    seen: set[str] = set()
+    notes = []
+    for circuit in site.leaves_first():
+        children = site.children(circuit.name)
+        if circuit.meter is not None or (children and seen.issuperset(children)):
+            seen.add(circuit.name)
+        else:
+            notes.append(
+                f"circuit.{circuit.name}: nobody measures what it draws, so its limit is not held;"
+                " give it a meter" + (", or each circuit that it feeds" if children else "")
+            )
+    return notes
 
 
 def _supply_problems(config: SiteConfig) -> list[str]:
