@@ -154,7 +154,7 @@ def loops(draw: st.DrawFn) -> Loop:
         where=site(overhead_ratio=draw(st.sampled_from((1.0, 1.15)))),
         jobs=jobs,
         draws={job.job_id: draw(st.floats(300.0, 700.0)) for job in jobs},
-        energy_kwh=draw(st.sampled_from((0.0, 0.4, 20.0))),
+        energy_kwh=draw(st.sampled_from((0.0, 0.1, 0.3, 20.0))),
     )
     least = loop.least_watts()
     most = loop._flows(loop.draws, 0.0, 0)
