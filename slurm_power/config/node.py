@@ -26,21 +26,9 @@ def load_node(file: Path, node: str | None = None) -> NodeConfig:
         name = "node"
     config = read_record(NodeConfig, document, "", problems, node=name)
     if config is not None:
-        if not 0.1 <= config.sample_seconds <= 60.0:
-            problems.append(f"sample_seconds: {config.sample_seconds:g} is not between 0.1 and 60")
-        if not 0.0 <= config.rest_after_seconds <= 30 * 86_400.0:
-            problems.append(
-                f"rest_after_seconds: {config.rest_after_seconds:g} is not between 0 and 2592000 (30 days)"
-            )
+        problems += _number_problems(config)
         if config.controller is not None:
             split_address(config.controller, "controller", problems)
-        if config.safe_cap_watts is not None and not 50.0 <= config.safe_cap_watts <= 5000.0:
-            problems.append(f"safe_cap_watts: {config.safe_cap_watts:g} is no cap for a GPU (50 to 5000 W)")
-        if config.standing_lock_hertz is not None and not 1e8 <= config.standing_lock_hertz <= 1e10:
-            problems.append(
-                f"standing_lock_hertz: {config.standing_lock_hertz:g} is no clock (1e8 to 1e10 Hz);"
-                " is it in MHz?"
-            )
         if config.user is not None and not _exists(config.user):
             problems.append(
                 f"user: there is no {config.user!r} here; make one: useradd --system {config.user}"
@@ -69,3 +57,26 @@ def _exists(user: str) -> bool:
     except KeyError:
         return False
     return True
+
+
+def _number_problems(config: NodeConfig) -> list[str]:
+    """Every number outside its bounds."""
+    found: list[str] = []
+    if not 0.1 <= config.sample_seconds <= 60.0:
+        found.append(f"sample_seconds: {config.sample_seconds:g} is not between 0.1 and 60")
+    if not 0.0 <= config.rest_after_seconds <= 30 * 86_400.0:
+        found.append(
+            f"rest_after_seconds: {config.rest_after_seconds:g} is not between 0 and 2592000 (30 days)"
+        )
+    if config.safe_cap_watts is not None and not 50.0 <= config.safe_cap_watts <= 5000.0:
+        found.append(f"safe_cap_watts: {config.safe_cap_watts:g} is no cap for a GPU (50 to 5000 W)")
+    if config.standing_lock_hertz is not None and not 1e8 <= config.standing_lock_hertz <= 1e10:
+        found.append(
+            f"standing_lock_hertz: {config.standing_lock_hertz:g} is no clock (1e8 to 1e10 Hz); is it in MHz?"
+        )
+    if config.prolog_timeout_seconds is not None and not 1.0 <= config.prolog_timeout_seconds <= 65_533.0:
+        found.append(
+            f"prolog_timeout_seconds: {config.prolog_timeout_seconds:g} is not between 1 and 65533;"
+            " leave it out where slurm.conf sets no PrologEpilogTimeout"
+        )
+    return found

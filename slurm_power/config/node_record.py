@@ -20,6 +20,7 @@ class NodeConfig:
     ``metrics_textfile`` is a file for the textfile collector of Prometheus's node exporter.
     ``slurm_conf`` is the cluster's slurm.conf, by which a paused job is resumed when its controller is lost;
     None: the one that Slurm's commands find by themselves.
+    ``prolog_timeout_seconds`` is slurm.conf's PrologEpilogTimeout where that is set; no prolog waits so long.
     ``user`` is whom the part of powerd with the sockets runs as, None for root.
     """
 
@@ -34,6 +35,7 @@ class NodeConfig:
     rest_after_seconds: float = 60.0
     safe_cap_watts: float | None = None
     standing_lock_hertz: float | None = None
+    prolog_timeout_seconds: float | None = None
     user: str | None = None
     gpu_driver: str = "auto"
     metrics_textfile: Path | None = None

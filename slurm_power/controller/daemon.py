@@ -28,6 +28,7 @@ from slurm_power.controller.pause_desk import PauseDesk
 from slurm_power.controller.planning import Planning
 from slurm_power.controller.pollers import every_poller
 from slurm_power.controller.probe import close_drivers
+from slurm_power.controller.prolog_desk import PrologDesk
 from slurm_power.controller.rack_feed import FEED_SECONDS, rack_messages
 from slurm_power.controller.recorder import Recorder
 from slurm_power.controller.refusals import RefusalNotes
@@ -47,7 +48,6 @@ from slurm_power.store.patient import PatientStore
 from slurm_power.tasks import end_all
 from slurm_power.telemetry import SiteTelemetry
 from slurm_power.telemetry.circuits import SourceRow
-from slurm_power.wire import Message
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ class Controller:
                 lifetime=timedelta(hours=config.controller.certificate_hours),
                 keep=lambda pins: self.store.put_state_at_once(_NODE_KEYS, pins),
             ),
-            on_message=self._take,
+            on_message=lambda node, message: self._desk.take(node, message),  # noqa: PLW0108  # made below
             on_change=self._node_changed,
             on_hint=self._look.set,
             on_refusal=self._refusals.note,
@@ -145,14 +145,16 @@ class Controller:
             cap_lease_seconds=config.controller.cap_lease_seconds,
             pause_lease_seconds=config.controller.hold_lease_seconds,
         )
+        self._prologs = PrologDesk(config.policy, note=self._note, send=self._links.send)
         self._pause_desk = PauseDesk(self.levers, self._actor.pauses, self._note)
         self._desk = NodeDesk(
             self.telemetry,
             self.recorder,
             known_lease=lambda job_id: job_id in self.levers.caps or self._actor.granted(job_id),
-            release=self._release,
+            release=lambda node, ids: self._links.send(node, {"type": "release", "lease_ids": ids}),
             on_news=self._news,
             on_pause=self._pause_desk.heard,
+            on_prolog=self._prologs.asked,
         )
         self.operators = OperatorDesk(
             self.levers, note=self._note, send=self._links.send, wake=self._wake.set
@@ -268,6 +270,7 @@ class Controller:
             if moved(self.levers) or self._actor.busy:
                 await self._let_go()
             outcomes = [Outcome(action=action) for action in self.plan.actions]
+        self._beside.do("prologs", lambda: self._prologs.follow(snapshot, enabled=self._enabled))
         self._record(snapshot, jobs, outcomes, now_seconds)
         self._beside.do("forecast:feed", lambda: self.forecasts.observe(snapshot))
         self._beside.do("day plan", lambda: self.planning.look(snapshot, now_seconds))
@@ -365,12 +368,6 @@ class Controller:
         else:
             self._note("controller", "fault over", subject, "it answers again")
 
-    def _take(self, node: str, message: Message) -> None:
-        self._desk.take(node, message)
-
-    def _release(self, node: str, lease_ids: list[str]) -> None:
-        self._links.send(node, {"type": "release", "lease_ids": lease_ids})
-
     def forget_node(self, node: str, who: str) -> bool:
         """Let a node come with a new key, and hang up on it; False if none was pinned."""
         known = self._links.forget(node)
@@ -383,6 +380,7 @@ class Controller:
         self._wake.set()
 
     def _node_changed(self, node: str, connected: bool) -> None:
+        self._prologs.node_changed(node, connected=connected)
         if connected:
             self._note("controller", "node up", f"node:{node}", "its daemon has connected")
             self.operators.tell_yield(node)

@@ -44,13 +44,15 @@ class NodeDesk:
         recorder: Recorder,
         *,
         known_lease: Callable[[str], bool],
-        release: Callable[[str, list[str]], None],
+        release: Callable[[str, list[str]], object],
         on_news: Callable[[], None],
         on_pause: Callable[[str, str, str, str], None] = lambda _node, _job_id, _event, _detail: None,
+        on_prolog: Callable[[str, str], None] = lambda _node, _job_id: None,
     ) -> None:
         """``known_lease`` tells by job id whether a cap is ours; ``release`` sends (node, lease ids).
 
-        ``on_pause`` takes node, job id, event and detail of what became of a pause's lease.
+        ``on_pause`` takes node, job id, event and detail of what became of a pause's lease,
+        ``on_prolog`` node and job id of a prolog that asks whether it waits.
         """
         self._telemetry = telemetry
         self._recorder = recorder
@@ -58,6 +60,7 @@ class NodeDesk:
         self._release = release
         self._on_news = on_news
         self._on_pause = on_pause
+        self._on_prolog = on_prolog
         self._energies = JobEnergies()
         self._repeats = Repeats()
         self._gathered: dict[_Key, _Gathered] = {}
@@ -88,6 +91,11 @@ class NodeDesk:
                 if self._telemetry.may_have(node, job_id):
                     event, detail = _short(message.get("event")), _short(message.get("detail"))
                     self._on_pause(node, job_id, event, detail)
+                    self._on_news()
+            case "prolog":
+                job_id = _short(message.get("job_id"))
+                if self._telemetry.may_have(node, job_id):
+                    self._on_prolog(node, job_id)
                     self._on_news()
             case "stranger":
                 self._stranger(node, message)

@@ -33,12 +33,19 @@ def _rounded(watts: Sequence[float]) -> list[float]:
     return [round(value, _DIGITS) for value in watts]
 
 
+# What rounding may put the wrong way round.
+_ROUNDING_WATTS = 1.0
+
+
 def forecast_from(message: Mapping[str, Any]) -> CircuitForecast:
-    """The forecast of a message; raises ValueError for one that is malformed or holds what is no number."""
+    """The forecast of a message; raises ValueError for one that is malformed or contradicts itself."""
     try:
         paths = {key: _numbers(message[key]) for key in ("p10_watts", "p50_watts", "p90_watts")}
         if len({len(path) for path in paths.values()}) != 1 or not paths["p50_watts"]:
             raise ValueError("its paths differ in length, or are empty")
+        for low, high in (("p10_watts", "p50_watts"), ("p50_watts", "p90_watts")):
+            if any(less > more + _ROUNDING_WATTS for less, more in zip(paths[low], paths[high], strict=True)):
+                raise ValueError(f"its {low} are above its {high} somewhere: it contradicts itself")
         score = message["score"]
         return CircuitForecast(
             circuit=str(message["circuit"]),

@@ -37,6 +37,7 @@ from slurm_power.node.lease_mirror import LeaseMirror
 from slurm_power.node.link import ControllerLink, greet
 from slurm_power.node.pauses import PauseEvent
 from slurm_power.node.processes import Processes
+from slurm_power.node.prolog_waits import PrologWaits
 from slurm_power.node.rack import Rack
 from slurm_power.node.requests import (
     grants_of,
@@ -87,17 +88,19 @@ class Daemon:
         counter = CounterVisitor(gpus, self._visitor, Processes(), HostMeter())
         self._counters: Workers[Count | HostCount] = Workers(counter.visit, self._wake, MAX_THREADS)
         self._link = self._new_link()
+        self._waits = PrologWaits(self._tell, config.prolog_timeout_seconds)
         self._desk = HookDesk(
             config.node,
             self._node,
             self._jobs,
             self._leases,
             self._rack,
+            waits=self._waits,
             visit=self._counters.submit,
             tell=self._tell,
         )
         self._server = HookServer(listener, self._selector, self._desk.handle)
-        self._desk.answer = self._server.answer
+        self._desk.answer = self._waits.answer = self._server.answer
         self._desk.controller_state = lambda: "none configured" if self._link is None else self._link.state
         self._beat = Beat(config.sample_seconds, config.rest_after_seconds)
         self._survey_at_seconds = 0.0
@@ -200,6 +203,7 @@ class Daemon:
         self._schedule(now_seconds)
         self._server.expire(now_seconds)
         self._desk.expire(now_seconds)
+        self._waits.expire(now_seconds)
         if self._link is not None:
             self._link.poll(now_seconds)
         self._workers.reinforce()
@@ -208,9 +212,8 @@ class Daemon:
     def _patience(self, now_seconds: float) -> float:
         """For how long nothing can become due."""
         deadlines = [self._beat.next_seconds, self._survey_at_seconds, self._telemetry_at_seconds]
-        deadlines += [
-            at for at in (self._server.next_deadline(), self._desk.next_deadline()) if at is not None
-        ]
+        clocked = (self._server, self._desk, self._waits)
+        deadlines += [at for one in clocked if (at := one.next_deadline()) is not None]
         if self._link is not None and self._link.state != "connected":
             deadlines.append(max(self._link.next_attempt_seconds, now_seconds + 0.05))
         if self._pending():
@@ -325,6 +328,7 @@ class Daemon:
 
     def _on_loss(self) -> None:
         self._leases.controller_is(connected=False)
+        self._waits.lost()
 
     def _on_message(self, message: Message) -> None:
         try:
@@ -346,6 +350,10 @@ class Daemon:
                 self._leases.yield_for(seconds_of_yield(message))
             case "pause":
                 self._ask(pause_of(message))
+            case "prolog_waits":
+                self._waits.want(message)
+            case "prolog_wait":
+                self._waits.heard(message)
             case "rack":
                 self._rack.take(message, clock.monotonic())
             case "sampling":

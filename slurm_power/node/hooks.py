@@ -10,6 +10,7 @@ from slurm_power.node.counters import HOST
 from slurm_power.node.jobs import NodeJob, NodeJobs
 from slurm_power.node.lease_mirror import LeaseMirror
 from slurm_power.node.orders import bound_named
+from slurm_power.node.prolog_waits import PrologWaits, wait_answer
 from slurm_power.node.rack import Rack
 from slurm_power.node.requests import job_id_of, job_of_prolog
 from slurm_power.node.server import Client
@@ -43,6 +44,7 @@ class HookDesk:
         leases: LeaseMirror,
         rack: Rack,
         *,
+        waits: PrologWaits,
         visit: Callable[[str], None],
         tell: Callable[[Message], None],
     ) -> None:
@@ -51,6 +53,7 @@ class HookDesk:
         self._jobs = jobs
         self._leases = leases
         self._rack = rack
+        self._waits = waits
         self._visit = visit
         self._tell = tell
         self._epilogs: list[_Epilog] = []
@@ -64,21 +67,27 @@ class HookDesk:
         try:
             if operation == "status":
                 self.answer(client, self._status(client.uid))
-            elif operation not in ("prolog", "epilog"):
+            elif operation not in ("prolog", "prolog_wait", "epilog"):
                 self.answer(client, {"ok": False, "error": f"unknown op {str(operation)[:40]!r}"})
             elif client.uid not in self._privileged:
                 log.warning("refused: %s from uid %d", operation, client.uid)
                 self.answer(client, {"ok": False, "error": f"{operation} is for root alone"})
             elif operation == "prolog":
-                self._prolog(job_of_prolog(request))
-                self.answer(client, {"ok": True})
+                job = self._prolog(job_of_prolog(request))
+                if not self._waits.ask(client, job):
+                    self.answer(client, {"ok": True})
+            elif operation == "prolog_wait":
+                self.answer(client, wait_answer(self._waits.remaining_seconds(job_id_of(request))))
             else:
                 self._epilog(client, job_id_of(request))
         except WireError as error:
             self.answer(client, {"ok": False, "error": str(error)})
 
-    def _prolog(self, job: NodeJob) -> None:
-        """Note the job, and heal its GPUs: what an interrupted job left on them is released."""
+    def _prolog(self, job: NodeJob) -> NodeJob:
+        """Note the job, and heal its GPUs: what an interrupted job left on them is released.
+
+        Returns the job as it is known, with its GPUs.
+        """
         for gone in self._jobs.start(job):
             log.warning("job %s must have ended unseen: job %s has its GPUs", gone.job_id, job.job_id)
             self._tell(gone.end_message())
@@ -95,8 +104,10 @@ class HookDesk:
         for uuid in registered.gpus:
             self._visit(uuid)
         self._tell(registered.start_message())
+        return registered
 
     def _epilog(self, client: Client, job_id: str) -> None:
+        self._waits.ended(job_id)
         self._leases.release_job(job_id, f"job {job_id} has ended")
         job = self._jobs.get(job_id)
         if job is None:

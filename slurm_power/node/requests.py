@@ -12,6 +12,7 @@ from slurm_power.wire import Message, WireError
 
 MAX_TTL_SECONDS = 3600.0
 MAX_YIELD_SECONDS = 7 * 86_400.0
+MAX_PROLOG_WAIT_SECONDS = 60.0
 LEAST_SAMPLE_SECONDS = 0.1
 MAX_SAMPLE_SECONDS = 60.0
 MAX_SAMPLING_SECONDS = 600.0
@@ -82,6 +83,14 @@ def pause_of(message: Message) -> Pause:
     if seconds > MAX_TTL_SECONDS:
         raise WireError(f"seconds: a pause is leased for {MAX_TTL_SECONDS:g} at most")
     return Pause(job_id=job_id, seconds=seconds)
+
+
+def seconds_of_prolog_wait(message: Message) -> float:
+    """For how long a prolog waits at most, 0.0 for not at all or not any more; raises WireError."""
+    seconds = 0.0 if message.get("seconds") == 0 else _positive(message, "seconds")
+    if seconds > MAX_PROLOG_WAIT_SECONDS:
+        raise WireError(f"seconds: a prolog waits for {MAX_PROLOG_WAIT_SECONDS:g} at most")
+    return seconds
 
 
 def sampling_of(message: Message) -> tuple[float, float]:

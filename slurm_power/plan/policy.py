@@ -41,6 +41,7 @@ class Policy:
     ``host_watts_per_gpu``: what a busy GPU adds at the host (fans, CPUs, memory), beside its own draw.
     ``massive_start_ratio``: a job whose start adds this share of what the site may draw is a massive start.
     ``start_ramp_watts_per_second``: how fast starting jobs may raise the site's draw; 0: as they like.
+    ``prolog_wait_seconds``: the longest a start that no cap can hold back waits in its prolog for that ramp.
     ``pause_flex``: the lowest flex class whose running jobs may be paused, as "flex3"; "" for none.
     ``pause_least_seconds``: a paused job is not resumed for room before it has been stopped this long.
     ``pause_most_seconds``: the longest pause: what computes on many GPUs gives up on a silence of minutes.
@@ -85,6 +86,7 @@ class Policy:
     start_expected_seconds: float = 20.0
     massive_start_ratio: float = 0.05
     start_ramp_watts_per_second: float = 0.0
+    prolog_wait_seconds: float = 0.0
     pause_flex: str = ""
     pause_least_seconds: float = 120.0
     pause_most_seconds: float = 540.0
@@ -132,6 +134,7 @@ class Policy:
             "start_expected_seconds": (0.0, 600.0),
             "massive_start_ratio": (0.001, 1.0),
             "start_ramp_watts_per_second": (0.0, 1e9),
+            "prolog_wait_seconds": (0.0, 60.0),
             "pause_least_seconds": (5.0, 86_400.0),
             "pause_most_seconds": (5.0, 86_400.0),
             "pause_rest_seconds": (5.0, 86_400.0),

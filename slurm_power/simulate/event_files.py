@@ -16,6 +16,9 @@ _MOST_PROBLEMS = 20
 _MOST_GPUS = 1_000_000
 # Wider apart, and a solver's rounding decides for the lighter one.
 _LEAST_PRIORITY, _MOST_PRIORITY = 1e-6, 1e6
+_MOST_GPU_WATTS = 1e6
+_MOST_THROUGHPUT = 1e12
+_EXTRA = "it has more columns than row 1 names; is a comma within a number?"
 # A mix may name a class instead of a workload, where just one workload of the curves has such a word in its
 # name.
 _CLASS_WORDS = {
@@ -58,13 +61,15 @@ def read_curves(lines: Iterable[str], name: str) -> dict[str, CapCurve]:
         found: list[str] = []
         values = {column: row.get(heading) or "" for column, heading in headings.items()}
         workload = values[_WORKLOAD].strip()
+        if any(row.get(None) or ()):
+            found.append(_EXTRA)
         if not workload:
             found.append("Workload is empty")
         point = _CurveRow(
-            cap_watts=_number(values, _CAP, found),
-            gpu_watts=_number(values, _DRAW, found),
-            normalized=_number(values, _NORMALIZED, found, optional=True, zero=True),
-            throughput=_number(values, _THROUGHPUT, found, optional=True, zero=True),
+            cap_watts=_number(values, _CAP, found, most=_MOST_GPU_WATTS),
+            gpu_watts=_number(values, _DRAW, found, most=_MOST_GPU_WATTS),
+            normalized=_throughput(values, _NORMALIZED, found),
+            throughput=_throughput(values, _THROUGHPUT, found),
         )
         if not found and math.isnan(point.normalized) and math.isnan(point.throughput):
             found.append(f"{_THROUGHPUT} and {_NORMALIZED} are both empty")
@@ -93,6 +98,8 @@ def read_mix(lines: Iterable[str], name: str, curves: Mapping[str, CapCurve] | N
     for number, row in enumerate(table, start=2):
         found: list[str] = []
         values = {column: (row.get(heading) or "").strip() for column, heading in headings.items()}
+        if any(row.get(None) or ()):
+            found.append(_EXTRA)
         job = MixJob(
             name=values["job"],
             workload=_workload(values["workload"], curves, found),
@@ -156,21 +163,26 @@ def _headings(
 
 
 def _number(
-    values: Mapping[str, str], column: str, found: list[str], *, optional: bool = False, zero: bool = False
+    values: Mapping[str, str], column: str, found: list[str], *, zero: bool = False, most: float = math.inf
 ) -> float:
     text = values[column].strip()
-    if optional and not text:
-        return math.nan
     try:
         value = float(text)
     except ValueError:
         found.append(f"{column} {text!r} is no number")
         return math.nan
     if not math.isfinite(value) or value < 0.0 or (value == 0.0 and not zero):
-        if optional and math.isnan(value):
-            return math.nan
         found.append(f"{column} {text!r} has to be {'0 or more' if zero else 'more than 0'}")
+    elif value > most:
+        found.append(f"{column} {text!r} is more than {most:g}")
     return value
+
+
+def _throughput(values: Mapping[str, str], column: str, found: list[str]) -> float:
+    """NaN where the file says nothing, which it may."""
+    if values[column].strip().lower() in ("", "nan"):
+        return math.nan
+    return _number(values, column, found, zero=True, most=_MOST_THROUGHPUT)
 
 
 def _gpus(values: Mapping[str, str], found: list[str]) -> int:

@@ -21,11 +21,11 @@ _SWF_FIELDS = 18
 _NOTHING = {"", "Unknown", "None", "N/A", "(null)", "NONE"}
 _GPUS = re.compile(r"gres/gpu(?::(?P<type>[^=]+))?=(?P<count>\d+)")
 _LIMIT = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)(?:\.\d+)?")
+# Epoch seconds reach this in the year 5138; more are milliseconds.
+_MOST_EPOCH_SECONDS = 1e11
 _NEVER_RAN = "never started"
 # No machine lives so long; what is computed by the quarter of an hour between two such times fits nowhere.
 _MOST_YEARS = 30
-# Epoch seconds reach this in the year 5138.
-_MOST_EPOCH_SECONDS = 1e11
 _NEEDED = ("JobID", "User", "Submit", "Start", "End", "State")
 
 
@@ -222,6 +222,8 @@ def _moment(row: dict[str, str], column: str, zone: tzinfo) -> float | None:
     if text in _NOTHING:
         return None
     if text.isdigit():  # SLURM_TIME_FORMAT=%s
+        if float(text) > _MOST_EPOCH_SECONDS:
+            raise ValueError(f"{column} {text!r} is no epoch seconds; are those milliseconds?")
         return float(text)
     try:
         moment = datetime.fromisoformat(text)
@@ -265,6 +267,10 @@ def read_swf(lines: Iterable[str], name: str, gpus_per_processor: float = 1.0) -
         for number, line in enumerate(lines, start=1):
             match = re.match(r"\s*;\s*UnixStartTime:\s*(\d+)", line)
             begin_seconds = float(match[1]) if match else begin_seconds
+            if begin_seconds > _MOST_EPOCH_SECONDS:
+                raise JobLogError(
+                    [f"{name}: line {number}: UnixStartTime is no epoch seconds; are those milliseconds?"]
+                )
             if not line.lstrip().startswith(";"):
                 yield number, line
 
@@ -286,6 +292,8 @@ def _swf_job(text: str, begin_seconds: float, gpus_per_processor: float) -> Logg
     asked, limit, status, user, group = values[7], values[8], values[10], values[11], values[12]
     if submit < 0.0:
         raise ValueError("its submit time is negative")
+    if submit > _MOST_EPOCH_SECONDS:
+        raise ValueError(f"its submit time {submit:.0f} is no seconds; are those milliseconds?")
     processors = used if used > 0.0 else asked
     if status in (2.0, 3.0, 4.0):
         return "a part of a checkpointed job"

@@ -363,6 +363,7 @@ def rows_of(*rows: str) -> str:
         (rows_of("0,1", "900,1", "1800,1", "90000,1", "90900,1"), "at most a fifth may be missing"),
         (rows_of("0,1", "1,1", "2,1", "9000000,1"), "more than"),
         (rows_of("0,1", "900,1", "1800,1"), "no calendar month begins 28 days"),
+        (rows_of("0,1", "900,1,5", "1800,2"), "row 3: has 3 columns, row 1 names 2"),
         ("\x00\xff", ""),
     ],
 )

@@ -44,3 +44,11 @@ def test_a_taper_slows_it_near_its_ends(weeks: Path, whole_year_tariff: Path, tm
 def test_a_table_that_is_none_is_told(text: str, weeks: Path) -> None:
     result = simulate(weeks, *SIZE, "--charge-power-by-soc", text)
     assert result.exit_code == 2 and "is no table of power by charge" in result.output
+
+
+def test_the_series_is_never_written_over(tmp_path: Path) -> None:
+    series = tmp_path / "load.csv"
+    series.write_text("time,kw\n0,1\n900,2\n1800,3\n")
+    done = simulate(series, *SIZE, "--out", series)
+    assert done.exit_code == 2 and "is read by this command" in done.stderr
+    assert series.read_text().endswith("1800,3\n")

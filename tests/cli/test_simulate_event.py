@@ -124,12 +124,21 @@ def test_every_problem_is_told_at_once_and_nothing_is_written(curves: Path, tmp_
         (("--round-trip", "0"), "--round-trip"),
         (("--ramp-seconds", "20000"), "--ramp-seconds: has to be shorter"),
         (("--curves", "/nowhere.csv"), "/nowhere.csv: No such file"),
+        (("--cut", "nan"), "--cut"),
+        (("--ess", "1h", "--round-trip", "nan"), "--round-trip"),
+        (("--ramp-seconds", "nan"), "--ramp-seconds"),
     ],
 )
 def test_bad_options_are_refused(curves: Path, more: tuple[str, ...], told: str) -> None:
     done = simulate(curves, *more)
     assert done.exit_code == 2
     assert told in done.output and "Traceback" not in done.output
+
+
+def test_what_is_read_is_never_written_over(curves: Path) -> None:
+    done = simulate(curves, "--out", str(curves))
+    assert done.exit_code == 2 and "is read by this command" in done.output
+    assert curves.read_text() == CURVES
 
 
 def test_the_solver_puts_no_word_of_its_own_into_the_json(curves: Path) -> None:

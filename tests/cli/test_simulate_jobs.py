@@ -172,6 +172,12 @@ def test_a_log_of_sacct(site: Path, tmp_path: Path) -> None:
         (["--event", "60d,3h,0.2"], "--event: 60d is not inside"),
         (["--event", "1d,3h,120%"], "cuts more than there is"),
         (["--flex-mix", "flex0:0.5"], "add up to 0.5"),
+        (["--event", "1d,3h,0"], "cuts nothing"),
+        (["--event", "1d,3h,25"], "for watts or percent write the unit"),
+        (["--days", "nan"], "--days"),
+        (["--days", "inf"], "--days"),
+        (["--round-trip", "nan"], "--round-trip"),
+        (["--gpus-per-processor", "inf"], "--gpus-per-processor"),
         (["--levers", "ess,wind"], "wind is no lever"),
         (["--ess", "2h"], "--ess: hours alone say nothing"),
         (["--step", "0.5s"], "--step: has to be whole seconds"),
@@ -191,18 +197,43 @@ def test_all_problems_come_at_once(tmp_path: Path) -> None:
     log, site = tmp_path / "jobs.csv", tmp_path / "site.toml"
     log.write_text(f"{HEADING},flex\n0,5,2,60,8,0.5,a,\n")
     site.write_text("[site]\n")
-    done = simulate(log, site, "--step", "0.5s")
+    done = simulate(log, site, "--step", "0.5s", "--out", "/nowhere/a.csv", "--out-jobs", str(tmp_path))
     assert done.exit_code == 2
-    for part in ("row 2: submit, start and end", "site.name: missing", "--step"):
+    for part in ("row 2: submit, start and end", "site.name: missing", "--step", "--out: ", "--out-jobs: "):
         assert part in done.output
+
+
+def test_files_do_not_take_the_place_of_each_other_or_of_the_log(log: Path, site: Path) -> None:
+    before = log.read_text()
+    both = log.with_name("out.csv")
+    done = simulate(log, site, "--quick", "--out", str(both), "--out-jobs", str(both))
+    assert done.exit_code == 2 and "is written by --out already" in done.output and not both.exists()
+    done = simulate(log, site, "--quick", "--out", str(log))
+    assert done.exit_code == 2 and "is read by this command" in done.output
+    assert log.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("0,1,2,60,8,0,5,a", "row 2: has more columns than row 1 names"),
+        ("0,9000000000,9000000060,60,8,0.5,a", "285 years lie between"),
+    ],
+)
+def test_rows_that_mean_something_else_are_told(tmp_path: Path, site: Path, row: str, told: str) -> None:
+    log = tmp_path / "jobs.csv"
+    log.write_text(f"{HEADING}\n{row}\n")
+    done = simulate(log, site, "--quick")
+    assert done.exit_code == 2 and told in done.output
 
 
 def test_unknown_words_in_a_log_are_told(tmp_path: Path, site: Path) -> None:
     log = tmp_path / "jobs.csv"
-    log.write_text(f"{HEADING},flex,workload\n0,1,2,60,8,0.5,a,flex7,\n0,1,2,60,8,0.5,a,,mining\n")
+    log.write_text(f"{HEADING},flex,workload\n0,1,2,60,8,0.5,a,flex7,\n0,1,2,60,8,0.5,a,flex8,mining\n")
     done = simulate(log, site)
     assert "row 2: flex 'flex7' is none of" in done.output
     assert "row 3: workload 'mining' is none of" in done.output
+    assert "row 3: flex 'flex8' is none of" in done.output
 
 
 def test_the_example_site_can_be_used(tmp_path: Path) -> None:

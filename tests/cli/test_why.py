@@ -167,3 +167,19 @@ def test_a_job_that_was_sent_elsewhere_and_one_that_came_back() -> None:
     back = entry(4, kind="give nodes back", reason="it has not started elsewhere within 600 s")
     what, *_ = said({**PENDING, "held_seconds": 12.0, "hold_ends_in_seconds": None}, {}, HOLD, sent, back)
     assert what.endswith("was sent by us to another circuit, and may start on any of its nodes again.")
+
+
+def test_a_start_that_waited_in_its_prolog() -> None:
+    begun = entry(
+        3,
+        kind="prolog wait",
+        reason="its start waits in the prolog for the site's ramp, 60 s at most: its node is yielded",
+    )
+    over = entry(4, kind="prolog go", reason="it goes", details={"waited_seconds": 13.2})
+    what, why, _ = said(RUNNING, {"name": "train", "flex": "flex2"}, begun, over)
+    assert what == "Job 17 (train) waited 13 s in its prolog for the site's ramp."
+    assert "its node is yielded" in why
+    let_go = entry(
+        4, kind="prolog go", reason="its start waits in the prolog no more; it has gone", details={}
+    )
+    assert "nothing was done to it" in said(RUNNING, {"name": "train", "flex": "flex2"}, begun, let_go)[0]

@@ -88,6 +88,8 @@ def test_a_malformed_forecast_is_refused() -> None:
         ("p50_watts", [1.0]),
         ("p50_watts", ["x"] * 8),
         ("p10_watts", [float("nan")] * 8),
+        ("p10_watts", [9e9] * 8),
+        ("p90_watts", [-9e9] * 8),
         ("reach", "soon"),
         ("issued_seconds", None),
         ("drivers", {"a": [1.0]}),

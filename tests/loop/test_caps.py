@@ -57,6 +57,10 @@ def admin_capped(bed: Bed) -> Iterator[None]:
     """One GPU that its admin runs below its default limit."""
     bed.plant("fault", target="gpu.c1.3", fault="foreign_limit", value=ADMIN_CAP_WATTS)
     yield
+    # A test that failed has left its cap, and powerd would give the admin's limit back after us.
+    for event in bed.glance()["events"]:
+        bed.lab.run(["slurm-power", "cancel-event", event["event_id"]])
+    bed.until(lambda: not bed.glance()["leases"], "no lease", 30)
     bed.plant("fault", target="gpu.c1.3", fault="foreign_limit", value=OWN_CAP_WATTS)
 
 
@@ -81,8 +85,8 @@ def test_a_cap_shows_at_the_meter_and_at_the_pdu_and_goes_again(bed: Bed) -> Non
     assert watch.fell_at["meter"] - capped_at <= METER_SECONDS
     assert watch.fell_at["pdu"] - capped_at <= PDU_SECONDS
     bed.until(lambda: "verified" in {e["kind"] for e in bed.ledger(30, job_id=job)}, "read back", 5)
-    row = bed.power_job(job)
-    assert bed.caps("c1") == [row["cap_watts"]] * 8
+    # A cap may still be taken a step lower: what is asked is that what is told is what is set.
+    bed.until(lambda: bed.caps("c1") == [bed.power_job(job)["cap_watts"]] * 8, "the cap on all GPUs", 5)
     assert bed.status()["leases"][0]["state"] == "verified"
     bed.until(lambda: bed.truth()["grid_import_watts"] <= TIGHT_WATTS, "the limit held", 10)
 

@@ -187,7 +187,7 @@ def test_no_hold_is_longer_than_what_is_left_of_the_promise(snapshot: Snapshot, 
 def test_neither_order_nor_identity_decides(snapshot: Snapshot, chance: Any) -> None:
     """A copy has no object in common with what is remembered, and its mappings come in another order."""
     other = copy.deepcopy(snapshot)
-    mixed = {}
+    mixed: dict[str, Any] = {}
     for name in ("circuits", "nodes", "caps", "holds", "lasting_watts"):
         keys = list(getattr(other, name))
         chance.shuffle(keys)

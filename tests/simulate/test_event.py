@@ -258,6 +258,8 @@ def test_bad_curves_are_refused(lines: list[str], told: str) -> None:
         ("b,pt_x,1.5,flex1,1", "row 3: gpus '1.5' has to be a whole number"),
         ("b,pt_x,8,flex9,1", "row 3: flex 'flex9' is none of flex0"),
         ("b,pt_x,8,flex1,-1", "row 3: priority '-1' has to be more than 0"),
+        ("b,pt_x,8,flex1,1e300", "row 3: priority '1e300' has to be 0.000001 to 1000000"),
+        ("b,pt_x,8,flex1,1,5", "row 3: it has more columns than row 1 names"),
         ("a,pt_x,8,flex1,1", "row 3: job 'a' stands there twice"),
         ("ess,pt_x,8,flex1,1", "row 3: job 'ess' is taken"),
         (",pt_x,8,flex1", "row 3: job '' is empty"),

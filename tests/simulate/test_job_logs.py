@@ -105,6 +105,7 @@ def test_times_without_a_zone_are_the_sites() -> None:
         (["JobID|User|State"], "lacks Submit, Start, End, AllocTRES"),
         ([HEADER], "it has no job"),
         (sacct(row(start="yesterday")), "line 2: Start 'yesterday' is no time"),
+        (sacct(row(end="1767326400000")), "line 2: End '1767326400000' is no epoch seconds"),
         ([HEADER, "7|||COMPLETED|2026-01-02T03:00:00|2026-01-02T04:00:00|2026-01-02T05:00:00||gres/gpu=1||"],
          "line 2: job 7: User is empty"),
     ],
@@ -162,6 +163,9 @@ def test_swf_lines_left_out(changed: dict[str, int], why: str) -> None:
         ("1 2 3", "line 2: 3 fields; the format has 18"),
         (swf().replace(" 600 ", " many "), "line 2: not all of its fields are numbers"),
         (swf(submit=-5), "line 2: its submit time is negative"),
+        ("; UnixStartTime: 1700000000000", "line 2: UnixStartTime is no epoch seconds"),
+        (swf(submit=900_000_000_000), "line 2: its submit time 900000000000 is no seconds"),
+        (swf(submit=90_000_000_000), "2852 years lie between"),
         (swf().replace(" 600 ", " nan "), "line 2: a field is no number that can be"),
     ],
 )

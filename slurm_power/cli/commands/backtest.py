@@ -16,7 +16,7 @@ from rich.table import Table
 
 from slurm_power import clock
 from slurm_power.cli.commands.connection import print_json
-from slurm_power.cli.commands.out_file import out_problems, written
+from slurm_power.cli.commands.out_file import out_problems, whole_file
 from slurm_power.cli.commands.quantities import Duration, duration_text, percent_text
 from slurm_power.cli.commands.series_file import read_series
 from slurm_power.cli.commands.table_file import TableFileError
@@ -173,7 +173,7 @@ def _refuse(problems: list[str]) -> Any:
 def _write(path: Path, series: "Series", found: "list[Origin]") -> None:
     """A row a forecast step; the origin is the time of the last known value."""
     try:
-        with written(path) as lines:
+        with whole_file(path) as lines:
             table = csv.writer(lines, lineterminator="\n")
             table.writerow(("origin", "time", "p10", "p50", "p90", "actual"))
             for origin in found:

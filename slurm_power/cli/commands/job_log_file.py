@@ -44,9 +44,11 @@ def _from_rows(rows: list[JobRow], name: str) -> JobLog:
             problems.append(
                 f"{name}: row {number}: workload {row.workload!r} is none of {', '.join(Workload)}"
             )
-        elif row.flex and row.flex not in list(Flex):
+        if row.flex and row.flex not in list(Flex):
             problems.append(f"{name}: row {number}: flex {row.flex!r} is none of {', '.join(Flex)}")
-        elif row.end_seconds <= row.start_seconds:
+        if problems:
+            continue
+        if row.end_seconds <= row.start_seconds:
             left_out["ran no time"] += 1
         else:
             jobs.append(_logged(row, number))

@@ -53,6 +53,8 @@ def _rows(table: "csv.DictReader[str]", name: str) -> list[JobRow]:
     problems: list[str] = []
     for number, row in enumerate(table, start=2):
         try:
+            if any(row.get(None) or ()):
+                raise ValueError("has more columns than row 1 names; is a comma within a number?")
             jobs.append(_job(row))
         except ValueError as error:
             problems.append(f"{name}: row {number}: {error}")

@@ -29,13 +29,12 @@ class EventType(click.ParamType[tuple[str, float, float, float]]):
         if duration <= 0.0:
             self.fail(f"{value!r} lasts no time", param, ctx)
         share = _CUT_SHARE.fullmatch(parts[2])
-        if share is not None and not share[2] and float(share[1]) > 1.0:
-            self.fail(f"{value!r}: is that {parts[2]}% or {parts[2]}W? write which", param, ctx)
         if share is None:
             return parts[0], duration, 0.0, Watts().convert(parts[2], param, ctx)
         ratio = float(share[1]) / (100.0 if share[2] else 1.0)
-        if ratio > 1.0:
-            self.fail(f"{value!r} cuts more than there is", param, ctx)
+        if not 0.0 < ratio <= 1.0:
+            why = "nothing" if ratio <= 0.0 else "more than there is; for watts or percent write the unit"
+            self.fail(f"{value!r} cuts {why}", param, ctx)
         return parts[0], duration, ratio, 0.0
 
 

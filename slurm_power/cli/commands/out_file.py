@@ -7,44 +7,49 @@ from pathlib import Path
 from typing import TextIO
 
 
-def out_problems(outs: Mapping[str, Path | None], inputs: Iterable[Path]) -> list[str]:
-    """What is wrong with the files to write, by option; ``inputs`` are what is read and must stay."""
-    read = {path.resolve() for path in inputs}
+def out_problems(outs: Mapping[str, Path | None], read: Iterable[Path | str | None]) -> list[str]:
+    """What keeps each option's file from being written; ``read`` are the files that are read and must stay.
+
+    A file of ``read`` may have ``#label`` at its end.
+    """
+    sources = [str(source) for source in read if source is not None]
+    taken = {
+        Path(name).resolve(): "is read by this command"
+        for source in sources
+        for name in (source, source.rpartition("#")[0], source.partition("#")[0])
+    }
     problems = []
-    taken: dict[Path, str] = {}
-    for option, out in outs.items():
-        if out is None:
+    for option, path in outs.items():
+        if path is None:
             continue
-        path = out.resolve()
-        if path in read:
-            problems.append(f"{option}: {out} is read; write to another file")
-        elif path in taken:
-            problems.append(f"{option}: {out} is written by {taken[path]} already")
-        elif path.is_dir():
-            problems.append(f"{option}: {out} is a folder")
+        if path.is_dir():
+            problems.append(f"{option}: {path} is a folder; give the file a name")
         elif not path.parent.is_dir():
-            problems.append(f"{option}: there is no folder {out.parent}")
-        taken[path] = option
+            problems.append(f"{option}: there is no folder {path.parent}")
+        elif (why := taken.get(path.resolve())) is not None:
+            problems.append(f"{option}: {path} {why}; write to another file")
+        taken.setdefault(path.resolve(), f"is written by {option} already")
     return problems
 
 
 @contextmanager
-def written(out: Path) -> Iterator[TextIO]:
-    """Give a file beside ``out`` that takes its place at the end; on an error it goes again.
+def whole_file(path: Path) -> Iterator[TextIO]:
+    """A text file beside ``path`` that takes its place when all is written; on an error it goes again.
 
     A link stays one. What is no file on a disk (a pipe, /dev/stdout) is written into as it is. Raises
     OSError.
     """
-    if out.exists() and not out.is_file():
-        with out.open("w", newline="", encoding="utf-8") as file:
+    if path.exists() and not path.is_file():
+        # It has no half file to leave behind.
+        with path.open("w", encoding="utf-8", newline="") as file:
             yield file
         return
-    path = out.resolve()
-    new = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    whole = path.resolve()
+    part = whole.with_name(f".{whole.name}.{uuid.uuid4().hex}.part")
     try:
-        with new.open("x", newline="", encoding="utf-8") as file:
+        with part.open("x", encoding="utf-8", newline="") as file:
             yield file
-        new.replace(path)
+        part.replace(whole)
     except BaseException:
-        new.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise

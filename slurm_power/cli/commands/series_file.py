@@ -41,6 +41,10 @@ def _rows(rows: Iterator[list[str]], name: str, column: str | None) -> tuple["ar
         try:
             if len(row) <= at:
                 raise ValueError(f"has {len(row)} columns, not {at + 1}")
+            if any(row[len(headings) :]):
+                raise ValueError(
+                    f"has {len(row)} columns, row 1 names {len(headings)}; is a comma within a number?"
+                )
             time_seconds, value = _seconds(row[0].strip()), _value(row[at].strip())
         except ValueError as error:
             problems.append(f"{name}: row {number}: {error}")

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from slurm_power.cli.commands.out_file import out_problems, written
+from slurm_power.cli.commands.out_file import out_problems, whole_file
 from slurm_power.cli.commands.power_table import PowerTableType
 from slurm_power.cli.commands.quantities import Duration, percent_text, range_problems, watts_text
 from slurm_power.cli.commands.series_file import read_series
@@ -112,7 +112,9 @@ def command(  # noqa: PLR0917 - click passes each option by its name
     price = None if load is None or prices is None else _read_prices(prices, load, problems)
     if prices is not None and tariff is None:
         problems.append("--prices: needs --tariff, which says how months and demand are charged")
-    problems += _out_problems(out, [str(series), *filter(None, (tariff, prices))])
+    problems += out_problems({"--out": out}, [series, tariff, prices])
+    if out is not None and not str(out).endswith(".csv"):
+        problems.append(f"--out: {out} has to end in .csv")
     if problems or load is None:
         raise _Unusable("\n".join(problems))
     battery = replace(
@@ -179,14 +181,6 @@ def _size_problems(
             "--cycles-per-year": (cycles.per_year, 0.0, 8784.0),
         }
     )
-
-
-def _out_problems(out: Path | None, inputs: list[str]) -> list[str]:
-    """``inputs`` may have the part of a file that is read after a #."""
-    if out is not None and out.suffix != ".csv":
-        return [f"--out: {out} has to end in .csv"]
-    files = [Path(part) for text in inputs for part in (text, text.partition("#")[0])]
-    return out_problems({"--out": out}, files)
 
 
 def _read_load(path: Path, column: str | None, unit_watts: float, problems: list[str]) -> Load | None:
@@ -272,7 +266,7 @@ def _battery(load: Load, power_ratio: float, hours: float, round_trip: float, we
 
 def _write_steps(out: Path, load: Load, course: Course, battery: Battery) -> None:
     try:
-        with written(out) as file:
+        with whole_file(out) as file:
             writer = csv.writer(file)
             writer.writerow(["time", "load_watts", "ess_discharge_watts", "grid_import_watts", "soc_ratio"])
             for step, seconds in enumerate(load.times_seconds.tolist()):

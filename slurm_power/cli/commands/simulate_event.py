@@ -12,7 +12,7 @@ from rich.table import Table
 from slurm_power import clock
 from slurm_power.cli.commands.connection import print_json
 from slurm_power.cli.commands.ess_size import EssSize, EssSizeType
-from slurm_power.cli.commands.out_file import out_problems, written
+from slurm_power.cli.commands.out_file import out_problems, whole_file
 from slurm_power.cli.commands.quantities import (
     Duration,
     duration_text,
@@ -113,12 +113,12 @@ def command(  # noqa: PLR0917  # click gives them by name
     }
     if out_file is not None:
         try:
-            with written(out_file) as lines:
+            with whole_file(out_file) as lines:
                 table = csv.writer(lines, lineterminator="\n")
                 table.writerow(CSV_COLUMNS)
                 table.writerows(csv_rows(event))
         except OSError as error:
-            _refuse([f"--out: {error}"])
+            _refuse([f"--out: {out_file}: {error.strerror}"])
     if as_json:
         print_json(figures)
     else:

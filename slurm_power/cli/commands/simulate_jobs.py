@@ -14,7 +14,7 @@ from slurm_power.cli.commands.connection import print_json
 from slurm_power.cli.commands.ess_size import EssSize, EssSizeType
 from slurm_power.cli.commands.job_log_file import read_log
 from slurm_power.cli.commands.jobs_words import EventType, LeversType, MixType
-from slurm_power.cli.commands.out_file import out_problems, written
+from slurm_power.cli.commands.out_file import out_problems, whole_file
 from slurm_power.cli.commands.quantities import Duration, Watts, percent_text, range_problems, watts_text
 from slurm_power.cli.commands.table_file import TableFileError
 from slurm_power.config import ConfigError, load_site
@@ -124,7 +124,7 @@ def command(  # noqa: PLR0917  # click gives them by name
             "--gpus-per-processor": (gpus_per_processor, 1e-6, 1e6),
         }
     )
-    problems += out_problems({"--out": out, "--out-jobs": out_jobs}, [jobs_file, site_file])
+    problems += out_problems({"--out": out, "--out-jobs": out_jobs}, [jobs_file, site_file, tariff_file])
     site = _try(problems, lambda: load_site(site_file))
     zone: tzinfo = UTC if site is None else site.zone
     log = _try(problems, lambda: read_log(jobs_file, zone, gpus_per_processor))
@@ -278,7 +278,7 @@ def _write(path: Path | None, record: RunRecord, write: Callable[[RunRecord, Tex
     if path is None:
         return
     try:
-        with written(path) as file:
+        with whole_file(path) as file:
             write(record, file)
     except OSError as error:
         _refuse([f"{path}: {error.strerror}"])

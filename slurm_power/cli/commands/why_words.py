@@ -35,6 +35,7 @@ def three_sentences(job_id: str, job: Answer | None, record: Answer, entries: Se
     told = (
         _held_words(job, record) if held else "",
         _moved_words(entries),
+        _prolog_words(entries),
         _cap_words(job, record),
         _pause_words(job, record) if paused else "",
     )
@@ -85,6 +86,17 @@ def _moved_words(entries: Sequence[Answer]) -> str:
     return "was sent by us to another circuit, and may start on any of its nodes again"
 
 
+def _prolog_words(entries: Sequence[Answer]) -> str:
+    """How long its prolog waited until the ramp had room for it."""
+    waits = [
+        (entry.get("details") or {}).get("waited_seconds")
+        for entry in entries
+        if entry["kind"] == "prolog go"
+    ]
+    known = [float(seconds) for seconds in waits if seconds is not None]
+    return f"waited {duration_text(known[-1])} in its prolog for the site's ramp" if known else ""
+
+
 def _cap_words(job: Answer | None, record: Answer) -> str:
     now = job is not None and job["cap_watts"] is not None
     seconds = float(record.get("capped_seconds") or 0.0)
@@ -131,6 +143,7 @@ def _why_words(
     if held:
         reasons.append(_reason(entries, "hold") or _bare((job or {}).get("hold_reason")))
     reasons.append(_reason(entries, "relocate"))
+    reasons.append(_reason(entries, "prolog wait"))
     if capped:
         reasons.append(_reason(entries, "cap") or _bare((job or {}).get("cap_reason")))
     if paused:
