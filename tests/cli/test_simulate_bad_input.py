@@ -80,6 +80,15 @@ def test_numbers_that_cannot_be(here: Path, kind: str, option: str, value: str) 
     refused(simulate(here, kind, option, value, "--json"), option)
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-1"])
+def test_a_count_of_gpus_that_cannot_be_is_told_once(here: Path, value: str) -> None:
+    """And not again for each line of the log, which is read with another, for what else is wrong."""
+    (here / "jobs.csv").write_text("; UnixStartTime: 0\n1 2 3\n" + SWF.format(number=1, submit=0, wait=0))
+    done = simulate(here, "jobs", "--gpus-per-processor", value)
+    refused(done, "--gpus-per-processor", "line 2: 3 fields")
+    assert len(done.stderr.splitlines()) == 2
+
+
 def test_all_numbers_are_told_at_once(here: Path) -> None:
     done = simulate(here, "event", "--cut", "2", "--round-trip", "nan", "--ramp-seconds", "-1")
     refused(done, "--cut", "--round-trip", "--ramp-seconds")

@@ -127,7 +127,9 @@ def command(  # noqa: PLR0917  # click gives them by name
     problems += out_problems({"--out": out, "--out-jobs": out_jobs}, [jobs_file, site_file, tariff_file])
     site = _try(problems, lambda: load_site(site_file))
     zone: tzinfo = UTC if site is None else site.zone
-    log = _try(problems, lambda: read_log(jobs_file, zone, gpus_per_processor))
+    # With a share that cannot be, the log is read for what else is wrong.
+    per_processor = gpus_per_processor if 0.0 < gpus_per_processor < math.inf else 1.0
+    log = _try(problems, lambda: read_log(jobs_file, zone, per_processor))
     tariff = None if tariff_file is None else _try(problems, lambda: _read_tariff(tariff_file))
     if not 1.0 <= step <= _DAY_SECONDS or not step.is_integer():
         problems.append("--step: has to be whole seconds, 1s to 1d")
