@@ -71,7 +71,7 @@ def test_a_job_is_paused_in_an_event_and_goes_on_after_it(pausing: Bed) -> None:
     job, event = paused(bed)
     (entry,) = bed.entries("pause", job)
     assert "caps are at their floors" in entry["reason"]
-    assert bed.entries("hold") == []
+    assert bed.entries("hold", job) == []
     bed.until(lambda: bed.ask("job", job_id=job)["record"].get("paused_seconds"), "its record", 5)
     bed.lab.run(["slurm-power", "cancel-event", event])
     bed.until(lambda: state(bed, job) == "RUNNING", "the job to go on", LEAST_SECONDS + 30)
