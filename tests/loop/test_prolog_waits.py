@@ -12,7 +12,7 @@ MOST_SECONDS = 40
 
 
 @pytest.mark.xfail(
-    reason="no wait is seen where this is the first test of a fresh lab; after others there is. Not understood",
+    reason="no wait is seen in a fresh lab, only after other tests. Not understood",
     strict=False,
 )
 def test_the_second_start_waits_in_its_prolog_and_no_node_drains(bed: Bed) -> None:
