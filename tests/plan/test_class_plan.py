@@ -154,7 +154,7 @@ def test_a_solver_without_time_gives_no_plan() -> None:
 
 def idle(jobs: tuple[Job, ...], **kinds: float) -> Snapshot:
     """Four nodes report 32 idle GPUs."""
-    seen = situation(of=site(**kinds), import_watts=10_000.0, jobs=jobs, ess=ess_reading())  # type: ignore[arg-type]
+    seen = situation(of=site(**kinds), import_watts=10_000.0, jobs=jobs, ess=ess_reading())  # type: ignore[arg-type]  # fields by name
     nodes = {
         name: NodeState(
             name=name,

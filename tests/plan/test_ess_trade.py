@@ -52,7 +52,7 @@ def run(
                 windows,
                 slot=hour,
                 recent_most_watts=most_watts,
-                prices=lambda ahead=ahead: ahead,  # type: ignore[misc]
+                prices=lambda ahead=ahead: ahead,  # type: ignore[misc]  # bound now
                 budget=TradeBudget(
                     today_kwh=left,
                     tomorrow_kwh=budget_kwh,

@@ -31,7 +31,7 @@ def starting(flex: Flex = Flex.FLEX2, **changes: object) -> Job:
 
 
 def at_start(job: Job, **more: object) -> Snapshot:
-    return situation(of=ROOMY, jobs=(job,), gpu_watts={"1": 75.0}, **more)  # type: ignore[arg-type]
+    return situation(of=ROOMY, jobs=(job,), gpu_watts={"1": 75.0}, **more)  # type: ignore[arg-type]  # fields by name
 
 
 def test_a_start_that_the_ramp_cannot_take_begins_at_the_floor() -> None:

@@ -55,7 +55,7 @@ def hard_moments(draw: st.DrawFn) -> Snapshot:
         snapshot,
         site=replace(snapshot.site, circuits=circuits),
         circuits={name: one for name, one in snapshot.circuits.items() if name not in unseen},
-        ess={name: replace(one, **worn) for name, one in snapshot.ess.items()},  # type: ignore[arg-type]
+        ess={name: replace(one, **worn) for name, one in snapshot.ess.items()},  # type: ignore[arg-type]  # fields by name
         outlook=draw(st.none() | outlooks),
     )
 

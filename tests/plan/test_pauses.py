@@ -147,7 +147,7 @@ def standing(
         gpu_watts={"1": 120.0},
     )
     lost = {"1": Lost(seconds=lost_seconds + paused_seconds)}
-    return replace(seen, pauses={"1": lease("1", paused_seconds)}, lost=lost, **more)  # type: ignore[arg-type]
+    return replace(seen, pauses={"1": lease("1", paused_seconds)}, lost=lost, **more)  # type: ignore[arg-type]  # fields by name
 
 
 def only(plan: Plan) -> PauseJob | ResumeJob:

@@ -42,7 +42,7 @@ def at_start(job: Job, **gpu: object) -> Snapshot:
         name: replace(
             node,
             sums={},
-            gpus={uuid: replace(one, **gpu) for uuid, one in node.gpus.items()},  # type: ignore[arg-type]
+            gpus={uuid: replace(one, **gpu) for uuid, one in node.gpus.items()},  # type: ignore[arg-type]  # fields by name
         )
         for name, node in found.nodes.items()
     }
