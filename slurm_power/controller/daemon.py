@@ -34,7 +34,7 @@ from slurm_power.controller.recorder import Recorder
 from slurm_power.controller.refusals import RefusalNotes
 from slurm_power.controller.scrape import CycleFigures, page
 from slurm_power.controller.shadow import ShadowNews
-from slurm_power.controller.sources import SourceNotes, source_rows
+from slurm_power.controller.source_watch import SourceWatch
 from slurm_power.controller.supply_desk import SupplyDesk
 from slurm_power.controller.trust import note_trust, unproven
 from slurm_power.controller.user_socket import UserSocket
@@ -56,9 +56,6 @@ _CYCLE_SECONDS = 1.0
 _LEAST_CYCLE_SECONDS = 0.2
 # Ledger entries whose chain is checked in one cycle: some milliseconds, and all of a year's within hours.
 _CHECKED_A_CYCLE = 500
-# Every source has spoken by then, or has something wrong.
-_SETTLE_SECONDS = 10.0
-_KEEP_LOSSES_SECONDS = 60.0
 _NODE_KEYS = "node_keys"
 
 
@@ -107,7 +104,6 @@ class Controller:
         self.cycle_figures = CycleFigures()
         self._metrics = MetricsServer(lambda: page(self, series, len(self._links.connected())))
         self._shadow = ShadowNews()
-        self._source_notes = SourceNotes(self._note)
         self._refusals = RefusalNotes(self._note)
         self._beside = Beside(self._fault)
         self.forecasts = ForecastDesk(config, note=self._note, fault=self._fault)
@@ -116,8 +112,13 @@ class Controller:
         self.planning = Planning(config, self.store, supply=self.supply, note=self._note, fault=self._fault)
         self.level = EssDesk(config, self.store, supply=self.supply, note=self._note, fault=self._fault)
         self.fairness = FairnessDesk(config.policy, self.store)
-        self._losses_kept_seconds = self._started_seconds
-        self.telemetry.circuits.take_json(store.state("losses"))
+        self._sources = SourceWatch(
+            self.telemetry,
+            self.store,
+            self._note,
+            slurm_poll_seconds=config.controller.slurm_poll_seconds,
+            now_seconds=self._started_seconds,
+        )
         self._kept_levers = KeptLevers(self.store)
         self.levers = self._kept_levers.read(clock.now(), config.controller.cap_lease_seconds)
         self.levers.paused.counts = bool(config.policy.pause_flex)
@@ -188,9 +189,7 @@ class Controller:
 
     def source_rows(self) -> list[SourceRow]:
         """Every source of the site with its quality."""
-        return source_rows(
-            self.telemetry, self.snapshot(), clock.monotonic(), self.config.controller.slurm_poll_seconds
-        )
+        return self._sources.rows(self.snapshot(), clock.monotonic())
 
     def stop(self) -> None:
         """End ``run``: everything that is set is given back first."""
@@ -308,19 +307,8 @@ class Controller:
         self._kept_levers.keep(self.levers)
         self.fairness.observe(snapshot, self.levers, cycle_seconds)
         self._beside.do("expectations", lambda: self.expectations.observe(snapshot, loads, cycle_seconds))
-        self._look_at_sources(snapshot, now_seconds)
+        self._sources.look(snapshot, now_seconds)
         self.store.broken_at_sequence(_CHECKED_A_CYCLE)
-
-    def _look_at_sources(self, snapshot: Snapshot, now_seconds: float) -> None:
-        """Write down who has gone bad or good again; keep what has been learned about losses."""
-        if now_seconds - self._started_seconds < _SETTLE_SECONDS:
-            return
-        poll_seconds = self.config.controller.slurm_poll_seconds
-        rows = source_rows(self.telemetry, snapshot, now_seconds, poll_seconds)
-        self._source_notes.look(rows, now_seconds)
-        if now_seconds - self._losses_kept_seconds >= _KEEP_LOSSES_SECONDS:
-            self._losses_kept_seconds = now_seconds
-            self.store.put_state("losses", self.telemetry.circuits.to_json())
 
     def _took(self, outcome: Outcome, draws: Mapping[str, float], at: datetime) -> bool:
         """Note a lever that was moved; in shadow mode nothing was, so every wish stays new only once."""
