@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """``note``: a choice a site may make. ``warning``: it works, not as it should. ``error``: it does not work."""
+    """A ``note`` is a choice a site may make; with a ``warning`` it works, not as it should."""
 
     NOTE = "note"
     WARNING = "warning"

@@ -45,8 +45,8 @@ class FoundFile:
 class Found:
     """A running Slurm. ``settings`` are slurmctld's own, keys in lower case, unset ones left out.
 
-    ``files`` holds by path slurm.conf, what it includes, plugstack.conf, job_submit.lua, and every hook that a
-    setting names. ``racks`` are nodes by rack where features, topology or names show racks.
+    ``files`` holds by path slurm.conf, what it includes, plugstack.conf, job_submit.lua, and every hook that
+    a setting names. ``racks`` are nodes by rack where features, topology or names show racks.
     """
 
     slurm_conf: str

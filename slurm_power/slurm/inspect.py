@@ -1,7 +1,7 @@
 """Reads a running Slurm with ``scontrol``, and the files that it names; changes nothing."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from glob import glob
 from pathlib import Path
@@ -50,18 +50,6 @@ async def inspect(commands: CommandRunner, slurm_conf: Path | None) -> Found:
         setting: tuple(file for pattern in _patterns(settings, setting) for file in _matching(pattern, conf))
         for setting in HOOKS
     }
-    directory = conf.rpartition("/")[0]
-    plugstack = settings.get("plugstackconfig", f"{directory}/plugstack.conf")
-    texts = _with_includes(conf)
-    for path in (plugstack, f"{directory}/job_submit.lua", f"{directory}/slurm-power.conf"):
-        texts.setdefault(path, _read(path))
-    for path in glob(f"{directory}/slurm_power*.lua"):
-        texts.setdefault(path, _read(path))
-    waiting = [path for files in hook_files.values() for path in files] + [f"{directory}/job_submit.lua"]
-    for _depth in range(3):
-        for path in waiting:
-            texts.setdefault(path, _read(path))
-        waiting = [called for path in waiting for called in called_files(texts[path].text or "")]
     return Found(
         slurm_conf=conf,
         version=settings.get("slurm_version", ""),
@@ -70,11 +58,30 @@ async def inspect(commands: CommandRunner, slurm_conf: Path | None) -> Found:
         partitions=partitions,
         licenses=licenses,
         reservations=tuple(reservations),
-        files=texts,
+        files=_files(conf, settings, hook_files),
         hook_files=hook_files,
         racks=racks_of(nodes, leaves),
         problems=tuple(problems),
     )
+
+
+def _files(
+    conf: str, settings: Mapping[str, str], hook_files: Mapping[str, tuple[str, ...]]
+) -> dict[str, FoundFile]:
+    """Read every file that Slurm's settings lead to, scripts that scripts call included."""
+    directory = conf.rpartition("/")[0]
+    plugstack = settings.get("plugstackconfig", f"{directory}/plugstack.conf")
+    texts = _with_includes(conf)
+    for path in (plugstack, f"{directory}/job_submit.lua", f"{directory}/slurm-power.conf"):
+        texts.setdefault(path, _read(path))
+    for script in sorted(Path(directory).glob("slurm_power*.lua")):
+        texts.setdefault(str(script), _read(str(script)))
+    waiting = [path for files in hook_files.values() for path in files] + [f"{directory}/job_submit.lua"]
+    for _depth in range(3):
+        for path in waiting:
+            texts.setdefault(path, _read(path))
+        waiting = [called for path in waiting for called in called_files(texts[path].text or "")]
+    return texts
 
 
 def config_of(text: str) -> dict[str, str]:
@@ -126,7 +133,8 @@ def partitions_of(text: str) -> tuple[FoundPartition, ...]:
 
 def licenses_of(text: str) -> dict[str, int]:
     """Read ``scontrol -o show licenses``: totals by name."""
-    return {name: int(total) for name, total in re.findall(r"^LicenseName=(\S+) Total=(\d+)", text, re.MULTILINE)}
+    totals = re.findall(r"^LicenseName=(\S+) Total=(\d+)", text, re.MULTILINE)
+    return {name: int(total) for name, total in totals}
 
 
 def leaves_of(text: str) -> dict[str, tuple[str, ...]]:
@@ -160,7 +168,7 @@ def _patterns(settings: dict[str, str], setting: str) -> list[str]:
 def _matching(pattern: str, conf: str) -> Iterable[str]:
     """The files of a glob; a path without a match stands for itself, so that it is told as missing."""
     path = pattern if pattern.startswith("/") else f"{conf.rpartition('/')[0]}/{pattern}"
-    return sorted(glob(path)) or [path]
+    return sorted(glob(path)) or [path]  # noqa: PTH207  # the site's pattern is absolute; Path.glob takes none
 
 
 def _with_includes(conf: str) -> dict[str, FoundFile]:
@@ -171,13 +179,10 @@ def _with_includes(conf: str) -> dict[str, FoundFile]:
         if path in found:
             continue
         found[path] = _read(path)
-        for setting in read_settings(found[path].text or ""):
-            if setting.key == "Include":
-                waiting.append(
-                    setting.value
-                    if setting.value.startswith("/")
-                    else f"{conf.rpartition('/')[0]}/{setting.value}"
-                )
+        named = [
+            setting.value for setting in read_settings(found[path].text or "") if setting.key == "Include"
+        ]
+        waiting += [name if name.startswith("/") else f"{conf.rpartition('/')[0]}/{name}" for name in named]
     return found
 
 

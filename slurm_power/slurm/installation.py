@@ -82,8 +82,8 @@ def remove(
 ) -> Outcome:
     """Take off what ``install`` put there, and marked blocks in the files ``extra``; ``dry`` only says so.
 
-    Files below ``keep`` that were edited since stay, and are named. Files ``in_use`` are removed another time:
-    until Slurm is told, it would run neither them nor the site's own that they call.
+    Files below ``keep`` that were edited since stay, and are named. Files ``in_use`` are removed another
+    time: until Slurm is told, it would run neither them nor the site's own that they call.
     """
     record = _read_record(directory)
     outcome = Outcome()

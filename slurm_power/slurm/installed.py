@@ -27,7 +27,7 @@ _SKEW_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Controller:
-    """What powerctld says: ``version``, and by node (version, age in seconds, connected), and doubted clocks."""
+    """What powerctld says: its version; by node version, age in seconds, connected; clocks that are off."""
 
     version: str
     nodes: Mapping[str, tuple[str, float, bool]]
@@ -94,15 +94,19 @@ def daemon_findings(
 
 def clock_findings(found: Found, now_epoch_seconds: float) -> list[Finding]:
     """Nodes that say that their slurmd will start in the future; MUNGE refuses what is 5 min off."""
-    return [
-        warning(
-            f"node {node.name}",
-            f"its clock is {node.slurmd_start_epoch_seconds - now_epoch_seconds:.0f} s ahead of this host's, at least",
-            "chronyd or systemd-timesyncd on every host",
-        )
+    ahead_seconds = {
+        node.name: node.slurmd_start_epoch_seconds - now_epoch_seconds
         for node in found.nodes
         if node.slurmd_start_epoch_seconds is not None
-        and node.slurmd_start_epoch_seconds - now_epoch_seconds > _SKEW_SECONDS
+    }
+    return [
+        warning(
+            f"node {name}",
+            f"its clock is {seconds:.0f} s or more ahead of this host's",
+            "chronyd or systemd-timesyncd on every host",
+        )
+        for name, seconds in ahead_seconds.items()
+        if seconds > _SKEW_SECONDS
     ]
 
 

@@ -17,12 +17,13 @@ _TITLES = {
 
 def next_steps(found: Found, places: Places, proposal: Proposal, folder: str) -> str:
     """Markdown with the steps; ``folder`` is where the proposal lies."""
+    cluster = f"the cluster {found.setting('ClusterName')}, Slurm {found.version}, {found.slurm_conf}"
     parts = [
         "# slurm-power: next steps",
         "",
-        f"Proposed for the cluster {found.setting('ClusterName')}, Slurm {found.version}, {found.slurm_conf}. Nothing has"
-        f" been changed. Everything to be changed is in `{ROOT}/`, under the path it goes to; `changes.diff` shows what"
-        " happens to files that are there already.",
+        f"Proposed for {cluster}.",
+        f"Nothing has been changed. Everything to be changed is in `{ROOT}/`, under the path it goes to;",
+        "`changes.diff` shows what happens to files that are there already.",
         "",
         "## 1. Read, and edit",
         "",
@@ -31,12 +32,13 @@ def next_steps(found: Found, places: Places, proposal: Proposal, folder: str) ->
         "",
         "## 2. Put the files in place",
         "",
-        "On one host that is all there is, or where this folder is reached from each host and slurm-power is installed:",
+        "On a host where slurm-power is installed, and this folder can be read:",
         "",
-        f"    slurm-power init --apply --dir {shlex.quote(folder)}      # --role controller, node or login for a part",
+        f"    slurm-power init --apply --dir {shlex.quote(folder)}",
         "",
-        "It keeps what it replaces, and `slurm-power uninstall --apply` puts that back. By hand, from this folder, nodes"
-        " first (a hook that is missing on a node is not run there, and neither is your own behind it):",
+        "With `--role node`, `--role controller` or `--role login` only what such a host needs. What it",
+        "replaces is kept, and `slurm-power uninstall --apply` puts it back. By hand, from this folder, nodes",
+        "first (a hook that is missing on a node is not run there, and neither is your own behind it):",
         "",
     ]
     for role, title in _TITLES.items():
@@ -82,11 +84,12 @@ def _start(found: Found, places: Places, proposal: Proposal) -> list[str]:
         f"    slurm-power check --config {config}/site.toml",
         "    slurm-power status",
         "",
-        f"To take it off again: `slurm-power uninstall`. powerctld and powerd write to {places.state_directory}.",
+        "To take it off again: `slurm-power uninstall`.",
+        f"powerctld and powerd write to {places.state_directory}.",
     ]
     if PurePosixPath(found.slurm_conf).parent != PurePosixPath("/etc/slurm"):
         lines += [
             "",
-            f"slurm.conf is not in /etc/slurm: users need `SLURM_CONF={found.slurm_conf}`, as for Slurm itself.",
+            f"slurm.conf is not in /etc/slurm: users need `SLURM_CONF={found.slurm_conf}`, as for Slurm.",
         ]
     return lines

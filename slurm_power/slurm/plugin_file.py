@@ -1,4 +1,4 @@
-"""The SPANK plugin as a file: built for the Slurm that is here, and read back for which Slurm one was built."""
+"""The SPANK plugin as a file: builds it for the Slurm that is here, reads for which one it was built."""
 
 import struct
 import subprocess
@@ -30,7 +30,7 @@ def build_plugin(sources: Sequence[Path], version: str) -> bytes | None:
 def built_for(content: bytes) -> str | None:
     """Return the Slurm release a plugin was built for, as ``22.05``; None when that cannot be read.
 
-    Slurm compares the number that the header wrote into ``plugin_version``; of plugins for SPANK year and month.
+    Slurm compares the number that its header wrote into ``plugin_version``, for SPANK year and month of it.
     """
     try:
         number = _symbol_value(content)

@@ -20,7 +20,7 @@ _ALLOCATING_FLAGS = {"alloc", "contain", "x11"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProposedFile:
-    """A file as it should be at ``path``. ``before`` is the text it replaces, None where there is no such file.
+    """A file as it should be at ``path``. ``before`` is the text it replaces, None where there is none.
 
     ``first_only``: not written where a file of this name is already there, as with site.toml.
     """
@@ -50,7 +50,7 @@ def propose(found: Found, places: Places, ship: Shipped, plugin: bytes | None) -
     findings = requirement_findings(found)
     files = [
         *_hooks(found, places, ship),
-        *_job_submit(found, places, ship),
+        *_job_submit(found, ship),
         *_plugin(found, places, plugin, findings),
     ]
     changes = _settings(found, places, ship)
@@ -61,8 +61,8 @@ def propose(found: Found, places: Places, ship: Shipped, plugin: bytes | None) -
         findings.append(
             note(
                 "slurm.conf",
-                f"configless: nodes take slurm.conf and plugstack.conf from slurmctld, but {places.hooks_directory}"
-                " has to be on each node under the same path",
+                "configless: nodes take slurm.conf and plugstack.conf from slurmctld, but"
+                f" {places.hooks_directory} has to be on each node under the same path",
             )
         )
     restart = any(key.lower() in _NEED_RESTART for key, _, _ in changes)
@@ -204,7 +204,7 @@ def chain(setting: str, own: list[str], ours_path: str) -> str:
     failed = 'exit "$status"' if setting.startswith(("Prolog", "TaskProlog")) else "break"
     return f"""\
 #!/bin/sh
-# {setting}: the site's own, as slurm.conf had it, then slurm-power's. The exit status is the site's own alone.
+# {setting}: the site's own, as slurm.conf had it, then slurm-power's. The exit status is the site's own.
 status=0
 for hook in {patterns}; do
   [ -e "$hook" ] || continue
@@ -222,7 +222,7 @@ def _glob_word(pattern: str) -> str:
     return "".join(letter if letter in "*?[]" else shlex.quote(letter) for letter in pattern)
 
 
-def _job_submit(found: Found, places: Places, ship: Shipped) -> list[ProposedFile]:
+def _job_submit(found: Found, ship: Shipped) -> list[ProposedFile]:
     """Our scripts, beside slurm.conf, where they find each other and slurm-power.conf."""
     why = "job_submit of slurm-power"
     files = [
@@ -298,7 +298,7 @@ def _plugin(
             note(
                 path,
                 "the SPANK plugin could not be built here (no compiler, or no headers of this Slurm)",
-                f"where gcc and libslurm-dev are: make -C spank, then put slurm_power.so to {path} on every host",
+                f"make -C spank where gcc and libslurm-dev are, then slurm_power.so to {path} everywhere",
             )
         )
     else:

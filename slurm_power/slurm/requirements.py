@@ -66,7 +66,7 @@ def _scheduling(found: Found) -> Iterator[Finding]:
         told = error if "watts" in found.licenses else note
         yield told(
             "slurm.conf",
-            "SchedulerParameters has no bf_licenses: with watts as a licence, jobs that wait for power may starve",
+            "SchedulerParameters has no bf_licenses: with watts as a licence, waiting jobs may starve",
             "add bf_licenses to SchedulerParameters",
         )
 
@@ -102,14 +102,14 @@ def _hooks(found: Found) -> Iterator[Finding]:
     if seconds < LEAST_HOOK_SECONDS:
         yield error(
             "slurm.conf",
-            f"PrologEpilogTimeout={seconds:g} s: a hook that runs out of time drains its node; ours may take 2 s",
+            f"PrologEpilogTimeout={seconds:g} s: a hook that is too late drains its node; ours may take 2 s",
             f"PrologEpilogTimeout={LONGEST_PROLOG_SECONDS:g} or none, never below {LEAST_HOOK_SECONDS:g}",
         )
     elif seconds < LONGEST_PROLOG_SECONDS:
         yield note(
             "slurm.conf",
-            f"PrologEpilogTimeout={seconds:g} s: node.toml must say so (prolog_timeout_seconds), and no prolog of "
-            "ours waits that long",
+            f"PrologEpilogTimeout={seconds:g} s: node.toml must say so (prolog_timeout_seconds), no prolog"
+            " of ours waits that long",
         )
 
 

@@ -74,7 +74,7 @@ def _objects(found: Found) -> list[Finding]:
         findings.append(
             warning(
                 "slurm.conf, Licenses",
-                f"watts:{found.licenses['watts']} is still there; jobs that hold it go on, new ones may ask for it",
+                f"watts:{found.licenses['watts']} is still there; no harm to jobs that hold some",
                 "take watts out of Licenses=, then scontrol reconfigure",
             )
         )

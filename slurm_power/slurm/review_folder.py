@@ -1,4 +1,4 @@
-"""The folder of proposed files that somebody reviews and edits: written again without losing an edit, read back."""
+"""The folder of proposed files that somebody reviews and edits: written without losing an edit, read back."""
 
 import difflib
 import hashlib
@@ -43,9 +43,9 @@ def write_folder(
 ) -> list[str]:
     """Write the proposal; returns the files that were edited by hand and are left as they are.
 
-    ``papers`` are files for the reader beside the proposed ones, by name; ``record_directory`` is where applying
-    them is to keep its record. Raises ReviewError, before anything is
-    written, for edited files that the proposal would change, and for a folder that is not one of ours.
+    ``papers`` are files for the reader beside the proposed ones, by name; ``record_directory`` is where
+    applying them is to keep its record. Raises ReviewError, before anything is written, for edited files that
+    the proposal would change, and for a folder that is not one of ours.
     """
     wanted = {f"{ROOT}{file.path}": file.content for file in files}
     wanted |= {name: text.encode(errors="surrogateescape") for name, text in papers.items()}
@@ -98,7 +98,7 @@ def write_folder(
 
 
 def read_folder(folder: Path) -> tuple[list[ReviewedFile], Path]:
-    """Read the reviewed files, and where applying them keeps its record; raises ReviewError when the folder is none of ours or misses files."""
+    """Read the reviewed files, and where applying them keeps its record; raises ReviewError."""
     record = _manifest(folder)
     if not record:
         raise ReviewError([f"{folder}: holds no proposal; write one first: slurm-power init --dir {folder}"])
@@ -129,16 +129,16 @@ def read_folder(folder: Path) -> tuple[list[ReviewedFile], Path]:
 
 def differences(files: Sequence[ProposedFile]) -> str:
     """All changes to files that are there already, as one patch."""
-    parts: list[str] = []
+    lines: list[str] = []
     for file in files:
         after = file.content.decode(errors="surrogateescape")
         if file.before is None or file.before == after or file.first_only:
             continue
-        for line in difflib.unified_diff(
-            file.before.splitlines(keepends=True), after.splitlines(keepends=True), file.path, file.path
-        ):
-            parts.append(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
-    return "".join(parts)
+        old, new = file.before.splitlines(keepends=True), after.splitlines(keepends=True)
+        lines += difflib.unified_diff(old, new, file.path, file.path)
+    return "".join(
+        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines
+    )
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Drafts site.toml and node.toml from what Slurm says. Guesses are marked TODO, and ``check`` lists those left."""
+"""Drafts site.toml and node.toml from what Slurm says; guesses are marked TODO, and ``check`` lists them."""
 
 import json
 import re
@@ -31,8 +31,8 @@ def site_toml(found: Found, places: Places) -> str:
     """A site.toml that loads, watches only, and says where it has guessed."""
     listen = f"127.0.0.1:{places.port}" if places.loopback else f"0.0.0.0:{places.port}"
     lines = [
-        "# The site as powerctld sees it, drafted by slurm-power init from what Slurm says. Values marked TODO are",
-        "# guesses: put in what is true, then remove the mark. slurm-power check lists those that are left.",
+        "# The site as powerctld sees it, drafted by slurm-power init from what Slurm says. Values with TODO",
+        "# are guesses: put in what is true, then remove the mark. slurm-power check lists those left.",
         "# All keys: docs/configuration.md",
         "[site]",
         f"name = {_text(found.setting('ClusterName') or 'site')}",
@@ -71,8 +71,8 @@ def node_toml(found: Found, places: Places) -> str:
             if timeout is None
             else [f"prolog_timeout_seconds = {timeout:g}  # slurm.conf's PrologEpilogTimeout"]
         ),
-        "# For circuits of kind safety: each GPU's cap when the controller is lost, so that all of them, with their",
-        "# hosts, fit the breaker.",
+        "# For circuits of kind safety: each GPU's cap when the controller is lost, so that all of them,",
+        "# with their hosts, fit the breaker.",
         "# safe_cap_watts = 400",
         "",
     ]

@@ -1,4 +1,4 @@
-"""``slurm-power check`` and ``show-config``: is site.toml right, do devices answer, is Slurm set up, what is in force."""
+"""``slurm-power check`` and ``show-config``: is all set up right, do devices answer, what is in force."""
 
 import asyncio
 import math
@@ -43,7 +43,7 @@ config_option = click.option(
 @slurm_conf_option
 @socket_option
 @json_option
-def check(
+def check(  # noqa: PLR0917  # click hands over one argument for each option
     file: Path,
     no_devices: bool,
     no_slurm: bool,
@@ -68,7 +68,8 @@ def check(
     findings: list[Finding] = []
     if conf is not None:
         findings = [] if config is None else file_findings(config, file)
-        findings += slurm_findings(conf, config, socket_path or (config and config.controller.socket))
+        own_socket = config.controller.socket if config is not None else None
+        findings += slurm_findings(conf, config, socket_path or own_socket)
     status = max(EXIT_PROBLEMS if problems else 0, exit_status(findings))
     if as_json:
         print_json(

@@ -1,4 +1,4 @@
-"""The part of ``slurm-power check`` that looks at Slurm: its settings, what is installed in it, the daemons."""
+"""The part of ``slurm-power check`` that looks at Slurm: settings, what is installed in it, daemons."""
 
 import asyncio
 import stat

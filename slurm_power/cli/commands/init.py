@@ -87,7 +87,7 @@ class Refused(click.ClickException):
 @click.option("--unit-directory", type=click.Path(), default=DEFAULT_UNIT_DIRECTORY, show_default=True)
 @slurm_conf_option
 @json_option
-def init(
+def init(  # noqa: PLR0917  # click hands over one argument for each option
     folder: Path,
     apply_it: bool,
     roles: tuple[str, ...],
@@ -164,7 +164,7 @@ def look(slurm_conf: Path | None) -> Found:
 
 
 def named_conf(slurm_conf: Path | None) -> Path | None:
-    """slurm.conf by option or environment, None for Slurm's own default; raises Refused when it is not there."""
+    """slurm.conf by option or environment, None for Slurm's own; raises Refused when it is not there."""
     named = slurm_conf or (Path(os.environ["SLURM_CONF"]) if os.environ.get("SLURM_CONF") else None)
     if named is None:
         return None
@@ -210,7 +210,8 @@ def _apply(folder: Path, roles: tuple[str, ...], *, as_json: bool) -> None:
         raise Refused(error.problems) from None
     except OSError as error:
         raise click.ClickException(
-            f"{error.filename}: {error.strerror}; what was done until then is taken back by: slurm-power uninstall --apply"
+            f"{error.filename}: {error.strerror};"
+            " what was done until then is taken back by: slurm-power uninstall --apply"
         ) from None
     if as_json:
         print_json({"written": outcome.done, "kept": outcome.kept})

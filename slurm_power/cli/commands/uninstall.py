@@ -45,7 +45,7 @@ POLL_SECONDS = 0.5
 @slurm_conf_option
 @socket_option
 @json_option
-def uninstall(
+def uninstall(  # noqa: PLR0917  # click hands over one argument for each option
     apply_it: bool,
     verify: bool,
     purge: bool,
