@@ -90,16 +90,13 @@ def test_the_whole_way(bare: Bare) -> None:
     known = bare.slurm_power("why", job)[1]
     assert f"Job {job} (" in known
     assert "flex2" in known
-    if own:
-        assert job in bare.seen("prolog")
-        assert job in bare.seen("epilog")
-        assert (
-            bare.lab.run(["squeue", "-h", "-t", "all", "-j", job, "-O", "comment:40"]).stdout.strip()
-            == "seen by the site"
-        )
-        refused = bare.lab.run(["sbatch", "--job-name=refused", "--wrap=true"], user="alice", check=False)
-        assert refused.returncode != 0
-        assert "the site refuses this name" in refused.stderr
+    assert job in bare.seen("prolog")
+    assert job in bare.seen("epilog")
+    comment = bare.lab.run(["squeue", "-h", "-t", "all", "-j", job, "-O", "comment:40"]).stdout.strip()
+    assert comment == "seen by the site"
+    refused = bare.lab.run(["sbatch", "--job-name=refused", "--wrap=true"], user="alice", check=False)
+    assert refused.returncode != 0
+    assert "the site refuses this name" in refused.stderr
 
     # Off again, in the order that uninstall itself tells.
     status, said = bare.slurm_power("uninstall", "--config-directory", str(bare.etc), check=False)
