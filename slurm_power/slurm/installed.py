@@ -42,8 +42,9 @@ def installation_findings(
     ``plugin_releases``: by path of a plugin file that is there, the Slurm release it was built for.
     ``licence``: the licence that admission needs, None where it is off.
     """
+    hooks = ship.wanted_hooks(with_plugin=bool(ours.plugins(found)))
     return [
-        *(finding for setting in HOOKS if setting in ship.hooks for finding in _hook(found, ship, setting)),
+        *(finding for setting in hooks for finding in _hook(found, ship, setting)),
         *_flags(found),
         *_script(found, ship),
         *_plugin(found, plugin_releases),

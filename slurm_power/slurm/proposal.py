@@ -48,12 +48,13 @@ class Proposal:
 def propose(found: Found, places: Places, ship: Shipped, plugin: bytes | None) -> Proposal:
     """Propose; ``plugin`` is the SPANK plugin built for this Slurm, None where it could not be built."""
     findings = requirement_findings(found)
+    hooks = ship.wanted_hooks(with_plugin=plugin is not None or bool(ours.plugins(found)))
     files = [
-        *_hooks(found, places, ship),
+        *_hooks(found, places, ship, hooks),
         *_job_submit(found, ship),
         *_plugin(found, places, plugin, findings),
     ]
-    changes = _settings(found, places, ship)
+    changes = _settings(found, places, ship, hooks)
     files += _changed_conf(found, changes, findings)
     files += _configuration(found, places)
     files += _units(found, places, ship)
@@ -84,11 +85,13 @@ def controller_user(found: Found) -> str:
     return "slurmpower" if found.accounting else found.slurm_user
 
 
-def _settings(found: Found, places: Places, ship: Shipped) -> list[tuple[str, str, str]]:
+def _settings(
+    found: Found, places: Places, ship: Shipped, hooks: dict[str, str]
+) -> list[tuple[str, str, str]]:
     """The settings of slurm.conf that change: key, value, why."""
     changes = []
     for setting, name in HOOKS.items():
-        if setting not in ship.hooks or ours.hook(found, setting, ship).state is not State.ABSENT:
+        if setting not in hooks or ours.hook(found, setting, ship).state is not State.ABSENT:
             continue
         if found.hook_files.get(setting):
             changes.append(
@@ -159,9 +162,9 @@ def _changed(found: Found, path: str, after: str, roles: tuple[str, ...], why: s
     )
 
 
-def _hooks(found: Found, places: Places, ship: Shipped) -> list[ProposedFile]:
+def _hooks(found: Found, places: Places, ship: Shipped, hooks: dict[str, str]) -> list[ProposedFile]:
     files = []
-    for setting, text in ship.hooks.items():
+    for setting, text in hooks.items():
         name = HOOKS[setting]
         roles = _ROLES_OF_HOOKS.get(setting, (NODE,))
         there = ours.hook(found, setting, ship)
@@ -342,10 +345,21 @@ def _configuration(found: Found, places: Places) -> list[ProposedFile]:
         ),
         (f"{places.config_directory}/node.toml", site_draft.node_toml(found, places), (NODE,), "for powerd"),
     )
-    return [
+    files = [
         ProposedFile(path=path, content=text.encode(), mode=0o644, roles=roles, why=why, first_only=True)
         for path, text, roles, why in drafts
     ]
+    if found.directory != "/etc/slurm":
+        # Slurm does not tell its slurmctld's hooks where slurm.conf is: they look beside themselves.
+        path = f"{places.hooks_directory}/slurm-power.conf"
+        text = site_draft.slurm_power_conf(found, places)
+        why = "the same, for hooks of slurmctld"
+        files.append(
+            ProposedFile(
+                path=path, content=text.encode(), mode=0o644, roles=(CONTROLLER,), why=why, first_only=True
+            )
+        )
+    return files
 
 
 def _units(found: Found, places: Places, ship: Shipped) -> list[ProposedFile]:

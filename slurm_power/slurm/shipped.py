@@ -34,6 +34,14 @@ class Shipped:
     units: dict[str, str]
     plugin_sources: tuple[Path, ...]
 
+    def wanted_hooks(self, *, with_plugin: bool) -> dict[str, str]:
+        """The hooks that a site needs: where the SPANK plugin is, tasks need no TaskProlog."""
+        return {
+            setting: text
+            for setting, text in self.hooks.items()
+            if setting != "TaskProlog" or not with_plugin
+        }
+
 
 def shipped() -> Shipped:
     """Read them, from a checkout or from where pip puts them; raises NotShippedError."""
