@@ -41,12 +41,12 @@ def read_settings(text: str) -> list[Setting]:
     lines = text.split("\n")
     index = 0
     while index < len(lines):
-        first, logical = index, lines[index]
-        while logical.rstrip().endswith("\\") and index + 1 < len(lines):
+        first, bare = index, _without_comment(lines[index])
+        # Slurm strips comments first, so a comment is never continued.
+        while bare.rstrip().endswith("\\") and index + 1 < len(lines):
             index += 1
-            logical = logical.rstrip()[:-1] + " " + lines[index]
+            bare = bare.rstrip()[:-1] + " " + _without_comment(lines[index])
         index += 1
-        bare = _without_comment(logical)
         place = {"first": first, "last": index - 1}
         if (include := re.match(r"\s*include\s+(\S+)", bare, re.IGNORECASE)) is not None:
             found.append(Setting(key="Include", value=include[1], alone=True, **place))
