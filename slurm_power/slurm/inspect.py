@@ -11,7 +11,7 @@ from slurm_power.slurm.commands import CommandRunner
 from slurm_power.slurm.conf_text import read_settings
 from slurm_power.slurm.found import UNSET, Found, FoundFile, FoundNode, FoundPartition
 from slurm_power.slurm.hostlist import expand
-from slurm_power.slurm.ours import called_files
+from slurm_power.slurm.ours import called_files, plugins_of
 from slurm_power.slurm.parse import gpus_of_tres, time_limit_seconds
 from slurm_power.slurm.racks import racks_of
 from slurm_power.slurm.shipped import HOOKS
@@ -72,9 +72,15 @@ def _files(
     directory = conf.rpartition("/")[0]
     plugstack = settings.get("plugstackconfig", f"{directory}/plugstack.conf")
     texts = _with_includes(conf)
-    for path in (plugstack, f"{directory}/job_submit.lua", f"{directory}/slurm-power.conf"):
+    texts[plugstack] = _read(plugstack)
+    for path in (
+        *plugins_of(texts[plugstack].text or ""),
+        f"{directory}/job_submit.lua",
+        f"{directory}/slurm-power.conf",
+    ):
         texts.setdefault(path, _read(path))
-    for script in sorted(Path(directory).glob("slurm_power*.lua")):
+    # What an earlier installation may have left, in use or not.
+    for script in (*Path(directory).glob("slurm_power*.lua"), *Path(directory, "slurm-power").glob("*")):
         texts.setdefault(str(script), _read(str(script)))
     waiting = [path for files in hook_files.values() for path in files] + [f"{directory}/job_submit.lua"]
     for _depth in range(3):

@@ -69,7 +69,12 @@ def in_use(found: Found) -> set[str]:
 
 def plugins(found: Found) -> list[str]:
     """The files of our SPANK plugin that plugstack.conf names."""
-    return _PLUGIN.findall(found.text(found.plugstack_conf))
+    return plugins_of(found.text(found.plugstack_conf))
+
+
+def plugins_of(plugstack: str) -> list[str]:
+    """The same in the text of plugstack.conf."""
+    return _PLUGIN.findall(plugstack)
 
 
 def _first(found: Found, paths: list[str], shipped: set[str], end: str, depth: int) -> Ours:

@@ -1,7 +1,7 @@
 """From what was found of a Slurm to the files that would add slurm-power to it. Pure: same in, same out."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slurm_power.slurm import ours, site_draft
 from slurm_power.slurm.conf_text import has_blocks, read_settings, with_line, with_lua, with_settings
@@ -69,12 +69,18 @@ def propose(found: Found, places: Places, ship: Shipped, plugin: bytes | None) -
     restart = any(key.lower() in _NEED_RESTART for key, _, _ in changes)
     units = tuple(name for name in _unit_names(found))
     return Proposal(
-        files=tuple(files),
+        files=tuple(_seen(found, file) for file in files),
         findings=tuple(findings),
         restart_slurmctld=restart,
         unit_names=units,
         controller_user=controller_user(found),
     )
+
+
+def _seen(found: Found, file: ProposedFile) -> ProposedFile:
+    """With what is there now, as was found."""
+    there = found.files.get(file.path)
+    return file if there is None or file.before is not None else replace(file, before=there.text)
 
 
 _NEED_RESTART = {"jobsubmitplugins", "prologslurmctld", "epilogslurmctld"}

@@ -132,7 +132,7 @@ def differences(files: Sequence[ProposedFile]) -> str:
     lines: list[str] = []
     for file in files:
         after = file.content.decode(errors="surrogateescape")
-        if file.before is None or file.before == after or file.first_only:
+        if file.before is None or file.before == after or file.first_only or "\0" in after:
             continue
         old, new = file.before.splitlines(keepends=True), after.splitlines(keepends=True)
         lines += difflib.unified_diff(old, new, file.path, file.path)
