@@ -1,0 +1,111 @@
+r"""Follows a document literally: runs its command blocks in order, and compares what it shows with what came.
+
+A block is fenced as ``console``; ``$ `` starts a command, which ``\`` continues; other lines are what it
+shows. In those ``...`` stands for anything, a line of it for any lines; numbers, and the room between words,
+may differ. The job that a document calls 1 is the one whose submission it shows. HTML comments before a block
+say who runs it: ``<!-- as alice -->`` from here on, ``<!-- ends with 2 -->`` for the exit status of the next
+block's last command, ``<!-- meanwhile the operator: COMMAND -->`` for what somebody else does.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# Commands that only look may be asked again until what they show has come.
+LOOKING = re.compile(
+    r"(slurm-power (status|why|ledger|check|sources|jobs|uninstall --verify)\b|squeue|sinfo|cat |grep )"
+)
+_SUBMITTED = re.compile(r"Submitted batch job (\d+)")
+PATIENCE_SECONDS = 45.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Step:
+    """A command, who runs it, what the document shows of its output, and the exit status it has."""
+
+    command: str
+    who: str
+    shown: list[str] = field(default_factory=list)
+    status: int = 0
+
+
+Run = Callable[[str, str], tuple[int, str]]
+
+
+def steps(document: Path) -> list[Step]:
+    """All commands of a document in their order."""
+    found: list[Step] = []
+    who, status, fenced = "root", 0, False
+    lines = iter(document.read_text().splitlines())
+    for line in lines:
+        if (comment := re.fullmatch(r"\s*<!-- (.*) -->", line)) is not None:
+            words = comment[1]
+            if words.startswith("as "):
+                who = words.removeprefix("as ")
+            elif words.startswith("ends with "):
+                status = int(words.removeprefix("ends with "))
+            elif (other := re.fullmatch(r"meanwhile the operator: (.*)", words)) is not None:
+                found.append(Step(command=other[1], who="root"))
+            else:
+                raise ValueError(f"{document}: what does {line!r} mean?")
+        elif line.startswith("```"):
+            fenced = not fenced and line == "```console"
+            if not fenced and status:
+                found[-1].status, status = status, 0
+        elif fenced and line.startswith("$ "):
+            command = line.removeprefix("$ ")
+            while command.endswith("\\"):
+                command = command.removesuffix("\\") + next(lines).strip()
+            found.append(Step(command=command, who=who))
+        elif fenced:
+            found[-1].shown.append(line)
+    return found
+
+
+def follow(document: Path, run: Run) -> None:
+    """Run every step; raises AssertionError with the first one that is not as the document says."""
+    jobs: dict[str, str] = {}
+    for step in steps(document):
+        command = re.sub(
+            r"(?<![^\s-])\d+(?=\s|\.out|$)", lambda found: jobs.get(found[0], found[0]), step.command
+        )
+        until = time.monotonic() + PATIENCE_SECONDS
+        print(f"$ {command}")
+        while True:
+            status, said = run(step.who, command)
+            missing = first_missing(step.shown, said)
+            if missing is None and status == step.status:
+                break
+            if LOOKING.match(step.command) is None or time.monotonic() > until:
+                wrong = (
+                    f"status {status}, not {step.status}" if missing is None else f"no line like {missing!r}"
+                )
+                raise AssertionError(f"{document.name}: $ {step.command}\n{wrong} in:\n{said}")
+            time.sleep(0.2)
+        named, came = _SUBMITTED.search("\n".join(step.shown)), _SUBMITTED.search(said)
+        if named is not None and came is not None:
+            jobs[named[1]] = came[1]
+
+
+def first_missing(shown: list[str], said: str) -> str | None:
+    """The first line of a document that did not come, in order, None when all came."""
+    lines = iter(said.splitlines())
+    for line in shown:
+        if not line.strip() or line.strip() == "...":
+            continue
+        wanted = _pattern(line)
+        if not any(wanted.fullmatch(" ".join(came.split())) for came in lines):
+            return line
+    return None
+
+
+def _pattern(line: str) -> "re.Pattern[str]":
+    parts = re.split(r"(\.\.\.|-?\d[\d.,:]*)", " ".join(line.split()))
+    return re.compile(
+        "".join(
+            ".*" if part == "..." else r"-?\d[\d.,:]*" if re.match(r"-?\d", part) else re.escape(part)
+            for part in parts
+        )
+    )
