@@ -113,6 +113,12 @@ def installed_files(directory: Path) -> list[str]:
     return list(_read_record(directory).get("files", {}))
 
 
+def enabled_units(files: Sequence[str]) -> set[str]:
+    """Those of some files that are units which systemd starts: to be disabled before they are removed."""
+    units = [Path(name) for name in files if name.endswith(".service")]
+    return {str(unit) for unit in units if any(unit.parent.glob(f"*.wants/{unit.stem}*"))}
+
+
 def _take_off(
     path: Path, entry: dict[str, Any], outcome: Outcome, keep: Sequence[Path], *, dry: bool
 ) -> bool:

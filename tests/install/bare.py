@@ -111,12 +111,13 @@ class Bare:
         places += ["--port", str(self.lab.layout.ports["powerctld"])]
         return self.slurm_power("init", "--dir", str(self.folder), *places, *words, check=check)
 
-    def fill_site_toml(self) -> None:
-        """Do what the draft's TODOs ask for: put in what is true of the lab."""
-        file = Path(f"{self.folder}/root{self.etc}/site.toml")
+    def fill_site_toml(self, file: Path | None = None, *, watch: bool = False) -> None:
+        """Do what the draft's TODOs ask for: put in what is true of the lab; ``watch``: touch nothing yet."""
+        file = file or Path(f"{self.folder}/root{self.etc}/site.toml")
         draft = file.read_text()
+        head = draft[: draft.index("[circuit.")]
         circuits = self.site_toml[self.site_toml.index("[circuit.grid]") :]
-        file.write_text(draft[: draft.index("[circuit.")].replace("control = false\n", "") + circuits)
+        file.write_text((head if watch else head.replace("control = false\n", "")) + circuits)
 
     def start_daemons(self) -> None:
         """What the steps of the proposal's README do: the authority, then systemd's units."""

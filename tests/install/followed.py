@@ -4,14 +4,14 @@ A block is fenced as ``console``; ``$ `` starts a command, which ``\`` continues
 shows. In those ``...`` stands for anything, a line of it for any lines; numbers, and the room between words,
 may differ. The job that a document calls 1 is the one whose submission it shows. HTML comments before a block
 say who runs it: ``<!-- as alice -->`` from here on, ``<!-- ends with 2 -->`` for the exit status of the next
-block's last command, ``<!-- meanwhile the operator: COMMAND -->`` for what somebody else does.
+block's last command, ``<!-- meanwhile the operator: COMMAND -->`` for what somebody else does, ``<!-- on each
+node -->`` for commands that every node gets, ``<!-- the reader: TEXT -->`` for what no command can do.
 """
 
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 # Commands that only look may be asked again until what they show has come.
 LOOKING = re.compile(
@@ -34,22 +34,26 @@ class Step:
 Run = Callable[[str, str], tuple[int, str]]
 
 
-def steps(document: Path) -> list[Step]:
-    """All commands of a document in their order."""
+def steps(document: str) -> list[Step]:
+    """All commands of a document's text in their order."""
     found: list[Step] = []
     who, status, fenced = "root", 0, False
-    lines = iter(document.read_text().splitlines())
+    lines = iter(document.splitlines())
     for line in lines:
         if (comment := re.fullmatch(r"\s*<!-- (.*) -->", line)) is not None:
             words = comment[1]
             if words.startswith("as "):
                 who = words.removeprefix("as ")
+            elif words == "on each node":
+                who = "each node"
+            elif words.startswith("the reader: "):
+                found.append(Step(command=words.removeprefix("the reader: "), who="reader"))
             elif words.startswith("ends with "):
                 status = int(words.removeprefix("ends with "))
             elif (other := re.fullmatch(r"meanwhile the operator: (.*)", words)) is not None:
                 found.append(Step(command=other[1], who="root"))
             else:
-                raise ValueError(f"{document}: what does {line!r} mean?")
+                raise ValueError(f"what does {line!r} mean?")
         elif line.startswith("```"):
             fenced = not fenced and line == "```console"
             if not fenced and status:
@@ -64,8 +68,8 @@ def steps(document: Path) -> list[Step]:
     return found
 
 
-def follow(document: Path, run: Run) -> None:
-    """Run every step; raises AssertionError with the first one that is not as the document says."""
+def follow(document: str, run: Run) -> None:
+    """Run every step of a document's text; raises AssertionError with the first one that is not as the document says."""
     jobs: dict[str, str] = {}
     for step in steps(document):
         command = re.sub(
@@ -82,7 +86,7 @@ def follow(document: Path, run: Run) -> None:
                 wrong = (
                     f"status {status}, not {step.status}" if missing is None else f"no line like {missing!r}"
                 )
-                raise AssertionError(f"{document.name}: $ {step.command}\n{wrong} in:\n{said}")
+                raise AssertionError(f"$ {step.command}\n{wrong} in:\n{said}")
             time.sleep(0.2)
         named, came = _SUBMITTED.search("\n".join(step.shown)), _SUBMITTED.search(said)
         if named is not None and came is not None:

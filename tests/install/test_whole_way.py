@@ -106,7 +106,7 @@ def test_the_whole_way(bare: Bare) -> None:
         "uninstall", "--apply", "--purge", "--config-directory", str(bare.etc), check=False
     )
     assert "the control is off, every cap and hold is given back" in said
-    assert "still in use by Slurm; run this again" in said
+    assert "still in use; run this again" in said
     bare.stop_daemons()
     bare.restart_slurm()
     bare.slurm_power("uninstall", "--apply", "--purge", "--config-directory", str(bare.etc))

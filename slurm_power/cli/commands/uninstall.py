@@ -23,7 +23,7 @@ from slurm_power.slurm import ours
 from slurm_power.slurm.commands import CommandRunner
 from slurm_power.slurm.finding import Finding, exit_status, note, warning
 from slurm_power.slurm.found import Found
-from slurm_power.slurm.installation import Outcome, remove
+from slurm_power.slurm.installation import Outcome, enabled_units, installed_files, remove
 from slurm_power.slurm.parse import parse_squeue, squeue_format
 from slurm_power.slurm.residue import conf_files, residue
 from slurm_power.slurm.review_folder import ReviewError
@@ -68,7 +68,8 @@ def uninstall(  # noqa: PLR0917  # click hands over one argument for each option
     keep = [] if purge else [config_directory]
     marked = [Path(path) for path in conf_files(found)] if found is not None else []
     try:
-        in_use = ours.in_use(found) if found is not None else set()
+        in_use = enabled_units(installed_files(config_directory))
+        in_use |= ours.in_use(found) if found is not None else set()
         outcome = remove(config_directory, marked, keep=keep, in_use=in_use, dry=not apply_it)
     except ReviewError as error:
         raise Refused(error.problems) from None
@@ -153,7 +154,7 @@ def _tell(outcome: Outcome, findings: list[Finding], *, apply_it: bool) -> None:
     for line in outcome.done:
         click.echo(line if apply_it else f"would be done: {line}")
     for path in outcome.later:
-        click.echo(f"{path}: still in use by Slurm; run this again after the steps below")
+        click.echo(f"{path}: still in use; run this again after the steps below")
     for path in outcome.kept:
         click.echo(f"{path}: edited by you, stays (--purge removes it)")
     for problem in outcome.problems:
