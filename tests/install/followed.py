@@ -40,20 +40,9 @@ def steps(document: str) -> list[Step]:
     who, status, fenced = "root", 0, False
     lines = iter(document.splitlines())
     for line in lines:
-        if (comment := re.fullmatch(r"\s*<!-- (.*) -->", line)) is not None:
-            words = comment[1]
-            if words.startswith("as "):
-                who = words.removeprefix("as ")
-            elif words == "on each node":
-                who = "each node"
-            elif words.startswith("the reader: "):
-                found.append(Step(command=words.removeprefix("the reader: "), who="reader"))
-            elif words.startswith("ends with "):
-                status = int(words.removeprefix("ends with "))
-            elif (other := re.fullmatch(r"meanwhile the operator: (.*)", words)) is not None:
-                found.append(Step(command=other[1], who="root"))
-            else:
-                raise ValueError(f"what does {line!r} mean?")
+        if (comment := re.fullmatch(r"<!-- (.*) -->", line)) is not None:
+            who, status, others = _remark(comment[1], who, status)
+            found += others
         elif line.startswith("```"):
             fenced = not fenced and line == "```console"
             if not fenced and status:
@@ -68,8 +57,22 @@ def steps(document: str) -> list[Step]:
     return found
 
 
+def _remark(words: str, who: str, status: int) -> tuple[str, int, list[Step]]:
+    """What a comment says: who goes on, with which status the next block ends, what somebody else does."""
+    if words.startswith("as "):
+        return words.removeprefix("as "), status, []
+    if words == "on each node":
+        return "each node", status, []
+    if words.startswith("ends with "):
+        return who, int(words.removeprefix("ends with ")), []
+    for start, other in (("the reader: ", "reader"), ("meanwhile the operator: ", "root")):
+        if words.startswith(start):
+            return who, status, [Step(command=words.removeprefix(start), who=other)]
+    raise ValueError(f"what does <!-- {words} --> mean?")
+
+
 def follow(document: str, run: Run) -> None:
-    """Run every step of a document's text; raises AssertionError with the first one that is not as the document says."""
+    """Run every step of a document's text; raises AssertionError with the first that is not as it says."""
     jobs: dict[str, str] = {}
     for step in steps(document):
         command = re.sub(

@@ -14,6 +14,8 @@ from tests.install.bare import Bare
 from tests.install.followed import follow
 from tests.install.shells import shells
 
+UNITS = "/etc/systemd/system"
+WANTS = f"{UNITS}/multi-user.target.wants"
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
 
 
@@ -38,18 +40,25 @@ class Systemd:
                 self.lab.restart("slurmctld")
             case ["systemctl", "enable", "--now", unit]:
                 self._start(unit, node)
+                self.lab.run(["mkdir", "-p", WANTS])
+                self.lab.run(["ln", "-s", self._file(unit, node), self._link(unit, node)])
             case ["systemctl", "disable", "--now", unit]:
+                self.lab.run(["test", "-e", self._file(unit, node)])
+                self.lab.run(["rm", self._link(unit, node)])
                 self.lab.stop(unit if node is None else f"{unit}.{node}")
             case _:
                 return 1, f"what is {words}?"
         return 0, ""
 
-    def _start(self, unit: str, node: str | None) -> None:
+    def _file(self, unit: str, node: str | None) -> str:
         # Several nodes on one host have a unit each, powerd@NODE; a host that is a node has powerd.
-        file = (
-            f"/etc/systemd/system/{unit}.service" if node is None else f"/etc/systemd/system/{unit}@.service"
-        )
-        text = self.lab.run(["cat", file]).stdout
+        return f"{UNITS}/{unit}.service" if node is None else f"{UNITS}/{unit}@.service"
+
+    def _link(self, unit: str, node: str | None) -> str:
+        return f"{WANTS}/{unit}.service" if node is None else f"{WANTS}/{unit}@{node}.service"
+
+    def _start(self, unit: str, node: str | None) -> None:
+        text = self.lab.run(["cat", self._file(unit, node)]).stdout
         command = next(line.partition("=")[2] for line in text.splitlines() if line.startswith("ExecStart="))
         name = unit if node is None else f"{unit}.{node}"
         environment = {**base_environment(self.lab.layout), "PYTHONPATH": str(CHECKOUT)}
