@@ -11,7 +11,7 @@ from slurm_power.slurm.commands import CommandRunner
 from slurm_power.slurm.conf_text import read_settings
 from slurm_power.slurm.found import UNSET, Found, FoundFile, FoundNode, FoundPartition
 from slurm_power.slurm.hostlist import expand
-from slurm_power.slurm.ours import called_files, plugins_of
+from slurm_power.slurm.ours import called_files, chained_patterns, plugins_of
 from slurm_power.slurm.parse import gpus_of_tres, time_limit_seconds
 from slurm_power.slurm.racks import racks_of
 from slurm_power.slurm.shipped import HOOKS
@@ -86,7 +86,11 @@ def _files(
     for _depth in range(3):
         for path in waiting:
             texts.setdefault(path, _read(path))
-        waiting = [called for path in waiting for called in called_files(texts[path].text or "")]
+        called = [texts[path].text or "" for path in waiting]
+        waiting = [path for text in called for path in called_files(text)]
+        waiting += [
+            path for text in called for own in chained_patterns(text) for path in _matching(own, conf)
+        ]
     return texts
 
 

@@ -118,7 +118,9 @@ def _hook(found: Found, ship: Shipped, setting: str) -> Iterator[Finding]:
         yield told("slurm.conf", f"{setting} is not set: {_LOSS[setting]}", INIT)
         return
     there = ours.hook(found, setting, ship)
-    run = [*paths, there.path] if there.path and there.path not in paths else list(paths)
+    run = dict.fromkeys([*paths, *(own for path in paths for own in ours.chained(found, path))])
+    if there.path:
+        run[there.path] = None
     for path in run:
         yield from _file(found, setting, path)
     if there.state is State.OTHER:

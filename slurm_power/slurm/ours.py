@@ -1,14 +1,17 @@
 """Tells which of the files that Slurm runs are ours, of which version, however a site calls them. Pure."""
 
 import re
+import shlex
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import PurePosixPath
 
 from slurm_power.slurm.conf_text import OPEN_MARK
 from slurm_power.slurm.found import Found
 from slurm_power.slurm.shipped import HOOKS, Shipped
 
 _CALLED = re.compile(rf"(/[\w./+-]*/(?:{'|'.join(HOOKS.values())}))(?![\w./+-])")
+_CHAINED = re.compile(r"^for hook in (.*); do$", re.MULTILINE)
 _LOADED = re.compile(r"""["'](/[^"'\n]+\.lua)["']""")
 _PLUGIN = re.compile(r"^\s*(?:optional|required)\s+(\S*slurm_power\S*\.so)\b", re.MULTILINE)
 # A wrapper may call a wrapper; deeper than that nobody can tell any more.
@@ -37,6 +40,18 @@ ABSENT = Ours(state=State.ABSENT)
 def called_files(text: str) -> list[str]:
     """The absolute paths in a script or in Lua that may be files of ours."""
     return [*_CALLED.findall(text), *_LOADED.findall(text)]
+
+
+def chained_patterns(text: str) -> list[str]:
+    """The site's own hooks, as paths or globs, that a chain of ours runs."""
+    match = _CHAINED.search(text)
+    return [] if match is None else shlex.split(match[1])
+
+
+def chained(found: Found, path: str) -> list[str]:
+    """The files that a chain runs beside ours."""
+    patterns = chained_patterns(found.text(path))
+    return [name for name in found.files if any(PurePosixPath(name).match(pattern) for pattern in patterns)]
 
 
 def hook(found: Found, setting: str, ship: Shipped) -> Ours:

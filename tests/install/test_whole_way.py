@@ -1,16 +1,16 @@
 """From a Slurm that has hooks of its own to slurm-power and back: init, apply, check, a job, uninstall."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from containers.cluster.layout import CHECKOUT, Options
+from containers.cluster.layout import CHECKOUT, LabError, Options
 from containers.cluster.lifecycle import up
 from tests.cluster.lab import await_job, output
 from tests.install.bare import Bare
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
 # What the README of the proposal tells an administrator to do afterwards; it is checked to say so.
 UNITS = ("systemctl enable --now powerctld", "systemctl enable --now powerd@c1 powerd@c2")
 
@@ -37,6 +37,48 @@ def submit(bare: Bare, command: str, *options: str) -> str:
 def nobody_drained(bare: Bare) -> None:
     states = bare.lab.run(["sinfo", "-h", "-N", "-o", "%T %E"]).stdout.split("\n")
     assert all("drain" not in state for state in states)
+
+
+def faults_are_told(bare: Bare, words: tuple[str, ...]) -> None:
+    """Break one thing after the other, each as it breaks on a site, and look whether check says so."""
+    hooks = bare.etc / "slurm-power"
+    prolog, epilog, plugin = hooks / "prolog", hooks / "epilog", hooks / "slurm_power.so"
+    own, plugstack = bare.run / "own" / "prolog", bare.etc / "plugstack.conf"
+    kept = {
+        file: (file.read_bytes(), file.stat().st_mode) for file in (prolog, epilog, plugin, own, plugstack)
+    }
+    release = b"\x00\x05\x16\x00"  # 22.05.0, as its header writes it, but for the last number
+    cases: list[tuple[Callable[[], object], int, str]] = [
+        (lambda: prolog.chmod(0o644), 2, f"{prolog}: Prolog is not executable"),
+        (lambda: own.chmod(0o644), 2, f"{own}: Prolog is not executable"),
+        (
+            lambda: plugin.write_bytes(kept[plugin][0].replace(release[1:], b"\x0b\x18\x00")),
+            2,
+            "was built for",
+        ),
+        (lambda: bare.lab.stop("powerd.c2"), 1, "node c2: no powerd is connected"),
+    ]
+    for spoil, status, line in cases:
+        spoil()
+        code, said = 0, ""
+
+        def told(line: str = line) -> bool:
+            nonlocal code, said
+            code, said = bare.slurm_power(*words, "--no-devices", check=False)
+            return line in said
+
+        try:
+            bare.lab.wait_until(told, line, seconds=15)
+        except LabError as error:
+            raise AssertionError(f"{line!r} is not in:\n{said}") from error
+        assert code >= status
+        for file, (content, mode) in kept.items():
+            file.write_bytes(content)
+            file.chmod(mode & 0o777)
+        for name in bare.lab.daemon_names:
+            if not bare.lab.is_running(name):
+                bare.lab.start(name)
+    bare.lab.wait_until(lambda: bare.slurm_power(*words, check=False)[0] == 0, "a clean check", seconds=20)
 
 
 def test_the_whole_way(bare: Bare) -> None:
@@ -80,6 +122,8 @@ def test_the_whole_way(bare: Bare) -> None:
         bare.lab.wait_until(clean, "a clean check", seconds=20)
     except Exception as error:
         raise AssertionError(last[1]) from error
+
+    faults_are_told(bare, words)
 
     # The job's words arrive, the site's own hooks and script still have their say.
     job = submit(bare, "psbatch", "--flex=flex2")
