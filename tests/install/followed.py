@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 LOOKING = re.compile(
     r"(slurm-power (status|why|ledger|check|sources|jobs|uninstall --verify)\b|squeue|sinfo|cat |grep )"
 )
+# A job by its number, alone or in the name of its output.
+_JOB = re.compile(r"(?<!\S)\d+(?!\S)|(?<=-)\d+(?=\.out)")
 _SUBMITTED = re.compile(r"Submitted batch job (\d+)")
 PATIENCE_SECONDS = 45.0
 
@@ -75,9 +77,7 @@ def follow(document: str, run: Run) -> None:
     """Run every step of a document's text; raises AssertionError with the first that is not as it says."""
     jobs: dict[str, str] = {}
     for step in steps(document):
-        command = re.sub(
-            r"(?<![^\s-])\d+(?=\s|\.out|$)", lambda found: jobs.get(found[0], found[0]), step.command
-        )
+        command = _JOB.sub(lambda found: jobs.get(found[0], found[0]), step.command)
         until = time.monotonic() + PATIENCE_SECONDS
         print(f"$ {command}")
         while True:

@@ -60,6 +60,12 @@ def test_every_template_is_here() -> None:
 @pytest.mark.parametrize("command", ["psbatch", "sbatch"])
 @pytest.mark.parametrize("name", UNTIL_DONE)
 def test_a_template_runs_as_it_is(power_lab: Lab, name: str, command: str) -> None:
+    if (
+        name == "sweep"
+        and command == "psbatch"
+        and "--max-hold" not in power_lab.run(["psbatch", "--help"]).stdout
+    ):
+        pytest.skip("this psbatch has no --max-hold")
     folder = Folder(power_lab, name, command)
     job = folder.submit(command, STEPS="2")
     parts = 6 if name == "sweep" else 1
@@ -99,7 +105,10 @@ def test_a_training_goes_on_where_it_was(power_lab: Lab) -> None:
     power_lab.wait_until(queued, "the job in the queue again", seconds=60)
     # Slurm lets a requeued job wait two minutes for its first start to end; here it has.
     power_lab.run(["scontrol", "update", f"JobId={job}", "StartTime=now"])
-    await_job(power_lab, job, seconds=60)
+    try:
+        await_job(power_lab, job, seconds=60)
+    except AssertionError as error:
+        raise AssertionError(f"{power_lab.job(job)}\n{folder.printed(job)}") from error
     text = folder.printed(job)
     assert "start 0" in text
     assert "start 1" in text
