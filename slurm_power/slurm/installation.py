@@ -83,7 +83,7 @@ def remove(
     """Take off what ``install`` put there, and marked blocks in the files ``extra``; ``dry`` only says so.
 
     Files below ``keep`` that were edited since stay, and are named. Files ``in_use`` are removed another
-    time: until Slurm is told, it would run neither them nor the site's own that they call.
+    time: Slurm drains a node whose hook is gone, until it is told that there is none.
     """
     record = _read_record(directory)
     outcome = Outcome()

@@ -139,7 +139,7 @@ def _file(found: Found, setting: str, path: str) -> Iterator[Finding]:
         problem = file.problem if file is not None else "No such file or directory"
         yield error(
             path,
-            f"{setting} cannot be read here: {problem}",
+            f"{setting} cannot be read here: {problem}; a node without it is drained",
             f"put it there on each host, or correct {setting}=",
         )
         return

@@ -37,8 +37,9 @@ def next_steps(found: Found, places: Places, proposal: Proposal, folder: str) ->
         f"    slurm-power init --apply --dir {shlex.quote(folder)}",
         "",
         "With `--role node`, `--role controller` or `--role login` only what such a host needs. What it",
-        "replaces is kept, and `slurm-power uninstall --apply` puts it back. By hand, from this folder,",
-        "nodes first (a hook that is missing on a node is not run there, and neither is your own behind it):",
+        "replaces is kept, and `slurm-power uninstall --apply` puts it back. By hand, from this folder:",
+        "",
+        "**Nodes first, all of them.** Slurm drains a node that does not have a hook which slurm.conf names.",
         "",
     ]
     for role, title in _TITLES.items():

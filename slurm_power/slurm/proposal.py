@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from slurm_power.slurm import ours, site_draft
 from slurm_power.slurm.conf_text import has_blocks, read_settings, with_line, with_lua, with_settings
-from slurm_power.slurm.finding import Finding, error, note
+from slurm_power.slurm.finding import Finding, error, note, warning
 from slurm_power.slurm.found import Found
 from slurm_power.slurm.ours import State
 from slurm_power.slurm.places import Places
@@ -60,10 +60,11 @@ def propose(found: Found, places: Places, ship: Shipped, plugin: bytes | None) -
     files += _units(found, places, ship)
     if found.setting("SlurmctldParameters").find("enable_configless") >= 0:
         findings.append(
-            note(
+            warning(
                 "slurm.conf",
-                "configless: nodes take slurm.conf and plugstack.conf from slurmctld, but"
-                f" {places.hooks_directory} has to be on each node under the same path",
+                "configless: nodes take slurm.conf and plugstack.conf from slurmctld, but hooks lie on each",
+                f"put {places.hooks_directory} on every node before slurm.conf is changed: a node whose hook is"
+                " missing is drained",
             )
         )
     restart = any(key.lower() in _NEED_RESTART for key, _, _ in changes)
@@ -216,7 +217,6 @@ def chain(setting: str, own: list[str], ours_path: str) -> str:
 # {setting}: the site's own, as slurm.conf had it, then slurm-power's. The exit status is the site's own.
 status=0
 for hook in {patterns}; do
-  [ -e "$hook" ] || continue
   "$hook" "$@"
   status=$?
   [ "$status" -eq 0 ] || {failed}
