@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from slurm_power.config import load_node, load_site
+from slurm_power.slurm.compose import chain
 from slurm_power.slurm.conf_text import with_settings
 from slurm_power.slurm.finding import Severity
 from slurm_power.slurm.found import Found
 from slurm_power.slurm.installation import install, remove
-from slurm_power.slurm.proposal import Proposal, ProposedFile, chain, propose
+from slurm_power.slurm.proposal import Proposal, ProposedFile, propose
 from slurm_power.slurm.racks import racks_of
 from slurm_power.slurm.review_folder import ReviewError, read_folder, write_folder
 from tests.install.recorded_slurm import PLACES, SHIP, VERSIONS, installed, recorded, with_file, with_setting
