@@ -1,4 +1,4 @@
-"""Scripts that run a site's own hooks and ours, one after the other, so that ours can make nothing fail. Pure."""
+"""Scripts that run a site's own hooks and then ours, so that ours can make nothing fail. Pure."""
 
 import shlex
 
