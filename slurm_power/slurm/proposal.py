@@ -8,7 +8,7 @@ from slurm_power.slurm.conf_text import has_blocks, read_settings, with_line, wi
 from slurm_power.slurm.finding import Finding, error, note, warning
 from slurm_power.slurm.found import Found
 from slurm_power.slurm.ours import State
-from slurm_power.slurm.places import Places
+from slurm_power.slurm.places import DEFAULT_RUN_DIRECTORY, DEFAULT_STATE_DIRECTORY, Places
 from slurm_power.slurm.requirements import requirement_findings
 from slurm_power.slurm.shipped import HOOKS, JOB_SUBMIT_BESIDE, PLUGIN, Shipped
 
@@ -313,9 +313,15 @@ def _configuration(found: Found, places: Places) -> list[ProposedFile]:
 
 def _units(found: Found, places: Places, ship: Shipped) -> list[ProposedFile]:
     files = []
+    chosen = {places.state_directory: DEFAULT_STATE_DIRECTORY, places.run_directory: DEFAULT_RUN_DIRECTORY}
+    elsewhere = [folder for folder, usual in chosen.items() if folder != usual]
     for name, text in ship.units.items():
         unit = text.replace("/opt/slurm-power/bin/", f"{places.programs}/")
         unit = unit.replace("/etc/slurm-power/", f"{places.config_directory}/")
+        unit = unit.replace("/var/lib/slurm-power", places.state_directory)
+        if elsewhere:
+            # systemd makes its own folders only below /var/lib and /run; the rest it keeps read-only.
+            unit = unit.replace("\n[Install]", f"\nReadWritePaths={' '.join(elsewhere)}\n\n[Install]")
         if name == "powerctld.service":
             user = controller_user(found)
             unit = unit.replace("User=slurmpower", f"User={user}").replace(

@@ -84,6 +84,19 @@ def test_a_line_that_cannot_be_changed_is_an_error_and_stays(version: str) -> No
 
 
 @each_version
+def test_units_may_write_where_the_site_wants_it(version: str) -> None:
+    unit = text(proposed(recorded(version)), f"{PLACES.unit_directory}/powerctld.service")
+    assert "ExecStart=/opt/slurm-power/bin/powerctld --config /etc/slurm-power/site.toml\n" in unit
+    assert "ReadWritePaths" not in unit
+    assert "User=root\n" in unit  # the recorded Slurm has no slurmdbd, and SlurmUser=root
+    moved = propose(recorded(version), replace(PLACES, state_directory="/srv/power"), SHIP, None)
+    assert "\nReadWritePaths=/srv/power\n" in text(moved, f"{PLACES.unit_directory}/powerctld.service")
+    with_database = with_setting(recorded(version), "AccountingStorageType", "accounting_storage/slurmdbd")
+    unit = text(proposed(with_database), f"{PLACES.unit_directory}/powerctld.service")
+    assert "User=slurmpower\n" in unit
+
+
+@each_version
 def test_without_a_compiler_the_rest_is_proposed_and_the_way_to_the_plugin_told(version: str) -> None:
     proposal = proposed(recorded(version), None)
     assert not [file for file in proposal.files if file.path.endswith(".so")]
