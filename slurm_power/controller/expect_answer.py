@@ -1,12 +1,14 @@
 """What may be asked of a job before it is submitted: what it will draw, and whether it would be held."""
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from slurm_power.controller.user_socket import Caller, RefusedError
 from slurm_power.forecast.job_power import Submission
 from slurm_power.model.expected_power import ExpectedPower
 from slurm_power.model.job import Flex, Job, JobState, Workload
-from slurm_power.plan.holds import longest_hold_seconds
+from slurm_power.model.snapshot import Snapshot
+from slurm_power.plan.job_table import latest_start_at, longest_hold_seconds
 from slurm_power.plan.loads import pending_watts
 from slurm_power.plan.planner import hold_of
 from slurm_power.wire import Message
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from slurm_power.controller.daemon import Controller
 
 _MOST_GPUS = 1_000_000
+_MOST_CAP_WATTS = 100_000
+_LAST_EPOCH_SECONDS = 253_402_300_799
 _LONGEST_SECONDS = 1e9
 _LONGEST_WORD = 200
 # No job of Slurm's has such an id.
@@ -30,6 +34,9 @@ def expect(controller: "Controller", request: Message, caller: Caller) -> Messag
     flex = _one_of(request, "flex", Flex, Flex.FLEX0, problems)
     gpus = int(_number(request, "gpus", _MOST_GPUS, problems) or 0)
     limit_seconds = _number(request, "time_limit_seconds", _LONGEST_SECONDS, problems)
+    most_hold_seconds = _number(request, "max_hold_seconds", _LONGEST_SECONDS, problems)
+    own_cap_watts = _number(request, "cap_watts", _MOST_CAP_WATTS, problems)
+    finish_by, deadline = (_moment(request, key, problems) for key in ("finish_by", "deadline"))
     told = {key: _word(request, key, problems) for key in ("name", "account", "tier", "gpu_type")}
     if problems:
         raise RefusedError("; ".join(problems))
@@ -52,6 +59,10 @@ def expect(controller: "Controller", request: Message, caller: Caller) -> Messag
         workload=workload,
         flex=flex,
         time_limit_seconds=limit_seconds,
+        max_hold_seconds=most_hold_seconds,
+        own_cap_watts=own_cap_watts or None,
+        finish_by=finish_by,
+        deadline=deadline,
     )
     policy = controller.config.policy
     asked = controller.expectations.with_one(snapshot, _ASKED, found)
@@ -62,8 +73,13 @@ def expect(controller: "Controller", request: Message, caller: Caller) -> Messag
         "site_watts": round(pending_watts(asked, job, policy)) if gpus else None,
         "held": hold is not None,
         "hold_reason": "" if hold is None else hold.reason,
-        "longest_hold_seconds": round(longest_hold_seconds(job)),
+        "longest_hold_seconds": round(_longest_hold_seconds(snapshot, job)),
     }
+
+
+def _longest_hold_seconds(snapshot: Snapshot, job: Job) -> float:
+    left_seconds = latest_start_at(job) - snapshot.at.timestamp()
+    return max(0.0, min(longest_hold_seconds(job), left_seconds))
 
 
 def expected_row(found: ExpectedPower | None) -> dict[str, Any]:
@@ -106,6 +122,11 @@ def _number(request: Message, key: str, most: float, problems: list[str]) -> flo
         problems.append(f"{key}: {str(value)[:40]!r} is not between 0 and {most:g}")
         return None
     return float(value)
+
+
+def _moment(request: Message, key: str, problems: list[str]) -> datetime | None:
+    seconds = _number(request, key, _LAST_EPOCH_SECONDS, problems)
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def _one_of(request: Message, key: str, words: Any, default: Any, problems: list[str]) -> Any:

@@ -130,7 +130,7 @@ class JobExpectations:
             profile = JobProfile(idle_watts=self._policy.idle_gpu_watts)
             known = self._running[job.job_id] = _Running(submission_of(job), job.started, profile)
         known.lasted_seconds += seconds
-        if load.cap_watts is not None:
+        if load.cap_watts is not None or job.own_cap_watts is not None:
             known.capped_at_seconds = now_seconds
         if not (load.covered and load.reachable):
             return

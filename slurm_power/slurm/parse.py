@@ -19,7 +19,7 @@ FIELDS = (
     "JobID", "ArrayJobID", "ArrayTaskID", "HetJobID", "UserName", "Account", "Name", "State", "Reason",
     "NodeList", "NumNodes", "NumTasks", "tres-alloc", "tres-per-job", "tres-per-node", "tres-per-socket",
     "tres-per-task", "SubmitTime", "StartTime", "EligibleTime", "TimeLimit", "PriorityLong", "admin_comment",
-    "SchedNodes", "Partition", "ReqNodes", "Feature",
+    "SchedNodes", "Partition", "ReqNodes", "Feature", "Deadline",
 )  # fmt: skip
 # A job is whole with this field: what comes behind it is worth having, no more.
 _LAST = "admin_comment"
@@ -101,7 +101,7 @@ def _record(fields: Mapping[str, str]) -> JobRecord:
     comment = fields.get("admin_comment", "")
     state = _state(fields)
     submitted, eligible = _time(fields, "SubmitTime"), _time(fields, "EligibleTime")
-    workload, flex = admin_comment.tags(comment)
+    asked = admin_comment.user_tags(comment)
     note = node_note(comment) if state is JobState.PENDING else None
     own_begin = eligible is not None and (submitted is None or eligible > submitted)
     reason = fields.get("Reason", "")
@@ -112,8 +112,8 @@ def _record(fields: Mapping[str, str]) -> JobRecord:
         name=fields.get("Name", ""),
         state=state,
         gpu_count=_gpu_count(fields),
-        workload=workload or Workload.TRAINING,
-        flex=flex or Flex.FLEX0,
+        workload=asked.workload or Workload.TRAINING,
+        flex=asked.flex or Flex.FLEX0,
         nodes=expand(_text(fields, "NodeList")),
         submitted=submitted,
         started=None if state is JobState.PENDING else _time(fields, "StartTime"),
@@ -132,6 +132,10 @@ def _record(fields: Mapping[str, str]) -> JobRecord:
         # The components of a het job have one list of nodes to avoid, and may want different ones.
         pinned=any(_text(fields, key) not in ("", "0") for key in ("ReqNodes", "Feature", "HetJobID")),
         avoids=frozenset() if note is None else note.nodes,
+        max_hold_seconds=asked.max_hold_seconds,
+        finish_by=asked.finish_by,
+        deadline=_time(fields, "Deadline"),
+        own_cap_watts=asked.own_cap_watts,
     )
     return JobRecord(
         job=job, admin_comment=comment, eligible=eligible, update_id=_update_id(fields, job.task_count)

@@ -15,7 +15,7 @@ MARK = "~rec~"
 def made(**values: str) -> str:
     """One job as squeue would print it."""
     usual = {"JobID": "7", "State": "PENDING", "NumNodes": "2", "NumTasks": "4"}
-    fields = {**usual, **{key.replace("_", "-"): value for key, value in values.items()}}
+    fields = usual | values
     return "".join(f"{fields.get(name, 'N/A')}{MARK}{index};" for index, name in enumerate(FIELDS)) + "\n"
 
 
@@ -158,6 +158,18 @@ def test_where_slurm_means_to_put_a_waiting_job_and_how_soon() -> None:
     assert running.job.planned_nodes == ()
     (silent,) = parse_squeue(made(SchedNodes="(null)", PriorityLong="N/A"), MARK)
     assert (silent.job.planned_nodes, silent.job.priority) == ((), None)
+
+
+def test_what_a_user_asks_for_is_told() -> None:
+    tags = '{"power":{"flex":"flex3","max_hold_seconds":90,"finish_by":1767323045,"cap_watts":350}}'
+    (record,) = parse_squeue(made(admin_comment=tags, Deadline="2026-01-02T05:00:00"), MARK)
+    job = record.job
+    assert (job.flex, job.max_hold_seconds, job.own_cap_watts) == (Flex.FLEX3, 90.0, 350.0)
+    assert job.finish_by == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert job.deadline == datetime(2026, 1, 2, 5, tzinfo=UTC)
+    assert job.ends_by == job.finish_by
+    (bare,) = parse_squeue(made(), MARK)
+    assert (bare.job.max_hold_seconds, bare.job.ends_by, bare.job.own_cap_watts) == (None, None, None)
 
 
 def test_a_job_is_whole_without_the_fields_behind_the_last_needed() -> None:

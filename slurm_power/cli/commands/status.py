@@ -116,7 +116,9 @@ def _jobs(answer: Answer) -> Table:
     table.add_column("")
     for job in answer["jobs"]:
         remarks = []
-        if job["cap_watts"] is not None and job["slowdown_ratio"]:
+        if job["cap_watts"] is not None and job.get("cap_is_own"):
+            remarks.append("cap asked for by its user")
+        elif job["cap_watts"] is not None and job["slowdown_ratio"]:
             remarks.append(f"{percent_text(job['slowdown_ratio'])} slower")
         if job.get("lock_hertz") is not None:
             remarks.append(f"clock locked at {job['lock_hertz'] / 1e6:.0f} MHz")
