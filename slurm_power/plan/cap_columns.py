@@ -117,7 +117,7 @@ class CapColumns:
     of the job's promise (flex0: infinite, nothing may be taken), ``safety_floor_watts`` the same for a safety
     limit, ``deepest_watts`` what a safety limit may ask of any job: the edge of the cliff.
     ``allowed_slowdowns`` is what its promises allow, ``natural_watts`` its draw without any cap.
-    ``high_watts``, ``low_watts``, ``money``: rows by segments of the performance curve; ``money`` is per kWh at
+    ``high_watts``, ``low_watts``, ``money``: rows by segments of the performance curve; the last per kWh at
     the job's own GPUs.
 
     Decoding (``locked``) is slowed by a clock lock, which only an economic limit may set: when the controller
