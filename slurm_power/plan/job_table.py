@@ -150,8 +150,10 @@ def spread(table: SiteTable, rows: Numbers, leaves: Numbers, gpus: Watts) -> tup
     return row_of[known], circuits[known], (table.factors[leaves] * gpus[:, None])[known]
 
 
-def _or_infinite(values: Iterable[float | None]) -> Watts:
-    return np.array([np.inf if value is None else value for value in values], dtype=float)
+def _or_infinite(values: list[float | None]) -> Watts:
+    found: Watts = np.array(values, dtype=float)  # None becomes NaN
+    found[np.isnan(found)] = np.inf
+    return found
 
 
 def _ends_by_at(job: Job) -> float:
@@ -247,7 +249,7 @@ def _pending_jobs(listed: tuple[Job, ...], table: SiteTable, pools: Mapping[str,
         begin_at=np.array(begins, dtype=float)[order],
         limit_seconds=limit_seconds,
         patience_seconds=np.minimum(MOST_SLOWDOWN[flex] * limit_seconds, most_hold),
-        latest_start_at=np.array([latest_start_at(job) for job in jobs], dtype=float)[order],
+        latest_start_at=_latest_starts(jobs)[order],
         own_cap_watts=_or_infinite([job.own_cap_watts for job in jobs])[order],
         priority=np.array([job.priority or 0.0 for job in jobs], dtype=float)[order],
         share_row=shares[0],
@@ -256,6 +258,14 @@ def _pending_jobs(listed: tuple[Job, ...], table: SiteTable, pools: Mapping[str,
         _rows={},
         _owners=[],
     )
+
+
+def _latest_starts(jobs: list[Job]) -> Watts:
+    found = np.full(len(jobs), np.inf)
+    for row, job in enumerate(jobs):
+        if job.finish_by is not None or job.deadline is not None:
+            found[row] = latest_start_at(job)
+    return found
 
 
 def _limit_seconds(limit_seconds: float | None) -> float:

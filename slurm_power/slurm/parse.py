@@ -59,12 +59,17 @@ _LIMIT = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
-    """A job as Slurm tells it, with what holding and releasing need beside the port's ``Job``."""
+    """A job as Slurm tells it, with what holding and releasing need beside the port's ``Job``.
+
+    ``update_id`` is what scontrol is to be told, ``shared`` whether that is more than one job: what waits of
+    an array, or a het job.
+    """
 
     job: Job
     admin_comment: str
     eligible: datetime | None
     update_id: str
+    shared: bool = False
 
 
 def squeue_format(mark: str) -> str:
@@ -91,10 +96,11 @@ def parse_squeue(text: str, mark: str) -> tuple[JobRecord, ...]:
         records[-1][FIELDS[int(index)]] = value.strip() if int(index) == 0 else value
     if records and _LAST not in records[-1]:
         raise ValueError("ends in the middle of a job")
-    return tuple(_record(fields) for fields in records)
+    return tuple([record_of(fields) for fields in records])
 
 
-def _record(fields: Mapping[str, str]) -> JobRecord:
+def record_of(fields: Mapping[str, str]) -> JobRecord:
+    """One job from squeue's fields by their names; raises ValueError for what is none."""
     job_id = fields["JobID"]
     if not job_id.isdigit():
         raise ValueError(f"{job_id!r} is no job id")
@@ -138,7 +144,11 @@ def _record(fields: Mapping[str, str]) -> JobRecord:
         own_cap_watts=asked.own_cap_watts,
     )
     return JobRecord(
-        job=job, admin_comment=comment, eligible=eligible, update_id=_update_id(fields, job.task_count)
+        job=job,
+        admin_comment=comment,
+        eligible=eligible,
+        update_id=_update_id(fields, job.task_count),
+        shared=any(_text(fields, key) not in ("", "0") for key in ("HetJobID", "ArrayTaskID")),
     )
 
 
