@@ -15,9 +15,8 @@ from slurm_power.config import ConfigError, SiteConfig, load_site
 from slurm_power.controller.authority import AuthorityError
 from slurm_power.controller.daemon import Controller
 from slurm_power.controller.probe import build_drivers, close_drivers, fingerprints, probe
-from slurm_power.ports import PowerMeter, Storage, Store, StoreError
-from slurm_power.slurm.commands import CommandRunner
-from slurm_power.slurm.scheduler_cli import CliScheduler
+from slurm_power.ports import PowerMeter, SchedulerError, Storage, Store, StoreError
+from slurm_power.slurm.scheduler_choice import chosen_scheduler
 from slurm_power.store.background import BackgroundSeries
 from slurm_power.store.places import open_series_writer, open_store
 from slurm_power.store.private import lock_directory
@@ -105,7 +104,7 @@ async def _run(
     store.put_state(_ACCEPTED, marks)
     series = _series(config)
     try:
-        controller = _controller(config, store, series, meters, storages)
+        controller = await _controller(config, store, series, meters, storages)
         return await _serve_until_stopped(config, controller)
     except AuthorityError as error:
         raise ConfigError(config.file, [f"controller.tls_directory: {error}"]) from None
@@ -124,7 +123,7 @@ async def _serve_until_stopped(config: SiteConfig, controller: Controller) -> in
     return 0
 
 
-def _controller(
+async def _controller(
     config: SiteConfig,
     store: Store,
     series: BackgroundSeries,
@@ -132,16 +131,21 @@ def _controller(
     storages: Mapping[str, Storage],
 ) -> Controller:
     slurm_conf = config.controller.slurm_conf or os.environ.get("SLURM_CONF")
+    try:
+        scheduler = await chosen_scheduler(
+            config.controller.scheduler,
+            None if slurm_conf is None else Path(slurm_conf),
+            hold_file=config.controller.state_directory / "holds.json",
+        )
+    except SchedulerError as error:
+        raise ConfigError(config.file, [f"controller.scheduler: {error}"]) from None
     return Controller(
         config,
         store,
         series=series,
         meters=meters,
         storages=storages,
-        scheduler=CliScheduler(
-            CommandRunner(None if slurm_conf is None else Path(slurm_conf)),
-            hold_file=config.controller.state_directory / "holds.json",
-        ),
+        scheduler=scheduler,
     )
 
 

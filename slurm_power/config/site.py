@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,17 @@ from slurm_power.model.site import Circuit, Ess, LimitKind, Site
 from slurm_power.plan.policy import Policy
 
 
+class SchedulerKind(StrEnum):
+    """How Slurm is spoken to."""
+
+    AUTO = "auto"
+    """Through pyslurm where one is there that was built for this Slurm, else by commands."""
+    CLI = "cli"
+    """By squeue, scontrol and sinfo."""
+    PYSLURM = "pyslurm"
+    """Through pyslurm, or not at all."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerConfig:
     """The ``[controller]`` table: where powerctld listens, what it keeps, how often it looks."""
@@ -33,6 +45,7 @@ class ControllerConfig:
     tls_directory: Path = Path("/etc/slurm-power/tls")
     certificate_hours: float = 24.0
     slurm_conf: Path | None = None
+    scheduler: SchedulerKind = SchedulerKind.AUTO
     slurm_poll_seconds: float = 5.0
     planner_seconds: float = 5.0
     day_plan_seconds: float = 300.0

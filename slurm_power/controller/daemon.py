@@ -28,7 +28,7 @@ from slurm_power.controller.pause_desk import PauseDesk
 from slurm_power.controller.planning import Planning
 from slurm_power.controller.pollers import every_poller
 from slurm_power.controller.probe import close_drivers
-from slurm_power.controller.prolog_desk import PrologDesk
+from slurm_power.controller.prolog_desk import LISTED_SECONDS, PrologDesk
 from slurm_power.controller.rack_feed import FEED_SECONDS, rack_messages
 from slurm_power.controller.recorder import Recorder
 from slurm_power.controller.refusals import RefusalNotes
@@ -155,7 +155,7 @@ class Controller:
             release=lambda node, ids: self._links.send(node, {"type": "release", "lease_ids": ids}),
             on_news=self._news,
             on_pause=self._pause_desk.heard,
-            on_prolog=self._prologs.asked,
+            on_prolog=self._prolog_asked,
         )
         self.operators = OperatorDesk(
             self.levers, note=self._note, send=self._links.send, wake=self._wake.set
@@ -366,6 +366,11 @@ class Controller:
     def _news(self) -> None:
         self._look.set()
         self._wake.set()
+
+    def _prolog_asked(self, node: str, job_id: str) -> None:
+        self._prologs.asked(node, job_id)
+        # By then it has to be answered, whether there is a new list of jobs or not.
+        asyncio.get_running_loop().call_later(LISTED_SECONDS, self._wake.set)
 
     def _node_changed(self, node: str, connected: bool) -> None:
         self._prologs.node_changed(node, connected=connected)
