@@ -8,7 +8,8 @@ for each call cannot be forged, and a field that a version does not know is simp
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import lru_cache
 
 from slurm_power.model.job import Flex, Job, JobState, Workload
 from slurm_power.slurm import admin_comment
@@ -54,6 +55,9 @@ _STATES = {
 }
 _NOTHING = {"", "N/A", "(null)", "None", "Unknown", "NONE"}
 _GPUS = re.compile(r"(?:gres[:/])?gpu(?::(?P<type>[^:=,()]+?))?(?:[:=](?P<count>\d+))?(?:\(.*\))?")
+_TIME_LETTERS = len("2026-01-02T03:04:05")
+# A queue of ten thousand jobs has some dozens of ways to ask for GPUs and time.
+_KEPT = 4096
 _LIMIT = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
 
 
@@ -85,30 +89,41 @@ def squeue_format(mark: str) -> str:
 def parse_squeue(text: str, mark: str) -> tuple[JobRecord, ...]:
     """Parse all jobs; raises ValueError if the text is cut short or is no such output."""
     pieces = re.split(rf"{re.escape(mark)}(\d+);", text)
-    if pieces[-1].strip():
+    values, indexes = pieces[0::2], pieces[1::2]
+    if values.pop().strip():
         raise ValueError(f"ends in the middle of a job: {pieces[-1][-60:]!r}")
-    records: list[dict[str, str]] = []
-    for value, index in zip(pieces[0::2], pieces[1::2], strict=False):
-        if int(index) == 0:
-            records.append({})
-        if not records or int(index) >= len(FIELDS):
-            raise ValueError(f"unexpected field {index}")
-        records[-1][FIELDS[int(index)]] = value.strip() if int(index) == 0 else value
-    if records and _LAST not in records[-1]:
+    if not indexes:
+        return ()
+    # All jobs have the fields that this version knows, in our order: one look tells which.
+    count = indexes.index("0", 1) if "0" in indexes[1:] else len(indexes)
+    known, jobs = indexes[:count], -(-len(indexes) // count)
+    if known != sorted(set(known), key=int) or known[0] != "0" or int(known[-1]) >= len(FIELDS):
+        raise ValueError(f"unexpected fields {','.join(known)}")
+    names = [FIELDS[int(index)] for index in known]
+    if (known * jobs)[: len(indexes)] != indexes:
+        raise ValueError("its jobs differ in their fields")
+    if len(indexes) % count:
+        # The last job may lack what is only worth having.
+        whole = len(indexes) % count
+        if _LAST not in names[:whole]:
+            raise ValueError("ends in the middle of a job")
+        values += [""] * (count - whole)
+    if _LAST not in names:
         raise ValueError("ends in the middle of a job")
-    return tuple([record_of(fields) for fields in records])
+    rows = zip(*(values[place::count] for place in range(count)), strict=True)
+    return tuple([record_of(dict(zip(names, row, strict=True))) for row in rows])
 
 
 def record_of(fields: Mapping[str, str]) -> JobRecord:
     """One job from squeue's fields by their names; raises ValueError for what is none."""
-    job_id = fields["JobID"]
+    job_id = fields["JobID"].strip()
     if not job_id.isdigit():
         raise ValueError(f"{job_id!r} is no job id")
     comment = fields.get("admin_comment", "")
     state = _state(fields)
     submitted, eligible = _time(fields, "SubmitTime"), _time(fields, "EligibleTime")
     asked = admin_comment.user_tags(comment)
-    note = node_note(comment) if state is JobState.PENDING else None
+    note = node_note(comment) if state is JobState.PENDING and '"avoid"' in comment else None
     own_begin = eligible is not None and (submitted is None or eligible > submitted)
     reason = fields.get("Reason", "")
     job = Job(
@@ -173,6 +188,8 @@ def _update_id(fields: Mapping[str, str], tasks: int) -> str:
 
 def task_count(task_ids: str) -> int:
     """Count the tasks in an array's ``1-19:2,30%4``; 1 for anything that is no array."""
+    if not task_ids or task_ids.isdigit():
+        return 1
     return max(len(_task_ids(task_ids)), 1)
 
 
@@ -186,6 +203,7 @@ def _task_ids(text: str) -> list[int]:
     return found
 
 
+@lru_cache(maxsize=_KEPT)
 def time_limit_seconds(text: str) -> float | None:
     """Read ``2-00:00:00``, ``10:00`` (minutes:seconds); None for UNLIMITED, NOT_SET and the like."""
     match = _LIMIT.fullmatch(text)
@@ -220,14 +238,20 @@ def gpus_of_tres(text: str) -> tuple[int, str]:
 def _gpu_type(fields: Mapping[str, str]) -> str:
     """The type of the job's GPUs as allocated, else as asked for; empty for none or several."""
     for key in ("tres-alloc", "tres-per-job", "tres-per-node", "tres-per-socket", "tres-per-task"):
-        matches = (_GPUS.fullmatch(part) for part in fields.get(key, "").split(","))
-        kinds = {match["type"] for match in matches if match is not None and match["type"]}
-        found = {kind for kind in kinds if not kind.isdigit()}
+        found = _gpu_types(fields.get(key, ""))
         if found:
-            return found.pop() if len(found) == 1 else ""
+            return found[0] if len(found) == 1 else ""
     return ""
 
 
+@lru_cache(maxsize=_KEPT)
+def _gpu_types(tres: str) -> tuple[str, ...]:
+    matches = (_GPUS.fullmatch(part) for part in tres.split(","))
+    kinds = {match["type"] for match in matches if match is not None and match["type"]}
+    return tuple(sorted(kind for kind in kinds if not kind.isdigit()))
+
+
+@lru_cache(maxsize=_KEPT)
 def _gpus(tres: str) -> int | None:
     """Sum the GPUs in ``gres:gpu:h100:2,gres/gpu=4``; an untyped TRES total counts alone."""
     typed, total = None, None
@@ -249,7 +273,10 @@ def _gpus(tres: str) -> int | None:
 
 
 def _number(fields: Mapping[str, str], key: str) -> int:
-    match = re.match(r"\d+", fields.get(key, ""))
+    text = fields.get(key, "")
+    if text.isdigit():
+        return int(text)
+    match = re.match(r"\d+", text)
     return int(match[0]) if match else 1
 
 
@@ -265,7 +292,10 @@ def _text(fields: Mapping[str, str], key: str) -> str:
 
 def _time(fields: Mapping[str, str], key: str) -> datetime | None:
     """Read a time; the commands run with TZ=UTC, so what they call local is UTC."""
+    text = fields.get(key, "")
+    if len(text) != _TIME_LETTERS:
+        return None
     try:
-        return datetime.strptime(fields.get(key, ""), "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+        return datetime.fromisoformat(f"{text}+00:00")
     except ValueError:
         return None

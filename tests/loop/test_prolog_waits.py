@@ -20,8 +20,7 @@ def test_the_second_start_waits_in_its_prolog_and_no_node_drains(bed: Bed) -> No
     bed.lab.restart("powerctld")
     bed.until(lambda: bed.glance()["circuits"][0]["quality"] == "good", "a reading of the meter", 20)
     nodes = list(bed.lab.layout.nodes)[:3]
-    # A node asks only when it is connected, and may be seconds late after a restart.
-    bed.until(lambda: set(nodes) <= {node["name"] for node in bed.glance()["nodes"]}, "all nodes", 20)
+    bed.until_all_nodes_report()  # one that is not connected asks nobody
     for node in nodes:
         bed.lab.run(["slurm-power", "yield", node, "--for=10m", "--reason=a test"])
     first = bed.submit(f"--nodelist={nodes[0]}", flex="flex2", seconds=60)
