@@ -22,6 +22,7 @@ FIELDS = (
     "tres-per-task", "SubmitTime", "StartTime", "EligibleTime", "TimeLimit", "PriorityLong", "admin_comment",
     "SchedNodes", "Partition", "ReqNodes", "Feature", "Deadline",
 )  # fmt: skip
+_MARK = "\0"
 # A job is whole with this field: what comes behind it is worth having, no more.
 _LAST = "admin_comment"
 
@@ -88,12 +89,50 @@ def squeue_format(mark: str) -> str:
 
 def parse_squeue(text: str, mark: str) -> tuple[JobRecord, ...]:
     """Parse all jobs; raises ValueError if the text is cut short or is no such output."""
-    pieces = re.split(rf"{re.escape(mark)}(\d+);", text)
+    return JobReader().read(text, mark)
+
+
+class JobReader:
+    """Reads one list after the other: a job of which squeue prints the very same is the same object.
+
+    Of a queue's thousands of jobs few change from one look to the next.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, JobRecord] = {}
+
+    def read(self, text: str, mark: str) -> tuple[JobRecord, ...]:
+        """Parse all jobs; raises ValueError if the text is cut short or is no such output."""
+        # No text of a user's holds a zero, so it can stand for a mark that is another one each time.
+        if _MARK in text:
+            raise ValueError("holds a zero, which squeue never prints")
+        text = text.replace(mark, _MARK)
+        end = _end_of_job(text)
+        *whole, rest = text.split(end) if end else [text]
+        known = self._known
+        new = [piece for piece in whole if piece not in known]
+        names, rows = _rows(end.join([*new, rest]))
+        fresh = iter([record_of(dict(zip(names, row, strict=True))) for row in rows])
+        self._known = {piece: known.get(piece) or next(fresh) for piece in whole}
+        return (*self._known.values(), *fresh)
+
+
+def _end_of_job(text: str) -> str:
+    """What each job of a list ends with, by its first one; empty where there is no second."""
+    second = text.find(f"{_MARK}0;", text.find(f"{_MARK}0;") + 1)
+    last = text.rfind(_MARK, 0, max(second, 0))
+    end = text[last : text.find(";", last) + 2] if last >= 0 else ""
+    return end if end.endswith(";\n") else ""
+
+
+def _rows(text: str) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Split a list into the names of its fields and a row of values for each job."""
+    pieces = re.split(rf"{_MARK}(\d+);", text)
     values, indexes = pieces[0::2], pieces[1::2]
     if values.pop().strip():
         raise ValueError(f"ends in the middle of a job: {pieces[-1][-60:]!r}")
     if not indexes:
-        return ()
+        return [], []
     # All jobs have the fields that this version knows, in our order: one look tells which.
     count = indexes.index("0", 1) if "0" in indexes[1:] else len(indexes)
     known, jobs = indexes[:count], -(-len(indexes) // count)
@@ -110,13 +149,14 @@ def parse_squeue(text: str, mark: str) -> tuple[JobRecord, ...]:
         values += [""] * (count - whole)
     if _LAST not in names:
         raise ValueError("ends in the middle of a job")
-    rows = zip(*(values[place::count] for place in range(count)), strict=True)
-    return tuple([record_of(dict(zip(names, row, strict=True))) for row in rows])
+    columns = [values[place::count] for place in range(count)]
+    columns[0] = [value.strip() for value in columns[0]]  # a line's end stands before each job but the first
+    return names, list(zip(*columns, strict=True))
 
 
 def record_of(fields: Mapping[str, str]) -> JobRecord:
     """One job from squeue's fields by their names; raises ValueError for what is none."""
-    job_id = fields["JobID"].strip()
+    job_id = fields["JobID"]
     if not job_id.isdigit():
         raise ValueError(f"{job_id!r} is no job id")
     comment = fields.get("admin_comment", "")

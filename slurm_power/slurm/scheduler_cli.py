@@ -8,7 +8,7 @@ from slurm_power.model.pool import Pool
 from slurm_power.ports import SchedulerError
 from slurm_power.slurm.commands import CommandRunner
 from slurm_power.slurm.hostlist import compress, expand
-from slurm_power.slurm.parse import JobRecord, parse_squeue, squeue_format
+from slurm_power.slurm.parse import JobReader, JobRecord, squeue_format
 from slurm_power.slurm.pools import SINFO_FORMAT, parse_sinfo
 from slurm_power.slurm.scheduler import SlurmScheduler
 
@@ -18,15 +18,16 @@ class CliAccess:
 
     def __init__(self, commands: CommandRunner) -> None:
         self._commands = commands
+        self._reader = JobReader()
 
     async def records(self) -> tuple[JobRecord, ...]:
         """All jobs; raises SchedulerError."""
-        return await self._records()
+        return await self._records(self._reader)
 
     async def record(self, job_id: str) -> JobRecord | None:
         """One job afresh; raises SchedulerError."""
         try:
-            records = await self._records(f"--jobs={job_id}")
+            records = await self._records(JobReader(), f"--jobs={job_id}")
         except SchedulerError as error:
             if "Invalid job id" in str(error):
                 return None
@@ -77,13 +78,13 @@ class CliAccess:
         except ValueError as error:
             raise SchedulerError(f"sinfo: {error}") from error
 
-    async def _records(self, *selection: str) -> tuple[JobRecord, ...]:
+    async def _records(self, reader: JobReader, *selection: str) -> tuple[JobRecord, ...]:
         mark = f"~{secrets.token_hex(8)}~"
         text = await self._commands.run(
             "squeue", "--noheader", "--all", "--states=all", *selection, f"--Format={squeue_format(mark)}"
         )
         try:
-            return parse_squeue(text, mark)
+            return reader.read(text, mark)
         except ValueError as error:
             raise SchedulerError(f"squeue: {error}") from error
 
