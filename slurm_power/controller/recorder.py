@@ -112,7 +112,7 @@ class Recorder:
         )
 
     def _cap(self, action: SetCap, at: datetime, job: Job | None, verb: str) -> None:
-        kind = "uncap" if action.cap_watts is None else "cap"
+        kind = "uncap" if action.cap_watts is None else "own cap" if action.own else "cap"
         self.note(
             at,
             "guard",

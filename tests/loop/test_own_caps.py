@@ -18,12 +18,14 @@ def test_a_users_own_cap_is_set_and_stays_when_a_limit_lets_go(bed: Bed) -> None
     row = bed.power_job(job)
     assert (row["own_cap_watts"], row["max_hold_seconds"], row["cap_is_own"]) == (OWN_WATTS, 60.0, True)
     assert row["slowdown_ratio"] == 0.0
-    [entry] = bed.entries("cap", job)
+    [entry] = bed.entries("own cap", job)
     assert entry["reason"] == f"its user asked for {OWN_WATTS:.0f} W a GPU at most"
     assert entry["saved_watts"] == 0.0
 
-    draws = lambda: [gpu["instant_watts"] for gpu in bed.truth()["nodes"]["c1"]["gpus"]]  # noqa: E731  # asked twice
-    bed.until(lambda: min(draws()) > 0.9 * OWN_WATTS, "the job at its cap", 15)
+    def least_watts() -> float:
+        return min(float(gpu["instant_watts"]) for gpu in bed.truth()["nodes"]["c1"]["gpus"])
+
+    bed.until(lambda: least_watts() > 0.9 * OWN_WATTS, "the job at its cap", 15)
     event = bed.announce(TIGHT_WATTS - 2_000, 120)
     bed.until(lambda: max(bed.caps("c1")) < OWN_WATTS - 10.0, "a cap of ours below it", 10)
     assert not bed.power_job(job)["cap_is_own"]
@@ -31,3 +33,4 @@ def test_a_users_own_cap_is_set_and_stays_when_a_limit_lets_go(bed: Bed) -> None
     bed.until(lambda: set(bed.caps("c1")) == {OWN_WATTS}, "the user's own cap again", 30)
     why = bed.lab.run(["slurm-power", "why", job]).stdout
     assert "Its user asked for: no hold of more than 1 min, 450 W a GPU at most." in why, why
+    assert "Why: grid must stay below 10.5 kW" in why, why
