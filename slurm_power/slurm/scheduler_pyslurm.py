@@ -2,8 +2,7 @@
 
 A hold is a look at the job and a write to it. By commands that is two processes, each of which reads
 slurm.conf anew; by pyslurm two messages over a library that is loaded once, in a process of its own
-(`pyslurm_worker`). pyslurm of the versions tried tells no GPUs of a job that were not asked for by node, so
-lists come from squeue, which is no slower.
+(`pyslurm_worker`). Lists come from squeue, which takes less time than pyslurm's own.
 """
 
 import asyncio

@@ -32,5 +32,5 @@ def test_a_users_own_cap_is_set_and_stays_when_a_limit_lets_go(bed: Bed) -> None
     bed.lab.run(["slurm-power", "cancel-event", event])
     bed.until(lambda: set(bed.caps("c1")) == {OWN_WATTS}, "the user's own cap again", 30)
     why = bed.lab.run(["slurm-power", "why", job]).stdout
-    assert "Its user asked for: no hold of more than 1 min, 450 W a GPU at most." in why, why
+    assert "Its user asked for: no hold of more than 60 s, 450 W a GPU at most." in why, why
     assert "Why: grid must stay below 10.5 kW" in why, why
