@@ -26,7 +26,7 @@ from containers.cluster.layout import Options
 from containers.cluster.lifecycle import up
 from slurm_power.ports import Scheduler
 from slurm_power.slurm.commands import CommandRunner
-from slurm_power.slurm.parse import parse_squeue, squeue_format
+from slurm_power.slurm.parse import JobReader, squeue_format
 from slurm_power.slurm.scheduler_cli import CliScheduler
 from slurm_power.slurm.scheduler_pyslurm import PyslurmScheduler, PyslurmWorker
 
@@ -140,14 +140,24 @@ async def parse_figures(conf: Path) -> list[Figure]:
     words = ("squeue", "--noheader", "--all", "--states=all", f"--Format={squeue_format(_MARK)}")
     text = await commands.run(*words)
 
+    reader = JobReader()
+
     async def parse(_: int) -> None:
-        parse_squeue(text, _MARK)
+        JobReader().read(text, _MARK)
+
+    async def again(_: int) -> None:
+        reader.read(text, _MARK)
 
     async def command(_: int) -> None:
         await commands.run(*words)
 
-    parsed, printed = await timed(parse, LISTS), await timed(command, LISTS)
-    return [*printed.figures("of that squeue"), *parsed.figures("of that reading what it printed")]
+    await again(0)
+    parsed, same, printed = await timed(parse, LISTS), await timed(again, LISTS), await timed(command, LISTS)
+    return [
+        *printed.figures("squeue alone"),
+        *parsed.figures("reading its list for the first time"),
+        *same.figures("reading a list in which nothing is new"),
+    ]
 
 
 def old_list(conf: Path) -> list[Figure]:
