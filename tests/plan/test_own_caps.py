@@ -1,4 +1,4 @@
-"""A cap that a user asks for on his own job: set from the start, the bound of ours, counted nowhere as loss."""
+"""A cap that a user asks for on a job: set from the start, the bound of ours, counted nowhere as loss."""
 
 from dataclasses import replace
 

@@ -50,7 +50,7 @@ def test_pools_are_the_partitions_with_nodes_that_take_jobs(bench: Bench) -> Non
             for pool in asyncio.run(bench.port().pools())
         }
 
-    assert seen()["left"] == ((("c1", "c2"), 8, "h100"),)
+    eventually(lambda: seen()["left"] == ((("c1", "c2"), 8, "h100"),), 20, "both nodes to take jobs")
     assert seen()["main"] == ((("c1", "c2", "c3", "c4"), 8, "h100"),)
     bench.cluster.run("scontrol", "update", "node=c2", "state=drain", "reason=test")
     try:

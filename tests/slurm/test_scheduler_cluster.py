@@ -31,6 +31,24 @@ def test_jobs(bench: Bench) -> None:
     assert abs((datetime.now(UTC) - job.started).total_seconds()) < 20
 
 
+def test_what_a_user_asks_for(bench: Bench) -> None:
+    deadline = soon(7200)
+    job_id = bench.cluster.submit(
+        "-n1", "-t", "10", "--begin=now+1hour", f"--deadline={begin_text(deadline)}"
+    )
+    wishes = '{"power":{"flex":"flex3","max_hold_seconds":900,"finish_by":1893456000,"cap_watts":400}}'
+    bench.cluster.run("scontrol", "update", f"job={job_id}", f"AdminComment={wishes}")
+    job = bench.job(job_id)
+    assert job.deadline == deadline == job.ends_by
+    assert (job.max_hold_seconds, job.own_cap_watts) == (900.0, 400.0)
+    assert job.finish_by == datetime(2030, 1, 1, tzinfo=UTC)
+    bench.hold(job_id, 5000)
+    held = bench.job(job_id)
+    assert (held.deadline, held.finish_by, held.own_cap_watts) == (deadline, job.finish_by, 400.0)
+    bench.release(job_id)
+    assert json.loads(bench.comment(job_id)) == json.loads(wishes)
+
+
 def test_a_hold_expires_by_itself(bench: Bench) -> None:
     job_id = bench.cluster.submit("-n1", "--begin", "now+1hour")
     bench.cluster.run("scontrol", "update", f"job={job_id}", "StartTime=now+3")
