@@ -26,7 +26,8 @@ from slurm_power.slurm.parse import JobRecord, record_of
 from slurm_power.slurm.scheduler import SlurmScheduler
 from slurm_power.slurm.scheduler_cli import CliAccess
 
-WORKER = (sys.executable, "-m", "slurm_power.slurm.pyslurm_worker")
+# Without what lies in the current directory, which may be anybody's.
+WORKER = (sys.executable, "-P", "-m", "slurm_power.slurm.pyslurm_worker")
 # What an interpreter needs to find pyslurm and our own package again.
 _KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "HOME")
 
