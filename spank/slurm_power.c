@@ -82,7 +82,7 @@ static const char *shown(const char *text, char buffer[SHOWN_BYTES])
 /*
  * Slurm calls this for each option given, on the submitting side and again on the nodes. In a job it first
  * offers each command the job's own options, as they were once typed: "now+2hours" would mean another time by
- * now, and a moment that has passed must end no step and no submission. The normal form is in the environment.
+ * now, and a moment that has passed must end no step and no submission. The environment has the normal form.
  */
 static int take_option(int which, const char *text, int remote)
 {

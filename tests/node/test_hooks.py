@@ -2,14 +2,12 @@
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -34,14 +32,6 @@ def hook(bench: NodeBench, name: str, **environment: str) -> tuple[subprocess.Co
         [str(HOOKS / name)], env=given, capture_output=True, text=True, timeout=10, check=False
     )
     return done, time.monotonic() - start
-
-
-def assert_harmless(done: subprocess.CompletedProcess[str], seconds: float) -> None:
-    assert done.returncode == 0
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("slurm-power ")
-    assert seconds < 2.5  # two seconds, and what a busy machine takes to start an interpreter
 
 
 def test_a_job_is_announced_measured_and_ended(bench: NodeBench, controller: FakeController) -> None:
@@ -140,71 +130,15 @@ def _jobs_file(bench: NodeBench) -> str:
 
 
 @pytest.mark.parametrize("name", ["prolog", "epilog"])
-def test_without_a_daemon_the_hooks_end_well(bench: NodeBench, name: str) -> None:
-    assert_harmless(*hook(bench, name))
-    assert_harmless(*hook(bench, name, SLURM_CONF="/nowhere/slurm.conf"))
-
-
-@pytest.mark.parametrize("name", ["prolog", "epilog"])
 def test_a_stopped_daemon_costs_two_seconds_at_most(bench: NodeBench, name: str) -> None:
     front = bench.front(bench.start())
     assert front is not None
     os.kill(front, signal.SIGSTOP)
-    assert_harmless(*hook(bench, name))
+    done, seconds = hook(bench, name)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (0, "", 1)
+    assert seconds < 2.5  # two seconds, and what a busy machine takes to start an interpreter
     os.kill(front, signal.SIGCONT)
     assert bench.status()["ok"]
-
-
-@pytest.mark.parametrize("answer", [b"", b"\x00\xff garbage\n", b"x" * 200_000, b'{"ok":false}\n', b"drip"])
-def test_a_mad_daemon_does_no_harm(bench: NodeBench, answer: bytes) -> None:
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(bench.socket))
-    listener.listen()
-
-    def serve() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            try:
-                if answer == b"drip":
-                    for _ in range(40):
-                        connection.sendall(b"x")
-                        time.sleep(0.1)
-                connection.sendall(answer)
-            except OSError:
-                pass
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    assert_harmless(*hook(bench, "prolog"))
-    thread.join()
-    listener.close()
-
-
-def test_a_terminated_hook_exits_0(bench: NodeBench) -> None:
-    front = bench.front(bench.start())
-    assert front is not None
-    os.kill(front, signal.SIGSTOP)
-    process = subprocess.Popen(
-        [str(HOOKS / "prolog")],
-        env={"SLURM_CONF": f"{bench.folder}/slurm.conf", "SLURMD_NODENAME": "c1", "SLURM_JOB_ID": "1"},
-        stderr=subprocess.DEVNULL,
-    )
-    handled = Path(f"/proc/{process.pid}/status")
-    term_bit = 1 << (signal.SIGTERM - 1)
-    wait_until(
-        lambda: bool(int(re.findall(r"SigCgt:\s*(\w+)", handled.read_text())[0], 16) & term_bit),
-        "the handler",
-    )
-    process.terminate()
-    assert process.wait(5) == 0
-    os.kill(front, signal.SIGCONT)
-
-
-def test_both_hooks_are_one_program() -> None:
-    prolog, epilog = ((HOOKS / name).read_text().splitlines() for name in ("prolog", "epilog"))
-    differing = [number for number, pair in enumerate(zip(prolog, epilog, strict=True)) if pair[0] != pair[1]]
-    assert len(differing) == 2
-    assert prolog[differing[1]] == 'OPERATION = "prolog"'
 
 
 def test_only_root_may_announce_jobs(bench: NodeBench) -> None:
