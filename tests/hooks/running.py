@@ -5,7 +5,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from containers.faults.node import PROJECT
 FOLDER = PROJECT / "prolog_epilog"
 ON_NODE = ("prolog", "epilog")
 ON_CONTROLLER = ("prolog_slurmctld", "epilog_slurmctld")
+NOTHING: Mapping[str, str] = {}
 HOOKS = (*ON_NODE, *ON_CONTROLLER, "task_prolog")
 
 Answer = Callable[[socket.socket, bytes], None]
@@ -48,9 +49,14 @@ def installed(folder: Path, name: str) -> Path:
 
 
 def start(
-    folder: Path, name: str, *, error: int = subprocess.PIPE, user: int | None = None, **environment: str
+    folder: Path,
+    name: str,
+    environment: Mapping[str, str] = NOTHING,
+    *,
+    error: int = subprocess.PIPE,
+    user: int | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a hook with nothing but Slurm's words in its environment."""
+    """Start a hook with Slurm's words in its environment, these, and nothing else."""
     return subprocess.Popen(
         [str(installed(folder, name))],
         env={**slurms_words(folder, name), **environment},
@@ -63,15 +69,19 @@ def start(
 
 def run(folder: Path, name: str, **environment: str) -> Done:
     """Run a hook to its end."""
-    return run_all(folder, [name], **environment)[name]
+    return run_all(folder, [name], environment)[name]
 
 
 def run_all(
-    folder: Path, names: tuple[str, ...] | list[str], *, user: int | None = None, **environment: str
+    folder: Path,
+    names: Sequence[str],
+    environment: Mapping[str, str] = NOTHING,
+    *,
+    user: int | None = None,
 ) -> dict[str, Done]:
     """Run several hooks at the same time, each to its end."""
     began = {name: time.monotonic() for name in names}
-    started = {name: start(folder, name, user=user, **environment) for name in names}
+    started = {name: start(folder, name, environment, user=user) for name in names}
     done: dict[str, Done] = {}
 
     def wait(name: str) -> None:

@@ -39,7 +39,7 @@ MOST_SECONDS = dict.fromkeys(ON_NODE, 2.0) | dict.fromkeys((*ON_CONTROLLER, "tas
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder with the hooks and slurm-power.conf, open to all; each daemon's socket is to be `sock` in it."""
+    """A folder with the hooks and slurm-power.conf, open to all; each daemon's socket is `sock` in it."""
     with tempfile.TemporaryDirectory(prefix="sp-hooks-") as name:
         path = Path(name)
         path.chmod(0o755)
@@ -209,8 +209,8 @@ def test_an_environment_that_makes_no_sense(folder: Path) -> None:
         "SPANK_POWER_FLEX": '"}\n{',
     }
     with served(folder / "sock", said(b'{"ok":true}\n')):
-        assert_harmless(run_all(folder, HOOKS, **words))
-        assert_harmless(run_all(folder, HOOKS, SLURM_JOB_ID="", SLURMD_NODENAME=""))
+        assert_harmless(run_all(folder, HOOKS, words))
+        assert_harmless(run_all(folder, HOOKS, {"SLURM_JOB_ID": "", "SLURMD_NODENAME": ""}))
 
 
 @pytest.mark.parametrize("name", ON_NODE)
