@@ -113,10 +113,31 @@ def test_the_prolog_heals_what_an_interrupted_job_left(bench: NodeBench, control
     assert controller.said("job_end", job_id="16")
 
 
+def test_the_prolog_heals_all_gpus_of_a_job_that_ended_unseen_while_powerd_was_gone(
+    bench: NodeBench, controller: FakeController
+) -> None:
+    """Its node's daemon is killed, no epilog comes, and the next job gets one of its two GPUs alone."""
+    powerd = bench.start()
+    before = bench.caps()
+    wait_until(lambda: controller.connected, "the connection")
+    hook(bench, "prolog", SLURM_JOB_GPUS="1,2", SLURM_JOB_ID="16")
+    for slot, cap_watts in ((1, 400.0), (2, 450.0)):
+        controller.grant(f"L{slot}", bench.uuids[slot], cap_watts, job_id="16", ttl_seconds=600.0)
+    wait_until(lambda: (bench.cap(1), bench.cap(2)) == (400.0, 450.0), "the caps")
+    wait_until(lambda: '"16"' in jobs_file(bench), "the record")
+    powerd.kill()
+    powerd.wait()
+    bench.start()
+    hook(bench, "prolog", SLURM_JOB_GPUS="1", SLURM_JOB_ID="17")
+    wait_until(lambda: bench.caps() == before, "the restoration")
+    wait_until(lambda: [job["job_id"] for job in bench.status()["jobs"]] == ["17"], "the one job")
+    wait_until(lambda: bool(controller.said("job_end", job_id="16")), "the news of the end")
+
+
 def test_jobs_survive_powerd_and_are_told_again(bench: NodeBench, controller: FakeController) -> None:
     powerd = bench.start()
     hook(bench, "prolog", SLURM_JOB_GPUS="0")
-    wait_until(lambda: '"17"' in _jobs_file(bench), "the record")
+    wait_until(lambda: '"17"' in jobs_file(bench), "the record")
     powerd.kill()
     powerd.wait()
     bench.start()
@@ -124,7 +145,7 @@ def test_jobs_survive_powerd_and_are_told_again(bench: NodeBench, controller: Fa
     assert bench.status()["jobs"][0]["gpus"] == [bench.uuids[0]]
 
 
-def _jobs_file(bench: NodeBench) -> str:
+def jobs_file(bench: NodeBench) -> str:
     file = bench.state / "front" / "jobs.json"
     return file.read_text() if file.exists() else ""
 

@@ -9,7 +9,7 @@ import pytest
 from containers.faults.controller import FakeController
 from containers.faults.node import NodeBench, wait_until
 from slurm_power.node.job_environment import environment_lines
-from tests.node.test_hooks import hook
+from tests.node.test_hooks import hook, jobs_file
 
 ALICE, BOB = 20001, 20002
 WORDS = {
@@ -77,7 +77,7 @@ def test_words_survive_powerd_and_are_none_where_nothing_was_said(
         "SLURM_POWER_RESTART=0",
         ".",
     ]
-    wait_until(lambda: '"18"' in (bench.state / "front" / "jobs.json").read_text(), "the record")
+    wait_until(lambda: '"18"' in jobs_file(bench), "the record")
     before = environment(bench, "17")
     powerd.kill()
     powerd.wait()
