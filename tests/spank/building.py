@@ -6,6 +6,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((PROJECT / "spank").glob("*.c"))
 WARNINGS = ["-std=gnu11", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
+PLUGIN_FLAGS = [*WARNINGS, "-O2", "-fPIC", "-shared"]
 
 
 def build_driver(target: Path, *sources: Path) -> Path:
@@ -17,6 +18,5 @@ def build_driver(target: Path, *sources: Path) -> Path:
 
 def build_plugin(target: Path, *sources: Path) -> Path:
     """Compile the plugin, or another one, as a site does."""
-    flags = [*WARNINGS, "-O2", "-fPIC", "-shared"]
-    subprocess.run(["cc", *flags, "-o", str(target), *map(str, sources or SOURCES)], check=True)
+    subprocess.run(["cc", *PLUGIN_FLAGS, "-o", str(target), *map(str, sources or SOURCES)], check=True)
     return target

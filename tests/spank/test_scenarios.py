@@ -14,7 +14,7 @@ from containers.cluster.lab import Lab
 from containers.cluster.layout import Options
 from containers.cluster.lifecycle import up
 from tests.cluster.lab import await_job, output
-from tests.spank.building import PROJECT, build_plugin
+from tests.spank.building import PLUGIN_FLAGS, PROJECT
 
 pytestmark = pytest.mark.slurm
 HOOKS = {
@@ -100,7 +100,9 @@ def variables(text: str, prefix: str = "SLURM_POWER_") -> dict[str, str]:
 def module_scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenes]:
     started = up(Options(nodes=2, power=True))
     witness = started.lab.layout.etc / "witness.so"
-    build_plugin(witness, PROJECT / "tests/spank/witness.c")
+    source = PROJECT / "tests/spank/witness.c"
+    # In the lab, whose Slurm need not be the host's.
+    started.lab.run(["cc", *PLUGIN_FLAGS, "-o", str(witness), str(source)], timeout_seconds=60.0)
     yield Scenes(started.lab, witness)
     started.down()
 
