@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define DEFAULT_CONF "/etc/slurm/slurm-power.conf"
 #define DEFAULT_SOCKET "/run/slurm-power/powerd.sock"
 #define PREFIX "SLURM_POWER_"
 #define LONGEST_NAME 40 /* behind the prefix */
@@ -94,7 +95,7 @@ bool power_socket_path(int argc, char **argv, char path[POWER_PATH_BYTES])
 {
 	static const char socket_word[] = "node_socket=", conf_word[] = "conf=", name[] = "/slurm-power.conf";
 	const char *slurm_conf = getenv("SLURM_CONF"), *slash;
-	char file[4096] = "/etc/slurm/slurm-power.conf";
+	char file[4096] = DEFAULT_CONF;
 
 	for (int i = 0; i < argc; i++) {
 		if (strncmp(argv[i], socket_word, sizeof(socket_word) - 1) == 0) {
@@ -112,7 +113,7 @@ bool power_socket_path(int argc, char **argv, char path[POWER_PATH_BYTES])
 		if (strncmp(argv[i], conf_word, sizeof(conf_word) - 1) == 0)
 			return value_of(argv[i] + sizeof(conf_word) - 1, "node_socket", path);
 	}
-	return value_of(file, "node_socket", path);
+	return value_of(file, "node_socket", path) || value_of(DEFAULT_CONF, "node_socket", path);
 }
 
 /* Wait until the socket is ready, or the time is over. */

@@ -181,7 +181,6 @@ def powerd(path: Path, answer: Answer) -> Iterator[list[bytes]]:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     listener.listen()
-    listener.settimeout(10.0)
 
     def serve() -> None:
         with suppress(OSError):
