@@ -31,7 +31,8 @@ def carrying_lab() -> Iterator[Lab]:
         etc = lab.layout.etc
         plugin = build_plugin(etc / "slurm_power.so")
         (etc / "plugstack.conf").write_text(f"optional {plugin}\n")
-        shutil.copyfile(PROJECT / "prolog_epilog/job_submit.lua", etc / "job_submit.lua")
+        for script in (PROJECT / "prolog_epilog").glob("*.lua"):
+            shutil.copyfile(script, etc / script.name)
         prolog = etc / "recording_prolog"
         prolog.write_text(f"#!/bin/sh\n/usr/bin/env > {lab.run_directory}/log/prolog.$SLURM_JOB_ID\nexit 0\n")
         prolog.chmod(0o755)

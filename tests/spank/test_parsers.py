@@ -57,6 +57,14 @@ def test_every_form_has_its_normal_form(parsers: Path) -> None:
     assert not wrong
 
 
+def test_psbatch_takes_the_same_forms() -> None:
+    psbatch = psbatch_forms()
+    if psbatch is None:
+        pytest.skip("psbatch has no such options yet")
+    wrong = [case for case in CASES if psbatch_normal(psbatch, *case[:2]) != case[2]]
+    assert not wrong
+
+
 def test_a_node_takes_normal_forms_alone_of_what_a_clock_decides(parsers: Path) -> None:
     """There the text was judged before; by now it would mean another time, and a moment may have passed."""
     texts = ["now+60", "18:30", "2026-12-31", f"@{NOW - 1}", f"@{NOW + 60}"]
