@@ -54,7 +54,8 @@ class HookBench:
 
     def figures(self) -> list[Figure]:
         """All of them, the daemons back as they were after each."""
-        figures = [figure for name in HOOKS for figure in self._up(name)]
+        figures = [self._interpreter()]
+        figures += [figure for name in HOOKS for figure in self._up(name)]
         with self._stopped("powerd.c1"):
             figures += [self._hung(name, "powerd hung") for name in (*ON_NODE, "task_prolog")]
             figures.append(self._step("powerd hung", ASK_SECONDS + PAIR_NOISE_SECONDS))
@@ -67,6 +68,16 @@ class HookBench:
         figures.append(self._step("powerd up", PAIR_NOISE_SECONDS))
         figures.append(self._submission())
         return figures
+
+    def _interpreter(self) -> Figure:
+        """What of each hook's time is the interpreter's, on this machine and under its load of now."""
+        seconds = []
+        for _ in range(self._runs):
+            began = time.perf_counter()
+            subprocess.run(["/usr/bin/python3", "-IS", "-c", "pass"], env={}, check=True)
+            seconds.append(time.perf_counter() - began)
+        what = f"python3 -IS alone, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+        return _figure(what, spread(seconds, "ms", 1000.0))
 
     def _once(self, name: str) -> float:
         """Run a hook to its end, which has to be a good one; returns the seconds it took."""
