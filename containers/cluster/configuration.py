@@ -28,6 +28,13 @@ from containers.cluster.site_tables import rack_tables
 
 TEMPLATES = Path(__file__).parent / "templates"
 PLAIN_FILES = ("slurm.conf", "gres.conf", "slurm-power.conf", "site.toml", "node.toml")
+# The lab has a TaskProlog of its own; with the SPANK plugin tasks need no other.
+HOOKS = {
+    "Prolog": "prolog",
+    "Epilog": "epilog",
+    "PrologSlurmctld": "prolog_slurmctld",
+    "EpilogSlurmctld": "epilog_slurmctld",
+}
 NULL_DEVICE = os.makedev(1, 3)
 
 
@@ -124,9 +131,7 @@ def _node_lines(layout: Layout) -> list[str]:
 
 def _hook_lines(layout: Layout) -> list[str]:
     lines = [
-        f"{setting}={layout.etc / name}"
-        for setting, name in (("Prolog", "prolog"), ("Epilog", "epilog"))
-        if (layout.etc / name).exists()
+        f"{setting}={layout.etc / name}" for setting, name in HOOKS.items() if (layout.etc / name).exists()
     ]
     if (layout.etc / "job_submit.lua").exists():
         lines.append("JobSubmitPlugins=lua")
@@ -137,7 +142,7 @@ def _write_hooks(layout: Layout) -> None:
     (layout.etc / "plugstack.conf").touch()
     if not layout.options.power:
         return
-    for name in ("prolog", "epilog", "job_submit.lua"):
+    for name in (*HOOKS.values(), "job_submit.lua"):
         source = CHECKOUT / "prolog_epilog" / name
         if source.exists():
             target = layout.etc / name

@@ -363,6 +363,10 @@ class Controller:
             self._note(f"operator:{who}", "node forgotten", f"node:{node}", "its pinned key was dropped")
         return known
 
+    def look_soon(self) -> None:
+        """Ask Slurm for the jobs soon, not at the next turn; plan when they have come."""
+        self._look.set()
+
     def _news(self) -> None:
         self._look.set()
         self._wake.set()
