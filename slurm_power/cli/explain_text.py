@@ -18,9 +18,13 @@ def sentences(request: dict[str, Any], answer: dict[str, Any], word: SlurmsWord)
     """All lines; raises CannotAskError for an answer that is none."""
     try:
         expected = answer["expected"]
-        lines = [*_draw(request, expected), *_promise(answer, expected), *_start(request, answer, word)]
         if request["gpus"]:
-            lines += [*_bills(request, answer), *_limits(answer), *_classes(answer)]
+            lines = [*_draw(request, expected), *_promise(answer, expected)]
+            lines += [*_start(word), *_hold(answer), *_bills(request, answer), *_limits(answer)]
+            lines += _classes(answer)
+        else:
+            lines = ["No GPUs are asked for: its draw is unknown, and it would not be held for power."]
+            lines += _start(word)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise CannotAskError("the power controller's answer makes no sense") from None
     return [*lines, "Nothing was submitted."]
@@ -33,7 +37,7 @@ def _draw(request: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     whose = (
         f"known from {jobs} of {known_from}" if jobs else "the default of its class: no job like it has run"
     )
-    total = f"; {_watts(mean * gpus)} on its {gpus} GPUs" if gpus else ""
+    total = f"; {_watts(mean * gpus)} on its {gpus} GPUs"
     lines = [f"It should draw about {_watts(mean)} a GPU (seldom above {_watts(p95)}){total}: {whose}."]
     if slower := float(expected.get("cap_slowdown_ratio") or 0.0):
         lines.append(
@@ -50,18 +54,18 @@ def _promise(answer: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     return [f"{what}: it may be held for up to {_time(longest)}."]
 
 
-def _start(request: dict[str, Any], answer: dict[str, Any], word: SlurmsWord) -> list[str]:
+def _start(word: SlurmsWord) -> list[str]:
     if word.starts_at is not None:
-        lines = [f"Slurm expects it to start at {word.starts_at}."]
-    else:
-        lines = [f"Slurm does not say when it would start: {plain(word.text) or 'no reason given'}."]
-    longest = float(answer["longest_hold_seconds"])
-    if not request["gpus"]:
-        return [*lines, "No GPUs are asked for, so it would not be held for power."]
+        return [f"Slurm expects it to start at {word.starts_at}."]
+    return [f"Slurm does not say when it would start: {plain(word.text) or 'no reason given'}."]
+
+
+def _hold(answer: dict[str, Any]) -> list[str]:
     if not answer["held"]:
-        return [*lines, "It would not be held for power now."]
+        return ["It would not be held for power now."]
     reason = plain(str(answer.get("hold_reason", "")))
-    return [*lines, f"It would be held for power now, for {_time(longest)} at most: {reason}."]
+    longest = _time(float(answer["longest_hold_seconds"]))
+    return [f"It would be held for power now, so it starts up to {longest} later: {reason}."]
 
 
 def _bills(request: dict[str, Any], answer: dict[str, Any]) -> list[str]:
@@ -77,7 +81,7 @@ def _bills(request: dict[str, Any], answer: dict[str, Any]) -> list[str]:
             f"It should run for {_time(float(run['seconds']))} ({between}; known from {whose}): {said}."
         )
     elif "time_limit_seconds" in request:
-        lines.append("How long it should run is unknown: no job has ended yet.")
+        lines.append("How long it should run is unknown: too few jobs have ended.")
     if answer.get("limit_bill") is not None:
         limit = _time(float(request["time_limit_seconds"]))
         lines.append(f"Up to its time limit of {limit}: {_bill(answer['limit_bill'])}.")
@@ -87,8 +91,8 @@ def _bills(request: dict[str, Any], answer: dict[str, Any]) -> list[str]:
 
 
 def _bill(row: dict[str, Any]) -> str:
-    cost = "cost unknown" if row["cost"] is None else f"cost {float(row['cost']):.2f}"
-    carbon = "CO2 unknown" if row["carbon_kg"] is None else f"{float(row['carbon_kg']):.1f} kg of CO2"
+    cost = "cost unknown" if row["cost"] is None else f"cost {_number(float(row['cost']))}"
+    carbon = "CO2 unknown" if row["carbon_kg"] is None else f"{_number(float(row['carbon_kg']))} kg of CO2"
     return f"{_kwh(float(row['energy_kwh']))} at the grid connection, {cost}, {carbon}"
 
 
@@ -107,12 +111,13 @@ def _classes(answer: dict[str, Any]) -> list[str]:
     rows = list(answer.get("flex_classes") or [])
     if not rows:
         return []
-    lines = ["What each flex class would mean for it (unknown: ?):"]
-    table = [("", "held at most", "slower at most", "gives way by", "a hold may save", "a cap may save")]
+    seen = "the expected run" if answer.get("run") is not None else "the whole time limit"
+    lines = [f"What each flex class would mean, over {seen} (unknown: ?):"]
+    table = [("", "held at most", "slower at most", "gives way by", "a hold may save", "caps may save")]
     for row in rows:
         saved = _amount(row["hold_saves_cost"])
         if row["hold_saves_carbon_kg"] is not None:
-            saved += f", {float(row['hold_saves_carbon_kg']):.1f} kg"
+            saved += f", {_number(float(row['hold_saves_carbon_kg']))} kg"
         table.append(
             (
                 plain(str(row["flex"])),
@@ -131,7 +136,11 @@ def _classes(answer: dict[str, Any]) -> list[str]:
 
 
 def _amount(value: Any) -> str:
-    return "?" if value is None else f"{float(value):.2f}"
+    return "?" if value is None else _number(float(value))
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if abs(value) >= 0.095 or value == 0.0 else f"{value:.1g}"
 
 
 def _percent(ratio: float) -> str:

@@ -152,9 +152,8 @@ def _money(
     if run_seconds is not None and limit_seconds:
         run_seconds = min(run_seconds, limit_seconds)
     # A hold is at most half of the limit, and a cap at most doubles the run.
-    ahead = _ahead(
-        controller, snapshot, start_seconds + 0.5 * (limit_seconds or 0.0) + 2.0 * (run_seconds or 0.0)
-    )
+    longest = 2.5 * max(run_seconds or 0.0, limit_seconds or 0.0)
+    ahead = _ahead(controller, snapshot, start_seconds + longest)
     draw = _draw(snapshot, job, gpu_watts, site_watts)
     expected, limit = (
         None if seconds is None else bill(ahead, site_watts, start_seconds=start_seconds, seconds=seconds)
@@ -168,7 +167,7 @@ def _money(
             policy,
             ahead,
             start_seconds=start_seconds,
-            run_seconds=run_seconds,
+            run_seconds=limit_seconds if run_seconds is None else run_seconds,
             most_hold_seconds=asked.most_hold_seconds(),
         )
         for flex in Flex

@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 FILE = Path("forecast") / "run_times.json"
 _MOST_BYTES = 8 << 20
 _DRAWS = 401
+_LEAST_RUNS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +43,9 @@ def stored_run_times(state_directory: Path) -> RunTimes:
 
 
 def expected_run(run_times: RunTimes, kind: JobKind) -> ExpectedRun | None:
-    """How long a job of a kind should run; None where no job has ended yet."""
+    """How long a job of a kind should run; None where too few jobs have ended to tell."""
     runs, own_jobs = run_times.known(kind.user)
-    if runs == 0:
+    if runs < _LEAST_RUNS:
         return None
     # The same question gets the same answer.
     drawn = run_times.remaining(kind, 0.0, np.random.default_rng(0), _DRAWS)
