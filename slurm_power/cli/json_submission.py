@@ -94,7 +94,8 @@ def _follow(request: Request, source: int, child: int) -> int:
         # It may have been told to say nothing (--quiet) or to submit nothing (--test-only).
         _print(request, None, None, submitted=None if status == 0 else False)
     if status < 0:  # it died of a signal, so do we
-        signal.signal(-status, signal.SIG_DFL)
+        if -status in _FORWARDED:
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     return status
 

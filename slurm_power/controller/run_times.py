@@ -20,7 +20,7 @@ _LEAST_RUNS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedRun:
-    """How long a job should run: median, and what 80 % lie between; ``own_jobs`` the known ones of the user."""
+    """How long a job should run: median, and what 80 % lie between; ``own_jobs``: known ones of the user."""
 
     seconds: float
     p10_seconds: float
