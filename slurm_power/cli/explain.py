@@ -6,6 +6,7 @@ Read by psbatch only when it is asked for, so that a plain submission starts as 
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,11 @@ def answer(request: Request) -> int:
     """Say what is expected; returns the exit status."""
     word = slurms_word(request.sbatch_arguments)
     asked = question(request.line.rest, request.script.path, request.script.head, request.chosen.words())
+    # Slurm's names come to the controller this way, too.
+    asked = {
+        key: os.fsencode(one).decode(errors="replace") if isinstance(one, str) else one
+        for key, one in asked.items()
+    }
     asked |= _durations(request.chosen.words(), word)
     try:
         found = ask(asked, request.conf)
@@ -93,7 +99,7 @@ def _object(
         "submitted": False,
         "values": as_json.values(request.chosen),
         "warnings": as_json.warnings(request.chosen),
-        "request": {key: as_json.text(one) if isinstance(one, str) else one for key, one in asked.items()},
+        "request": asked,
         "test_only": as_json.slurms_word(word),
         "answer": {key: value for key, value in found.items() if key != "ok"},
     }

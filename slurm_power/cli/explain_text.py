@@ -82,7 +82,7 @@ def _bills(request: dict[str, Any], answer: dict[str, Any]) -> list[str]:
         )
     elif "time_limit_seconds" in request:
         lines.append("How long it should run is unknown: too few jobs have ended.")
-    if answer.get("limit_bill") is not None:
+    if answer.get("limit_bill") is not None and "time_limit_seconds" in request:
         limit = _time(float(request["time_limit_seconds"]))
         lines.append(f"Up to its time limit of {limit}: {_bill(answer['limit_bill'])}.")
     else:

@@ -11,6 +11,14 @@ SCRIPT = "#!/bin/bash\n#SBATCH -J name\n# words\n#PSBATCH --flex=1\n\ntrue\n#PSB
 STARTS = "sbatch: Job 8 to start at 2026-01-02T03:04:05 using 1 processors on nodes c1 in partition main"
 
 
+WRAPPED = b"""#!/bin/sh
+#PSBATCH --flex=flex1
+# This script was created by sbatch by way of --wrap.
+
+echo 'a b'
+"""
+
+
 @pytest.fixture
 def recorder(tmp_path: Path) -> Recorder:
     return make_recorder(tmp_path)
@@ -115,8 +123,7 @@ def test_lines_of_our_plugin_are_overruled_in_the_printed_script(recorder: Recor
         (
             ["--flex=1", "--wrap", "echo 'a b'"],
             b"",
-            b"#!/bin/sh\n#PSBATCH --flex=flex1\n# This script was created by sbatch by way of --wrap.\n\n"
-            b"echo 'a b'\n",
+            WRAPPED,
         ),
         (["--flex=1"], b"#!/bin/sh\n\xff\x00\n", b"#!/bin/sh\n#PSBATCH --flex=flex1\n\xff\x00\n"),
         (["--flex=1"], b"true", b"#PSBATCH --flex=flex1\ntrue"),

@@ -107,9 +107,7 @@ def test_a_fault_never_submits_what_was_not_to_be_submitted(recorder: Recorder, 
     assert outcome.stderr.endswith(b"nothing was submitted\n")
 
 
-def test_a_fault_before_a_json_submission_submits_plainly_one_after_it_not_again(
-    recorder: Recorder,
-) -> None:
+def test_a_fault_before_json_submits_and_one_after_it_not_again(recorder: Recorder) -> None:
     before = "import os; os.posix_spawn = broken"
     outcome = recorder.run("--json", "job.sh", command=(sys.executable, "-c", CODE.format(breaks=before)))
     assert outcome.argv == [b"job.sh"]
@@ -132,7 +130,7 @@ def test_a_fault_before_a_json_submission_submits_plainly_one_after_it_not_again
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_streams(open_place: Path, closed: str) -> None:
-    """What is closed stays closed for sbatch, and no message of ours lands in a file or socket in its place."""
+    """What is closed stays closed for sbatch, and no message of ours lands in what is opened in its place."""
     sbatch = '#!/bin/sh\nfor n in 0 1 2; do if [ -e /proc/$$/fd/$n ]; then open="$open$n"; fi; done\n'
     # The shell itself opens its script at 10 or above.
     (open_place / "bin/sbatch").write_text(f'{sbatch}echo "$open" >> "$RECORD/started"\n')
@@ -212,6 +210,8 @@ def test_configuration_that_is_no_file(open_place: Path, kind: str) -> None:
             os.mkfifo(place)
         case "device":
             place.symlink_to("/dev/zero")
+        case _:
+            pass
     more = {"SLURM_POWER_CONF": "/nonexistent/x"} if kind == "missing folder" else {}
     done = subprocess.run(
         [*PSBATCH, "job.sh"],
