@@ -83,7 +83,7 @@ def choose(
     conf: dict[str, str],
     problems: list[str],
 ) -> Chosen:
-    """Command line first, then script, environment, the user's file, the site's defaults.
+    """Command line first, then script, environment, the user's file, the site's defaults, an outer job.
 
     A wrong value of the user's is a problem; a wrong default of the site's must not stop anybody's work.
     """
@@ -97,6 +97,7 @@ def choose(
         Said(name, conf[key], f"the site's {key}") for name, key in site_keys().items() if conf.get(key)
     ]
     chosen.warnings += [f"ignoring {said.problem}" for said in from_site if said.problem]
+    from_site += from_outer_job()
     chosen.in_sbatch_lines = script.sbatch_options
     for option in NAMES:
         for said in [*users, *from_site]:
@@ -195,6 +196,15 @@ def from_environment() -> list[Said]:
         Said(name, os.environ[option.user_variable], f"${option.user_variable}")
         for name, option in OPTIONS.items()
         if os.environ.get(option.user_variable)
+    ]
+
+
+def from_outer_job() -> list[Said]:
+    """What is in the environment already, as of a job that submits another; nobody's if it makes no sense."""
+    return [
+        Said(name, os.environ[option.variable], f"${option.variable}")
+        for name, option in OPTIONS.items()
+        if os.environ.get(option.variable)
     ]
 
 

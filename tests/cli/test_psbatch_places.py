@@ -58,7 +58,10 @@ def test_command_line_script_environment_own_file_site(recorder: Recorder, name:
     speaking = recorder.script(f"#!/bin/sh\n#PSBATCH --{name}={line}\ntrue\n")
     environ = {option.user_variable.encode(): variable.encode()}
     assert carried(recorder.run(silent)) == {}
+    outer = {option.variable.encode(): typed.encode()}
+    assert carried(recorder.run(silent, environ=outer)) == {name: normal[4]}
     recorder.site(f"{option.site_key}={site}\n")
+    assert carried(recorder.run(silent, environ=outer)) == {name: normal[0]}
     assert carried(recorder.run(silent)) == {name: normal[0]}
     recorder.user(f"{name.replace('-', '_')} = {own}\n")
     assert carried(recorder.run(silent)) == {name: normal[1]}
@@ -66,6 +69,11 @@ def test_command_line_script_environment_own_file_site(recorder: Recorder, name:
     assert carried(recorder.run(speaking, environ=environ)) == {name: normal[3]}
     assert carried(recorder.run(f"--{name}", typed, speaking, environ=environ)) == {name: normal[4]}
     assert carried(recorder.run(f"--{name}={typed}", silent, environ=environ)) == {name: normal[4]}
+
+
+def test_nonsense_of_an_outer_job_is_left_to_the_plugin(recorder: Recorder) -> None:
+    outcome = recorder.run("job.sh", environ={b"SLURM_POWER_FLEX": b"lots", b"SLURM_POWER_FINISH_BY": b"@5"})
+    assert (outcome.status, carried(outcome)) == (0, {"flex": "lots", "finish-by": "@5"})
 
 
 def test_deadline_is_sbatchs_own(recorder: Recorder) -> None:
