@@ -13,7 +13,7 @@ from slurm_power.model.expected_power import ExpectedPower
 from slurm_power.model.job import Flex, Job, JobState, Workload
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.holds import longest_hold_seconds
-from slurm_power.plan.job_bill import Bill, Draw, bill, flex_terms, own_cap
+from slurm_power.plan.job_bill import Bill, Draw, Prices, flex_terms, own_cap
 from slurm_power.plan.loads import pending_watts, worst_factor
 from slurm_power.plan.planner import hold_of, room_for_starts
 from slurm_power.wire import Message
@@ -153,10 +153,10 @@ def _money(
         run_seconds = min(run_seconds, limit_seconds)
     # A hold is at most half of the limit, and a cap at most doubles the run.
     longest = 2.5 * max(run_seconds or 0.0, limit_seconds or 0.0)
-    ahead = _ahead(controller, snapshot, start_seconds + longest)
+    prices = Prices(_ahead(controller, snapshot, start_seconds + longest))
     draw = _draw(snapshot, job, gpu_watts, site_watts)
     expected, limit = (
-        None if seconds is None else bill(ahead, site_watts, start_seconds=start_seconds, seconds=seconds)
+        None if seconds is None else prices.bill(site_watts, start_seconds=start_seconds, seconds=seconds)
         for seconds in (run_seconds, limit_seconds)
     )
     terms = [
@@ -165,7 +165,7 @@ def _money(
             flex,
             draw,
             policy,
-            ahead,
+            prices,
             start_seconds=start_seconds,
             run_seconds=limit_seconds if run_seconds is None else run_seconds,
             most_hold_seconds=asked.most_hold_seconds(),

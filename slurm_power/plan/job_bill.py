@@ -5,6 +5,7 @@ What nobody knows is None: a price, an emission or a bound is never made up.
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 
 from slurm_power.forecast.supply import SupplyAhead
 from slurm_power.model.job import Flex, Job
@@ -25,40 +26,50 @@ class Bill:
     carbon_kg: float | None
 
 
-def bill(ahead: SupplyAhead, watts: float, *, start_seconds: float, seconds: float) -> Bill:
-    """What ``watts`` from ``start_seconds`` (Unix time) on come to; a time beyond ``ahead`` is unknown."""
-    return Bill(
-        energy_kwh=kwh_from_joules(watts * seconds),
-        cost=_weighed(ahead, ahead.price_per_kwh, watts, start_seconds, seconds),
-        carbon_kg=_scaled(
-            _weighed(ahead, ahead.carbon_g_per_kwh, watts, start_seconds, seconds), 1.0 / _GRAMS_PER_KILOGRAM
-        ),
-    )
+class Prices:
+    """Prices and CO2 ahead, as running sums, so that any span of time costs the same to ask about."""
+
+    def __init__(self, ahead: SupplyAhead) -> None:
+        self.step_seconds = ahead.step_seconds
+        self._start = ahead.start_seconds
+        self._prices = _Column(ahead.price_per_kwh)
+        self._carbon = _Column(ahead.carbon_g_per_kwh)
+
+    def bill(self, watts: float, *, start_seconds: float, seconds: float) -> Bill:
+        """What ``watts`` from ``start_seconds`` (Unix time) on come to; beyond the steps all is unknown."""
+        first = (start_seconds - self._start) / self.step_seconds
+        last = (start_seconds + seconds - self._start) / self.step_seconds
+        energy_kwh = kwh_from_joules(watts * self.step_seconds)  # of one step
+        cost, grams = self._prices.between(first, last), self._carbon.between(first, last)
+        return Bill(
+            energy_kwh=kwh_from_joules(watts * seconds),
+            cost=None if cost is None else cost * energy_kwh,
+            carbon_kg=None if grams is None else grams * energy_kwh / _GRAMS_PER_KILOGRAM,
+        )
 
 
-def _weighed(
-    ahead: SupplyAhead, per_kwh: tuple[float | None, ...], watts: float, start: float, seconds: float
-) -> float | None:
-    """The sum over the steps of energy times a value per kWh; None where one of them is not known."""
-    if seconds <= 0.0:
-        return 0.0
-    total = 0.0
-    first = math.floor((start - ahead.start_seconds) / ahead.step_seconds)
-    last = math.ceil((start + seconds - ahead.start_seconds) / ahead.step_seconds)
-    if first < 0 or last > len(per_kwh):
-        return None
-    for index in range(first, last):
-        value = per_kwh[index]
-        if value is None:
+class _Column:
+    """Values of steps, None where unknown."""
+
+    def __init__(self, values: tuple[float | None, ...]) -> None:
+        self._values = values
+        self._sums = [0.0, *accumulate(0.0 if value is None else value for value in values)]
+        self._unknown = [0, *accumulate(int(value is None) for value in values)]
+
+    def between(self, first: float, last: float) -> float | None:
+        """The integral over [first, last) in steps; None where any part of it is unknown."""
+        if last <= first:
+            return 0.0
+        low, high = math.floor(first), math.ceil(last)
+        if low < 0 or high > len(self._values) or self._unknown[high] > self._unknown[low]:
             return None
-        low = ahead.start_seconds + index * ahead.step_seconds
-        inside = min(low + ahead.step_seconds, start + seconds) - max(low, start)
-        total += kwh_from_joules(watts * inside) * value
-    return total
+        return self._up_to(last) - self._up_to(first)
 
-
-def _scaled(value: float | None, factor: float) -> float | None:
-    return None if value is None else value * factor
+    def _up_to(self, step: float) -> float:
+        whole = math.floor(step)
+        part = step - whole
+        within = self._values[whole] if part and whole < len(self._values) else None
+        return self._sums[whole] + part * (within or 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +111,7 @@ def flex_terms(
     flex: Flex,
     draw: Draw,
     policy: Policy,
-    ahead: SupplyAhead,
+    prices: Prices,
     *,
     start_seconds: float,
     run_seconds: float | None,
@@ -118,7 +129,7 @@ def flex_terms(
         saved = _savings(
             job,
             draw,
-            ahead,
+            prices,
             floor_watts,
             start_seconds=start_seconds,
             run_seconds=run_seconds,
@@ -167,7 +178,7 @@ def _floor_watts(job: Job, flex: Flex, draw: Draw, policy: Policy) -> float | No
 def _savings(
     job: Job,
     draw: Draw,
-    ahead: SupplyAhead,
+    prices: Prices,
     floor_watts: float | None,
     *,
     start_seconds: float,
@@ -175,18 +186,24 @@ def _savings(
     hold_seconds: float,
 ) -> tuple[float | None, float | None, float | None]:
     """(cost by a hold, CO2 by a hold, cost by the lowest cap)."""
-    now = bill(ahead, draw.site_watts, start_seconds=start_seconds, seconds=run_seconds)
-    # Prices change at steps, so the best start is at one of them, or at the end of the hold.
-    delays = [index * ahead.step_seconds for index in range(int(hold_seconds // ahead.step_seconds) + 1)]
-    later = [
-        bill(ahead, draw.site_watts, start_seconds=start_seconds + delay, seconds=run_seconds)
-        for delay in [*delays, hold_seconds]
-    ]
+    now = prices.bill(draw.site_watts, start_seconds=start_seconds, seconds=run_seconds)
+    last = prices.bill(draw.site_watts, start_seconds=start_seconds + hold_seconds, seconds=run_seconds)
+    later = [last]
+    if last.cost is not None or last.carbon_kg is not None:  # else the hold ends beyond all that is known
+        # Prices change at steps, so the best start is at one of them, or at the end of the hold.
+        later += [
+            prices.bill(
+                draw.site_watts,
+                start_seconds=start_seconds + index * prices.step_seconds,
+                seconds=run_seconds,
+            )
+            for index in range(int(hold_seconds // prices.step_seconds) + 1)
+        ]
     cap_saves = None
     if floor_watts is not None and now.cost is not None:
         left = performance_ratio(job.workload, floor_watts / draw.gpu_watts) if draw.gpu_watts > 0.0 else 1.0
         site_watts = draw.site_watts - (draw.gpu_watts - floor_watts) * draw.site_watts_per_gpu_watt
-        slow = bill(ahead, site_watts, start_seconds=start_seconds, seconds=run_seconds / left)
+        slow = prices.bill(site_watts, start_seconds=start_seconds, seconds=run_seconds / left)
         cap_saves = None if slow.cost is None else now.cost - slow.cost
     return (
         _saved(now.cost, [one.cost for one in later]),
@@ -207,4 +224,4 @@ def own_cap(job: Job, gpu_watts: float, cap_watts: float | None) -> tuple[float,
     return cap_watts, 1.0 - capped_performance_ratio(job.workload, cap_watts / gpu_watts)
 
 
-__all__ = ["Bill", "Draw", "FlexTerms", "bill", "flex_terms", "own_cap"]
+__all__ = ["Bill", "Draw", "FlexTerms", "Prices", "flex_terms", "own_cap"]

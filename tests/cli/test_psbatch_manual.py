@@ -11,7 +11,7 @@ from slurm_power.cli import completion
 from slurm_power.cli.help_text import HELP
 from slurm_power.cli.option_forms import OPTIONS
 from slurm_power.cli.sbatch_options import COMPLETION, LONG_WITH_VALUE, LONG_WITHOUT_VALUE, WITHOUT_VALUE
-from tests.cli.recorder import Recorder, make_recorder
+from tests.cli.recorder import make_recorder
 
 DOCS = Path(__file__).parents[2] / "docs"
 MANUAL = DOCS / "man/psbatch.1"
@@ -61,8 +61,7 @@ def test_groff_has_nothing_to_say_about_it() -> None:
 
 @pytest.mark.parametrize("shell", completion.SHELLS)
 def test_the_files_are_what_the_command_prints(tmp_path: Path, shell: str) -> None:
-    outcome: Recorder = make_recorder(tmp_path)
-    ran = outcome.run(f"--completion={shell}")
+    ran = make_recorder(tmp_path).run(f"--completion={shell}")
     assert (ran.status, ran.argv, ran.stderr) == (0, None, b"")
     file = DOCS / "completion" / FILES[shell]
     assert ran.stdout.decode() == file.read_text(), f"psbatch --completion={shell} > {file}"
@@ -78,9 +77,9 @@ def test_every_option_is_completed(shell: str) -> None:
 
 
 def test_a_shell_that_is_not_known(tmp_path: Path) -> None:
+    recorder = make_recorder(tmp_path)
     for word in ("--completion=tcsh", "--completion"):
-        ran = make_recorder(tmp_path / word).run(word) if (tmp_path / word).mkdir() is None else None
-        assert ran is not None
+        ran = recorder.run(word)
         assert (ran.status, ran.argv) == (2, None)
         assert b"is not one of bash, zsh, fish" in ran.stderr
 
@@ -126,6 +125,8 @@ def test_bash_completes(tmp_path: Path, words: list[str], found: list[str]) -> N
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("shell", [shell for shell in ("zsh", "fish") if shutil.which(shell)])
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_other_shells_can_read_theirs(shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
     subprocess.run([shell, "-n", str(DOCS / "completion" / FILES[shell])], check=True)
