@@ -43,6 +43,8 @@ def answer(request: Request) -> int:
     except CannotAskError as error:
         complain(str(error))
         complain("nothing was submitted")
+        if "json" in request.line.asked:
+            say(as_json.object_line({"submitted": False, "problems": [str(error)]}))
         return EXIT_CANNOT_SAY
     if "json" in request.line.asked:
         say(as_json.object_line(_object(request, asked, found, word)))

@@ -11,6 +11,7 @@ EXIT_NOT_FOUND = 127
 NOT_FOUND = "sbatch: command not found; is Slurm's client installed and on PATH?"
 # A reader of our messages that has stopped reading must not stop a submission.
 _PATIENCE_MILLISECONDS = 100
+_SCRIPT_BYTES = 4096
 
 
 def become_sbatch(arguments: list[str]) -> int:
@@ -39,7 +40,22 @@ def _candidates() -> list[str]:
         path = f"{directory}/sbatch"
         if os.access(path, os.X_OK) and not os.path.isdir(path):  # noqa: PTH112 - pathlib costs 10 ms
             found.append(path)
-    return [path for path in found if os.path.realpath(path) != ourselves]
+    return [path for path in found if os.path.realpath(path) != ourselves and not _starts_psbatch(path)]
+
+
+def _starts_psbatch(path: str) -> bool:
+    """Whether a program is a script that starts us: it would start us for ever."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False  # what may be run need not be readable
+    try:
+        head = os.read(descriptor, _SCRIPT_BYTES)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return head.startswith(b"#!") and b"psbatch" in head
 
 
 def search_path() -> list[str]:

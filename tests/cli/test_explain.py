@@ -185,6 +185,9 @@ def test_without_a_controller_it_says_so(recorder: Recorder) -> None:
     outcome = recorder.run("--explain", "--flex=1", "job.sh")
     assert (outcome.status, outcome.stdout) == (1, b"")
     assert b"does not answer at /nonexistent/ctl.sock (no such file or directory)" in outcome.stderr
+    found = json.loads(recorder.run("--explain", "--json", "job.sh").stdout)
+    assert found["submitted"] is False
+    assert "does not answer at /nonexistent/ctl.sock" in found["problems"][0]
 
 
 def test_after_the_script_it_is_the_scripts_own(recorder: Recorder) -> None:

@@ -186,6 +186,16 @@ def test_a_site_may_call_it_sbatch(recorder: Recorder) -> None:
     assert outcome.argv == [b"job.sh"]
 
 
+def test_a_script_called_sbatch_that_starts_psbatch_is_passed_over(recorder: Recorder) -> None:
+    ours = recorder.directory / "ours"
+    ours.mkdir()
+    (ours / "sbatch").write_text(f'#!/bin/sh\nexec {sys.executable} -m slurm_power.cli.psbatch "$@"\n')
+    (ours / "sbatch").chmod(0o755)
+    path = f"{ours}:{recorder.directory}/bin:/usr/bin:/bin"
+    outcome = recorder.run("--flex=1", "job.sh", path=path, command=(str(ours / "sbatch"),))
+    assert outcome.argv == [b"job.sh"]
+
+
 def test_controller_is_told_and_nothing_is_printed(recorder: Recorder) -> None:
     with controller(NOTED) as (address, received):
         outcome = recorder.run("job.sh", controller=address)

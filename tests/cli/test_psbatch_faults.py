@@ -274,7 +274,8 @@ def test_no_process_and_no_thread_to_be_had(open_place: Path, arguments: list[st
 
 
 @needs_root
-def test_a_name_service_that_hangs(open_place: Path) -> None:
+@pytest.mark.parametrize("word", ["", "--json"])
+def test_a_name_service_that_hangs(open_place: Path, word: str) -> None:
     """A resolver that gets the question and never answers, in a mount namespace of psbatch's own."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.77.0.1", 53))
@@ -284,7 +285,7 @@ def test_a_name_service_that_hangs(open_place: Path) -> None:
         mounts = [
             f"mount --bind {open_place}/{name} /etc/{name}" for name in ("resolv.conf", "nsswitch.conf")
         ]
-        line = " && ".join([*mounts, f"exec {' '.join(PSBATCH)} job.sh"])
+        line = " && ".join([*mounts, f"exec {' '.join(PSBATCH)} {word} job.sh"])
         began = time.monotonic()
         done = subprocess.run(
             ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", line],
@@ -297,7 +298,8 @@ def test_a_name_service_that_hangs(open_place: Path) -> None:
         took_seconds = time.monotonic() - began
         silent.settimeout(1.0)
         assert b"powerctld" in silent.recv(512)
-    assert (done.returncode, started(open_place)) == (0, ["job.sh"]), done.stderr
+    told = ["--parsable job.sh"] if word else ["job.sh"]
+    assert (done.returncode, started(open_place)) == (0, told), done.stderr
     assert b"no answer within 150 ms" in done.stderr
     assert took_seconds < 10.0
 
