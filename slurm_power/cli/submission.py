@@ -107,9 +107,10 @@ def _refuse(line: CommandLine, problems: list[str]) -> None:
         complain(problem)
     complain("nothing was submitted")
     if "json" in line.asked:
-        from slurm_power.cli.as_json import object_line  # noqa: PLC0415 - as above
+        from slurm_power.cli import as_json  # noqa: PLC0415 - as above
 
-        say(object_line({"submitted": False, "problems": problems}))
+        told = [as_json.text(problem) for problem in problems]
+        say(as_json.object_line({"submitted": False, "problems": told}))
 
 
 def _completion(shell: str) -> int:

@@ -115,6 +115,10 @@ def test_what_is_wrong_is_an_object_with_json(recorder: Recorder) -> None:
     found = json.loads(outcome.stdout)
     assert found["submitted"] is False
     assert found["problems"] == ["--flex: '9' is not one of flex0, flex1, flex2, flex3"]
+    script = bytes(recorder.directory) + b"/\xff.sh"
+    Path(os.fsdecode(script)).write_bytes(b"#!/bin/sh\n#PSBATCH --flex=\xfe\n")
+    found = json.loads(recorder.run("--json", script).stdout)
+    assert r"/\xff.sh, line 2, --flex: '\udcfe' is not one of" in found["problems"][0]
 
 
 @pytest.mark.parametrize("words", [("--explain", "--dry-run"), ("--print-script", "--json")])

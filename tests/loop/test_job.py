@@ -87,8 +87,15 @@ def test_the_second_job_of_a_name_is_expected_to_draw_what_the_first_drew(bed: B
 
     words = ["psbatch", "--explain", "--gres=gpu:2", "--workload=generation", "--job-name=again_run2"]
     here = {"PYTHONPATH": str(CHECKOUT)}
-    said = bed.lab.run([*words, "--wrap=true"], user="alice", environment=here).stdout
-    assert "known from 1 of your jobs of this name and size" in said
+    said = ""
+
+    def known() -> bool:
+        # The end of a job is learned from a cycle after it shows.
+        nonlocal said
+        said = bed.lab.run([*words, "--wrap=true"], user="alice", environment=here).stdout
+        return "known from 1 of your jobs of this name and size" in said
+
+    bed.until(known, "the first to be learned from", 10)
     assert "Slurm expects it to start at 20" in said
     assert "Nothing was submitted" in said
     options_too = ["--json", "--time=10", "--power-cap=300", "--flex=2", "--wrap=true"]
