@@ -83,9 +83,12 @@ def forget_python() -> None:
     _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
     _signal.signal(_signal.SIGXFSZ, _signal.SIG_DFL)
     # In the C locale Python sets LC_CTYPE for its children (PEP 538); jobs would inherit it.
-    if "LC_CTYPE" in os.environ:
-        given = b"\0" + _given_environment()
-        if len(given) > 1 and b"\0LC_CTYPE=" not in given:
+    given = b"\0" + _given_environment()
+    if "LC_CTYPE" in os.environ and len(given) > 1:
+        _, was_set, rest = given.partition(b"\0LC_CTYPE=")
+        if was_set:
+            os.environ["LC_CTYPE"] = os.fsdecode(rest.partition(b"\0")[0])
+        else:
             del os.environ["LC_CTYPE"]
 
 
