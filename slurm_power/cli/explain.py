@@ -5,6 +5,7 @@ Read by psbatch only when it is asked for, so that a plain submission starts as 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from slurm_power import clock
 from slurm_power.cli import as_json
 from slurm_power.cli.explain_text import CannotAskError, plain, sentences
-from slurm_power.cli.job_question import question
+from slurm_power.cli.job_question import deadline, question
+from slurm_power.cli.option_forms import NotMeantError, finish_by
 from slurm_power.cli.sbatch_process import complain, say
 from slurm_power.cli.slurms_word import SlurmsWord, slurms_word
 
@@ -36,7 +38,7 @@ def answer(request: Request) -> int:
         key: os.fsencode(one).decode(errors="replace") if isinstance(one, str) else one
         for key, one in asked.items()
     }
-    asked |= _durations(request.chosen.words(), word)
+    asked |= _durations(_ends(request), word)
     try:
         found = ask(asked, request.conf)
         lines = sentences(asked, found, word)
@@ -53,12 +55,20 @@ def answer(request: Request) -> int:
     return 0
 
 
-def _durations(words: dict[str, str], word: SlurmsWord) -> dict[str, float]:
+def _ends(request: Request) -> list[int]:
+    """By when the job is to have ended: --finish-by, and --deadline where it is written as that can be."""
+    ends = [request.chosen.words().get("finish-by", "")]
+    with contextlib.suppress(NotMeantError):
+        ends.append(finish_by(deadline(request.line.rest, request.script.head)))
+    return [int(end.lstrip("@")) for end in ends if end]
+
+
+def _durations(ends: list[int], word: SlurmsWord) -> dict[str, float]:
     """Moments as seconds from now: clocks of two machines need not agree."""
     now_seconds = clock.now().timestamp()
     found = {}
-    if "finish-by" in words:
-        found["finish_by_in_seconds"] = max(0.0, int(words["finish-by"].lstrip("@")) - now_seconds)
+    if ends:
+        found["finish_by_in_seconds"] = max(0.0, min(ends) - now_seconds)
     if word.starts_at is not None:
         try:
             starts = time.mktime(time.strptime(word.starts_at, "%Y-%m-%dT%H:%M:%S"))

@@ -10,7 +10,12 @@ from slurm_power.cli.option_forms import slurm_time_seconds
 from slurm_power.cli.sbatch_options import HETEROGENEOUS_SEPARATOR, takes_next_word
 
 _SHORT = {"J": "job-name", "A": "account", "G": "gpus", "N": "nodes", "n": "ntasks", "t": "time"}
-_WANTED = (*_SHORT.values(), "gres", "gpus-per-node", "gpus-per-task", "ntasks-per-node", "wrap")
+_WANTED = (*_SHORT.values(), "gres", "gpus-per-node", "gpus-per-task", "ntasks-per-node", "wrap", "deadline")
+
+
+def deadline(rest: list[str], head: bytes) -> str:
+    """What is said of sbatch's own --deadline, empty for nothing."""
+    return (_in_script(head) | _in_words(rest)).get("deadline", "")
 
 
 def question(rest: list[str], script: str, head: bytes, words: dict[str, str]) -> dict[str, Any]:

@@ -31,6 +31,8 @@ _ASKED = "asked"
 _PRICE_STEP_SECONDS = 900.0
 _MOST_PRICE_STEPS = 7 * 96
 _MOST_CIRCUITS = 20
+# From the end of a hold to the start of its job: a scheduler's pass, and the prolog.
+_START_SECONDS = 60.0
 
 
 class _Asked:
@@ -73,10 +75,12 @@ class _Asked:
     def most_hold_seconds(self) -> float:
         """What the user's own words leave of a hold, whatever the class; infinite where they say nothing."""
         most = float("inf") if self.max_hold_seconds is None else self.max_hold_seconds
-        if self.finish_by_in_seconds is not None and self.job.time_limit_seconds is not None:
-            spare = self.finish_by_in_seconds - self.start_in_seconds - self.job.time_limit_seconds
-            most = max(0.0, min(most, spare))
-        return most
+        if self.finish_by_in_seconds is None:
+            return most
+        if self.job.time_limit_seconds is None:
+            return 0.0  # nobody knows how long it needs
+        spare = self.finish_by_in_seconds - self.start_in_seconds - self.job.time_limit_seconds
+        return max(0.0, min(most, spare - _START_SECONDS))
 
 
 def expect(controller: "Controller", request: Message, caller: Caller) -> Message:

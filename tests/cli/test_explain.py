@@ -117,6 +117,19 @@ def test_a_moment_travels_as_a_duration(recorder: Recorder) -> None:
     assert "start_in_seconds" not in request, "sbatch did not say when"
 
 
+@pytest.mark.parametrize("line", ["--deadline=now+1hour", "--finish-by=now+9hours --deadline now+1hour"])
+def test_sbatchs_own_deadline_counts_as_well(recorder: Recorder, line: str) -> None:
+    script = recorder.script("#!/bin/sh\n#SBATCH --deadline=now+1hour\n")
+    with fake_powerctld(lambda _: ANSWER) as fake:
+        recorder.site(f"controller_socket={fake.path}\n")
+        recorder.run("--explain", "-G8", *line.split(), "job.sh")
+        recorder.run("--explain", "-G8", script)
+        recorder.run("--explain", "-G8", "--deadline=teatime", "job.sh")
+    for request in fake.requests[:2]:
+        assert 3600.0 - 60.0 < request["finish_by_in_seconds"] <= 3600.0
+    assert "finish_by_in_seconds" not in fake.requests[2], "written as only Slurm reads it"
+
+
 def test_as_an_object(recorder: Recorder) -> None:
     with fake_powerctld(lambda _: ANSWER) as fake:
         recorder.site(f"controller_socket={fake.path}\n")

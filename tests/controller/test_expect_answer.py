@@ -167,10 +167,13 @@ def test_held_where_there_is_no_room_and_never_against_the_users_word() -> None:
     assert controller.expect(**ask, max_hold_seconds=7200)["longest_hold_seconds"] == 900
     never = controller.expect(**ask, max_hold_seconds=0)
     assert (never["held"], never["longest_hold_seconds"]) == (False, 0)
-    assert controller.expect(**ask, finish_by_in_seconds=3600 + 300)["longest_hold_seconds"] == 300
-    late = controller.expect(**ask, finish_by_in_seconds=3600 + 300, start_in_seconds=200)
+    assert controller.expect(**ask, finish_by_in_seconds=3600 + 360)["longest_hold_seconds"] == 300
+    late = controller.expect(**ask, finish_by_in_seconds=3600 + 360, start_in_seconds=200)
     assert late["longest_hold_seconds"] == 100
     assert controller.expect(**ask, finish_by_in_seconds=60)["held"] is False
+    no_limit = {key: value for key, value in ask.items() if key != "time_limit_seconds"}
+    assert controller.expect(**no_limit)["held"] is True
+    assert controller.expect(**no_limit, finish_by_in_seconds=1e6)["held"] is False
 
 
 def test_a_cap_of_the_users_own() -> None:
