@@ -170,7 +170,7 @@ def _on_day(date: str, hour: int, minute: int, second: int, now_seconds: int) ->
         # The next such: mktime makes the first of a month of a day after its last.
         return at if at > now_seconds else _at([*day[:2], day[2] + 1], hour, minute, second)
     day = _numbers(date, "-")
-    if len(day) != 3 or day[0] < 1970:
+    if len(day) != 3 or date.find("-") != 4 or day[0] < 1970:
         return None
     # A day that does not exist, as 30 February, would become another.
     noon = time.localtime(_at(day, 12, 0, 0))

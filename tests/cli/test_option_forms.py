@@ -119,6 +119,8 @@ def test_the_next_such_time_after_the_last_of_a_month() -> None:
         ("2027-02-30", "no moment"),
         ("2026-13-01", "no moment"),
         ("26-12-01", "no moment"),
+        ("02026-12-01", "no moment"),
+        ("1969-12-31", "no moment"),
         ("2026-12-01T25:00", "no moment"),
         ("2026-12-01T", "no moment"),
         ("T18:00", "no moment"),
