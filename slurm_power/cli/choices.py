@@ -35,13 +35,13 @@ class Said:
 
 
 class InScript:
-    """What a job script says: values on #PSBATCH lines, options on #SBATCH lines, problems."""
+    """What a job script says: on #PSBATCH lines, on #SBATCH lines to our plugin, and what is wrong."""
 
-    __slots__ = ("problems", "said", "sbatch_options")
+    __slots__ = ("problems", "said", "said_to_sbatch")
 
     def __init__(self) -> None:
         self.said: list[Said] = []
-        self.sbatch_options: set[str] = set()
+        self.said_to_sbatch: list[Said] = []
         self.problems: list[str] = []
 
 
@@ -92,13 +92,15 @@ def choose(
     users = typed[::-1] + script.said[::-1] + from_environment()
     problems += [said.problem for said in reversed(users) if said.problem] + script.problems
     chosen = Chosen()
+    # An #SBATCH line beats the environment in our plugin, which also says what is wrong with it.
+    users[len(typed) : len(typed)] = script.said_to_sbatch[::-1]
     users += from_user_file(problems, chosen.warnings)
     from_site = [
         Said(name, conf[key], f"the site's {key}") for name, key in site_keys().items() if conf.get(key)
     ]
     chosen.warnings += [f"ignoring {said.problem}" for said in from_site if said.problem]
     from_site += from_outer_job()
-    chosen.in_sbatch_lines = script.sbatch_options
+    chosen.in_sbatch_lines = {said.option for said in script.said_to_sbatch}
     for option in NAMES:
         for said in [*users, *from_site]:
             if said.option == option and said.meant is not None:
@@ -149,9 +151,19 @@ def from_script(head: bytes, where: str) -> InScript:
         if raw.startswith((b"#PSBATCH ", b"#PSBATCH\t", b"#PSBATCH-")):
             _read_directive(words, f"{where}, line {number}", found)
         elif raw.startswith(b"#SBATCH"):
-            names = [our_name(word[2:].partition("=")[0], NAMES) for word in words if word.startswith("--")]
-            found.sbatch_options.update(name for name in names if name)
+            _read_sbatch_line(words, f"{where}, line {number}", found)
     return found
+
+
+def _read_sbatch_line(words: list[str], where: str, found: InScript) -> None:
+    """Find our plugin's options among sbatch's."""
+    for index, word in enumerate(words):
+        written, has_value, value = word[2:].partition("=") if word.startswith("--") else ("", "", "")
+        name = our_name(written, NAMES)
+        if name:
+            following = "" if index + 1 == len(words) else words[index + 1]
+            text = (value if has_value else following).strip("\"'")
+            found.said_to_sbatch.append(Said(name, text, f"{where}, #SBATCH --{name}"))
 
 
 def is_body(raw: bytes) -> bool:

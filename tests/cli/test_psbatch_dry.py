@@ -117,6 +117,23 @@ def test_lines_of_our_plugin_are_overruled_in_the_printed_script(recorder: Recor
     assert recorder.run("--print-script", script).stdout == Path(script).read_bytes()
 
 
+def test_lines_of_our_plugin_count_before_all_but_the_command_line(recorder: Recorder) -> None:
+    script = recorder.script(
+        "#!/bin/sh\n#SBATCH --flex=1 -N1\n#SBATCH --max-hold 1h\n#PSBATCH --flex=2\ntrue\n"
+    )
+    recorder.user("max_hold=2h\n")
+    lines = recorder.run("--dry-run", script).stdout.decode().splitlines()
+    assert lines[2:4] == [
+        f"  SLURM_POWER_FLEX=flex1      from {script}, line 2, #SBATCH --flex",
+        f"  SLURM_POWER_MAX_HOLD=3600s  from {script}, line 3, #SBATCH --max-hold",
+    ]
+    typed = recorder.run("--dry-run", "--flex=3", script)
+    assert typed.argv == [b"--test-only", b"--flex=flex3", script.encode()]
+    wrong = recorder.script("#!/bin/sh\n#SBATCH --flex=lots\ntrue\n", "wrong.sh")
+    left = recorder.run(wrong)
+    assert (left.status, left.argv) == (0, [wrong.encode()]), "our plugin says what is wrong, if it is there"
+
+
 @pytest.mark.parametrize(
     ("arguments", "stdin", "printed"),
     [
