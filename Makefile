@@ -48,7 +48,8 @@ CALCULATING = tests/forecast tests/forecaster tests/docs tests/model tests/plan 
 	tests/config tests/wire tests/cli/test_backtest.py tests/cli/test_backtest_jobs.py tests/cli/test_forecast.py \
 	tests/cli/test_fan_text.py tests/cli/test_export.py tests/cli/test_simulate_ess.py tests/cli/test_simulate_jobs.py \
 	tests/cli/test_simulate_event.py tests/cli/test_authority.py tests/cli/test_events.py tests/cli/test_explain.py \
-	tests/cli/test_plan.py tests/cli/test_why.py tests/store/test_sqlite.py tests/store/test_private.py \
+	tests/cli/test_option_forms.py tests/cli/test_psbatch_dry.py tests/cli/test_psbatch_places.py tests/cli/test_psbatch_manual.py \
+	tests/controller/test_expect_answer.py tests/cli/test_plan.py tests/cli/test_why.py tests/store/test_sqlite.py tests/store/test_private.py \
 	$(patsubst %,tests/node/test_%.py,beat frames host leases leases_stateful mig saved_settings) \
 	$(patsubst %,tests/controller/test_%.py,circuits day_plan event_desk fairness_desk job_energy job_expectations \
 	job_gains job_records kept_levers levers load_feed plan_answer planner_beat rack_feed recorder repeats sources start_watch)

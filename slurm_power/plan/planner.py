@@ -172,6 +172,11 @@ def hold_of(snapshot: Snapshot, job: Job, policy: Policy, *, hold_seconds: float
     return next((hold for hold in holds if isinstance(hold, HoldJob) and hold.job_id == job.job_id), None)
 
 
+def room_for_starts(snapshot: Snapshot, policy: Policy) -> dict[str, float]:
+    """Watts that new jobs may add on each circuit: infinite where nothing bounds them, negative if full."""
+    return _start_room_watts(snapshot, policy)
+
+
 def _start_room_watts(snapshot: Snapshot, policy: Policy) -> dict[str, float]:
     """Room for new starts on each circuit, with every running job at its uncapped draw,
     a paused one included.
