@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from containers.cluster.layout import CHECKOUT, Layout, venv_programs
+from containers.plant.pm_counters import folder_of
 
 # Set by coverage's `subprocess` patch: our own daemons then count what they ran, too.
 COVERAGE_VARIABLE = "COVERAGE_PROCESS_CONFIG"
@@ -152,10 +153,16 @@ def _slurmctld(layout: Layout) -> DaemonPlan:
 
 
 def _slurmd(layout: Layout, node: str) -> DaemonPlan:
+    argv: tuple[str, ...] = ("/usr/sbin/slurmd", "-D", "-N", node)
+    environment = {}
+    if layout.options.energy_accounting:
+        argv = (sys.executable, "-m", "containers.cluster.own_sys", str(folder_of(layout.run, node)), *argv)
+        environment["PYTHONPATH"] = str(CHECKOUT)
     return DaemonPlan(
         name=f"slurmd.{node}",
         group="slurmd",
-        argv=("/usr/sbin/slurmd", "-D", "-N", node),
+        argv=argv,
+        environment=environment,
         serves=answers(layout.ports["slurmd"][node]),
     )
 
