@@ -76,7 +76,7 @@ def sys_with_counters(folder: Path) -> None:
     CPUs. Raises OSError.
     """
     counters = os.open(folder, os.O_PATH)
-    entries = {name: os.open(SYS / name, os.O_PATH) for name in os.listdir(SYS)}
+    entries = {entry.name: os.open(entry, os.O_PATH) for entry in SYS.iterdir()}
     _mount(b"tmpfs", SYS, b"tmpfs", 0, b"mode=0755,size=1m")
     COUNTERS.mkdir(parents=True)
     for name, handle in {**entries, str(COUNTERS.relative_to(SYS)): counters}.items():

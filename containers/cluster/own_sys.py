@@ -1,8 +1,8 @@
 """``python -m containers.cluster.own_sys FOLDER PROGRAM...``: run a program that sees power counters in /sys.
 
-Slurm reads them from /sys/cray/pm_counters, which the kernel makes on few machines and nobody else can. So the
-program gets mounts of its own: a /sys that is the real one with FOLDER added. Nobody else sees that; it goes
-with the last process that the program leaves.
+Slurm reads them from /sys/cray/pm_counters, which the kernel makes on few machines and nobody else can. So
+the program gets mounts of its own: a /sys that is the real one with FOLDER added. Nobody else sees that; it
+goes with the last process that the program leaves.
 """
 
 import os

@@ -17,6 +17,7 @@ from slurm_power.controller.daemon import Controller
 from slurm_power.controller.probe import build_drivers, close_drivers, fingerprints, probe
 from slurm_power.ports import PowerMeter, Storage, Store, StoreError
 from slurm_power.slurm.commands import CommandRunner
+from slurm_power.slurm.receipts import AccountingReceipts
 from slurm_power.slurm.scheduler_cli import CliScheduler
 from slurm_power.store.background import BackgroundSeries
 from slurm_power.store.places import open_series_writer, open_store
@@ -131,15 +132,18 @@ def _controller(
     meters: Mapping[str, PowerMeter],
     storages: Mapping[str, Storage],
 ) -> Controller:
-    slurm_conf = config.controller.slurm_conf or os.environ.get("SLURM_CONF")
+    named = config.controller.slurm_conf or os.environ.get("SLURM_CONF")
+    slurm_conf = None if named is None else Path(named)
+    accounting = AccountingReceipts(CommandRunner(slurm_conf, timeout_seconds=20.0, concurrency=1))
     return Controller(
         config,
         store,
         series=series,
         meters=meters,
         storages=storages,
+        accounting=accounting if config.controller.receipts else None,
         scheduler=CliScheduler(
-            CommandRunner(None if slurm_conf is None else Path(slurm_conf)),
+            CommandRunner(slurm_conf),
             hold_file=config.controller.state_directory / "holds.json",
         ),
     )
