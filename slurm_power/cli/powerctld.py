@@ -15,7 +15,7 @@ from slurm_power.config import ConfigError, SiteConfig, load_site
 from slurm_power.controller.authority import AuthorityError
 from slurm_power.controller.daemon import Controller
 from slurm_power.controller.probe import build_drivers, close_drivers, fingerprints, probe
-from slurm_power.ports import PowerMeter, Storage, Store, StoreError
+from slurm_power.ports import LocalStore, PowerMeter, Storage, StoreError
 from slurm_power.slurm.commands import CommandRunner
 from slurm_power.slurm.receipts import AccountingReceipts
 from slurm_power.slurm.scheduler_cli import CliScheduler
@@ -90,7 +90,7 @@ def _series(config: SiteConfig) -> BackgroundSeries:
 
 async def _run(
     config: SiteConfig,
-    store: Store,
+    store: LocalStore,
     meters: Mapping[str, PowerMeter],
     storages: Mapping[str, Storage],
     problems: Mapping[str, str],
@@ -127,7 +127,7 @@ async def _serve_until_stopped(config: SiteConfig, controller: Controller) -> in
 
 def _controller(
     config: SiteConfig,
-    store: Store,
+    store: LocalStore,
     series: BackgroundSeries,
     meters: Mapping[str, PowerMeter],
     storages: Mapping[str, Storage],

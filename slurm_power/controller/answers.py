@@ -16,6 +16,7 @@ from slurm_power.controller.event_answer import (
 )
 from slurm_power.controller.expect_answer import expect, expected_row
 from slurm_power.controller.forecast_answer import forecast
+from slurm_power.controller.jobs_answer import jobs
 from slurm_power.controller.plan_answer import plan
 from slurm_power.controller.sources import row_message
 from slurm_power.controller.user_socket import Caller, RefusedError
@@ -290,6 +291,7 @@ _HANDLERS: dict[str, Callable[["Controller", Message, Caller], Message]] = {
     "sources": lambda controller, _, __: sources(controller),
     "ledger": ledger,
     "job": job,
+    "jobs": jobs,
     "expect": expect,
     "forecast": forecast,
     "plan": plan,

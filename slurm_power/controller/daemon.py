@@ -43,7 +43,7 @@ from slurm_power.model.action import Plan
 from slurm_power.model.job import Job
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.loads import job_loads
-from slurm_power.ports import PowerMeter, Scheduler, Storage, Store
+from slurm_power.ports import LocalStore, PowerMeter, Scheduler, Storage
 from slurm_power.store.background import BackgroundSeries
 from slurm_power.store.patient import PatientStore
 from slurm_power.tasks import end_all
@@ -69,7 +69,7 @@ class Controller:
     def __init__(
         self,
         config: SiteConfig,
-        store: Store,
+        store: LocalStore,
         *,
         meters: Mapping[str, PowerMeter],
         storages: Mapping[str, Storage],
