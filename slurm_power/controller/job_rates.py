@@ -54,7 +54,7 @@ class JobRates:
         self._at_seconds = 0.0
         try:
             self._load(stored)
-        except (KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError):
             self._jobs, self._rates, self._at_seconds = {}, None, 0.0
 
     def _load(self, stored: Any) -> None:

@@ -25,6 +25,8 @@ _CLOSE_SECONDS = 30.0
 # The queue is kept when it has changed, what energy cost now and then.
 _KEEP_SECONDS = 10.0
 _KEEP_RATES_SECONDS = 60.0
+# How old on average what nodes tell is: each tells every second of a reading of the second before.
+_TOLD_LATE_SECONDS = 1.0
 _ACTIVE = frozenset({JobState.RUNNING, JobState.SUSPENDED, JobState.ENDING})
 
 
@@ -137,7 +139,7 @@ class ReceiptDesk:
             self._beat_at_seconds = at_seconds
             joules = self._energies.energies_joules()
             self._rates.look(joules, self._rates_now(snapshot), at_seconds)
-            self._points.add(joules, at_seconds)
+            self._points.add(joules, at_seconds - _TOLD_LATE_SECONDS)
         if snapshot.jobs is not self._listed:
             self._follow(snapshot, at_seconds)
         for job_id, since_seconds in list(self._closing.items()):

@@ -19,6 +19,8 @@ _FIELDS = "JobID,JobIDRaw,State,AdminComment"
 _BAR = "|"
 _JOB_ID = re.compile(r"\d+(_\d+|\+\d+)?")
 _STEP_ID = re.compile(r"\d+(?:_\d+|\+\d+)?\.(\d+(?:\+\d+)?)")
+# Slurm writes whole seconds: what it cuts off of them, on average.
+_CUT_OFF_SECONDS = 0.5
 _NOT_ENDED = ("PENDING", "RUNNING", "SUSPENDED", "REQUEUED", "RESIZING")
 
 
@@ -102,6 +104,7 @@ class AccountingReceipts:
 
 def _seconds(text: str) -> float | None:
     try:
-        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC).timestamp()
+        whole = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC).timestamp()
     except ValueError:
         return None
+    return whole + _CUT_OFF_SECONDS

@@ -40,7 +40,8 @@ def _energies(receipt: Receipt) -> Iterator[str]:
         yield "Energy of its GPUs: not measured."
     else:
         how = "" if receipt.method is None else f", {_METHODS[receipt.method]}"
-        yield f"Energy of its GPUs: {energy(receipt.energy_joules, gap=' ')} ({receipt.energy_joules:,.0f} J){how}."
+        joules = receipt.energy_joules
+        yield f"Energy of its GPUs: {energy(joules, gap=' ')} ({joules:,.0f} J){how}."
         if receipt.is_estimate:
             covered = "an unknown part" if receipt.coverage_ratio is None else f"{receipt.coverage_ratio:.0%}"
             yield f"  This is an estimate: readings cover {covered} of its GPUs' time, less than 95 %."
@@ -55,7 +56,8 @@ def _energies(receipt: Receipt) -> Iterator[str]:
     else:
         yield f"Its part of its hosts: {energy(receipt.host_joules, gap=' ')}."
     if receipt.pdu_joules is not None:
-        yield f"Its part of its racks, by their PDUs: {energy(receipt.pdu_joules, gap=' ')}, GPUs, hosts and losses."
+        racks = energy(receipt.pdu_joules, gap=" ")
+        yield f"Its part of its racks, by their PDUs: {racks}, for GPUs, hosts and losses."
     if receipt.mean_watts is not None:
         peak = power(receipt.peak_watts, gap=" ")
         yield f"Power of its GPUs together: mean {power(receipt.mean_watts, gap=' ')}, peak {peak}."
@@ -69,7 +71,8 @@ def _levers(receipt: Receipt) -> Iterator[str]:
             "" if receipt.slowdown_ratio is None else f"; about {receipt.slowdown_ratio:.1%} slower over all"
         )
         capped = duration(receipt.capped_seconds) or "an unknown time"
-        yield f"Capped for {capped}, at {power(receipt.lowest_cap_watts, gap=' ')} a GPU at the lowest{slower}."
+        lowest = power(receipt.lowest_cap_watts, gap=" ")
+        yield f"Capped for {capped}, at {lowest} a GPU at the lowest{slower}."
     held, paused = receipt.held_seconds or 0.0, receipt.paused_seconds or 0.0
     held_text = f"Held for {duration(held)} before its start" if held else "Not held by us"
     yield f"{held_text}{f', paused for {duration(paused)}' if paused else ', not paused'}."
