@@ -148,15 +148,16 @@ def _sacct(words: Sequence[str]) -> str:
 
 
 def _accounted_row(line: str) -> Row | None:
-    parts = line.split("|", len(_FIELDS) - 1)
-    if len(parts) != len(_FIELDS):
+    *parts, name_and_comment = line.split("|", len(_FIELDS) - 2)
+    if len(parts) != len(_FIELDS) - 2:
         return None
-    told = dict(zip(_FIELDS, parts, strict=True))
-    name, comment = told["JobName"], told["AdminComment"]
-    if "|" in comment and not comment.lstrip().startswith("{"):
-        # A bar in the name: the comment, if any, is an object of ours.
-        rest, brace, last = f"{name}|{comment}".rpartition("|{")
-        name, comment = (rest, f"{{{last}") if brace else (f"{name}|{comment}", "")
+    told = dict(zip(_FIELDS[:-2], parts, strict=True))
+    # Both may have bars in them; a comment of ours, which alone matters, begins with a brace.
+    name, brace, comment = name_and_comment.partition("|{")
+    if brace:
+        comment = f"{{{comment}"
+    else:
+        name, _, comment = name_and_comment.rpartition("|")
     receipt = receipt_from_json(receipt_in(comment))
     gpus = re.search(r"(?:^|,)gres/gpu=(\d+)", told["AllocTRES"])
     return Row(
