@@ -199,9 +199,9 @@ def test_a_statement_says_how_each_number_is_known(tmp_path: Path, told: FakePow
     line = LINES.splitlines()[0]
     with sacct(tmp_path, line):
         done = jobs("--socket", str(told.path), "3_1")
+    ran = "Job 3_1 (train, alice, physics): COMPLETED, ran 01:00:00"
     assert done.output.splitlines() == [
-        "Job 3_1 (train, alice, physics): COMPLETED, ran 01:00:00 from 2026-01-02 03:00:10"
-        " on c1 with 4 GPUs.",
+        f"{ran} from 2026-01-02 03:00:10 on c1 with 4 GPUs.",
         "Energy of its GPUs: 2.500 kWh (9,000,000 J), by the GPUs' own energy counters.",
         "Its part of its hosts: 500.0 Wh.",
         "Power of its GPUs together: mean 2.50 kW, peak 3.10 kW.",
