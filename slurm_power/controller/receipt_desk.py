@@ -22,6 +22,8 @@ _KEY = "receipts"
 _BEAT_SECONDS = 2.0
 # How long a node that has not told of a job's end is waited for: its daemon may be gone.
 _CLOSE_SECONDS = 30.0
+# Receipts made in one cycle: an array of 10,000 may end at once.
+_MOST_CLOSED = 500
 # The queue is kept when it has changed, what energy cost now and then.
 _KEEP_SECONDS = 10.0
 _KEEP_RATES_SECONDS = 60.0
@@ -142,11 +144,13 @@ class ReceiptDesk:
             self._points.add(joules, at_seconds - _TOLD_LATE_SECONDS)
         if snapshot.jobs is not self._listed:
             self._follow(snapshot, at_seconds)
+        left = _MOST_CLOSED
         for job_id, since_seconds in list(self._closing.items()):
             job = self._ended.get(job_id)
             # Its nodes are those that still have it, once it has ended.
             open_accounts = job is not None and bool(job.gpus_by_node)
-            if not open_accounts or at_seconds - since_seconds >= _CLOSE_SECONDS:
+            if left and (not open_accounts or at_seconds - since_seconds >= _CLOSE_SECONDS):
+                left -= 1
                 del self._closing[job_id]
                 self._close(job_id, snapshot, enabled=enabled)
         changed = self.queue is not None and self.queue.changed
@@ -161,17 +165,20 @@ class ReceiptDesk:
 
     def _follow(self, snapshot: Snapshot, at_seconds: float) -> None:
         self._listed = snapshot.jobs
-        here = {job.job_id: job.state for job in snapshot.jobs}
-        self._ended = {job.job_id: job for job in snapshot.jobs if job.state is JobState.ENDED}
+        placed = {job.job_id: job for job in snapshot.jobs if job.state is not JobState.PENDING}
+        self._ended = {job_id: job for job_id, job in placed.items() if job.state is JobState.ENDED}
         self._done &= self._ended.keys()
         # Who is listed no more has ended, too: Slurm forgets jobs, after a while or with its state.
-        for job_id in (self._ended.keys() - self._done) | (self._active - here.keys()):
+        gone = self._active - placed.keys()
+        if gone:
+            gone -= {job.job_id for job in snapshot.jobs}
+        for job_id in (self._ended.keys() - self._done) | gone:
             self._closing.setdefault(job_id, at_seconds)
-        for job_id in self._closing.keys() & (here.keys() - self._ended.keys()):
+        for job_id in self._closing.keys() & (placed.keys() - self._ended.keys()):
             del self._closing[job_id]
-        self._active = {job_id for job_id, state in here.items() if state in _ACTIVE}
-        self._rates.keep({*here, *self._closing})
-        self._points.keep({*here, *self._closing, *(self.queue.jobs if self.queue else ())})
+        self._active = {job_id for job_id, job in placed.items() if job.state in _ACTIVE}
+        self._rates.keep({*placed, *self._closing})
+        self._points.keep({*placed, *self._closing, *(self.queue.jobs if self.queue else ())})
 
     def _close(self, job_id: str, snapshot: Snapshot, *, enabled: bool) -> None:
         self._done.add(job_id)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from slurm_power.controller import receipt_queue
+from slurm_power.controller import receipt_desk, receipt_queue
 from slurm_power.controller.job_rates import EnergyPoints, JobRates, Rates
 from slurm_power.controller.receipt_desk import ReceiptDesk
 from slurm_power.model.job import Job, JobState
@@ -293,6 +293,24 @@ def test_without_accounting_receipts_stay_here_and_slurm_is_not_asked_again() ->
     assert found.desk.queue is not None
     assert not found.desk.queue.jobs
     assert (slurm.asked, found.faults) == (asked, [])
+
+
+def test_an_array_that_ends_at_once_is_spread_over_cycles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receipt_desk, "_MOST_CLOSED", 3)
+    found = lived(*map(str, range(8)), slurm=Slurm())
+    jobs = tuple(ended(str(number)) for number in range(8))
+    made = [sum("receipt" in record for record in found.site.listed.values())]
+    for second in (11, 12, 13):
+        found.see(second, *jobs)
+        made.append(sum("receipt" in record for record in found.site.listed.values()))
+    assert made == [3, 6, 8, 8]
+
+
+def test_a_requeued_job_has_not_ended() -> None:
+    found = Lived(Site(listed={"17": told("17")}), Slurm())
+    found.see(0, running("17", ("c1",)))
+    found.see(10, replace(running("17", ()), state=JobState.PENDING, nodes=()))
+    assert "receipt" not in found.site.listed["17"]
 
 
 def test_shadow_mode_touches_nothing() -> None:
