@@ -193,3 +193,11 @@ def stored(lab: Lab, name: str) -> dict[str, Any]:
     comment = sacct(lab, name, "AdminComment").get(name, [""])[0]
     receipt = receipt_in(comment)
     return receipt if isinstance(receipt, dict) else {}
+
+
+def test_nobody_but_slurmd_sees_the_counters(lab: Lab) -> None:
+    counters = "/sys/cray/pm_counters"
+    assert not Path(counters).exists()
+    assert lab.run(["ls", counters], check=False).returncode != 0
+    job = lab.run(["srun", "--time=1", "cat", f"{counters}/power", "/sys/class/net/lo/mtu"], user="alice")
+    assert [line.split()[1:2] for line in job.stdout.splitlines()] == [["W"], []], "the rest of /sys is there"
