@@ -146,6 +146,8 @@ def receipt_of(record: Mapping[str, object]) -> Receipt | None:
     energy, host, pdu = (_number(record.get(key)) for key in ("energy_joules", "host_joules", "pdu_joules"))
     if energy is None and host is None and pdu is None:
         return None
+    if pdu is not None and pdu < (energy or 0.0):
+        pdu = None  # a PDU is read every few seconds: of a job of some seconds it may know less than that
     run_seconds = _number(record.get("running_seconds"))
     estimated, shared = (_share(record.get(key), energy) for key in ("estimated_joules", "shared_joules"))
     basis, paid_joules = _paid(energy, host, pdu)

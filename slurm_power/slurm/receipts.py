@@ -14,7 +14,7 @@ from slurm_power.ports import SchedulerError
 from slurm_power.slurm.commands import CommandRunner
 from slurm_power.slurm.receipt_text import with_receipt, without_quotes
 
-_FIELDS = "JobID,JobIDRaw,State,AdminComment"
+_FIELDS = "JobID,JobIDRaw,State,End,AdminComment"
 # What sacct prints between fields: the comment is the last one and may hold anything.
 _BAR = "|"
 _JOB_ID = re.compile(r"\d+(_\d+|\+\d+)?")
@@ -55,12 +55,12 @@ class AccountingReceipts:
         wanted = set(job_ids)
         found = {}
         for line in text.splitlines():
-            name, _, rest = line.partition(_BAR)
-            job_id, _, rest = rest.partition(_BAR)
-            state, _, comment = rest.partition(_BAR)
+            name, job_id, state, end, comment = (*line.split(_BAR, 4), "", "", "", "")[:5]
             # Asked for an array's id, sacct lists all its tasks; an id of an array alone is no job's.
             if job_id in wanted and _JOB_ID.fullmatch(name):
-                ended = not state.startswith(_NOT_ENDED)
+                # After a time without slurmdbd it has the state first, and end and comment seconds later:
+                # what is written in between would be over a comment that nobody has seen.
+                ended = not state.startswith(_NOT_ENDED) and _seconds(end) is not None
                 found[job_id] = AccountedJob(job_id=job_id, name=name, ended=ended, admin_comment=comment)
         return found
 

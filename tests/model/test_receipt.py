@@ -118,6 +118,8 @@ def test_a_price_for_less_than_95_percent_of_the_energy_is_no_cost() -> None:
 def test_what_a_cost_is_for() -> None:
     assert receipt(pdu_joules=7.2e6).cost == pytest.approx(0.5)
     assert receipt(pdu_joules=7.2e6).cost_basis is CostBasis.PDU
+    assert receipt(pdu_joules=3.5e6).pdu_joules is None, "less than the GPUs alone is no energy of the rack"
+    assert receipt(pdu_joules=3.5e6).cost_basis is CostBasis.GPUS_AND_HOST
     assert receipt(host_joules=None).cost == pytest.approx(0.25)
     assert receipt(host_joules=None).cost_basis is CostBasis.GPUS
 
