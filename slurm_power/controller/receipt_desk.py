@@ -27,6 +27,8 @@ _MOST_CLOSED = 500
 # The queue is kept when it has changed, what energy cost now and then.
 _KEEP_SECONDS = 10.0
 _KEEP_RATES_SECONDS = 60.0
+# With fewer looks at a job's energy nothing is told of its steps.
+_LEAST_POINTS = 3
 # How old on average what nodes tell is: each tells every second of a reading of the second before.
 _TOLD_LATE_SECONDS = 1.0
 _ACTIVE = frozenset({JobState.RUNNING, JobState.SUSPENDED, JobState.ENDING})
@@ -113,7 +115,12 @@ class ReceiptDesk:
         self.queue: ReceiptQueue | None = None
         if accounting is not None:
             self.queue = ReceiptQueue(
-                accounting, self._with_steps, note=note, fault=fault, stored=document.get("waiting")
+                accounting,
+                self._with_steps,
+                has_steps=lambda job_id: len(self._points.of(job_id)) >= _LEAST_POINTS,
+                note=note,
+                fault=fault,
+                stored=document.get("waiting"),
             )
         self._rates = JobRates(document.get("rates"))
         self._points = EnergyPoints()
@@ -217,7 +224,7 @@ class ReceiptDesk:
         if receipt is None:
             return None
         points = self._points.of(job_id)
-        if points and isinstance(start := record.get("started"), str):
+        if steps and points and isinstance(start := record.get("started"), str):
             points.insert(0, (datetime.fromisoformat(start).timestamp(), 0.0))
         joules, left_out = step_energies(points, steps)
         if joules or left_out:

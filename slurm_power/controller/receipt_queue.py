@@ -24,7 +24,7 @@ _GIVE_UP_SECONDS = 3 * 86_400.0
 _AT_ONCE = 50
 _BEAT_SECONDS = 1.0
 # Between two receipts, beside the time that slurmdbd takes for one.
-_PACE_SECONDS = 0.25
+_PACE_SECONDS = 0.1
 # After so many refusals in a row it is not the job, it is the database.
 _ODD_IN_A_ROW = 3
 _MOST_WAITING = 20_000
@@ -67,15 +67,19 @@ class ReceiptQueue:
         accounting: Accounting,
         receipt: Callable[[str, Sequence[StepTimes]], dict[str, object] | None],
         *,
+        has_steps: Callable[[str], bool],
         note: Callable[..., None],
         fault: Callable[[str, str], None],
         stored: object = None,
     ) -> None:
-        """``stored`` is an earlier queue's ``document``. ``note`` writes into the ledger, ``fault`` as well:
+        """``has_steps``: whether the energy of a job's steps could be told, so that they are asked for.
+
+        ``stored`` is an earlier queue's ``document``. ``note`` writes into the ledger, ``fault`` as well:
         what keeps all receipts from being written, and "" when that is over.
         """
         self._accounting = accounting
         self._receipt = receipt
+        self._has_steps = has_steps
         self._note = note
         self._fault = fault
         self._waiting = _read(stored)
@@ -145,7 +149,8 @@ class ReceiptQueue:
             await asyncio.sleep(_PACE_SECONDS)
 
     async def _write(self, job: AccountedJob) -> None:
-        receipt = self._receipt(job.job_id, await self._accounting.steps(job))
+        steps = await self._accounting.steps(job) if self._has_steps(job.job_id) else ()
+        receipt = self._receipt(job.job_id, steps)
         if receipt is not None:
             await self._accounting.write(job, receipt)
         self._drop(job.job_id)
