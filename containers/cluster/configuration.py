@@ -50,7 +50,7 @@ def write_all(layout: Layout) -> None:
         "state/powerctld",
     ]
     folders += [f"state/powerd.{node}" for node in nodes] + [f"spool/{node}" for node in nodes]
-    folders += [f"{PM_COUNTERS}/{node}" for node in nodes if layout.options.energy_accounting]
+    folders += [f"{PM_COUNTERS}/{node}/hwmon" for node in nodes if layout.options.energy_accounting]
     for folder in folders:
         (run / folder).mkdir(parents=True, exist_ok=True)
     (run / "munge").chmod(0o711)  # clients need only reach the socket

@@ -156,7 +156,7 @@ def _slurmd(layout: Layout, node: str) -> DaemonPlan:
     argv: tuple[str, ...] = ("/usr/sbin/slurmd", "-D", "-N", node)
     environment = {}
     if layout.options.energy_accounting:
-        argv = (sys.executable, "-m", "containers.cluster.own_sys", str(folder_of(layout.run, node)), *argv)
+        argv = _with_counters(layout, node, ("/usr/bin/env", "--unset=PYTHONPATH", *argv))
         environment["PYTHONPATH"] = str(CHECKOUT)
     return DaemonPlan(
         name=f"slurmd.{node}",
@@ -165,6 +165,13 @@ def _slurmd(layout: Layout, node: str) -> DaemonPlan:
         environment=environment,
         serves=answers(layout.ports["slurmd"][node]),
     )
+
+
+def _with_counters(layout: Layout, node: str, argv: tuple[str, ...]) -> tuple[str, ...]:
+    """A command line that finds the node's power counters in /sys, where the lab has any."""
+    if not layout.options.energy_accounting:
+        return argv
+    return (sys.executable, "-m", "containers.cluster.own_sys", str(folder_of(layout.run, node)), *argv)
 
 
 def _plant(layout: Layout) -> DaemonPlan:
@@ -203,7 +210,9 @@ def _powerd(layout: Layout, node: str) -> DaemonPlan:
     return DaemonPlan(
         name=f"powerd.{node}",
         group="powerd",
-        argv=(*_product("powerd"), "--config", str(layout.etc / "node.toml"), "--node", node),
+        argv=_with_counters(
+            layout, node, (*_product("powerd"), "--config", str(layout.etc / "node.toml"), "--node", node)
+        ),
         environment={
             **_product_environment(),
             "LD_LIBRARY_PATH": str(layout.run / "lib"),

@@ -12,7 +12,6 @@ from containers.cluster.layout import CHECKOUT
 MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE = 4096, 8192, 16384, 1 << 18
 CLONE_NEWNS = 0x00020000
 SYS = Path("/sys")
-COUNTERS = SYS / "cray" / "pm_counters"
 
 
 def give_own_etc(files: Path) -> None:
@@ -70,16 +69,18 @@ def keep_mounts_private() -> None:
 
 
 def sys_with_counters(folder: Path) -> None:
-    """Show ``folder`` as the machine's power counters: /sys becomes what it was, with that in it.
+    """Show a node's counters and its board's power sensor: /sys becomes what it was, with these in it.
 
-    Everything that was there is mounted again; Slurm's daemons do not start on a /sys without cgroups and
-    CPUs. Raises OSError.
+    ``folder`` is /sys/cray/pm_counters, and what it has as ``hwmon`` is /sys/class/hwmon. Everything else
+    that was there is mounted again; Slurm's daemons do not start on a /sys without cgroups and CPUs. Raises
+    OSError.
     """
-    counters = os.open(folder, os.O_PATH)
-    entries = {entry.name: os.open(entry, os.O_PATH) for entry in SYS.iterdir()}
+    added = {"cray/pm_counters": folder, "class/hwmon": folder / "hwmon"}
+    kept = {entry.name: entry for entry in SYS.iterdir() if entry.name != "class"}
+    kept |= {f"class/{entry.name}": entry for entry in (SYS / "class").iterdir()}
+    handles = {name: os.open(source, os.O_PATH) for name, source in {**kept, **added}.items()}
     _mount(b"tmpfs", SYS, b"tmpfs", 0, b"mode=0755,size=1m")
-    COUNTERS.mkdir(parents=True)
-    for name, handle in {**entries, str(COUNTERS.relative_to(SYS)): counters}.items():
+    for name, handle in handles.items():
         (SYS / name).mkdir(parents=True, exist_ok=True)
         _mount(f"/proc/self/fd/{handle}".encode(), SYS / name, None, MS_BIND | MS_REC, None)
         os.close(handle)

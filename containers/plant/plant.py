@@ -209,7 +209,7 @@ class Plant:
 
     def _show_nodes(self) -> None:
         for node, counters in self.pm_counters.items():
-            counters.take(node.watts, node.joules)
+            counters.take(node.watts, node.joules, node.host_watts)
 
     def _show_racks(self) -> None:
         assert self.site.energies.racks is not None

@@ -1,7 +1,8 @@
-"""A node's power counters as files, in the form that Slurm's acct_gather_energy/pm_counters reads.
+"""A node's power counters as files: those of acct_gather_energy/pm_counters, and its board's sensor.
 
-Such nodes have them in /sys/cray/pm_counters; the lab puts this folder there, for slurmd alone. They count
-what the node draws from its PDU: GPUs, host and the losses of its power supplies.
+Such nodes have them in /sys/cray/pm_counters; the lab puts this folder there, for the node's daemons alone.
+They count what the node draws from its PDU: GPUs, host and the losses of its power supplies. The sensor, as
+hwmon has it, shows the host alone.
 """
 
 import contextlib
@@ -26,6 +27,7 @@ class PmCounters:
         self._before_joules = _FIRST_JOULES
         with contextlib.suppress(OSError, ValueError, IndexError):
             self._before_joules = max(_FIRST_JOULES, float((folder / "energy").read_text().split()[0]))
+        (folder / "hwmon" / "hwmon0").mkdir(parents=True, exist_ok=True)
         self._samples = 0
         started_us = _now_us()
         for name, text in (
@@ -33,22 +35,25 @@ class PmCounters:
             ("generation", "1"),
             ("startup", f"{started_us} us"),
             ("power_cap", f"0 W {started_us} us"),
+            ("hwmon/hwmon0/name", "power_meter"),
         ):
             self._write(name, text)
 
-    def take(self, watts: float, joules: float) -> None:
-        """Show what the node draws now, and what it has drawn since the plant's start."""
+    def take(self, watts: float, joules: float, host_watts: float) -> None:
+        """Show what node and host draw now, and what the node has drawn since the plant's start."""
         now_us = _now_us()
         self._samples += 1
         self._write("power", f"{watts:.0f} W {now_us} us")
         self._write("energy", f"{self._before_joules + joules:.0f} J {now_us} us")
         self._write("freshness", f"{self._samples}")
+        self._write("hwmon/hwmon0/power1_average", f"{1e6 * host_watts:.0f}")
 
     def _write(self, name: str, text: str) -> None:
         """In one step: a reader sees the old line or the new one."""
-        fresh = self._folder / f".{name}"
+        file = self._folder / name
+        fresh = file.with_name(f".{file.name}")
         fresh.write_text(f"{text}\n")
-        fresh.replace(self._folder / name)
+        fresh.replace(file)
 
 
 def _now_us() -> int:

@@ -14,12 +14,15 @@ from containers.cluster.lab import Lab
 from containers.cluster.layout import CHECKOUT, Options
 from containers.cluster.lifecycle import up
 from containers.demo.stage import ask
+from containers.plant.__main__ import PLANT_FILE
+from slurm_power.simulate.constants import load_constants
 from slurm_power.slurm.receipt_text import receipt_in
 from tests.cluster.lab import await_job
 
 PRICE_PER_KWH = 0.25
 CARBON_G_PER_KWH = 400.0
 STEP_SECONDS = 9
+EFFICIENCY_RATIO = load_constants(PLANT_FILE).host.power_supply_efficiency_ratio
 SCRIPT = f"""
 date +%s.%N
 srun --gres=gpu:8 plant-load --workload training --seconds {STEP_SECONDS}
@@ -120,12 +123,15 @@ def test_sacct_has_the_energy_of_the_node_and_our_receipt_beside_it(lab: Lab) ->
     receipt = stored_receipt(lab, job)
     print(receipt)
     assert receipt["energy_joules"] == pytest.approx(gpu_joules, rel=0.02)
+    # What is left are the losses of the power supplies.
+    both = receipt["energy_joules"] + receipt["host_joules"]
+    assert both == pytest.approx(node_joules * EFFICIENCY_RATIO, rel=0.08), "hosts are read every 5 s"
     assert (receipt["v"], receipt["shared_ratio"]) == (1, 0.0)
     assert receipt["coverage_ratio"] >= 0.95
     assert receipt["method"] in {"counter", "mixed"}
-    paid = {"pdu": "pdu_joules", "gpus": "energy_joules"}[receipt["cost_basis"]]
-    assert receipt["cost"] == pytest.approx(PRICE_PER_KWH * receipt[paid] / 3.6e6, rel=0.01)
-    assert receipt["co2_grams"] == pytest.approx(CARBON_G_PER_KWH * receipt[paid] / 3.6e6, rel=0.01)
+    paid = {"pdu": receipt.get("pdu_joules", 0), "gpus+host": both}[receipt["cost_basis"]]
+    assert receipt["cost"] == pytest.approx(PRICE_PER_KWH * paid / 3.6e6, rel=0.01)
+    assert receipt["co2_grams"] == pytest.approx(CARBON_G_PER_KWH * paid / 3.6e6, rel=0.01)
     assert receipt["step_joules"].keys() == {"0", "1"}
     for joules in receipt["step_joules"].values():
         assert joules == pytest.approx(gpu_joules / 2, rel=0.15), "steps' times are whole seconds"
