@@ -125,6 +125,9 @@ class ReceiptQueue:
                 self._close(str(error))
             except SchedulerError as error:
                 self._stop_for_a_while(str(error))
+            except Exception as error:  # receipts must not end the controller
+                log.error("receipts went wrong", exc_info=error)
+                self._stop_for_a_while(f"{type(error).__name__}: {error}")
             self._tell_given_up()
 
     async def _hand_out(self, job_ids: Sequence[str]) -> None:
@@ -140,7 +143,7 @@ class ReceiptQueue:
                 self._give_up(job_id, "their AdminComment is another tool's and stays as it is")
             except NoAccountingError:
                 raise
-            except SchedulerError as error:
+            except Exception as error:  # one job's trouble, whatever it is, is not the others'
                 self._later(job_id)
                 self._odd += 1
                 log.warning("the receipt of job %s waits: %s", job_id, error)

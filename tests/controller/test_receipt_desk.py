@@ -65,6 +65,7 @@ class Slurm:
     errors: dict[str, SchedulerError] = field(default_factory=dict)
     away: SchedulerError | None = None
     asked: int = 0
+    step_times: list[StepTimes] = field(default_factory=list)
 
     def know(self, *job_ids: str, ended: bool = True) -> None:
         for job_id in job_ids:
@@ -76,8 +77,8 @@ class Slurm:
             raise self.away
         return {job_id: self.jobs[job_id] for job_id in job_ids if job_id in self.jobs}
 
-    async def steps(self, job: AccountedJob) -> list[StepTimes]:  # noqa: ARG002  # none of its jobs has any
-        return []
+    async def steps(self, job: AccountedJob) -> list[StepTimes]:  # noqa: ARG002  # all its jobs have the same
+        return self.step_times
 
     async def write(self, job: AccountedJob, receipt: dict[str, object]) -> None:
         if job.job_id in self.errors:
@@ -257,6 +258,21 @@ def test_one_job_s_trouble_does_not_keep_the_others_back() -> None:
     slurm.errors.clear()
     slurm.know("21")
     found.hand_out(lambda: len(slurm.written) == 4)
+
+
+def test_nothing_that_goes_wrong_ends_the_controller() -> None:
+    slurm = Slurm()
+    slurm.know("17", "18")
+    found = lived("17", "18", slurm=slurm)
+    for second in (11, 12, 13):
+        found.site.joules["17"] = 1e6 * second
+        found.see(2.0 * second, ended("17"), ended("18"))
+    found.site.listed["17"]["started"] = "no time"
+    slurm.step_times = [StepTimes("0", AT.timestamp(), AT.timestamp() + 5.0)]
+    found.hand_out(lambda: "18" in slurm.written)
+    assert "17" not in slurm.written
+    found.site.listed["17"]["started"] = AT.isoformat()
+    found.hand_out(lambda: "17" in slurm.written)
 
 
 def test_a_job_that_slurm_s_accounting_still_runs_waits() -> None:
