@@ -233,6 +233,14 @@ class Store(Ledger, Records, Protocol):
         ...
 
 
+class LocalStore(Store, Protocol):
+    """A controller's own store, which knows what it has written last."""
+
+    def latest_jobs(self, before: int | None, most: int) -> Sequence[tuple[int, dict[str, object]]]:
+        """Up to ``most`` records, the last written first, each with a number; those with lower ones only."""
+        ...
+
+
 class SeriesWriter(Protocol):
     """Takes one tick of named values after the other."""
 

@@ -25,6 +25,7 @@ from string import Template
 
 from containers.cluster.layout import CHECKOUT, USERS, Layout, venv_programs
 from containers.cluster.site_tables import rack_tables
+from containers.plant.pm_counters import FOLDER as PM_COUNTERS
 
 TEMPLATES = Path(__file__).parent / "templates"
 PLAIN_FILES = ("slurm.conf", "gres.conf", "slurm-power.conf", "site.toml", "node.toml")
@@ -56,6 +57,7 @@ def write_all(layout: Layout) -> None:
         "state/powerctld",
     ]
     folders += [f"state/powerd.{node}" for node in nodes] + [f"spool/{node}" for node in nodes]
+    folders += [f"{PM_COUNTERS}/{node}/hwmon" for node in nodes if layout.options.energy_accounting]
     for folder in folders:
         (run / folder).mkdir(parents=True, exist_ok=True)
     (run / "munge").chmod(0o711)  # clients need only reach the socket
@@ -109,6 +111,9 @@ def substitutions(layout: Layout) -> dict[str, str]:
     accounting = "AccountingStorageType=accounting_storage/none"
     if options.accounting:
         accounting = Template((TEMPLATES / "accounting.conf.in").read_text()).substitute(names).rstrip()
+    if options.energy_accounting:
+        # Every second: what a node draws in "scontrol show node", and each step's energy.
+        accounting += "\nAcctGatherEnergyType=acct_gather_energy/pm_counters\nAcctGatherNodeFreq=1"
     return {**names, "accounting_lines": accounting}
 
 

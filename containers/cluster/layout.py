@@ -47,6 +47,7 @@ class Options:
     """What to build. ``scenario`` and ``plant`` are files handed to the simulated plant as they are.
 
     ``grid_limit_watts`` and ``control`` (False: look, touch nothing) go into the lab's site.toml.
+    ``energy_accounting``: Slurm counts each job's energy itself, by counters that the plant feeds.
     """
 
     nodes: int = 4
@@ -57,6 +58,7 @@ class Options:
     plant: str | None = None
     grid_limit_watts: int = 32_000
     control: bool = True
+    energy_accounting: bool = False
 
     def check(self) -> None:
         """Raise RefusedError for numbers out of range and files that are not there."""
@@ -69,6 +71,11 @@ class Options:
                 raise RefusedError(f"{option}: needs --power, the plant runs only then")
             if file is not None and not Path(file).is_file():
                 raise RefusedError(f"{option} {file}: no such file")
+        if self.energy_accounting and not (self.power and self.accounting):
+            raise RefusedError(
+                "--energy-accounting: needs --power, whose plant feeds the counters, and --accounting, which "
+                "keeps what they count"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

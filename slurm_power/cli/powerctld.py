@@ -15,7 +15,9 @@ from slurm_power.config import ConfigError, SiteConfig, load_site
 from slurm_power.controller.authority import AuthorityError
 from slurm_power.controller.daemon import Controller
 from slurm_power.controller.probe import build_drivers, close_drivers, fingerprints, probe
-from slurm_power.ports import PowerMeter, SchedulerError, Storage, Store, StoreError
+from slurm_power.ports import LocalStore, PowerMeter, SchedulerError, Storage, StoreError
+from slurm_power.slurm.commands import CommandRunner
+from slurm_power.slurm.receipts import AccountingReceipts
 from slurm_power.slurm.scheduler_choice import chosen_scheduler
 from slurm_power.store.background import BackgroundSeries
 from slurm_power.store.places import open_series_writer, open_store
@@ -88,7 +90,7 @@ def _series(config: SiteConfig) -> BackgroundSeries:
 
 async def _run(
     config: SiteConfig,
-    store: Store,
+    store: LocalStore,
     meters: Mapping[str, PowerMeter],
     storages: Mapping[str, Storage],
     problems: Mapping[str, str],
@@ -125,20 +127,22 @@ async def _serve_until_stopped(config: SiteConfig, controller: Controller) -> in
 
 async def _controller(
     config: SiteConfig,
-    store: Store,
+    store: LocalStore,
     series: BackgroundSeries,
     meters: Mapping[str, PowerMeter],
     storages: Mapping[str, Storage],
 ) -> Controller:
-    slurm_conf = config.controller.slurm_conf or os.environ.get("SLURM_CONF")
+    named = config.controller.slurm_conf or os.environ.get("SLURM_CONF")
+    slurm_conf = None if named is None else Path(named)
     try:
         scheduler = await chosen_scheduler(
             config.controller.scheduler,
-            None if slurm_conf is None else Path(slurm_conf),
+            slurm_conf,
             hold_file=config.controller.state_directory / "holds.json",
         )
     except SchedulerError as error:
         raise ConfigError(config.file, [f"controller.scheduler: {error}"]) from None
+    accounting = AccountingReceipts(CommandRunner(slurm_conf, timeout_seconds=20.0, concurrency=1))
     return Controller(
         config,
         store,
@@ -146,6 +150,7 @@ async def _controller(
         meters=meters,
         storages=storages,
         scheduler=scheduler,
+        accounting=accounting if config.controller.receipts else None,
     )
 
 

@@ -51,6 +51,7 @@ class ControllerConfig:
     day_plan_seconds: float = 300.0
     cap_lease_seconds: float = 10.0
     hold_lease_seconds: float = 60.0
+    receipts: bool = True
     log_level: str = "INFO"
 
 

@@ -17,6 +17,7 @@ from slurm_power.controller.event_answer import (
 from slurm_power.controller.expect_answer import expect, expected_row
 from slurm_power.controller.forecast_answer import forecast
 from slurm_power.controller.job_hint import job_hint
+from slurm_power.controller.jobs_answer import jobs
 from slurm_power.controller.plan_answer import plan
 from slurm_power.controller.sources import row_message
 from slurm_power.controller.user_socket import Caller, RefusedError
@@ -297,6 +298,7 @@ _HANDLERS: dict[str, Callable[["Controller", Message, Caller], Message]] = {
     "ledger": ledger,
     "job": job,
     "job_hint": job_hint,
+    "jobs": jobs,
     "expect": expect,
     "forecast": forecast,
     "plan": plan,

@@ -30,6 +30,7 @@ from slurm_power.controller.pollers import every_poller
 from slurm_power.controller.probe import close_drivers
 from slurm_power.controller.prolog_desk import LISTED_SECONDS, PrologDesk
 from slurm_power.controller.rack_feed import FEED_SECONDS, rack_messages
+from slurm_power.controller.receipt_desk import Accounting, ReceiptDesk
 from slurm_power.controller.recorder import Recorder
 from slurm_power.controller.refusals import RefusalNotes
 from slurm_power.controller.scrape import CycleFigures, page
@@ -42,7 +43,7 @@ from slurm_power.model.action import Plan
 from slurm_power.model.job import Job
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.loads import job_loads
-from slurm_power.ports import PowerMeter, Scheduler, Storage, Store
+from slurm_power.ports import LocalStore, PowerMeter, Scheduler, Storage
 from slurm_power.store.background import BackgroundSeries
 from slurm_power.store.patient import PatientStore
 from slurm_power.tasks import end_all
@@ -68,12 +69,13 @@ class Controller:
     def __init__(
         self,
         config: SiteConfig,
-        store: Store,
+        store: LocalStore,
         *,
         meters: Mapping[str, PowerMeter],
         storages: Mapping[str, Storage],
         scheduler: Scheduler,
         series: BackgroundSeries | None = None,
+        accounting: Accounting | None = None,
     ) -> None:
         """``meters`` by circuit, ``storages`` by ESS; without ``series`` none are kept."""
         self.config = config
@@ -112,6 +114,9 @@ class Controller:
         self.planning = Planning(config, self.store, supply=self.supply, note=self._note, fault=self._fault)
         self.level = EssDesk(config, self.store, supply=self.supply, note=self._note, fault=self._fault)
         self.fairness = FairnessDesk(config.policy, self.store)
+        self.receipts = ReceiptDesk(
+            self, accounting, rates=self.supply.rates, note=self._note, fault=self._fault
+        )
         self._sources = SourceWatch(
             self.telemetry,
             self.store,
@@ -216,7 +221,8 @@ class Controller:
             wake=self._wake.set,
             on_fault=self._fault,
         )
-        tasks = [asyncio.create_task(step) for step in [*pollers, self.forecasts.run(), self.supply.run()]]
+        beside = (self.forecasts.run(), self.supply.run(), self.receipts.run())
+        tasks = [asyncio.create_task(step) for step in [*pollers, *beside]]
         tasks.append(asyncio.create_task(self._cycles()))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -274,6 +280,7 @@ class Controller:
         self._beside.do("forecast:feed", lambda: self.forecasts.observe(snapshot))
         self._beside.do("day plan", lambda: self.planning.look(snapshot, now_seconds))
         self._beside.do("battery level", lambda: self.level.observe(snapshot))
+        self._beside.do("receipts", lambda: self.receipts.observe(snapshot, enabled=self._enabled))
         self._beside.do("events", lambda: self.events.follow(snapshot, self.plan.shortfalls))
 
     def _expire(self, at: datetime, jobs: Mapping[str, Job]) -> None:
@@ -326,6 +333,7 @@ class Controller:
         self._kept_levers.keep(self.levers)
         self.recorder.keep_jobs()
         self.expectations.keep()
+        self.receipts.keep()
         self.events.keep()
         self._note("controller", "stop", f"site:{self.config.site.name}", "everything was given back")
         await self.planning.stop()

@@ -205,7 +205,7 @@ class Recorder:
         """Write what is known of jobs and has not been written yet."""
         self._jobs.keep()
 
-    def job_energy(self, job_id: str, figures: Mapping[str, float | None]) -> None:
+    def job_energy(self, job_id: str, figures: Mapping[str, object]) -> None:
         """Note how sure a job's energy is and what else it has used, as its nodes tell."""
         self._jobs.touch(job_id, figures)
 
