@@ -12,11 +12,14 @@ from pathlib import Path
 
 from slurm_power import __version__
 from slurm_power.config import ConfigError, SiteConfig, load_site
+from slurm_power.controller.admission_desk import SlurmAdmission
 from slurm_power.controller.authority import AuthorityError
 from slurm_power.controller.daemon import Controller
 from slurm_power.controller.probe import build_drivers, close_drivers, fingerprints, probe
 from slurm_power.ports import PowerMeter, Storage, Store, StoreError
 from slurm_power.slurm.commands import CommandRunner
+from slurm_power.slurm.licences import CliLicences
+from slurm_power.slurm.reservations import CliReservations
 from slurm_power.slurm.scheduler_cli import CliScheduler
 from slurm_power.store.background import BackgroundSeries
 from slurm_power.store.places import open_series_writer, open_store
@@ -132,6 +135,7 @@ def _controller(
     storages: Mapping[str, Storage],
 ) -> Controller:
     slurm_conf = config.controller.slurm_conf or os.environ.get("SLURM_CONF")
+    commands = CommandRunner(None if slurm_conf is None else Path(slurm_conf))
     return Controller(
         config,
         store,
@@ -139,9 +143,10 @@ def _controller(
         meters=meters,
         storages=storages,
         scheduler=CliScheduler(
-            CommandRunner(None if slurm_conf is None else Path(slurm_conf)),
+            commands,
             hold_file=config.controller.state_directory / "holds.json",
         ),
+        admission=SlurmAdmission(licences=CliLicences(commands), reservations=CliReservations(commands)),
     )
 
 

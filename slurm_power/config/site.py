@@ -1,7 +1,7 @@
 """site.toml: the circuits, their meters, the storage, and how powerctld runs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class SiteConfig:
     policy: Policy
     supply: SupplyConfig
     zone: tzinfo
-    admission: AdmissionConfig = AdmissionConfig()
+    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
 
 
 def load_site(file: Path) -> SiteConfig:

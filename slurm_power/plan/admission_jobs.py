@@ -1,0 +1,149 @@
+"""What running jobs have as licences against what they draw: the load without one, and corrections. Pure.
+
+A job's licence is what it adds at the circuit of the budget: each GPU above idle, with its share of the host.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from slurm_power.model.action import Action, Plan, SetCap
+from slurm_power.model.job import JobState
+from slurm_power.model.snapshot import Snapshot
+from slurm_power.plan.loads import LoadTable, class_watts, consumer_watts, expected_watts, load_table
+from slurm_power.plan.policy import Policy
+from slurm_power.plan.site_table import Watts, site_table, summed
+
+# A licence is corrected when it is wrong by this share and by more than the quantum.
+_WRONG_RATIO = 0.1
+# A job's own draw counts after so long.
+_OWN_SECONDS = 60.0
+
+
+def _at_circuit(table: LoadTable, snapshot: Snapshot, circuit: str) -> Watts:
+    """What the circuit sees of one watt on each GPU of each placed job."""
+    names = site_table(snapshot.site).names
+    here = table.placed.weight_circuit == names.index(circuit)
+    jobs = len(table.placed.jobs)
+    return summed(table.placed.weight_job[here], table.placed.weight[here], jobs)
+
+
+def drawn_watts(snapshot: Snapshot, circuit: str, policy: Policy) -> dict[str, float]:
+    """What each running job adds to the circuit now, by job; a job that nobody sees as it is expected."""
+    table = load_table(snapshot, policy)
+    usual = class_watts(table.placed.workload, policy)
+    above = np.maximum(0.0, table.gpu_watts - policy.idle_gpu_watts)
+    share = np.clip(above / np.maximum(usual - policy.idle_gpu_watts, 1.0), 0.0, 1.0)
+    watts = (above + policy.host_watts_per_gpu * share) * _at_circuit(table, snapshot, circuit)
+    return dict(zip((job.job_id for job in table.placed.jobs), watts.tolist(), strict=True))
+
+
+def other_watts(
+    snapshot: Snapshot, circuit: str, licences: Mapping[str, int], policy: Policy
+) -> float | None:
+    """What the circuit draws beside what licences stand for; None where nobody knows.
+
+    What a job draws beyond its licence is in it. What it draws below is not taken off: it may come back.
+    """
+    load_watts = consumer_watts(snapshot).get(circuit)
+    if load_watts is None:
+        return None
+    drawn = drawn_watts(snapshot, circuit, policy)
+    counted = sum(min(watts, licences.get(job_id, 0)) for job_id, watts in drawn.items())
+    return max(0.0, load_watts - counted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """A running job's licence that is to become ``watts``; ``capped``: because of a cap of ours."""
+
+    job_id: str
+    watts: int
+    was_watts: int
+    capped: bool
+    reason: str
+
+
+def corrections(
+    snapshot: Snapshot,
+    circuit: str,
+    licences: Mapping[str, int],
+    policy: Policy,
+    *,
+    follow_seconds: float,
+    quantum_watts: int,
+    uncapping: frozenset[str] = frozenset(),
+) -> tuple[Correction, ...]:
+    """Licences of running jobs that differ from what these draw; those that grow first, then the largest.
+
+    A cap counts once it has stood for ``follow_seconds``, a gate never. ``uncapping`` are jobs whose cap is
+    about to go.
+    """
+    table = load_table(snapshot, policy)
+    weights = _at_circuit(table, snapshot, circuit)
+    found = []
+    for row, job in enumerate(table.placed.jobs):
+        licence = licences.get(job.job_id)
+        if licence is None or job.state is not JobState.RUNNING or job.started is None:
+            continue
+        known = snapshot.expected.get(job.job_id)
+        watts = expected_watts(snapshot, job, policy)
+        learned = known is not None and known.own_seconds >= max(_OWN_SECONDS, follow_seconds)
+        cap = snapshot.caps.get(job.job_id)
+        standing = cap is not None and cap.changed_seconds_ago >= follow_seconds
+        capped = standing and job.job_id not in uncapping
+        if cap is not None and capped:
+            watts = min(watts, cap.cap_watts)
+        above = max(0.0, watts - policy.idle_gpu_watts + policy.host_watts_per_gpu)
+        target = math.ceil(above * float(weights[row]))
+        off = target - licence
+        if abs(off) <= max(quantum_watts, _WRONG_RATIO * licence):
+            continue
+        if off < 0 and not (capped or learned):
+            continue
+        if off > 0 and cap is not None and not (capped or job.job_id in uncapping):
+            continue
+        reason = "what it draws" if cap is None or not capped else f"its cap of {cap.cap_watts:.0f} W a GPU"
+        if job.job_id in uncapping:
+            reason = "its cap is about to go"
+        found.append(
+            Correction(job_id=job.job_id, watts=target, was_watts=licence, capped=capped, reason=reason)
+        )
+    return tuple(sorted(found, key=lambda one: (one.watts < one.was_watts, -abs(one.watts - one.was_watts))))
+
+
+def lifts(plan: Plan, snapshot: Snapshot, lowered: frozenset[str]) -> frozenset[str]:
+    """The jobs in ``lowered`` whose cap the plan would raise or lift."""
+    return frozenset(
+        action.job_id
+        for action in plan.actions
+        if isinstance(action, SetCap) and action.job_id in lowered and _raises(action, snapshot)
+    )
+
+
+def _raises(action: SetCap, snapshot: Snapshot) -> bool:
+    lease = snapshot.caps.get(action.job_id)
+    return lease is not None and (action.cap_watts is None or action.cap_watts > lease.cap_watts)
+
+
+def waiting(plan: Plan, snapshot: Snapshot, jobs: frozenset[str]) -> Plan:
+    """The plan with the caps of ``jobs`` renewed as they are, in place of being raised or lifted."""
+    if not jobs:
+        return plan
+    return replace(plan, actions=tuple(_waiting(action, snapshot, jobs) for action in plan.actions))
+
+
+def _waiting(action: Action, snapshot: Snapshot, jobs: frozenset[str]) -> Action:
+    if not isinstance(action, SetCap) or action.job_id not in jobs or not _raises(action, snapshot):
+        return action
+    lease = snapshot.caps[action.job_id]
+    return replace(
+        action,
+        cap_watts=lease.cap_watts,
+        kind=lease.kind,
+        lock_hertz=lease.lock_hertz,
+        full_hertz=lease.full_hertz,
+        reason="its licence is given back before its cap is",
+    )
