@@ -24,7 +24,7 @@ from slurm_power.model.reading import EssReading
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import joules_from_kwh, kilowatts_text
 from slurm_power.plan.admission import Budget, Need, lessened, needs, safety_watts, windows
-from slurm_power.plan.admission_jobs import other_watts
+from slurm_power.plan.admission_jobs import largest_waiting_watts, other_watts
 from slurm_power.plan.admission_moves import Move, moves
 from slurm_power.plan.steady import SteadyWatts
 from slurm_power.ports import Licences, Reservations, SchedulerError
@@ -190,7 +190,8 @@ class AdmissionDesk:
         if count.total > _MORE_THAN_RATED_RATIO * self.rated_watts:
             problem = (
                 f"Slurm has {count.total} licences {self.licence}, more than {self._circuit.name} may draw"
-                f" for jobs ({self.rated_watts:.0f} W): write {line} into slurm.conf and run scontrol reconfigure"
+                f" for jobs ({self.rated_watts:.0f} W): write {line} into slurm.conf and run scontrol"
+                " reconfigure"
             )
         elif count.total < (largest := self._largest_watts(snapshot)):
             problem = (
@@ -217,6 +218,9 @@ class AdmissionDesk:
             other_watts=None if self._others.lost else self._others.watts,
             lease_seconds=self._config.lease_seconds,
             ess_watts=self._ess_watts(snapshot),
+            largest_watts=min(
+                float(total), largest_waiting_watts(snapshot, self._policy, factor=self._file.factor)
+            ),
         )
         # The snapshot is some moments old: its seconds count from then.
         now_of_snapshot = snapshot.at.timestamp()

@@ -24,7 +24,7 @@ class AdmissionFile:
     def __init__(self, config: SiteConfig, circuit: str, expectations: JobExpectations) -> None:
         self._config, self._policy, self._site = config.admission, config.policy, config.site
         self._expectations = expectations
-        self._factor = max(
+        self.factor = max(
             (
                 dict(self._site.path_factors(one.name)).get(circuit, 1.0)
                 for one in self._site.circuits.values()
@@ -39,11 +39,11 @@ class AdmissionFile:
     def gpu_job_watts(self, gpu_watts: float) -> float:
         """What a GPU of a job that draws so much, with its share of the host, adds at the circuit."""
         above = gpu_watts - self._policy.idle_gpu_watts + self._policy.host_watts_per_gpu
-        return max(0.0, above) * self._factor
+        return max(0.0, above) * self.factor
 
     async def write(self, snapshot: Snapshot, count: LicenceCount | None, *, hres: bool) -> str:
         """Write it where anything has changed; returns what went wrong, "" if nothing did."""
-        settings: dict[str, str | int | float] = {"factor": self._factor, "uid": os.getuid()}
+        settings: dict[str, str | int | float] = {"factor": self.factor, "uid": os.getuid()}
         settings |= {
             "idle_gpu": self._policy.idle_gpu_watts,
             "host_per_gpu": self._policy.host_watts_per_gpu,

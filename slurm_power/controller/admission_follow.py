@@ -73,7 +73,7 @@ class LicenceFollower:
             await self._write(one, texts[one.job_id], min(one.watts, total))
 
     def _steady(self, found: tuple[Correction, ...]) -> list[Correction]:
-        """Those that grow at once; those that shrink once they have been wrong as long as a cap must stand."""
+        """Those that grow at once; those that shrink once they have been wrong as long as caps must stand."""
         now_seconds = clock.monotonic()
         shrinking = {one.job_id for one in found if one.watts < one.was_watts}
         self._off_since = {job_id: self._off_since.get(job_id, now_seconds) for job_id in shrinking}

@@ -47,8 +47,8 @@ class Budget:
 
     ``total_watts``: the licence's total in the workload manager. ``other_watts``: what the circuit draws
     beside the watts that running jobs have as licences; None: nobody knows, so nothing is free.
-    ``ess_watts``: what batteries carry of an event, of what is to count as room. ``quantum_watts``: needs
-    are rounded up to it.
+    ``ess_watts``: what batteries carry of an event, of what is to count as room. ``largest_watts``: the
+    largest job that has waited as long as it promised: what has no end leaves it room on an empty site.
     """
 
     circuit: Circuit
@@ -56,7 +56,7 @@ class Budget:
     other_watts: float | None
     lease_seconds: float
     ess_watts: float = 0.0
-    quantum_watts: int = 1
+    largest_watts: float = 0.0
 
 
 def safety_watts(circuit: Circuit) -> float:
@@ -117,7 +117,7 @@ def _standing(snapshot: Snapshot, budget: Budget, policy: Policy) -> tuple[float
     if budget.other_watts is None:
         return float(budget.total_watts), f"{circuit.name} has no usable reading; it counts as full"
     kept = _kept(budget, safety_watts(circuit))
-    reason = f"{kilowatts_text(budget.other_watts)} on {circuit.name} are drawn without a licence"
+    reason = f"{kilowatts_text(budget.other_watts)} of {circuit.name} are drawn without a licence"
     wished = [(circuit.ceiling_watts, f"{circuit.name} {_limit_text(circuit.ceiling_watts)}")]
     level = jobs_level_of(snapshot)
     if level is not None and circuit.name == snapshot.site.root.name:
@@ -126,6 +126,8 @@ def _standing(snapshot: Snapshot, budget: Budget, policy: Policy) -> tuple[float
     for watts, why in wished:
         if watts < safety_watts(circuit):
             more = _kept(budget, watts * (1.0 - policy.margin_ratio))
+            # Nobody says when it ends: without this a job that is larger would wait for ever.
+            more = min(more, max(0.0, budget.total_watts - budget.largest_watts))
             if more > kept:
                 kept, reason = more, why
     return kept, reason

@@ -12,6 +12,8 @@ import numpy as np
 from slurm_power.model.action import Action, Plan, SetCap
 from slurm_power.model.job import JobState
 from slurm_power.model.snapshot import Snapshot
+from slurm_power.plan.holds import added_watts
+from slurm_power.plan.job_table import pending_jobs
 from slurm_power.plan.loads import LoadTable, class_watts, consumer_watts, expected_watts, load_table
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.site_table import Watts, site_table, summed
@@ -53,6 +55,20 @@ def other_watts(
     drawn = drawn_watts(snapshot, circuit, policy)
     counted = sum(min(watts, licences.get(job_id, 0)) for job_id, watts in drawn.items())
     return max(0.0, load_watts - counted)
+
+
+def largest_waiting_watts(snapshot: Snapshot, policy: Policy, *, factor: float) -> float:
+    """What the largest waiting job adds of those that have waited as long as they promised; 0.0 for none.
+
+    ``factor``: what the circuit sees of a watt at a node.
+    """
+    jobs, at_seconds = pending_jobs(snapshot), snapshot.at.timestamp()
+    if not len(jobs.jobs):
+        return 0.0
+    since = np.maximum(jobs.submitted_at, jobs.begin_at)
+    over = (at_seconds - since >= jobs.patience_seconds) & (jobs.begin_at <= at_seconds)
+    watts = jobs.gpus * added_watts(snapshot, jobs, policy) * factor
+    return float(np.max(watts, where=over, initial=0.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

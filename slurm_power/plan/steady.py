@@ -5,7 +5,7 @@ from collections import deque
 from statistics import median
 
 _RECENT = 60
-_FIRST = 10
+_FIRST = 5
 _DOWN_SECONDS = 30.0
 
 

@@ -17,10 +17,11 @@ def admission_lines(row: Answer | None) -> list[str]:
     kept = "kept" if row["laid"] else "would be kept"
     for window in row["windows"]:
         starts = window["starts_in_seconds"]
-        since = f"in {duration_text(starts)}, until" if starts > 0 else "until"
-        ends = duration_text(window["ends_in_seconds"])
-        end = f"{since} in {ends}{', renewed' if window['renewed'] else ''}"
-        lines.append(f"{watts_text(window['watts'])} {kept} from new jobs {end}: {window['reason']}")
+        since = f" from in {duration_text(starts)}," if starts > 0 else ""
+        ends = f"ends in {duration_text(window['ends_in_seconds'])}"
+        ends += " unless it is renewed" if window["renewed"] else ""
+        watts = watts_text(window["watts"])
+        lines.append(f"{watts} {kept} from new jobs{since} {ends}: {window['reason']}")
     if row["problem"]:
         lines.append(f"admission: {row['problem']}")
     return lines

@@ -52,7 +52,7 @@ def plan(explain: bool, socket_path: Path | None, as_json: bool) -> None:
     for note in answer["notes"]:
         console.print(note, style="yellow", markup=False)
     for line in admission_lines(answer.get("admission")):
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
     console.print(_fairness_text(answer["fairness"]), markup=False)
 
 

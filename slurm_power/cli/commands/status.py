@@ -40,7 +40,7 @@ def status(socket_path: Path | None, as_json: bool) -> None:
         console.print(_level_text(level), highlight=False, markup=False)
     console.print(_jobs(answer) if answer["jobs"] else "no jobs that you may see")
     for line in admission_lines(answer.get("admission")):
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     for record in answer.get("yields", []):
         ends = duration_text(record["ends_in_seconds"])
         text = f"node {record['node']} is yielded to {record['who']}, ends in {ends}: {record['reason']}"
