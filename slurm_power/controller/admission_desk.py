@@ -23,18 +23,20 @@ from slurm_power.model.grid_event import Commitment
 from slurm_power.model.reading import EssReading
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import joules_from_kwh, kilowatts_text
-from slurm_power.plan.admission import Budget, Need, lessened, needs, safety_watts, windows
+from slurm_power.plan.admission import Budget, Need, lessened, needs, rounded, safety_watts, windows
 from slurm_power.plan.admission_jobs import largest_waiting_watts, other_watts
 from slurm_power.plan.admission_moves import Move, moves
 from slurm_power.plan.steady import SteadyWatts
 from slurm_power.ports import Licences, Reservations, SchedulerError
 from slurm_power.slurm.licences import licence_counts
+from slurm_power.slurm.reservations import PREFIX
 
 log = logging.getLogger(__name__)
 
 _BEAT_SECONDS = 5.0
+_FIRST_SECONDS = 1.0
 _MOST_BACKOFF_SECONDS = 60.0
-_PREFIX = "slurmpower_"
+_STALE_SECONDS = 10.0
 # Needs are rounded up to so many steps of the total.
 _STEPS = 200
 _MORE_THAN_RATED_RATIO = 1.005
@@ -76,10 +78,11 @@ class AdmissionDesk:
         )
         self._wake = asyncio.Event()
         self._snapshot: Snapshot | None = None
+        self._seen_seconds = 0.0
         self._controls = False
         self._events: frozenset[tuple[str, float, float]] = frozenset()
         self._faults: dict[str, str] = {}
-        self._of_jobs: Mapping[str, int] = {}
+        self._of_jobs: Mapping[str, int] | None = None
         self._count: LicenceCount | None = None
         self._wanted: tuple[LicenceWindow, ...] = ()
         self._names = 0
@@ -109,8 +112,9 @@ class AdmissionDesk:
         if not self.on:
             return
         at_seconds = snapshot.at.timestamp()
-        watts = other_watts(snapshot, self._circuit.name, self._of_jobs, self._policy)
-        self._others.take(watts, at_seconds)
+        if self._of_jobs is not None:
+            watts = other_watts(snapshot, self._circuit.name, self._of_jobs, self._policy)
+            self._others.take(watts, at_seconds)
         events = frozenset(
             (event.event_id, round(event.limit_watts), round(at_seconds + event.ends_in_seconds, -1))
             for event in snapshot.events
@@ -119,7 +123,7 @@ class AdmissionDesk:
         if events != self._events or controls != self._controls:
             self._events = events
             self._wake.set()
-        self._snapshot, self._controls = snapshot, controls
+        self._snapshot, self._controls, self._seen_seconds = snapshot, controls, clock.monotonic()
 
     # --- beside it --------------------------------------------------------------------------------------
 
@@ -128,7 +132,7 @@ class AdmissionDesk:
         if not self.on:
             await self._retire()
             await asyncio.Event().wait()
-        wait_seconds = _BEAT_SECONDS
+        wait_seconds = _FIRST_SECONDS
         while True:
             try:
                 async with asyncio.timeout(wait_seconds):
@@ -151,8 +155,8 @@ class AdmissionDesk:
 
     async def _step(self) -> None:
         snapshot, slurm = self._snapshot, self._slurm
-        if snapshot is None or slurm is None:
-            return
+        if snapshot is None or slurm is None or clock.monotonic() - self._seen_seconds > _STALE_SECONDS:
+            return  # where no cycle works nothing is renewed
         counts = await slurm.licences.counts()
         texts = await slurm.licences.of_jobs()
         laid = await slurm.reservations.laid()
@@ -162,11 +166,11 @@ class AdmissionDesk:
             for job_id, text in texts.items()
             if self.licence in (found := licence_counts(text))
         }
-        at_seconds = clock.now().timestamp()
+        at_seconds = snapshot.at.timestamp()
         if self._count is None:
             self._wanted = ()
         elif self._others.watts is not None or self._others.lost:
-            self._wanted = self._windows(snapshot, self._count.total, laid, at_seconds)
+            self._wanted = self._windows(snapshot, self._count.total, laid)
         else:
             return  # nobody knows yet what is drawn; what is laid stays meanwhile
         ours = [one for one in laid if one.ours and self.licence in one.licences]
@@ -209,7 +213,7 @@ class AdmissionDesk:
         return gpus * self._file.gpu_job_watts(self._policy.training_gpu_watts)
 
     def _windows(
-        self, snapshot: Snapshot, total: int, laid: Sequence[LaidWindow], now: float
+        self, snapshot: Snapshot, total: int, laid: Sequence[LaidWindow]
     ) -> tuple[LicenceWindow, ...]:
         """What is to be kept from new jobs as things stand."""
         budget = Budget(
@@ -222,22 +226,21 @@ class AdmissionDesk:
                 float(total), largest_waiting_watts(snapshot, self._policy, factor=self._file.factor)
             ),
         )
-        # The snapshot is some moments old: its seconds count from then.
-        now_of_snapshot = snapshot.at.timestamp()
+        now = snapshot.at.timestamp()
         steps, open_end = needs(snapshot, budget, self._policy)
         others = [
-            Need(start=one.start - now_of_snapshot, end=one.end - now_of_snapshot, watts=watts)
+            Need(start=one.start - now, end=one.end - now, watts=watts)
             for one in laid
             if not one.ours and (watts := one.licences.get(self.licence, 0)) and one.end > now
         ]
-        steps, short = lessened(steps, others, total)
+        steps, short = lessened(rounded(steps, self._quantum, total), others, total)
         self._tell(
             "reserved",
             f"others have reserved {self.licence}: {kilowatts_text(short)} less than needed can be kept free"
             if short >= self._quantum
             else "",
         )
-        return windows(steps, now=now_of_snapshot, open_end=open_end, quantum_watts=self._quantum)
+        return windows(steps, now=now, open_end=open_end)
 
     def _ess_watts(self, snapshot: Snapshot) -> float:
         """What batteries are to carry of the events that are known, by the site's own wish."""
@@ -289,7 +292,7 @@ class AdmissionDesk:
             return
         if laid is None:
             self._names += 1
-            name = f"{_PREFIX}{now:.0f}_{self._names}"
+            name = f"{PREFIX}{now:.0f}_{self._names}"
             await reservations.lay(
                 name, start=window.start, end=window.end, licence=self.licence, watts=window.watts
             )

@@ -24,6 +24,7 @@ HORIZON_SECONDS = 86_400.0
 # A valley between two dips that is shorter is filled: few jobs would fit into it.
 FILL_SECONDS = 900.0
 MOST_WINDOWS = 24
+_LEAST_OTHER_RATIO = 0.01
 # A recovery that rises is cut into so many steps.
 _RISE_STEPS = 4
 _JUST_BEFORE_SECONDS = 1e-3
@@ -117,6 +118,8 @@ def _standing(snapshot: Snapshot, budget: Budget, policy: Policy) -> tuple[float
     if budget.other_watts is None:
         return float(budget.total_watts), f"{circuit.name} has no usable reading; it counts as full"
     kept = _kept(budget, safety_watts(circuit))
+    if kept < _LEAST_OTHER_RATIO * budget.total_watts:
+        kept = 0.0  # what stands is an estimate
     reason = f"{kilowatts_text(budget.other_watts)} of {circuit.name} are drawn without a licence"
     wished = [(circuit.ceiling_watts, f"{circuit.name} {_limit_text(circuit.ceiling_watts)}")]
     level = jobs_level_of(snapshot)
@@ -168,25 +171,31 @@ def lessened(
 
 
 def windows(
-    steps: Sequence[Need], *, now: float, open_end: bool, quantum_watts: int = 1, most: int = MOST_WINDOWS
+    steps: Sequence[Need], *, now: float, open_end: bool, most: int = MOST_WINDOWS
 ) -> tuple[LicenceWindow, ...]:
     """Nested windows whose sum is never below the needs; ``now`` in seconds of the epoch.
 
-    Where more than ``most`` would be needed, the needs are rounded up more coarsely.
+    Where more than ``most`` would be needed, the needs are rounded up and valleys filled more coarsely.
     """
-    if not steps:
-        return ()
-    quantum = max(1, quantum_watts)
+    quantum, fill = 1, FILL_SECONDS
     while True:
-        rough = _filled(_joined([_rounded(step, quantum) for step in steps]))
+        highest = max((step.watts for step in steps), default=0.0)
+        rough = _filled(_joined(rounded(steps, quantum, highest)), fill)
         found = _layers(rough, now, open_end)
         if len(found) <= most:
             return found
-        quantum *= 2
+        quantum, fill = 2 * quantum, 2.0 * fill
 
 
-def _rounded(step: Need, quantum: int) -> Need:
-    return replace(step, watts=float(math.ceil(step.watts / quantum - 1e-9) * quantum))
+def rounded(steps: Sequence[Need], quantum_watts: int, most_watts: float) -> list[Need]:
+    """The needs in whole steps of ``quantum_watts``, upwards, but not above ``most_watts``."""
+    return [
+        replace(
+            step,
+            watts=max(step.watts, min(math.ceil(step.watts / quantum_watts) * quantum_watts, most_watts)),
+        )
+        for step in steps
+    ]
 
 
 def _joined(steps: Sequence[Need]) -> list[Need]:
@@ -200,7 +209,7 @@ def _joined(steps: Sequence[Need]) -> list[Need]:
     return found
 
 
-def _filled(steps: list[Need]) -> list[Need]:
+def _filled(steps: list[Need], fill_seconds: float) -> list[Need]:
     """Short valleys raised to the lower of their sides, the shortest first."""
     while True:
         valleys = [
@@ -209,7 +218,7 @@ def _filled(steps: list[Need]) -> list[Need]:
             if step.watts < min(steps[place - 1].watts, steps[place + 1].watts)
         ]
         short = min(valleys, default=(math.inf, 0))
-        if short[0] >= FILL_SECONDS:
+        if short[0] >= fill_seconds:
             return steps
         place = short[1]
         side = min(steps[place - 1], steps[place + 1], key=lambda one: one.watts)

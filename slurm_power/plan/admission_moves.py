@@ -29,18 +29,9 @@ def moves(
     wanted: Sequence[LicenceWindow], laid: Sequence[LaidWindow], *, licence: str, now: float
 ) -> tuple[Move, ...]:
     """What to do, those that grow first; nothing for what is right as it is."""
-    left = list(laid)
-    pairs: list[tuple[LicenceWindow, LaidWindow | None]] = []
-    for window in wanted:
-        found = min(
-            (one for one in left if _alike(window, one, now)),
-            key=lambda one: (one.licences.get(licence) != window.watts, abs(one.end - window.end)),
-            default=None,
-        )
-        if found is not None:
-            left.remove(found)
-        pairs.append((window, found))
-    found_moves = [Move(wanted=None, laid=one) for one in left]
+    pairs = _paired(wanted, laid, licence, now)
+    taken = {one.name for _, one in pairs if one is not None}
+    found_moves = [Move(wanted=None, laid=one) for one in laid if one.name not in taken]
     for window, one in pairs:
         if one is None:
             found_moves.append(Move(wanted=window, laid=None, grows=True))
@@ -54,6 +45,29 @@ def moves(
             renewal = window.open_end and _same_start(window, one, now)
             found_moves.append(Move(wanted=window, laid=one, grows=grows, renewal=renewal))
     return tuple(sorted(found_moves, key=lambda move: not move.grows))
+
+
+def _paired(
+    wanted: Sequence[LicenceWindow], laid: Sequence[LaidWindow], licence: str, now: float
+) -> list[tuple[LicenceWindow, LaidWindow | None]]:
+    """Each window with the one that is nearest to it among those laid, the nearest pairs first."""
+    distances = sorted(
+        (
+            not _same_start(window, one, now),
+            one.licences.get(licence) != window.watts,
+            abs(one.end - window.end),
+            place,
+            number,
+        )
+        for place, window in enumerate(wanted)
+        for number, one in enumerate(laid)
+        if _alike(window, one, now)
+    )
+    found: dict[int, int] = {}
+    for *_, place, number in distances:
+        if place not in found and number not in found.values():
+            found[place] = number
+    return [(window, laid[found[place]] if place in found else None) for place, window in enumerate(wanted)]
 
 
 def _alike(window: LicenceWindow, laid: LaidWindow, now: float) -> bool:

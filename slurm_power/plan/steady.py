@@ -1,6 +1,5 @@
 """A load that swings as a figure that stands: it follows up soon, down late, and not for every watt. Pure."""
 
-import math
 from collections import deque
 from statistics import median
 
@@ -33,14 +32,11 @@ class SteadyWatts:
         if len(self._recent) < _FIRST:
             return
         middle = median(self._recent)
-        if self.watts is None or middle > self.watts:
-            self.watts, self._below_since = self._up(middle), None
+        if self.watts is None or middle > self.watts + self._quantum:
+            self.watts, self._below_since = middle, None
         elif middle >= self.watts - 2.0 * self._quantum:
             self._below_since = None
         elif self._below_since is None:
             self._below_since = now_seconds
         elif now_seconds - self._below_since >= _DOWN_SECONDS:
-            self.watts, self._below_since = self._up(middle), None
-
-    def _up(self, watts: float) -> float:
-        return math.ceil(watts / self._quantum) * self._quantum
+            self.watts, self._below_since = middle, None

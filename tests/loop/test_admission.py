@@ -161,7 +161,8 @@ def test_all_of_ours_dead(admitting: Bed) -> None:
         user="alice",
     ).stdout.strip()
     bed.until(lambda: waits_for_licences(bed, waiting), "a job that waits", 10)
-    assert bed.lab.job(waiting)["Licenses"] == f"watts:{NODE_JOB_WATTS}", "plain sbatch, by the file"
+    asked = int(bed.lab.job(waiting)["Licenses"].partition(":")[2])
+    assert asked == pytest.approx(NODE_JOB_WATTS, rel=0.2), "plain sbatch, by the file that stays"
     bed.until(lambda: runs(bed, waiting), "its start", 60)
     assert ends - 1.0 <= time.time() <= recovered + 15.0
     bed.until(lambda: not windows(bed), "the end of all windows", recovered - time.time() + 5.0)

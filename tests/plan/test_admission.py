@@ -10,7 +10,16 @@ from slurm_power.model.admission import LaidWindow, LicenceWindow
 from slurm_power.model.grid_event import Commitment
 from slurm_power.model.site import LimitKind
 from slurm_power.model.snapshot import LimitEvent, Snapshot
-from slurm_power.plan.admission import FILL_SECONDS, Budget, Need, lessened, needs, safety_watts, windows
+from slurm_power.plan.admission import (
+    FILL_SECONDS,
+    Budget,
+    Need,
+    lessened,
+    needs,
+    rounded,
+    safety_watts,
+    windows,
+)
 from slurm_power.plan.admission_moves import moves
 from slurm_power.plan.policy import Policy
 from tests.plan.situations import site, situation
@@ -175,7 +184,9 @@ def sum_over(found: tuple[LicenceWindow, ...], start: float, end: float) -> int:
 
 @given(profiles(), st.integers(1, 3000), st.integers(1, 24))
 def test_never_less_than_needed(steps: tuple[Need, ...], quantum: int, most: int) -> None:
-    found = windows(steps, now=NOW, open_end=False, quantum_watts=quantum, most=most)
+    steps = tuple(rounded(steps, quantum, 40_000.0))
+    assert all(step.watts <= 40_000.0 for step in steps)
+    found = windows(steps, now=NOW, open_end=False, most=most)
     assert len(found) <= most
     for step in steps:
         assert sum_over(found, NOW + step.start, NOW + step.end) >= step.watts
