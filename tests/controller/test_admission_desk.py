@@ -288,8 +288,9 @@ def test_a_refusal_is_said_once_and_tried_again(bench: Bench, monkeypatch: pytes
         async with asyncio.timeout(5.0):
             await until(lambda: bench.faults.get("admission:slurm"))
             bench.slurm.away = False
-            await until(lambda: bench.see(scene(event())) or bench.slurm.windows)
             await until(lambda: not bench.faults["admission:slurm"])
+            bench.see(scene(event()))
+            await until(lambda: bench.slurm.windows)
         task.cancel()
 
     asyncio.run(run())

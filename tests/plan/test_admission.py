@@ -1,6 +1,7 @@
 """Limits as licence windows: never less than needed, nested, exact for one dip; and the moves to them."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -68,7 +69,7 @@ def budget(
     )
 
 
-def laid_for(snapshot: Snapshot, **more: float) -> tuple[LicenceWindow, ...]:
+def laid_for(snapshot: Snapshot, **more: Any) -> tuple[LicenceWindow, ...]:
     steps, open_end = needs(snapshot, budget(snapshot, **more), POLICY)
     return windows(steps, now=NOW, open_end=open_end)
 
