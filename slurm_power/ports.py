@@ -172,6 +172,10 @@ class Licences(Protocol):
         """The licences of all jobs on nodes, by job, as ``watts:700,matlab:2``."""
         ...
 
+    async def of_job(self, job_id: str) -> str:
+        """The licences of one job, pending or not."""
+        ...
+
     async def set_of_job(self, job_id: str, licences: str) -> None:
         """Write a running job's licences anew."""
         ...

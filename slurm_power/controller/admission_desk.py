@@ -24,7 +24,7 @@ from slurm_power.model.reading import EssReading
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import joules_from_kwh, kilowatts_text
 from slurm_power.plan.admission import Budget, Need, lessened, needs, rounded, safety_watts, windows
-from slurm_power.plan.admission_jobs import largest_waiting_watts, other_watts
+from slurm_power.plan.admission_jobs import largest_waiting, other_watts
 from slurm_power.plan.admission_moves import Move, moves
 from slurm_power.plan.steady import SteadyWatts
 from slurm_power.ports import Licences, Reservations, SchedulerError
@@ -40,6 +40,8 @@ _STALE_SECONDS = 10.0
 # Needs are rounded up to so many steps of the total.
 _STEPS = 200
 _MORE_THAN_RATED_RATIO = 1.005
+# A job that asks for less of the total fits under what has no end, sooner or later.
+_LARGE_RATIO = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +172,7 @@ class AdmissionDesk:
         if self._count is None:
             self._wanted = ()
         elif self._others.watts is not None or self._others.lost:
-            self._wanted = self._windows(snapshot, self._count.total, laid)
+            self._wanted = await self._windows(snapshot, self._count.total, laid)
         else:
             return  # nobody knows yet what is drawn; what is laid stays meanwhile
         ours = [one for one in laid if one.ours and self.licence in one.licences]
@@ -212,19 +214,17 @@ class AdmissionDesk:
         gpus = max((job.gpu_count for job in snapshot.jobs), default=0)
         return gpus * self._file.gpu_job_watts(self._policy.training_gpu_watts)
 
-    def _windows(
+    async def _windows(
         self, snapshot: Snapshot, total: int, laid: Sequence[LaidWindow]
     ) -> tuple[LicenceWindow, ...]:
         """What is to be kept from new jobs as things stand."""
         budget = Budget(
             circuit=self._circuit,
             total_watts=total,
-            other_watts=None if self._others.lost else self._others.watts,
+            other_watts=self._other_watts(),
             lease_seconds=self._config.lease_seconds,
             ess_watts=self._ess_watts(snapshot),
-            largest_watts=min(
-                float(total), largest_waiting_watts(snapshot, self._policy, factor=self._file.factor)
-            ),
+            largest_watts=await self._largest_waiting_watts(snapshot, total),
         )
         now = snapshot.at.timestamp()
         steps, open_end = needs(snapshot, budget, self._policy)
@@ -241,6 +241,26 @@ class AdmissionDesk:
             else "",
         )
         return windows(steps, now=now, open_end=open_end)
+
+    def _other_watts(self) -> float:
+        """What is drawn without a licence; as it was, at least what stands, while nobody can see it."""
+        known = self._others.watts
+        lost = f"{self._circuit.name} has no usable reading: what is drawn without a licence counts as it was"
+        self._tell("meter", lost if self._others.lost else "")
+        if self._others.lost or known is None:
+            return max(known or 0.0, self._config.standing_watts)
+        return known
+
+    async def _largest_waiting_watts(self, snapshot: Snapshot, total: int) -> float:
+        """What the largest job asks for that has waited as long as it promised; 0.0 where all are small."""
+        job_id, watts = largest_waiting(snapshot, self._policy, factor=self._file.factor)
+        if self._slurm is None or watts < _LARGE_RATIO * total:
+            return 0.0
+        try:
+            text = await self._slurm.licences.of_job(job_id)
+        except SchedulerError:
+            return 0.0  # it is gone meanwhile
+        return min(float(total), licence_counts(text).get(self.licence, 0))
 
     def _ess_watts(self, snapshot: Snapshot) -> float:
         """What batteries are to carry of the events that are known, by the site's own wish."""
@@ -325,7 +345,7 @@ class AdmissionDesk:
         try:
             laid = await self._slurm.reservations.laid()
             await self._reconcile((), [one for one in laid if one.ours], clock.now().timestamp())
-            await self.follower.let_go(await self._slurm.licences.of_jobs())
+            await self.follower.let_go()
         except SchedulerError as error:
             self._tell("slurm", f"giving back: {error}")
 

@@ -6,6 +6,7 @@ from slurm_power import clock
 from slurm_power.config import SiteConfig
 from slurm_power.controller.operators import Note
 from slurm_power.model.action import Plan
+from slurm_power.model.job import JobState
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import kilowatts_text
 from slurm_power.plan.admission_jobs import Correction, corrections, lifts, waiting
@@ -27,8 +28,8 @@ class LicenceFollower:
         self._config, self._policy = config.admission, config.policy
         self._circuit, self._licences, self._note = circuit, licences, note
         self._quantum = quantum_watts
-        # What each job had before a cap of ours lowered it.
-        self.lowered: dict[str, int] = {}
+        # The licences each job had before a cap of ours lowered them.
+        self.lowered: dict[str, str] = {}
         self._uncapping: dict[str, float] = {}
         self._off_since: dict[str, float] = {}
 
@@ -47,16 +48,16 @@ class LicenceFollower:
         self, snapshot: Snapshot, texts: Mapping[str, str], total: int, *, controls: bool
     ) -> None:
         """Write a few licences anew; ``texts`` are those of all running jobs. Raises SchedulerError."""
-        self.lowered = {job_id: watts for job_id, watts in self.lowered.items() if job_id in texts}
         if not controls:
-            await self.let_go(texts)
+            await self.let_go()
             return
+        await self._requeued(snapshot, texts)
         name = self._config.licence
         counts = {job_id: licence_counts(text) for job_id, text in texts.items()}
         own = {job_id: found[name] for job_id, found in counts.items() if name in found}
         for job_id in self._uncapping.keys() & own.keys():
             # Where nothing has to grow, nothing is waited for.
-            if own[job_id] >= self.lowered.get(job_id, 0):
+            if own[job_id] >= licence_counts(self.lowered.get(job_id, "")).get(name, 0):
                 self.lowered.pop(job_id, None)
         if not self._config.follow_caps:
             return
@@ -93,7 +94,7 @@ class LicenceFollower:
         if one.watts >= one.was_watts:
             self.lowered.pop(one.job_id, None)
         elif one.capped:
-            self.lowered.setdefault(one.job_id, one.was_watts)
+            self.lowered.setdefault(one.job_id, text)
         self._say(one.job_id, watts, one.was_watts, one.reason)
 
     def _say(self, job_id: str, watts: int, was_watts: int, reason: str) -> None:
@@ -101,20 +102,27 @@ class LicenceFollower:
         details = {"watts": watts, "was_watts": was_watts}
         self._note("admission", "licence", f"job:{job_id}", text, job_id=job_id, details=details)
 
-    async def let_go(self, texts: Mapping[str, str]) -> None:
+    async def _requeued(self, snapshot: Snapshot, texts: Mapping[str, str]) -> None:
+        """A job that waits again starts without its cap: it gets back what it had."""
+        gone = self.lowered.keys() - texts.keys()
+        if not gone:
+            return
+        waiting_again = {job.job_id for job in snapshot.jobs if job.state is JobState.PENDING}
+        for job_id in gone:
+            text = self.lowered.pop(job_id)
+            if job_id in waiting_again and self._licences is not None:
+                await self._licences.set_of_job(job_id, text)
+
+    async def let_go(self) -> None:
         """Give back what caps have lowered; raises SchedulerError where Slurm does not take it."""
         problems = []
-        for job_id, watts in list(self.lowered.items()):
-            text = texts.get(job_id)
-            changed = None if text is None else with_count(text, self._config.licence, watts)
-            if changed is not None and self._licences is not None:
-                try:
-                    await self._licences.set_of_job(job_id, changed)
-                    was = licence_counts(text or "").get(self._config.licence, 0)
-                    self._say(job_id, watts, was, "its cap goes")
-                except SchedulerError as error:
-                    problems.append(str(error))
-                    continue
+        for job_id, text in list(self.lowered.items()):
+            try:
+                if self._licences is not None:
+                    await self._licences.set_of_job(job_id, text)
+            except SchedulerError as error:
+                problems.append(str(error))
+            # What is refused now belongs to a job that has ended, or is corrected when Slurm answers again.
             del self.lowered[job_id]
         if problems:
             raise SchedulerError(problems[0])

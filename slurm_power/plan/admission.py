@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from slurm_power.model.admission import LicenceWindow
-from slurm_power.model.grid_event import LimitEvent
+from slurm_power.model.grid_event import Commitment, LimitEvent
 from slurm_power.model.site import Circuit, LimitKind
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import kilowatts_text
@@ -20,7 +20,9 @@ from slurm_power.plan.level_levers import jobs_level_of, level_start_room_watts
 from slurm_power.plan.loads import load_table
 from slurm_power.plan.policy import Policy
 
-HORIZON_SECONDS = 86_400.0
+HORIZON_SECONDS = 7 * 86_400.0
+# How far ahead the supply's limit is known: an end there moves on with the time.
+_SUPPLY_SECONDS = 86_400.0 - 600.0
 # A valley between two dips that is shorter is filled: few jobs would fit into it.
 FILL_SECONDS = 900.0
 MOST_WINDOWS = 24
@@ -47,14 +49,14 @@ class Budget:
     """What the licences are of, and what of it they do not count.
 
     ``total_watts``: the licence's total in the workload manager. ``other_watts``: what the circuit draws
-    beside the watts that running jobs have as licences; None: nobody knows, so nothing is free.
+    beside the watts that running jobs have as licences.
     ``ess_watts``: what batteries carry of an event, of what is to count as room. ``largest_watts``: the
     largest job that has waited as long as it promised: what has no end leaves it room on an empty site.
     """
 
     circuit: Circuit
     total_watts: int
-    other_watts: float | None
+    other_watts: float
     lease_seconds: float
     ess_watts: float = 0.0
     largest_watts: float = 0.0
@@ -96,7 +98,12 @@ def needs(snapshot: Snapshot, budget: Budget, policy: Policy) -> tuple[tuple[Nee
                     watts, reason = kept, f"{budget.circuit.name} {_limit_text(limit)}: {event.reason}"
         steps.append(Need(start=start, end=end, watts=watts, reason=reason))
     last = max((step.end for step in steps if step.watts > standing_watts), default=0.0)
-    open_end = last < budget.lease_seconds or last >= HORIZON_SECONDS
+    moving = {
+        over
+        for _, over, event in lasts
+        if event.commitment is Commitment.LIMIT and event.ends_in_seconds > _SUPPLY_SECONDS
+    }
+    open_end = last < budget.lease_seconds or last >= HORIZON_SECONDS or last in moving
     last = max(last, budget.lease_seconds)
     return tuple(step for step in steps if step.start < last and step.end <= last), open_end
 
@@ -107,16 +114,12 @@ def _limit_text(limit_watts: float) -> str:
 
 def _kept(budget: Budget, usable_watts: float) -> float:
     """What of the licences must stay free where the circuit may draw ``usable_watts``."""
-    if budget.other_watts is None:
-        return float(budget.total_watts)
     return min(max(0.0, budget.total_watts - (usable_watts - budget.other_watts)), budget.total_watts)
 
 
 def _standing(snapshot: Snapshot, budget: Budget, policy: Policy) -> tuple[float, str]:
     """What must stay free as long as nothing changes: for the contract, the month's level, other load."""
     circuit = budget.circuit
-    if budget.other_watts is None:
-        return float(budget.total_watts), f"{circuit.name} has no usable reading; it counts as full"
     kept = _kept(budget, safety_watts(circuit))
     if kept < _LEAST_OTHER_RATIO * budget.total_watts:
         kept = 0.0  # what stands is an estimate

@@ -57,18 +57,19 @@ def other_watts(
     return max(0.0, load_watts - counted)
 
 
-def largest_waiting_watts(snapshot: Snapshot, policy: Policy, *, factor: float) -> float:
-    """What the largest waiting job adds of those that have waited as long as they promised; 0.0 for none.
+def largest_waiting(snapshot: Snapshot, policy: Policy, *, factor: float) -> tuple[str, float]:
+    """The largest job of those that have waited as long as they promised, with what it adds; "" for none.
 
     ``factor``: what the circuit sees of a watt at a node.
     """
     jobs, at_seconds = pending_jobs(snapshot), snapshot.at.timestamp()
     if not len(jobs.jobs):
-        return 0.0
+        return "", 0.0
     since = np.maximum(jobs.submitted_at, jobs.begin_at)
     over = (at_seconds - since >= jobs.patience_seconds) & (jobs.begin_at <= at_seconds)
-    watts = jobs.gpus * added_watts(snapshot, jobs, policy) * factor
-    return float(np.max(watts, where=over, initial=0.0))
+    watts = np.where(over, jobs.gpus * added_watts(snapshot, jobs, policy) * factor, 0.0)
+    row = int(np.argmax(watts))
+    return (jobs.jobs[row].job_id, float(watts[row])) if watts[row] > 0.0 else ("", 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +107,9 @@ def corrections(
             continue
         known = snapshot.expected.get(job.job_id)
         watts = expected_watts(snapshot, job, policy)
+        own_cap_watts = getattr(job, "own_cap_watts", None)
+        if own_cap_watts is not None:
+            watts = min(watts, own_cap_watts)
         learned = known is not None and known.own_seconds >= max(_OWN_SECONDS, follow_seconds)
         cap = snapshot.caps.get(job.job_id)
         standing = cap is not None and cap.changed_seconds_ago >= follow_seconds

@@ -62,6 +62,14 @@ class CliLicences:
         rows = [_ROW.fullmatch(line.strip()) for line in text.splitlines()]
         return {row[1]: "" if row[2] == "(null)" else row[2] for row in rows if row is not None}
 
+    async def of_job(self, job_id: str) -> str:
+        """The licences of one job, pending or not; raises SchedulerError as well where Slurm has none."""
+        if not job_id.isdigit():
+            raise SchedulerError(f"{job_id!r} is no job id")
+        text = await self._commands.run("squeue", "--noheader", "--all", f"--jobs={job_id}", "--format=%A|%W")
+        rows = [_ROW.fullmatch(line.strip()) for line in text.splitlines()]
+        return next((row[2] for row in rows if row is not None and row[2] != "(null)"), "")
+
     async def set_of_job(self, job_id: str, licences: str) -> None:
         """Write a running job's licences anew."""
         if not job_id.isdigit():

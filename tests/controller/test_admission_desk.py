@@ -42,6 +42,7 @@ class FakeSlurm:
     def __init__(self) -> None:
         self.totals = {"watts": TOTAL}
         self.jobs: dict[str, str] = {}
+        self.pending: dict[str, str] = {}
         self.windows: dict[str, LaidWindow] = {}
         self.calls: list[tuple[str, ...]] = []
         self.away = False
@@ -64,10 +65,14 @@ class FakeSlurm:
         self._answer()
         return dict(self.jobs)
 
+    async def of_job(self, job_id: str) -> str:
+        self._answer()
+        return {**self.jobs, **self.pending}[job_id]
+
     async def set_of_job(self, job_id: str, licences: str) -> None:
         self._answer()
         self.calls.append(("job", job_id, licences))
-        self.jobs[job_id] = licences
+        (self.pending if job_id in self.pending else self.jobs)[job_id] = licences
 
     async def laid(self) -> Sequence[LaidWindow]:
         self._answer()
@@ -317,14 +322,40 @@ def test_the_end_gives_all_back(bench: Bench) -> None:
     assert not bench.slurm.windows
 
 
-def test_a_lost_meter_counts_as_full_after_a_while(bench: Bench) -> None:
-    bench.step(scene())
-    blind = scene(at=10.0, watts=5_000.0, import_age_seconds=60.0, rack_watts=(0.0, 0.0))
-    blind = replace(blind, circuits={})
+def test_a_lost_meter_counts_as_it_was(bench: Bench) -> None:
+    """A meter that stays broken must not keep all jobs waiting; the licences' total holds the breaker."""
+    bench.step(scene(watts=10_000.0))
+    kept = bench.kept
+    assert kept == rounded(TOTAL - 90_000)
+    blind = replace(scene(at=10.0), circuits={})
     bench.step(blind)
-    assert not bench.slurm.windows, "for a moment what was known counts"
     bench.step(replace(blind, at=scene(at=60.0).at))
-    assert bench.kept == TOTAL
+    assert bench.kept == kept
+    assert "no usable reading" in bench.faults["admission:meter"]
+    bench.step(scene(watts=10_000.0, at=70.0))
+    assert bench.faults["admission:meter"] == ""
+
+
+def test_a_start_without_a_meter_counts_on_what_stands(bench: Bench) -> None:
+    blind = replace(scene(), circuits={})
+    bench.step(blind)
+    assert not bench.slurm.windows
+    bench.step(replace(blind, at=scene(at=60.0).at, events=(event(),)))
+    assert bench.kept == rounded(TOTAL - (39_600 - 5_000))
+
+
+def test_a_job_larger_than_a_lasting_room_gets_it_in_the_end(bench: Bench) -> None:
+    """A contract has no end: a job that asks for more than it leaves would wait for ever."""
+    large = pending("9", 128, flex=Flex.FLEX1, submitted_seconds_ago=60.0)
+    bench.slurm.pending["9"] = "watts:94000"
+    contract = site(grid_limit_watts=60_000.0, with_ess=False)
+    bench.desk._circuit = contract.circuits["grid"]
+    young = replace(scene(jobs=(large,)), site=contract)
+    bench.step(young)
+    assert bench.kept == rounded(TOTAL - (58_800 - 5_000)), "it may be held for 360 s"
+    old = replace(large, submitted=AT - timedelta(seconds=400.0))
+    bench.step(replace(young, jobs=(old,)))
+    assert bench.kept == rounded(TOTAL - 94_000)
 
 
 @pytest.mark.parametrize(
@@ -416,6 +447,17 @@ def test_the_end_gives_licences_back(bench: Bench) -> None:
     bench.step(job_scene(cap=400.0, gpu_watts=400.0))
     asyncio.run(bench.desk.let_go())
     assert bench.slurm.jobs["1"] == f"watts:{JOB_WATTS}"
+
+
+def test_a_requeued_job_gets_its_licence_back(bench: Bench) -> None:
+    bench.slurm.jobs = {"1": f"fs:1,watts:{JOB_WATTS}"}
+    bench.step(job_scene(cap=400.0, gpu_watts=400.0))
+    lowered = bench.slurm.jobs.pop("1")
+    assert lowered != f"fs:1,watts:{JOB_WATTS}"
+    bench.slurm.pending["1"] = lowered
+    bench.step(scene(at=10.0, jobs=(pending("1", 8),)))
+    assert bench.slurm.pending["1"] == f"fs:1,watts:{JOB_WATTS}"
+    assert not bench.desk.follower.lowered
 
 
 def test_alternatives_are_left_alone(bench: Bench) -> None:

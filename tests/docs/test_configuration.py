@@ -36,4 +36,6 @@ def test_keys_of_slurm_power_conf_are_those_that_are_read() -> None:
         read |= set(re.findall(r'(?:conf|\))\.get\("(\w+)"', source.read_text()))
     for hook in ("prolog", "epilog"):
         read |= set(re.findall(r'key\.strip\(\) == "(\w+)"', (root / "prolog_epilog" / hook).read_text()))
+    submit = (root / "prolog_epilog/slurm_power_submit.lua").read_text()
+    read |= set(re.findall(r'"\^%s\*(\w+)%s\*=', submit))
     assert {key for key, *_ in documented("slurm-power.conf")} == read

@@ -57,9 +57,7 @@ def free_site(*events: LimitEvent) -> Snapshot:
     return situation(of=site(grid_limit_watts=100_000.0), events=events)
 
 
-def budget(
-    snapshot: Snapshot, *, other: float | None = 5_000.0, lease: float = 600.0, **more: float
-) -> Budget:
+def budget(snapshot: Snapshot, *, other: float = 5_000.0, lease: float = 600.0, **more: float) -> Budget:
     return Budget(
         circuit=snapshot.site.circuits["grid"],
         total_watts=TOTAL,
@@ -122,12 +120,6 @@ def test_a_ramp_counts_as_the_level_it_leads_to() -> None:
 def test_events_of_other_circuits_do_not_count() -> None:
     rack = replace(event(0.0, 600.0, 1_000.0), circuit="rack1")
     assert laid_for(free_site(rack)) == ()
-
-
-def test_an_unknown_load_counts_as_full() -> None:
-    (window,) = laid_for(free_site(), other=None)
-    assert window.watts == TOTAL
-    assert "no usable reading" in window.reason
 
 
 def test_other_load_above_what_stands_is_kept_free() -> None:
