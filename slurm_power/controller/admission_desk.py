@@ -8,13 +8,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from slurm_power import clock
 from slurm_power.config import SiteConfig
 from slurm_power.controller.admission_file import AdmissionFile
 from slurm_power.controller.admission_follow import LicenceFollower
+from slurm_power.controller.admission_windows import WindowKeeper
 from slurm_power.controller.job_expectations import JobExpectations
 from slurm_power.controller.operators import Note
 from slurm_power.model.action import Plan
@@ -24,12 +24,10 @@ from slurm_power.model.reading import EssReading
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import joules_from_kwh, kilowatts_text
 from slurm_power.plan.admission import Budget, Need, lessened, needs, rounded, safety_watts, windows
-from slurm_power.plan.admission_jobs import largest_waiting, other_watts
-from slurm_power.plan.admission_moves import Move, moves
+from slurm_power.plan.admission_jobs import full_watts, largest_waiting, other_watts, understated
 from slurm_power.plan.steady import SteadyWatts
 from slurm_power.ports import Licences, Reservations, SchedulerError
 from slurm_power.slurm.licences import licence_counts
-from slurm_power.slurm.reservations import PREFIX
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +66,7 @@ class AdmissionDesk:
         self._config, self._policy = config.admission, config.policy
         self._slurm = slurm
         self._circuit = config.site.circuits[config.admission.circuit or config.site.root.name]
-        self._note, self._fault = note, fault
+        self._fault = fault
         self.licence = config.admission.licence
         self.rated_watts = safety_watts(self._circuit) - config.admission.standing_watts
         quantum = max(1, round(self.rated_watts / _STEPS))
@@ -87,7 +85,7 @@ class AdmissionDesk:
         self._of_jobs: Mapping[str, int] | None = None
         self._count: LicenceCount | None = None
         self._wanted: tuple[LicenceWindow, ...] = ()
-        self._names = 0
+        self._keeper = WindowKeeper(None if slurm is None else slurm.reservations, self.licence, note)
 
     @property
     def on(self) -> bool:
@@ -175,10 +173,10 @@ class AdmissionDesk:
             self._wanted = await self._windows(snapshot, self._count.total, laid)
         else:
             return  # nobody knows yet what is drawn; what is laid stays meanwhile
-        ours = [one for one in laid if one.ours and self.licence in one.licences]
-        await self._reconcile(self._wanted if self._controls else (), ours, at_seconds)
-        if self._count is not None:
-            await self.follower.follow(snapshot, texts, self._count.total, controls=self._controls)
+        await self._keeper.keep(self._wanted if self._controls else (), laid, at_seconds)
+        count, controls = self._count, self._controls
+        if count is not None and await self.follower.follow(snapshot, texts, count.total, controls=controls):
+            self._wake.set()  # what is lower now is kept from new jobs elsewhere
         self._tell("file", await self._file.write(snapshot, self._count, hres=self._config.hres in counts))
 
     def _checked(self, counts: Mapping[str, LicenceCount], snapshot: Snapshot) -> LicenceCount | None:
@@ -218,16 +216,21 @@ class AdmissionDesk:
         self, snapshot: Snapshot, total: int, laid: Sequence[LaidWindow]
     ) -> tuple[LicenceWindow, ...]:
         """What is to be kept from new jobs as things stand."""
+        licences = self._of_jobs or {}
+        full = full_watts(snapshot, self._circuit.name, licences, self._policy)
+        understated_watts, understated_seconds = understated(snapshot, licences, full)
         budget = Budget(
             circuit=self._circuit,
             total_watts=total,
             other_watts=self._other_watts(),
             lease_seconds=self._config.lease_seconds,
             ess_watts=self._ess_watts(snapshot),
+            understated_watts=understated_watts,
+            understated_seconds=understated_seconds,
             largest_watts=await self._largest_waiting_watts(snapshot, total),
         )
         now = snapshot.at.timestamp()
-        steps, open_end = needs(snapshot, budget, self._policy)
+        steps = needs(snapshot, budget, self._policy)
         others = [
             Need(start=one.start - now, end=one.end - now, watts=watts)
             for one in laid
@@ -240,7 +243,7 @@ class AdmissionDesk:
             if short >= self._quantum
             else "",
         )
-        return windows(steps, now=now, open_end=open_end)
+        return windows(steps, now=now)
 
     def _other_watts(self) -> float:
         """What is drawn without a licence; as it was, at least what stands, while nobody can see it."""
@@ -282,55 +285,6 @@ class AdmissionDesk:
                 found += min(reading.max_discharge_watts, joules / seconds)
         return share * found
 
-    # --- windows ----------------------------------------------------------------------------------------
-
-    async def _reconcile(
-        self, wanted: Sequence[LicenceWindow], ours: Sequence[LaidWindow], now: float
-    ) -> None:
-        """Make Slurm's windows those that are wanted; first what grows, so that no job slips in between."""
-        refused = []
-        for move in moves(wanted, ours, licence=self.licence, now=now):
-            try:
-                await self._make(move, now)
-            except SchedulerError:
-                # While others still have to shrink, the sum may pass the total for a moment.
-                if not move.grows:
-                    raise
-                refused.append(move)
-        for move in refused:
-            await self._make(move, now)
-
-    async def _make(self, move: Move, now: float) -> None:
-        if self._slurm is None:
-            return
-        reservations, window, laid = self._slurm.reservations, move.wanted, move.laid
-        if window is None:
-            if laid is not None:
-                await reservations.end(laid.name)
-                kept = kilowatts_text(laid.licences.get(self.licence, 0))
-                self._about("window over", laid.name, f"{kept} are free for new jobs again")
-            return
-        if laid is None:
-            self._names += 1
-            name = f"{PREFIX}{now:.0f}_{self._names}"
-            await reservations.lay(
-                name, start=window.start, end=window.end, licence=self.licence, watts=window.watts
-            )
-        else:
-            name = laid.name
-            start = window.start if laid.start > now + 1.0 else None
-            await reservations.change(
-                name, start=start, end=window.end, licence=self.licence, watts=window.watts
-            )
-        if not move.renewal:
-            until = f"until {_clock_text(window.end)}{' or for longer' if window.open_end else ''}"
-            since = f" from {_clock_text(window.start)}" if window.start > now + 1.0 else ""
-            text = f"{kilowatts_text(window.watts)} kept from new jobs{since} {until}: {window.reason}"
-            self._about("window" if laid is None else "window changed", name, text, watts=window.watts)
-
-    def _about(self, kind: str, name: str, text: str, **details: Any) -> None:
-        self._note("admission", kind, f"licence:{self.licence}", text, details={"name": name, **details})
-
     def _tell(self, what: str, problem: str) -> None:
         """Say a problem once, and when it is over."""
         if self._faults.get(what, "") == problem:
@@ -343,8 +297,7 @@ class AdmissionDesk:
         if not self.on or self._slurm is None:
             return
         try:
-            laid = await self._slurm.reservations.laid()
-            await self._reconcile((), [one for one in laid if one.ours], clock.now().timestamp())
+            await self._keeper.keep((), await self._slurm.reservations.laid(), 0.0)
             await self.follower.let_go()
         except SchedulerError as error:
             self._tell("slurm", f"giving back: {error}")
@@ -353,8 +306,7 @@ class AdmissionDesk:
         """Admission was switched off in site.toml: jobs ask for no watts from now on, and windows end."""
         if not self._config.enabled and self._file.remove() and self._slurm is not None:
             try:
-                laid = await self._slurm.reservations.laid()
-                await self._reconcile((), [one for one in laid if one.ours], clock.now().timestamp())
+                await self._keeper.keep((), await self._slurm.reservations.laid(), 0.0)
             except SchedulerError as error:
                 log.warning("windows of ours run out by themselves: %s", error)
 
@@ -385,7 +337,3 @@ class AdmissionDesk:
                 if window.end > now
             ],
         }
-
-
-def _clock_text(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%H:%M:%S UTC")

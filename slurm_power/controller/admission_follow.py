@@ -9,7 +9,7 @@ from slurm_power.model.action import Plan
 from slurm_power.model.job import JobState
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import kilowatts_text
-from slurm_power.plan.admission_jobs import Correction, corrections, lifts, waiting
+from slurm_power.plan.admission_jobs import Correction, corrections, full_watts, lifts, waiting
 from slurm_power.ports import Licences, SchedulerError
 from slurm_power.slurm.licences import licence_counts, with_count
 
@@ -46,21 +46,21 @@ class LicenceFollower:
 
     async def follow(
         self, snapshot: Snapshot, texts: Mapping[str, str], total: int, *, controls: bool
-    ) -> None:
-        """Write a few licences anew; ``texts`` are those of all running jobs. Raises SchedulerError."""
+    ) -> bool:
+        """Write a few licences anew; ``texts`` are those of all running jobs. Raises SchedulerError.
+
+        Returns whether any was written.
+        """
         if not controls:
             await self.let_go()
-            return
+            return False
         await self._requeued(snapshot, texts)
         name = self._config.licence
         counts = {job_id: licence_counts(text) for job_id, text in texts.items()}
         own = {job_id: found[name] for job_id, found in counts.items() if name in found}
-        for job_id in self._uncapping.keys() & own.keys():
-            # Where nothing has to grow, nothing is waited for.
-            if own[job_id] >= licence_counts(self.lowered.get(job_id, "")).get(name, 0):
-                self.lowered.pop(job_id, None)
+        self._look(snapshot, texts, own)
         if not self._config.follow_caps:
-            return
+            return False
         found = corrections(
             snapshot,
             self._circuit,
@@ -70,8 +70,22 @@ class LicenceFollower:
             quantum_watts=self._quantum,
             uncapping=frozenset(self._uncapping),
         )
-        for one in self._steady(found)[:_MOST_A_BEAT]:
-            await self._write(one, texts[one.job_id], min(one.watts, total))
+        due = self._steady(found)[:_MOST_A_BEAT]
+        return any([await self._write(one, texts[one.job_id], min(one.watts, total)) for one in due])
+
+    def _look(self, snapshot: Snapshot, texts: Mapping[str, str], own: Mapping[str, int]) -> None:
+        """Find the licences below what their capped jobs would draw, an earlier controller's included."""
+        full = full_watts(snapshot, self._circuit, own, self._policy)
+        low = {
+            job_id
+            for job_id, watts in full.items()
+            if job_id in snapshot.caps and watts - own[job_id] > self._quantum
+        }
+        self.lowered = {job_id: text for job_id, text in self.lowered.items() if job_id in low}
+        for job_id in low - self.lowered.keys():
+            text = with_count(texts[job_id], self._config.licence, full[job_id])
+            if text is not None:
+                self.lowered[job_id] = text
 
     def _steady(self, found: tuple[Correction, ...]) -> list[Correction]:
         """Those that grow at once; those that shrink once they have been wrong as long as caps must stand."""
@@ -86,16 +100,17 @@ class LicenceFollower:
             or now_seconds - self._off_since[one.job_id] >= self._config.follow_seconds
         ]
 
-    async def _write(self, one: Correction, text: str, watts: int) -> None:
+    async def _write(self, one: Correction, text: str, watts: int) -> bool:
         changed = with_count(text, self._config.licence, watts)
         if self._licences is None or changed is None or watts == one.was_watts:
-            return
+            return False
         await self._licences.set_of_job(one.job_id, changed)
         if one.watts >= one.was_watts:
             self.lowered.pop(one.job_id, None)
         elif one.capped:
             self.lowered.setdefault(one.job_id, text)
         self._say(one.job_id, watts, one.was_watts, one.reason)
+        return True
 
     def _say(self, job_id: str, watts: int, was_watts: int, reason: str) -> None:
         text = f"{kilowatts_text(watts)} in place of {kilowatts_text(was_watts)}: {reason}"

@@ -36,12 +36,16 @@ _ROUNDING_SECONDS = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """What must be kept from new jobs over [start, end), in seconds from now, and why."""
+    """What must be kept from new jobs over [start, end), in seconds from now, and why.
+
+    ``open_end``: its end is a lease, nobody knows when the need ends.
+    """
 
     start: float
     end: float
     watts: float
     reason: str = ""
+    open_end: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,8 @@ class Budget:
     beside the watts that running jobs have as licences.
     ``ess_watts``: what batteries carry of an event, of what is to count as room. ``largest_watts``: the
     largest job that has waited as long as it promised: what has no end leaves it room on an empty site.
+    ``understated_watts``: how much more running jobs would draw without caps than their licences say, for
+    ``understated_seconds`` at the longest.
     """
 
     circuit: Circuit
@@ -60,6 +66,8 @@ class Budget:
     lease_seconds: float
     ess_watts: float = 0.0
     largest_watts: float = 0.0
+    understated_watts: float = 0.0
+    understated_seconds: float = 0.0
 
 
 def safety_watts(circuit: Circuit) -> float:
@@ -67,11 +75,12 @@ def safety_watts(circuit: Circuit) -> float:
     return circuit.ceiling_watts if circuit.limit_kind is LimitKind.SAFETY else circuit.rating_watts
 
 
-def needs(snapshot: Snapshot, budget: Budget, policy: Policy) -> tuple[tuple[Need, ...], bool]:
-    """What must be kept free of the licences from now on, and whether its last end is a mere lease.
+def needs(snapshot: Snapshot, budget: Budget, policy: Policy) -> tuple[Need, ...]:
+    """What must be kept free of the licences from now on, in contiguous steps.
 
-    Contiguous steps from now to the end of the last event that needs more than what stands anyway; where
-    there is none, for one lease. Events of the circuit itself count, those of others do not.
+    What stands counts to the end of the last event that needs more; where there is none, for one lease.
+    Events of the circuit itself count, those of others do not. What licences understate is kept at the
+    least, also behind that: caps free room for what lies within a limit, never for what the breaker carries.
     """
     events = [
         event
@@ -105,7 +114,26 @@ def needs(snapshot: Snapshot, budget: Budget, policy: Policy) -> tuple[tuple[Nee
     }
     open_end = last < budget.lease_seconds or last >= HORIZON_SECONDS or last in moving
     last = max(last, budget.lease_seconds)
-    return tuple(step for step in steps if step.start < last and step.end <= last), open_end
+    found = [step for step in steps if step.start < last and step.end <= last]
+    found[-1] = replace(found[-1], open_end=open_end)
+    return _at_least(found, budget)
+
+
+def _at_least(steps: list[Need], budget: Budget) -> tuple[Need, ...]:
+    """The steps, with what licences understate as long as that may be."""
+    watts, until = budget.understated_watts, min(budget.understated_seconds, HORIZON_SECONDS)
+    if watts <= 0.0:
+        return tuple(steps)
+    reason = f"caps hold running jobs {kilowatts_text(watts)} below what they would draw"
+    found = [
+        replace(step, watts=watts, reason=reason) if step.watts < watts and step.start < until else step
+        for step in steps
+    ]
+    last = steps[-1].end
+    if until > last:
+        open_end = until >= HORIZON_SECONDS
+        found.append(Need(start=last, end=until, watts=watts, reason=reason, open_end=open_end))
+    return tuple(found)
 
 
 def _limit_text(limit_watts: float) -> str:
@@ -169,13 +197,12 @@ def lessened(
         taken = sum(other.watts for other in others if other.start < end and other.end > start)
         watts = min(step.watts, max(0.0, total_watts - taken))
         most = max(most, step.watts - watts)
-        found.append(replace(step, start=start, end=end, watts=watts))
+        open_end = step.open_end and end == step.end
+        found.append(replace(step, start=start, end=end, watts=watts, open_end=open_end))
     return tuple(found), most
 
 
-def windows(
-    steps: Sequence[Need], *, now: float, open_end: bool, most: int = MOST_WINDOWS
-) -> tuple[LicenceWindow, ...]:
+def windows(steps: Sequence[Need], *, now: float, most: int = MOST_WINDOWS) -> tuple[LicenceWindow, ...]:
     """Nested windows whose sum is never below the needs; ``now`` in seconds of the epoch.
 
     Where more than ``most`` would be needed, the needs are rounded up and valleys filled more coarsely.
@@ -184,7 +211,7 @@ def windows(
     while True:
         highest = max((step.watts for step in steps), default=0.0)
         rough = _filled(_joined(rounded(steps, quantum, highest)), fill)
-        found = _layers(rough, now, open_end)
+        found = _layers(rough, now)
         if len(found) <= most:
             return found
         quantum, fill = 2 * quantum, 2.0 * fill
@@ -206,7 +233,7 @@ def _joined(steps: Sequence[Need]) -> list[Need]:
     found: list[Need] = []
     for step in steps:
         if found and found[-1].watts == step.watts:
-            found[-1] = replace(found[-1], end=step.end)
+            found[-1] = replace(found[-1], end=step.end, open_end=step.open_end)
         else:
             found.append(step)
     return found
@@ -230,7 +257,7 @@ def _filled(steps: list[Need], fill_seconds: float) -> list[Need]:
         steps = _joined(steps)
 
 
-def _layers(steps: Sequence[Need], now: float, open_end: bool) -> tuple[LicenceWindow, ...]:
+def _layers(steps: Sequence[Need], now: float) -> tuple[LicenceWindow, ...]:
     """One window for each maximal run above each level."""
     found: list[LicenceWindow] = []
     runs = [(0, len(steps), 0.0)]
@@ -251,7 +278,7 @@ def _layers(steps: Sequence[Need], now: float, open_end: bool) -> tuple[LicenceW
                     end=math.ceil(now + steps[stop - 1].end - _ROUNDING_SECONDS),
                     watts=math.ceil(lowest.watts - base),
                     reason=lowest.reason,
-                    open_end=open_end and stop == len(steps),
+                    open_end=steps[stop - 1].open_end,
                 )
             )
             runs.append((at, stop, lowest.watts))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from slurm_power.model.action import Action, Plan, SetCap
-from slurm_power.model.job import JobState
+from slurm_power.model.job import Job, JobState
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.holds import added_watts
 from slurm_power.plan.job_table import pending_jobs
@@ -83,6 +83,51 @@ class Correction:
     reason: str
 
 
+def full_watts(
+    snapshot: Snapshot, circuit: str, licences: Mapping[str, int], policy: Policy
+) -> dict[str, int]:
+    """What each running job that has a licence would add without a cap of ours, by job."""
+    table = load_table(snapshot, policy)
+    weights = _at_circuit(table, snapshot, circuit)
+    return {
+        job.job_id: _added(_expected(snapshot, job, policy), float(weights[row]), policy)
+        for row, job in enumerate(table.placed.jobs)
+        if job.job_id in licences and job.state is JobState.RUNNING and job.started is not None
+    }
+
+
+def _expected(snapshot: Snapshot, job: Job, policy: Policy) -> float:
+    """Watts per GPU without a cap of ours; a cap of its user's own stays."""
+    watts = expected_watts(snapshot, job, policy)
+    own_cap_watts = getattr(job, "own_cap_watts", None)
+    return watts if own_cap_watts is None else min(watts, own_cap_watts)
+
+
+def _added(gpu_watts: float, weight: float, policy: Policy) -> int:
+    """What GPUs add that draw so much; ``weight``: what the circuit sees of a watt on each of them."""
+    return math.ceil(max(0.0, gpu_watts - policy.idle_gpu_watts + policy.host_watts_per_gpu) * weight)
+
+
+def understated(
+    snapshot: Snapshot, licences: Mapping[str, int], full: Mapping[str, int]
+) -> tuple[float, float]:
+    """How much more jobs would add than their licences say, and for how long at most, in seconds.
+
+    It stays so when nobody gives their licences back, until they end.
+    """
+    watts, seconds = 0.0, 0.0
+    jobs = {job.job_id: job for job in snapshot.jobs if job.job_id in full}
+    for job_id, job in jobs.items():
+        missing = full[job_id] - licences[job_id]
+        if missing <= _WRONG_RATIO * licences[job_id] or job.started is None:
+            continue
+        watts += missing
+        limit = job.time_limit_seconds
+        ends = math.inf if limit is None else limit - (snapshot.at - job.started).total_seconds()
+        seconds = max(seconds, ends)
+    return watts, seconds
+
+
 def corrections(
     snapshot: Snapshot,
     circuit: str,
@@ -101,36 +146,25 @@ def corrections(
     table = load_table(snapshot, policy)
     weights = _at_circuit(table, snapshot, circuit)
     found = []
-    for row, job in enumerate(table.placed.jobs):
-        licence = licences.get(job.job_id)
-        if licence is None or job.state is not JobState.RUNNING or job.started is None:
-            continue
-        known = snapshot.expected.get(job.job_id)
-        watts = expected_watts(snapshot, job, policy)
-        own_cap_watts = getattr(job, "own_cap_watts", None)
-        if own_cap_watts is not None:
-            watts = min(watts, own_cap_watts)
-        learned = known is not None and known.own_seconds >= max(_OWN_SECONDS, follow_seconds)
-        cap = snapshot.caps.get(job.job_id)
+    for job_id, full in full_watts(snapshot, circuit, licences, policy).items():
+        cap, licence = snapshot.caps.get(job_id), licences[job_id]
         standing = cap is not None and cap.changed_seconds_ago >= follow_seconds
-        capped = standing and job.job_id not in uncapping
+        capped = standing and job_id not in uncapping
+        watts = full
+        reason = "what it draws" if job_id not in uncapping else "its cap is about to go"
         if cap is not None and capped:
-            watts = min(watts, cap.cap_watts)
-        above = max(0.0, watts - policy.idle_gpu_watts + policy.host_watts_per_gpu)
-        target = math.ceil(above * float(weights[row]))
-        off = target - licence
+            watts = min(watts, _added(cap.cap_watts, float(weights[table.placed.row[job_id]]), policy))
+            reason = f"its cap of {cap.cap_watts:.0f} W a GPU"
+        off = watts - licence
         if abs(off) <= max(quantum_watts, _WRONG_RATIO * licence):
             continue
+        known = snapshot.expected.get(job_id)
+        learned = known is not None and known.own_seconds >= max(_OWN_SECONDS, follow_seconds)
         if off < 0 and not (capped or learned):
             continue
-        if off > 0 and cap is not None and not (capped or job.job_id in uncapping):
-            continue
-        reason = "what it draws" if cap is None or not capped else f"its cap of {cap.cap_watts:.0f} W a GPU"
-        if job.job_id in uncapping:
-            reason = "its cap is about to go"
-        found.append(
-            Correction(job_id=job.job_id, watts=target, was_watts=licence, capped=capped, reason=reason)
-        )
+        if off > 0 and cap is not None and not (capped or job_id in uncapping):
+            continue  # what its new cap leaves is not seen yet
+        found.append(Correction(job_id=job_id, watts=watts, was_watts=licence, capped=capped, reason=reason))
     return tuple(sorted(found, key=lambda one: (one.watts < one.was_watts, -abs(one.watts - one.was_watts))))
 
 

@@ -3,9 +3,9 @@
 from collections import deque
 from statistics import median
 
-_RECENT = 60
+_RECENT = 30
 _FIRST = 5
-_DOWN_SECONDS = 30.0
+_DOWN_SECONDS = 10.0
 
 
 class SteadyWatts:

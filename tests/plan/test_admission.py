@@ -68,8 +68,7 @@ def budget(snapshot: Snapshot, *, other: float = 5_000.0, lease: float = 600.0, 
 
 
 def laid_for(snapshot: Snapshot, **more: Any) -> tuple[LicenceWindow, ...]:
-    steps, open_end = needs(snapshot, budget(snapshot, **more), POLICY)
-    return windows(steps, now=NOW, open_end=open_end)
+    return windows(needs(snapshot, budget(snapshot, **more), POLICY), now=NOW)
 
 
 def test_nothing_is_kept_where_nothing_is_limited() -> None:
@@ -148,6 +147,29 @@ def test_a_safety_limit_is_the_rating() -> None:
     assert safety_watts(site(grid_limit_watts=80_000.0).circuits["grid"]) == 100_000.0
 
 
+def test_what_caps_free_is_never_taken_from_the_breakers_budget() -> None:
+    """Running jobs' licences are 8 kW low: room for what an event leaves, not for what comes after it."""
+    low = {"understated_watts": 8_000.0, "understated_seconds": 3_000.0}
+    base, more = laid_for(free_site(event(0.0, 900.0, 40_000.0)), **low)
+    assert (base.end - 1_000_000, base.watts, base.open_end) == (3_000, 8_000, False)
+    assert (more.end - 1_000_000, base.watts + more.watts) == (900, TOTAL - 34_600)
+    (alone,) = laid_for(free_site(), **low)
+    assert (alone.end - 1_000_000, alone.watts) == (3_000, 8_000)
+    contract = laid_for(situation(), **low)
+    assert [(one.end - 1_000_000, one.open_end) for one in contract] == [(3_000, False), (600, True)]
+    (forever,) = laid_for(free_site(), understated_watts=8_000.0, understated_seconds=float("inf"))
+    assert forever.open_end
+
+
+def test_the_supplys_limit_moves_on() -> None:
+    """It is known for a day ahead: its end tomorrow is none that windows have to follow each second."""
+    supply = replace(event(0.0, 86_400.0, 40_000.0, event_id="supply-1"), commitment=Commitment.LIMIT)
+    (window,) = laid_for(free_site(supply))
+    assert window.open_end
+    (window,) = laid_for(free_site(replace(supply, ends_in_seconds=7_200.0)))
+    assert not window.open_end
+
+
 def test_others_reservations_are_left_room() -> None:
     steps = (Need(start=0.0, end=100.0, watts=60.0),)
     found, short = lessened(steps, [Need(start=50.0, end=200.0, watts=70.0)], 100.0)
@@ -179,7 +201,7 @@ def sum_over(found: tuple[LicenceWindow, ...], start: float, end: float) -> int:
 def test_never_less_than_needed(steps: tuple[Need, ...], quantum: int, most: int) -> None:
     steps = tuple(rounded(steps, quantum, 40_000.0))
     assert all(step.watts <= 40_000.0 for step in steps)
-    found = windows(steps, now=NOW, open_end=False, most=most)
+    found = windows(steps, now=NOW, most=most)
     assert len(found) <= most
     for step in steps:
         assert sum_over(found, NOW + step.start, NOW + step.end) >= step.watts
@@ -189,7 +211,7 @@ def test_never_less_than_needed(steps: tuple[Need, ...], quantum: int, most: int
 
 @given(profiles())
 def test_windows_are_nested_or_apart(steps: tuple[Need, ...]) -> None:
-    found = windows(steps, now=NOW, open_end=False)
+    found = windows(steps, now=NOW)
     for one in found:
         for other in found:
             apart = one.end <= other.start or other.end <= one.start
@@ -208,7 +230,7 @@ def test_one_dip_is_exact(heights: list[int], data: st.DataObject) -> None:
         Need(start=60.0 * place, end=60.0 * place + 60.0, watts=1000.0 * height)
         for place, height in enumerate(shape)
     )
-    found = windows(steps, now=NOW, open_end=False)
+    found = windows(steps, now=NOW)
     start = data.draw(st.integers(0, 60 * len(shape) - 1))
     end = data.draw(st.integers(start + 1, 60 * len(shape)))
     highest = max(step.watts for step in steps if step.start < end and step.end > start)
@@ -224,9 +246,9 @@ def test_a_short_valley_is_filled_a_long_one_is_not() -> None:
             for start, end, watts in zip(edges, edges[1:], (40.0, 0.0, 30.0), strict=False)
         )
 
-    short = windows(dips(FILL_SECONDS - 60.0), now=NOW, open_end=False)
+    short = windows(dips(FILL_SECONDS - 60.0), now=NOW)
     assert sum_over(short, NOW, NOW + 1e6) == 40
-    long = windows(dips(FILL_SECONDS + 60.0), now=NOW, open_end=False)
+    long = windows(dips(FILL_SECONDS + 60.0), now=NOW)
     assert sum_over(long, NOW, NOW + 1e6) == 70
     assert sum_over(long, NOW + 700.0, NOW + 800.0) == 0
 
@@ -246,8 +268,8 @@ def window(start: int, end: int, watts: int, *, open_end: bool = False) -> Licen
 
 @given(profiles(), profiles())
 def test_moves_lead_there_and_stop(before: tuple[Need, ...], after: tuple[Need, ...]) -> None:
-    there = [laid(one, f"slurmpower_{n}") for n, one in enumerate(windows(before, now=NOW, open_end=False))]
-    wanted = windows(after, now=NOW, open_end=False)
+    there = [laid(one, f"slurmpower_{n}") for n, one in enumerate(windows(before, now=NOW))]
+    wanted = windows(after, now=NOW)
     names = {one.name: one for one in there}
     for number, move in enumerate(moves(wanted, there, licence="watts", now=NOW)):
         if move.laid is not None:
