@@ -143,7 +143,8 @@ class AdmissionDesk:
             try:
                 await self._step()
                 self._tell("slurm", "")
-                wait_seconds = _BEAT_SECONDS
+                known = self._others.watts is not None or self._others.lost
+                wait_seconds = _BEAT_SECONDS if known else _FIRST_SECONDS
             except SchedulerError as error:
                 self._tell("slurm", str(error))
                 wait_seconds = min(2.0 * wait_seconds, _MOST_BACKOFF_SECONDS)
@@ -166,6 +167,7 @@ class AdmissionDesk:
             for job_id, text in texts.items()
             if self.licence in (found := licence_counts(text))
         }
+        self._tell("file", await self._file.write(snapshot, self._count, hres=self._config.hres in counts))
         at_seconds = snapshot.at.timestamp()
         if self._count is None:
             self._wanted = ()
@@ -177,7 +179,6 @@ class AdmissionDesk:
         count, controls = self._count, self._controls
         if count is not None and await self.follower.follow(snapshot, texts, count.total, controls=controls):
             self._wake.set()  # what is lower now is kept from new jobs elsewhere
-        self._tell("file", await self._file.write(snapshot, self._count, hres=self._config.hres in counts))
 
     def _checked(self, counts: Mapping[str, LicenceCount], snapshot: Snapshot) -> LicenceCount | None:
         """The licence, None where Slurm has none; says what is wrong with it."""

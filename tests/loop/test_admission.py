@@ -22,7 +22,7 @@ def admitting(bed: Bed) -> Iterator[Bed]:
     assert text != bed.site_toml
     bed.site_file.write_text(text.replace("limit_watts = 32000\n", ""))
     bed.lab.restart("powerctld")
-    bed.until((bed.run / "state/admission/expected_watts").exists, "the file for job_submit", 10)
+    bed.until((bed.run / "state/admission/expected_watts").exists, "the file for job_submit", 20)
     bed.until(lambda: admission(bed).get("other_watts"), "a known load without licences", 20)
     yield bed
     bed.lab.run(["scancel", "--user=alice"])

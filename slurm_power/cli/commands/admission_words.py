@@ -14,14 +14,14 @@ def admission_lines(row: Answer | None) -> list[str]:
         other = row["other_watts"]
         rest = "" if other is None else f"; {watts_text(other)} of {row['circuit']} are drawn without"
         lines.append(f"licences {row['licence']}: running jobs have {used} of {total}{rest}")
-    kept = "kept" if row["laid"] else "would be kept"
     for window in row["windows"]:
         starts = window["starts_in_seconds"]
-        since = f" from in {duration_text(starts)}," if starts > 0 else ""
-        ends = f"ends in {duration_text(window['ends_in_seconds'])}"
-        ends += " unless it is renewed" if window["renewed"] else ""
+        kept = ("will be" if starts > 0 else "are") if row["laid"] else "would be"
+        when = f" in {duration_text(starts)}" if starts > 0 else ""
+        lasts = duration_text(window["ends_in_seconds"] - starts)
+        longer = " or longer" if window["renewed"] else ""
         watts = watts_text(window["watts"])
-        lines.append(f"{watts} {kept} from new jobs{since} {ends}: {window['reason']}")
+        lines.append(f"{watts} {kept} kept from new jobs{when} for {lasts}{longer}: {window['reason']}")
     if row["problem"]:
         lines.append(f"admission: {row['problem']}")
     return lines
