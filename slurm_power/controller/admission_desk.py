@@ -35,6 +35,7 @@ _BEAT_SECONDS = 5.0
 _FIRST_SECONDS = 1.0
 _MOST_BACKOFF_SECONDS = 60.0
 _STALE_SECONDS = 10.0
+_LET_GO_SECONDS = 5.0
 # Needs are rounded up to so many steps of the total.
 _STEPS = 200
 _MORE_THAN_RATED_RATIO = 1.005
@@ -294,14 +295,15 @@ class AdmissionDesk:
         self._fault(f"admission:{what}", problem)
 
     async def let_go(self) -> None:
-        """End our windows and give licences back; what Slurm does not take now ends by itself."""
+        """Give licences back and end our windows; what Slurm does not take in time ends by itself."""
         if not self.on or self._slurm is None:
             return
         try:
-            await self._keeper.keep((), await self._slurm.reservations.laid(), 0.0)
-            await self.follower.let_go()
-        except SchedulerError as error:
-            self._tell("slurm", f"giving back: {error}")
+            async with asyncio.timeout(_LET_GO_SECONDS):
+                await self.follower.let_go()
+                await self._keeper.keep((), await self._slurm.reservations.laid(), 0.0)
+        except (SchedulerError, TimeoutError) as error:
+            self._tell("slurm", f"giving back: {str(error) or 'no answer in time'}; the rest runs out")
 
     async def _retire(self) -> None:
         """Admission was switched off in site.toml: jobs ask for no watts from now on, and windows end."""

@@ -327,9 +327,9 @@ class Controller:
 
     async def _wind_down(self) -> None:
         """Give everything back, then hang up."""
+        await self.admission.let_go()
         if self._enabled:
             await self._let_go()
-        await self.admission.let_go()
         self._kept_levers.keep(self.levers)
         self.recorder.keep_jobs()
         self.expectations.keep()

@@ -20,7 +20,7 @@ from slurm_power.slurm.licences import CliLicences, licence_counts, parse_licenc
 from slurm_power.slurm.reservations import CliReservations, parse_reservations
 from tests.slurm.bench import Bench, running
 from tests.slurm.cluster import Cluster, eventually
-from tests.spank.test_job_submit import CLASSES, FILES, FOLDER, SETTINGS
+from tests.spank.stand_in import CLASSES, FILES, FOLDER, SETTINGS
 
 pytestmark = [
     pytest.mark.slurm,
