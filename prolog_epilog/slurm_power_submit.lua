@@ -9,34 +9,28 @@
 
 local HEAD = "slurm-power-expected-watts 1 "
 local DEFAULT_FILE = "/var/lib/slurm-power/admission/expected_watts"
-local MOST_BYTES = 4194304
-local MOST_GPU_WATTS = 100000
+local MOST_SETTINGS, MOST_KEPT, MOST_GPU_WATTS = 100, 2000, 100000
 local CLASSES = { training = true, inference = true, generation = true }
-
-local function here()
-  return string.match(debug.getinfo(1, "S").source, "^@(.*/)") or ""
-end
 
 -- Where powerctld writes: `admission_file=` of the slurm-power.conf beside this file.
 local function file_name()
-  local conf = io.open(here() .. "slurm-power.conf", "r")
-  local found
+  local folder = string.match(debug.getinfo(1, "S").source, "^@(.*/)") or ""
+  local conf = io.open(folder .. "slurm-power.conf", "r")
+  local found = conf and string.match("\n" .. (conf:read("*a") or ""), "\n%s*admission_file%s*=%s*(%S+)")
   if conf then
-    for line in conf:lines() do
-      found = string.match(line, "^%s*admission_file%s*=%s*(%S+)") or found
-    end
     conf:close()
   end
   return found or DEFAULT_FILE
 end
 
 local FILE = file_name()
--- The file as it was last read: its first line, its settings, and its entries as one sorted text.
-local known = { stamp = nil, settings = nil, entries = "" }
+-- What was last read of the file: its first line, its settings, where its entries begin, and those looked up.
+local known = {}
+local opened
 
 local function settings_of(head)
   local found = { class = {} }
-  for line in string.gmatch(head, "[^\n]+") do
+  for _, line in ipairs(head) do
     local key, value = string.match(line, "^([%w_]+)\t([^\t]*)$")
     local class, watts = string.match(line, "^class\t(%w+)\t(%d+%.?%d*)$")
     if class then
@@ -51,61 +45,70 @@ end
 -- Return the settings, nil where there are none. Plain Lua cannot ask for a file's time, so the first line is
 -- a stamp: while that stays, no more is read.
 local function settings()
-  local file = io.open(FILE, "r")
-  if not file then
-    known = { entries = "" }
+  opened = io.open(FILE, "r")
+  local first = opened and opened:read("*l")
+  if not first then
+    known = {}
     return nil
   end
-  local first = file:read("*l") or ""
-  if first ~= known.stamp then
-    known = { stamp = first, entries = "" }
-    local text = file:read(MOST_BYTES + 1) or ""
-    if string.sub(first, 1, #HEAD) == HEAD and #text <= MOST_BYTES then
-      local stop = string.find(text, "\n\n", 1, true)
-      if stop then
-        known.settings = settings_of(string.sub(text, 1, stop))
-        known.entries = string.sub(text, stop + 1)
-      end
-    end
-    if not known.settings then
+  if first ~= known.stamp or known.count > MOST_KEPT then
+    known = { stamp = first, found = {}, count = 0 }
+    local head, line = {}, nil
+    repeat
+      line = opened:read("*l")
+      head[#head + 1] = line
+    until not line or line == "" or #head > MOST_SETTINGS
+    if string.sub(first, 1, #HEAD) == HEAD and line == "" then
+      known.settings = settings_of(head)
+      known.first, known.last = opened:seek(), opened:seek("end")
+    else
       slurm.log_error("slurm_power: %s is not of a form that is known here; no watts are set", FILE)
     end
   end
-  file:close()
   return known.settings
 end
 
--- Which of a line and a key comes first in the order of bytes (-1: the line): the order of strings in Lua
--- follows the locale.
-local function compare(text, from, key)
+-- Whether a line comes before a key in the order of bytes: the order of strings in Lua follows the locale.
+local function before(line, key)
   for place = 1, #key do
-    local here_byte, key_byte = string.byte(text, from + place - 1) or 0, string.byte(key, place)
-    if here_byte ~= key_byte then
-      return here_byte < key_byte and -1 or 1
+    local ours, theirs = string.byte(line, place) or 0, string.byte(key, place)
+    if ours ~= theirs then
+      return ours < theirs
     end
   end
-  return 0
+  return false
 end
 
--- Return the watts of the sorted line that begins with these words, nil if there is none.
+-- The line that begins at a place, or the first behind it.
+local function line_from(place)
+  opened:seek("set", math.max(place - 1, known.first))
+  local rest = place > known.first and opened:read("*l")
+  return rest ~= nil and opened:read("*l") or nil
+end
+
+-- Return the watts of the line that begins with these words, nil if there is none. The file is never read
+-- as a whole, which would take milliseconds: it is sorted, and searched by halves.
 local function entry(...)
-  local text, key = known.entries, "\n" .. table.concat({ ... }, "\t") .. "\t"
-  local low, high = 1, #text -- where lines begin, each with the end of the one before
-  while low < high do
-    local from = math.floor((low + high) / 2)
-    while string.byte(text, from) ~= 10 do
-      from = from - 1
+  local key = table.concat({ ... }, "\t") .. "\t"
+  if known.found[key] == nil then
+    local low, high = known.first, known.last
+    while high - low > 512 do
+      local middle = math.floor((low + high) / 2)
+      local line = line_from(middle)
+      if line and before(line, key) then
+        low = middle
+      else
+        high = middle
+      end
     end
-    local order = compare(text, from, key)
-    if order == 0 then
-      return tonumber(string.match(text, "^(%d+)\n", from + #key))
-    elseif order > 0 then
-      high = from
-    else
-      low = string.find(text, "\n", from + 1, true) or high
+    local line = line_from(low)
+    while line and before(line, key) do
+      line = opened:read("*l")
     end
+    local watts = line and string.sub(line, 1, #key) == key and tonumber(string.sub(line, #key + 1))
+    known.found[key], known.count = watts or false, known.count + 1
   end
-  return nil
+  return known.found[key] or nil
 end
 
 -- A job's name without what differs from run to run, as powerctld has it: 7 and more hexadecimal digits, and
@@ -206,17 +209,13 @@ local function size_of(job, part_list, conf)
     tres_per_task = tasks,
   }) do
     local count, found = gpus_of(job[key])
-    if count then
-      gpus = math.max(gpus, count * times)
-    end
+    gpus = math.max(gpus, (count or 0) * times)
     if found ~= "" then
       kinds, kind = kind == found and kinds or kinds + 1, found
     end
   end
   local per_gpu = number(job.ntasks_per_tres) or number(job.ntasks_per_gpu)
-  if gpus == 0 and per_gpu then
-    gpus = math.ceil(tasks / per_gpu)
-  end
+  gpus = gpus == 0 and per_gpu and math.ceil(tasks / per_gpu) or gpus
   if gpus > 0 and tonumber(job.shared) == 0 then
     gpus = math.max(gpus, nodes * (number(conf.node_gpus) or 0)) -- alone on its nodes it gets all they have
   end
@@ -351,15 +350,14 @@ local function submit(job, part_list)
   end
 end
 
-local SIZES = {
-  "tres_per_job", "tres_per_node", "tres_per_socket", "tres_per_task", "min_nodes", "max_nodes", "num_tasks",
-  "ntasks_per_node", "cpus_per_task", "min_cpus", "sockets_per_node",
-}
+local SIZES = { "tres_per_job", "tres_per_node", "tres_per_socket", "tres_per_task", "min_nodes", "max_nodes",
+  "num_tasks", "ntasks_per_node", "cpus_per_task", "min_cpus", "sockets_per_node" }
 
 -- A user who changes a pending job's size or licences keeps the watts; what root and powerctld write stands.
 local function modify(job, record, part_list, uid)
   local conf = settings()
-  if not conf or uid == 0 or uid == tonumber(conf.uid) or (tonumber(record.job_state) or 0) % 256 ~= 0 then
+  local pending = (tonumber(record.job_state) or 0) % 256 == 0
+  if not conf or not pending or uid == 0 or uid == tonumber(conf.uid) then
     return
   end
   local grown, merged = false, setmetatable({}, { __index = record })
@@ -369,13 +367,10 @@ local function modify(job, record, part_list, uid)
       merged[key], grown = value, true
     end
   end
-  if job.licenses == nil and not grown then
-    return
-  end
   local comment = tostring(record.admin_comment or "")
   local watts = tonumber(string.match(comment, '"watts":(%d+)'))
-  if not watts then
-    return -- it came before us
+  if not watts or (job.licenses == nil and not grown) then
+    return -- it came before us, or nothing of this is changed
   end
   local size = size_of(merged, part_list, conf)
   local class = string.match(comment, '"workload":"(%l+)"') or "training"
@@ -389,6 +384,10 @@ end
 local function guarded(step)
   return function(...)
     local well, problem = pcall(step, ...)
+    if opened then
+      pcall(opened.close, opened)
+      opened = nil
+    end
     if not well then
       pcall(slurm.log_error, "slurm_power: job_submit: %s", tostring(problem))
     end

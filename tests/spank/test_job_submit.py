@@ -209,6 +209,7 @@ def test_thousands_of_entries_cost_less_than_a_millisecond(tmp_path: Path) -> No
     known, anew = map(
         float, lua(script, tmp_path, installed(tmp_path, text) / "job_submit.lua").stdout.split()
     )
+    print(f"{1e3 * known:.2f} ms, {1e3 * anew:.2f} ms after a change")
     assert known < 1e-3
     assert anew < 3e-3
 
