@@ -39,8 +39,6 @@ _LET_GO_SECONDS = 5.0
 # Needs are rounded up to so many steps of the total.
 _STEPS = 200
 _MORE_THAN_RATED_RATIO = 1.005
-# A job that asks for less of the total fits under what has no end, sooner or later.
-_LARGE_RATIO = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,9 +255,9 @@ class AdmissionDesk:
         return known
 
     async def _largest_waiting_watts(self, snapshot: Snapshot, total: int) -> float:
-        """What the largest job asks for that has waited as long as it promised; 0.0 where all are small."""
-        job_id, watts = largest_waiting(snapshot, self._policy, factor=self._file.factor)
-        if self._slurm is None or watts < _LARGE_RATIO * total:
+        """What the largest job asks for that has waited for it as long as it promised; 0.0 for none."""
+        job_id, _ = largest_waiting(snapshot, self._policy, factor=self._file.factor)
+        if self._slurm is None or not job_id:
             return 0.0
         try:
             text = await self._slurm.licences.of_job(job_id)

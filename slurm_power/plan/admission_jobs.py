@@ -12,7 +12,7 @@ import numpy as np
 from slurm_power.model.action import Action, Plan, SetCap
 from slurm_power.model.job import Job, JobState
 from slurm_power.model.snapshot import Snapshot
-from slurm_power.plan.holds import added_watts
+from slurm_power.plan.holds import FOR_LICENCES, added_watts
 from slurm_power.plan.job_table import pending_jobs
 from slurm_power.plan.loads import LoadTable, class_watts, consumer_watts, expected_watts, load_table
 from slurm_power.plan.policy import Policy
@@ -58,15 +58,16 @@ def other_watts(
 
 
 def largest_waiting(snapshot: Snapshot, policy: Policy, *, factor: float) -> tuple[str, float]:
-    """The largest job of those that have waited as long as they promised, with what it adds; "" for none.
+    """The largest job that waits for licences and has waited as long as it promised, with what it adds.
 
-    ``factor``: what the circuit sees of a watt at a node.
+    "" for none. ``factor``: what the circuit sees of a watt at a node.
     """
     jobs, at_seconds = pending_jobs(snapshot), snapshot.at.timestamp()
     if not len(jobs.jobs):
         return "", 0.0
     since = np.maximum(jobs.submitted_at, jobs.begin_at)
     over = (at_seconds - since >= jobs.patience_seconds) & (jobs.begin_at <= at_seconds)
+    over &= np.array([job.pending_reason == FOR_LICENCES for job in jobs.jobs], dtype=bool)
     watts = np.where(over, jobs.gpus * added_watts(snapshot, jobs, policy) * factor, 0.0)
     row = int(np.argmax(watts))
     return (jobs.jobs[row].job_id, float(watts[row])) if watts[row] > 0.0 else ("", 0.0)

@@ -40,7 +40,7 @@ _SETTLED_SECONDS = 30.0
 _MOST_HOLDS = 1000
 _MOST_CALLS = 250
 # Why a job waits, in Slurm's word, that the licences it asks for are not free.
-_FOR_LICENCES = "Licenses"
+FOR_LICENCES = "Licenses"
 # A hold is renewed when less of its lease is left.
 _RENEW_RATIO = 0.6
 
@@ -92,7 +92,7 @@ class _Waiting:
         able = jobs.begin_at <= at_seconds
         if snapshot.licensed:
             # It waits for watts already, by the workload manager's own account.
-            able &= np.array([job.pending_reason != _FOR_LICENCES for job in jobs.jobs], dtype=bool)
+            able &= np.array([job.pending_reason != FOR_LICENCES for job in jobs.jobs], dtype=bool)
         self.rows = np.flatnonzero(held | able)
         self._held, self._waited = held, waited
         self._patience = jobs.patience_seconds - waited

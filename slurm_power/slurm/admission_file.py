@@ -13,7 +13,7 @@ from pathlib import Path
 from slurm_power.forecast.job_power import LearnedLevel
 
 FORM = "slurm-power-expected-watts 1"
-# job_submit.lua reads no more than 4 MiB.
+# Some 80,000 entries: what is looked up must fit into the cache of a disk.
 _MOST_BYTES = 3_500_000
 _LONGEST_LINE = 400
 

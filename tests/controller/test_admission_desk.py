@@ -181,6 +181,7 @@ def test_a_start_without_a_meter_counts_on_what_stands(bench: Bench) -> None:
 def test_a_job_larger_than_a_lasting_room_gets_it_in_the_end(bench: Bench) -> None:
     """A contract has no end: a job that asks for more than it leaves would wait for ever."""
     large = pending("9", 128, flex=Flex.FLEX1, submitted_seconds_ago=60.0)
+    large = replace(large, pending_reason="Licenses")
     bench.slurm.pending["9"] = "watts:94000"
     contract = site(grid_limit_watts=60_000.0, with_ess=False)
     bench.desk._circuit = contract.circuits["grid"]
@@ -188,6 +189,8 @@ def test_a_job_larger_than_a_lasting_room_gets_it_in_the_end(bench: Bench) -> No
     bench.step(young)
     assert bench.kept == rounded(TOTAL - (58_800 - 5_000)), "it may be held for 360 s"
     old = replace(large, submitted=AT - timedelta(seconds=400.0))
+    bench.step(replace(young, jobs=(replace(old, pending_reason="Priority"),)))
+    assert bench.kept == rounded(TOTAL - (58_800 - 5_000)), "others come first"
     bench.step(replace(young, jobs=(old,)))
     assert bench.kept == rounded(TOTAL - 94_000)
 
