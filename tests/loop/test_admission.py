@@ -156,7 +156,7 @@ def test_a_window_in_the_future_and_one_without_us(admitting: Bed) -> None:
     bed.until(lambda: bed.lab.job(short)["JobState"] in ("RUNNING", "COMPLETED"), "the short job", 15)
     bed.until(lambda: expected_start(bed, meets) >= ends - 1.0, "Slurm's plan for the other", 15)
     assert expected_start(bed, meets) <= recovered + 60.0
-    assert waits_for_licences(bed, meets)
+    bed.until(lambda: waits_for_licences(bed, meets), "the same as its reason", 10)
     bed.lab.run(["slurm-power", "cancel-event", bed.glance()["events"][0]["event_id"]])
     bed.until(lambda: not windows(bed), "its end", 4)
     bed.until(lambda: runs(bed, meets), "the job that met it", 15)
