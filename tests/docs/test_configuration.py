@@ -37,5 +37,5 @@ def test_keys_of_slurm_power_conf_are_those_that_are_read() -> None:
     for hook in ("prolog", "epilog"):
         read |= set(re.findall(r'key\.strip\(\) == "(\w+)"', (root / "prolog_epilog" / hook).read_text()))
     submit = (root / "prolog_epilog/slurm_power_submit.lua").read_text()
-    read |= set(re.findall(r'"\^%s\*(\w+)%s\*=', submit))
+    read |= set(re.findall(r"%s\*(\w+)%s\*=%s\*\(%S", submit))
     assert {key for key, *_ in documented("slurm-power.conf")} == read

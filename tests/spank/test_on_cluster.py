@@ -33,7 +33,8 @@ def carrying_lab() -> Iterator[Lab]:
         source = PROJECT / "spank/slurm_power.c"
         subprocess.run(["cc", *flags, "-o", str(plugin), str(source)], check=True)
         (etc / "plugstack.conf").write_text(f"optional {plugin}\n")
-        shutil.copyfile(PROJECT / "prolog_epilog/job_submit.lua", etc / "job_submit.lua")
+        for name in ("job_submit.lua", "slurm_power_submit.lua"):
+            shutil.copyfile(PROJECT / "prolog_epilog" / name, etc / name)
         prolog = etc / "recording_prolog"
         prolog.write_text(f"#!/bin/sh\n/usr/bin/env > {lab.run_directory}/log/prolog.$SLURM_JOB_ID\nexit 0\n")
         prolog.chmod(0o755)
