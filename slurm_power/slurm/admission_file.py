@@ -57,7 +57,9 @@ def write_file(file: Path, text: str) -> bool:
             return False
     except (OSError, UnicodeDecodeError):
         pass  # written anew
-    file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not file.parent.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.chmod(0o755)  # whatever the umask: slurmctld runs as somebody else
     fresh = file.with_name(f".{file.name}.new")
     with fresh.open("w") as stream:
         stream.write(text)

@@ -1,5 +1,6 @@
 """The file for job_submit.lua: its form, what is left out of it, and how it is written."""
 
+import os
 from pathlib import Path
 
 from slurm_power.forecast.job_power import LearnedLevel
@@ -51,9 +52,14 @@ def test_the_earliest_go_where_there_are_too_many() -> None:
 
 def test_written_whole_readable_and_only_when_it_changes(tmp_path: Path) -> None:
     file = tmp_path / "admission" / "expected_watts"
-    assert write_file(file, "one\n")
+    before = os.umask(0o077)
+    try:
+        assert write_file(file, "one\n")
+    finally:
+        os.umask(before)
     assert not write_file(file, "one\n")
     assert write_file(file, "two\n")
     assert file.read_text() == "two\n"
     assert file.stat().st_mode & 0o777 == 0o644
+    assert file.parent.stat().st_mode & 0o777 == 0o755
     assert [one.name for one in file.parent.iterdir()] == ["expected_watts"]
