@@ -147,7 +147,7 @@ def _write_hooks(layout: Layout) -> None:
     (layout.etc / "plugstack.conf").touch()
     if not layout.options.power:
         return
-    for name in (*HOOKS.values(), "job_submit.lua"):
+    for name in (*HOOKS.values(), "job_submit.lua", "slurm_power_submit.lua"):
         source = CHECKOUT / "prolog_epilog" / name
         if source.exists():
             target = layout.etc / name

@@ -12,12 +12,15 @@ from pathlib import Path
 
 from slurm_power import __version__
 from slurm_power.config import ConfigError, SiteConfig, load_site
+from slurm_power.controller.admission_desk import SlurmAdmission
 from slurm_power.controller.authority import AuthorityError
 from slurm_power.controller.daemon import Controller
 from slurm_power.controller.probe import build_drivers, close_drivers, fingerprints, probe
 from slurm_power.ports import LocalStore, PowerMeter, SchedulerError, Storage, StoreError
 from slurm_power.slurm.commands import CommandRunner
+from slurm_power.slurm.licences import CliLicences
 from slurm_power.slurm.receipts import AccountingReceipts
+from slurm_power.slurm.reservations import CliReservations
 from slurm_power.slurm.scheduler_choice import chosen_scheduler
 from slurm_power.store.background import BackgroundSeries
 from slurm_power.store.places import open_series_writer, open_store
@@ -143,6 +146,7 @@ async def _controller(
     except SchedulerError as error:
         raise ConfigError(config.file, [f"controller.scheduler: {error}"]) from None
     accounting = AccountingReceipts(CommandRunner(slurm_conf, timeout_seconds=20.0, concurrency=1))
+    commands = CommandRunner(slurm_conf)
     return Controller(
         config,
         store,
@@ -151,6 +155,7 @@ async def _controller(
         storages=storages,
         scheduler=scheduler,
         accounting=accounting if config.controller.receipts else None,
+        admission=SlurmAdmission(licences=CliLicences(commands), reservations=CliReservations(commands)),
     )
 
 

@@ -92,6 +92,7 @@ def status(controller: "Controller", caller: Caller) -> Message:
         ],
         "level": _level(snapshot),
         "peak_jobs": _peak_jobs(controller),
+        "admission": controller.admission.row(),
         "nodes": [
             {
                 "name": node.name,

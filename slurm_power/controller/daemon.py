@@ -10,6 +10,7 @@ from slurm_power import clock
 from slurm_power.act import Actor, Outcome
 from slurm_power.config import SiteConfig
 from slurm_power.config.node_record import split_address
+from slurm_power.controller.admission_desk import AdmissionDesk, SlurmAdmission
 from slurm_power.controller.answers import answer
 from slurm_power.controller.authority import Authority, pins_of
 from slurm_power.controller.beside import Beside
@@ -76,6 +77,7 @@ class Controller:
         scheduler: Scheduler,
         series: BackgroundSeries | None = None,
         accounting: Accounting | None = None,
+        admission: SlurmAdmission | None = None,
     ) -> None:
         """``meters`` by circuit, ``storages`` by ESS; without ``series`` none are kept."""
         self.config = config
@@ -110,6 +112,8 @@ class Controller:
         self._beside = Beside(self._fault)
         self.forecasts = ForecastDesk(config, note=self._note, fault=self._fault)
         self.expectations = JobExpectations(self.store, config.policy, self._note)
+        told = self.expectations
+        self.admission = AdmissionDesk(config, admission, told, note=self._note, fault=self._fault)
         self.supply = SupplyDesk(config, fault=self._fault)
         self.planning = Planning(config, self.store, supply=self.supply, note=self._note, fault=self._fault)
         self.level = EssDesk(config, self.store, supply=self.supply, note=self._note, fault=self._fault)
@@ -190,7 +194,7 @@ class Controller:
         at = clock.now()
         seen = self.telemetry.snapshot(at, now_seconds, self.levers.view(at))
         seen = self.planning.peak.onto(self.level.onto(self.events.onto(self.supply.onto(seen))))
-        return self.fairness.onto(self.expectations.onto(seen))
+        return self.fairness.onto(self.expectations.onto(self.admission.onto(seen)))
 
     def source_rows(self) -> list[SourceRow]:
         """Every source of the site with its quality."""
@@ -221,8 +225,8 @@ class Controller:
             wake=self._wake.set,
             on_fault=self._fault,
         )
-        beside = (self.forecasts.run(), self.supply.run(), self.receipts.run())
-        tasks = [asyncio.create_task(step) for step in [*pollers, *beside]]
+        desks = (self.forecasts.run(), self.supply.run(), self.receipts.run(), self.admission.run())
+        tasks = [asyncio.create_task(step) for step in (*pollers, *desks)]
         tasks.append(asyncio.create_task(self._cycles()))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -267,7 +271,7 @@ class Controller:
         at = snapshot.at
         jobs = {job.job_id: job for job in snapshot.jobs}
         self._expire(at, jobs)
-        self.plan = self.planning.plan(snapshot, now_seconds)
+        self.plan = self.admission.before(self.planning.plan(snapshot, now_seconds), snapshot)
         self.planned_on = snapshot
         if self._enabled:
             outcomes = await self._actor.carry_out(self.plan, jobs, now_seconds)
@@ -281,6 +285,7 @@ class Controller:
         self._beside.do("day plan", lambda: self.planning.look(snapshot, now_seconds))
         self._beside.do("battery level", lambda: self.level.observe(snapshot))
         self._beside.do("receipts", lambda: self.receipts.observe(snapshot, enabled=self._enabled))
+        self._beside.do("admission", lambda: self.admission.observe(snapshot, controls=self._enabled))
         self._beside.do("events", lambda: self.events.follow(snapshot, self.plan.shortfalls))
 
     def _expire(self, at: datetime, jobs: Mapping[str, Job]) -> None:
@@ -328,6 +333,7 @@ class Controller:
 
     async def _wind_down(self) -> None:
         """Give everything back, then hang up."""
+        await self.admission.let_go()
         if self._enabled:
             await self._let_go()
         self._kept_levers.keep(self.levers)

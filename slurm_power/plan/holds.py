@@ -40,6 +40,8 @@ _SETTLED_SECONDS = 30.0
 # the queue are hardly about to start; where one is, caps are there.
 _MOST_HOLDS = 1000
 _MOST_CALLS = 250
+# Why a job waits, in Slurm's word, that the licences it asks for are not free.
+FOR_LICENCES = "Licenses"
 # A hold is renewed when less of its lease is left.
 _RENEW_RATIO = 0.6
 
@@ -88,7 +90,11 @@ class _Waiting:
             if (row := row_of.get(job_id)) is not None:
                 held[row], waited[row] = True, lease.held_seconds
                 self._ends_in[row] = lease.ends_in_seconds
-        self.rows = np.flatnonzero(held | (jobs.begin_at <= at_seconds))
+        able = jobs.begin_at <= at_seconds
+        if snapshot.licensed:
+            # It waits for watts already, by the workload manager's own account.
+            able &= np.array([job.pending_reason != FOR_LICENCES for job in jobs.jobs], dtype=bool)
+        self.rows = np.flatnonzero(held | able)
         self._held, self._waited = held, waited
         by_deadline = jobs.latest_start_at - at_seconds
         self._patience = np.minimum(jobs.patience_seconds - waited, by_deadline)

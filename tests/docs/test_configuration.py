@@ -37,4 +37,6 @@ def test_keys_of_slurm_power_conf_are_those_that_are_read() -> None:
         read |= set(re.findall(r'(?:conf|\))\.get\("(\w+)"', source.read_text()))
     hooks = (root / "prolog_epilog/slurm_power_hook").read_text()
     read |= set(re.findall(r'^    "(\w+_socket)": "/', hooks, re.MULTILINE))
+    submit = (root / "prolog_epilog/slurm_power_submit.lua").read_text()
+    read |= set(re.findall(r"%s\*(\w+)%s\*=%s\*\(%S", submit))
     assert {key for key, *_ in documented("slurm-power.conf")} == read

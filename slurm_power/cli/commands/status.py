@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from slurm_power.cli.commands.admission_words import admission_lines
 from slurm_power.cli.commands.connection import (
     Answer,
     ask,
@@ -38,6 +39,8 @@ def status(socket_path: Path | None, as_json: bool) -> None:
     if (level := answer.get("level")) is not None:
         console.print(_level_text(level), highlight=False, markup=False)
     console.print(_jobs(answer) if answer["jobs"] else "no jobs that you may see")
+    for line in admission_lines(answer.get("admission")):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     for record in answer.get("yields", []):
         ends = duration_text(record["ends_in_seconds"])
         text = f"node {record['node']} is yielded to {record['who']}, ends in {ends}: {record['reason']}"
