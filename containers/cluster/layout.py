@@ -47,6 +47,7 @@ class Options:
     """What to build. ``scenario`` and ``plant`` are files handed to the simulated plant as they are.
 
     ``grid_limit_watts`` and ``control`` (False: look, touch nothing) go into the lab's site.toml.
+    ``slurm_root``: a root directory whose Slurm runs in place of the host's (see ``containers.versions``).
     """
 
     nodes: int = 4
@@ -57,6 +58,7 @@ class Options:
     plant: str | None = None
     grid_limit_watts: int = 32_000
     control: bool = True
+    slurm_root: str | None = None
 
     def check(self) -> None:
         """Raise RefusedError for numbers out of range and files that are not there."""
@@ -69,6 +71,8 @@ class Options:
                 raise RefusedError(f"{option}: needs --power, the plant runs only then")
             if file is not None and not Path(file).is_file():
                 raise RefusedError(f"{option} {file}: no such file")
+        if self.slurm_root is not None and not (Path(self.slurm_root) / "usr/sbin/slurmctld").is_file():
+            raise RefusedError(f"--slurm-root {self.slurm_root}: holds no usr/sbin/slurmctld")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +105,26 @@ class Layout:
     def slurm_conf(self) -> Path:
         """The file SLURM_CONF names."""
         return self.etc / "slurm.conf"
+
+    @property
+    def slurm_root(self) -> Path:
+        """Where Slurm, its jobs and its users find their programs: ``/`` is the host."""
+        return Path(self.options.slurm_root or "/")
+
+    @property
+    def root_etc(self) -> Path:
+        """With a ``slurm_root``: the lab's passwd, group and hosts there."""
+        return self.run / "root-etc"
+
+    @property
+    def clients(self) -> Path:
+        """With a ``slurm_root``: its Slurm's commands for programs that run on the host; else empty."""
+        return self.run / "clients"
+
+    @property
+    def python(self) -> str:
+        """The interpreter of what jobs and users run: Slurm's root has no virtual environment."""
+        return "/usr/bin/python3" if self.options.slurm_root else f"{venv_programs()}/python"
 
     @property
     def munge_socket(self) -> Path:

@@ -1,0 +1,42 @@
+"""Programs a lab needs where its Slurm lies in a root directory of its own (``Options.slurm_root``).
+
+Slurm's daemons, its commands, jobs and users live in that root; our own daemons stay on the host, with the
+virtual environment, and reach that Slurm through wrappers of its commands.
+"""
+
+import shlex
+from pathlib import Path
+
+from containers.cluster.host import enter
+from containers.cluster.layout import CHECKOUT, Layout
+
+CLIENTS = (
+    *("sacct", "sacctmgr", "salloc", "sattach", "sbatch", "sbcast", "scancel", "scontrol", "scrontab", "sdiag"),
+    *("sinfo", "sprio", "squeue", "sreport", "srun", "sshare", "sstat", "strigger"),
+)
+
+
+def write_root_programs(layout: Layout) -> None:
+    """Write psbatch for the root's own interpreter, and Slurm's commands for the lab's programs on the host."""
+    _write(
+        layout.run / "bin" / "psbatch",
+        f"PYTHONPATH={shlex.quote(str(CHECKOUT))} exec {layout.python} -m slurm_power.cli.psbatch",
+    )
+    write_clients(layout.slurm_root, layout.clients)
+
+
+def write_clients(root: Path, folder: Path, *before: str) -> None:
+    """Write wrappers of Slurm's commands into ``folder``: same words, environment, input and working directory.
+
+    ``before``: the words that lead into the lab's namespaces, for programs that run outside them.
+    """
+    folder.mkdir(exist_ok=True)
+    for client in CLIENTS:
+        inside = 'cd "$1" 2>/dev/null; shift; exec "$@"'
+        words = [*before, *enter(root), "/bin/sh", "-c", inside, client]
+        _write(folder / client, f'exec {shlex.join(words)} "$PWD" /usr/bin/{client}')
+
+
+def _write(program: Path, command: str) -> None:
+    program.write_text(f'#!/bin/sh\n{command} "$@"\n')
+    program.chmod(0o755)
