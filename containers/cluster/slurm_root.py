@@ -4,10 +4,12 @@ Slurm's daemons, its commands, jobs and users live in that root; our own daemons
 virtual environment, and reach that Slurm through wrappers of its commands.
 """
 
+import os
 import shlex
 from pathlib import Path
 
 from containers.cluster.host import enter
+from containers.cluster.lab import Lab
 from containers.cluster.layout import CHECKOUT, Layout
 
 CLIENTS = (
@@ -35,6 +37,16 @@ def write_clients(root: Path, folder: Path, *before: str) -> None:
         inside = 'cd "$1" 2>/dev/null; shift; exec "$@"'
         words = [*before, *enter(root), "/bin/sh", "-c", inside, client]
         _write(folder / client, f'exec {shlex.join(words)} "$PWD" /usr/bin/{client}')
+
+
+def outside_path(lab: Lab) -> str:
+    """Return the PATH with which a program outside the lab's namespaces uses the lab's own Slurm."""
+    if not lab.layout.options.slurm_root:
+        return os.environ["PATH"]
+    folder = lab.run_directory / "outside"
+    into = ["/usr/bin/nsenter", "--target", str(lab.supervisor_pid), "--mount", "--pid", "--"]
+    write_clients(lab.layout.slurm_root, folder, *into)
+    return f"{folder}:{os.environ['PATH']}"
 
 
 def _write(program: Path, command: str) -> None:
