@@ -26,10 +26,15 @@ def halves(cluster: Cluster) -> Iterator[None]:
         f"{before}\nPartitionName=left Nodes=c[1-2]\nPartitionName=right Nodes=c[3-4] AllowGroups=nogroup\n"
     )
     cluster.run("scontrol", "reconfigure")
-    eventually(lambda: "left" in cluster.run("sinfo", "-h", "-o", "%R"), 10, "the partitions")
+    # From 23.11 on slurmctld starts anew here, and knows no node's state until that node has answered.
+    eventually(lambda: states(cluster) == {"left idle", "right idle"}, 10, "the partitions")
     yield
     cluster.conf.write_text(before)
     cluster.run("scontrol", "reconfigure")
+
+
+def states(cluster: Cluster) -> set[str]:
+    return set(cluster.run("sinfo", "-h", "-p", "left,right", "-o", "%R %T", check=False).splitlines())
 
 
 def relocate(bench: Bench, job_id: str, *avoid: str) -> None:
