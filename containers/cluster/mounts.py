@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from containers.cluster.layout import CHECKOUT
+from containers.cluster.layout import CHECKOUT, USERS
 
 MS_BIND, MS_MOVE, MS_REC = 4096, 8192, 16384
 
@@ -28,6 +28,9 @@ def give_own_etc(files: Path, spare: Path, etc: Path = Path("/etc")) -> None:
         target.unlink(missing_ok=True)
         shutil.copyfile(files / name, target)
         target.chmod(0o644)
+    # slurmd calls su for what --export=NONE means, and newer ones of PAM want a line there.
+    with (spare / "shadow").open("a") as shadow:
+        shadow.writelines(f"{user.name}:*:20000:0:99999:7:::\n" for user in USERS)
     _mount(os.fsencode(spare), etc, None, MS_MOVE, None)
 
 
