@@ -23,7 +23,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="root directories and a real Slurm need root"))
         elif chosen_version() is None:
-            item.add_marker(pytest.mark.skip(reason=f"{VARIABLE} names no version; see make test-slurm-versions"))
+            item.add_marker(
+                pytest.mark.skip(reason=f"{VARIABLE} names no version; see make test-slurm-versions")
+            )
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,15 @@ WORDS = [
     ("--workload", "training", "SLURM_POWER_WORKLOAD", "POWER_WORKLOAD", "training", "workload", "training"),
     ("--flex", "2", "SLURM_POWER_FLEX", "POWER_FLEX", "flex2", "flex", "flex2"),
     ("--max-hold", "30", "SLURM_POWER_MAX_HOLD", "POWER_MAX_HOLD", "1800s", "max_hold_seconds", 1800),
-    ("--finish-by", FINISH_BY, "SLURM_POWER_FINISH_BY", "POWER_FINISH_BY", FINISH_BY, "finish_by", int(FINISH_BY[1:])),
+    (
+        "--finish-by",
+        FINISH_BY,
+        "SLURM_POWER_FINISH_BY",
+        "POWER_FINISH_BY",
+        FINISH_BY,
+        "finish_by",
+        int(FINISH_BY[1:]),
+    ),
     ("--power-cap", "0.4kW", "SLURM_POWER_CAP", "POWER_CAP", "400", "cap_watts", 400),
 ]
 OPTIONS = [f"{option}={said}" for option, said, *_ in WORDS]
@@ -65,7 +73,9 @@ def test_interactive_jobs(site: Lab, command: str) -> None:
     words = [command, "-n1", "-t", "5", *OPTIONS, "sh", "-c", f"{ENVIRONMENT}; echo JOB=$SLURM_JOB_ID"]
     printed = site.run(words, user="alice").stdout.splitlines()
     found = dict(line.split("=", 1) for line in printed if "=" in line)
-    assert [found.get(name) for _option, _said, name, *_ in WORDS] == [form for *_, form, _key, _value in WORDS]
+    assert [found.get(name) for _option, _said, name, *_ in WORDS] == [
+        form for *_, form, _key, _value in WORDS
+    ]
     in_prolog = told(site, "prolog", found["JOB"])
     assert [in_prolog.get(f"SPANK_{name}") for *_, name, _form, _key, _value in WORDS] == [
         form for *_, form, _key, _value in WORDS

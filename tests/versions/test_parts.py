@@ -23,7 +23,9 @@ def _no_node_is_drained(site: Lab) -> Any:
 
 def on_node(lab: Lab, node: str) -> list[dict[str, Any]]:
     """The jobs that a node's daemon knows."""
-    found: list[dict[str, Any]] = ask(lab.run_directory / "run" / f"powerd.{node}.sock", {"op": "status"})["jobs"]
+    found: list[dict[str, Any]] = ask(lab.run_directory / "run" / f"powerd.{node}.sock", {"op": "status"})[
+        "jobs"
+    ]
     return found
 
 
@@ -36,7 +38,9 @@ def test_this_is_the_version_that_was_asked_for(site: Lab) -> None:
 def test_the_plugin_builds_without_a_warning(site: Lab) -> None:
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-fPIC", "-shared"]
     target = site.run_directory / "strict.so"
-    done = site.run(["cc", *flags, "-o", str(target), *map(str, spank_sources())], check=False, timeout_seconds=60)
+    done = site.run(
+        ["cc", *flags, "-o", str(target), *map(str, spank_sources())], check=False, timeout_seconds=60
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -46,18 +50,26 @@ def test_nothing_of_ours_is_complained_about(site: Lab) -> None:
         wrong = [
             line
             for line in log.read_text(errors="replace").splitlines()
-            if "error" in line.lower() and any(word in line.lower() for word in ("spank", "plugin", "lua", "prolog"))
+            if "error" in line.lower()
+            and any(word in line.lower() for word in ("spank", "plugin", "lua", "prolog"))
         ]
         # Debian builds Slurm for a PMIx that it does not install along.
         assert [line for line in wrong if "pmix" not in line.lower()] == [], log.name
 
 
 def test_a_jobs_gpus_are_registered_and_released(site: Lab) -> None:
-    job = submit(site, "while [ ! -e go ]; do sleep 0.1; done", "-N2", "--gres=gpu:3", "-w", "c1,c2", "--flex=1")
+    job = submit(
+        site, "while [ ! -e go ]; do sleep 0.1; done", "-N2", "--gres=gpu:3", "-w", "c1,c2", "--flex=1"
+    )
     for node in ("c1", "c2"):
         site.wait_until(lambda node=node: bool(on_node(site, node)), f"the job on {node}", seconds=20)
         (known,) = on_node(site, node)
-        assert (known["job_id"], known["user"], known["flex"], len(known["gpus"])) == (job, "alice", "flex1", 3)
+        assert (known["job_id"], known["user"], known["flex"], len(known["gpus"])) == (
+            job,
+            "alice",
+            "flex1",
+            3,
+        )
     site.wait_until(lambda: _row(site, job).get("state") == "running", "the controller's view", seconds=20)
     assert (_row(site, job)["gpu_count"], _row(site, job)["nodes"]) == (6, ["c1", "c2"])
     (site.run_directory / "home/alice/go").touch()
@@ -89,7 +101,17 @@ def test_a_job_is_submitted_and_runs_without_any_daemon_of_ours(site: Lab) -> No
     for name in daemons:
         site.kill(name)
     try:
-        words = ["psbatch", "--parsable", "-t", "5", "--flex=2", "-o", "/dev/null", "--gres=gpu:8", "--wrap=true"]
+        words = [
+            "psbatch",
+            "--parsable",
+            "-t",
+            "5",
+            "--flex=2",
+            "-o",
+            "/dev/null",
+            "--gres=gpu:8",
+            "--wrap=true",
+        ]
         job = site.run(words, user="alice").stdout.strip()
         await_job(site, job, seconds=40)
         assert json.loads(site.job(job)["AdminComment"])["power"]["flex"] == "flex2"
