@@ -100,14 +100,14 @@ def hres_tree(
         raise HresError(problems)
     make = _Maker(site, known, node_standing_watts, standing, limits_watts or {})
     root = make.root()
+    problems = [] if clamp else _too_small(tuple(_layers(root)))
+    if problems:
+        raise HresError(problems)
     root, folded = _even(root)
     notes = [*make.notes(), *folded]
     layers = tuple(_layers(root))
     if clamp:
         layers = tuple(_with_room_for_base(layers))
-    problems = _too_small(layers)
-    if problems:
-        raise HresError(problems)
     tree = HresTree(resource=resource, layers=layers, notes=tuple(notes))
     broken = broken_rules(tree, known)
     if broken:
@@ -263,9 +263,10 @@ def _fold(part: _Part, level: int) -> list[str]:
         if not child.children:
             children.append(child)
             continue
+        room = math.inf if child.watts is None else max(0.0, child.watts - _used_watts(child))
         for below in child.children:
             if child.watts is not None:
-                share = (child.watts - child.other_watts) * len(below.nodes) / len(child.nodes)
+                share = _used_watts(below) + room * len(below.nodes) / len(child.nodes)
                 below.watts = share if below.watts is None else min(below.watts, share)
             children.append(below)
         if child.watts is not None:
@@ -277,6 +278,11 @@ def _fold(part: _Part, level: int) -> list[str]:
         part.other_watts += child.other_watts
     part.children = children
     return notes
+
+
+def _used_watts(part: _Part) -> float:
+    """What a part draws without any job."""
+    return part.other_watts + part.standing_watts + sum(map(_used_watts, part.children))
 
 
 def _layers(root: _Part) -> Iterator[Layer]:

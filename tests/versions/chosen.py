@@ -31,7 +31,7 @@ def chosen_root() -> str | None:
 
 @contextlib.contextmanager
 def slurm() -> Iterator[object]:
-    """The cluster of ``tests/compat``, with the chosen Slurm: ``SLURM_POWER_TEST_SLURM=tests.versions.chosen:slurm``."""
+    """The cluster of ``tests/compat`` with the chosen Slurm: SLURM_POWER_TEST_SLURM names this function."""
     from tests.compat.slurm import LabSlurm
 
     started = up(Options(nodes=2, accounting=True, power=True, slurm_root=chosen_root()))

@@ -1,4 +1,4 @@
-"""The circuit tree as Slurm's own resource, on a Slurm that has it: a rack's budget keeps a job off that rack."""
+"""The circuit tree as Slurm's own resource, where there is one: a rack's budget keeps a job off that rack."""
 
 import subprocess
 import sys
@@ -219,7 +219,8 @@ def test_branches_of_unequal_depth_are_taken(lab: Lab, tmp_path: Path) -> None:
     site.write_text(
         '[site]\nname = "s"\n[circuit.grid]\nrating_watts = 30_000\nlimit_kind = "safety"\n'
         '[circuit.feeder]\nparent = "grid"\nrating_watts = 20_000\nlimit_kind = "safety"\nnodes = ["c1"]\n'
-        '[circuit.rack]\nparent = "feeder"\nrating_watts = 10_000\nlimit_kind = "safety"\nnodes = ["c2", "c3"]\n'
+        '[circuit.rack]\nparent = "feeder"\nrating_watts = 10_000\nlimit_kind = "safety"\n'
+        'nodes = ["c2", "c3"]\n'
     )
     out = lab.layout.etc / "resources.yaml"
     done = command(lab, "--config", str(site), "--out", str(out))

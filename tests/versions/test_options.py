@@ -1,4 +1,4 @@
-"""What users say about power, on this Slurm: through plugin and psbatch into job_submit, hooks and the job."""
+"""What users say about power, on this Slurm: by plugin and psbatch into job_submit, hooks and the job."""
 
 import json
 import time
@@ -11,7 +11,8 @@ from tests.cluster.lab import await_job, output
 
 # In an hour; whole seconds, as it travels.
 FINISH_BY = f"@{int(time.time()) + 3600}"
-# Option, what a user says, variable in the job, behind SPANK_ in hooks, its normal form, key and value in AdminComment.
+# Option, what a user says, variable in the job, name behind SPANK_ in hooks, normal form; key and value in
+# AdminComment.
 WORDS = [
     ("--workload", "training", "SLURM_POWER_WORKLOAD", "POWER_WORKLOAD", "training", "workload", "training"),
     ("--flex", "2", "SLURM_POWER_FLEX", "POWER_FLEX", "flex2", "flex", "flex2"),
