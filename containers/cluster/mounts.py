@@ -48,7 +48,9 @@ def furnish(root: Path, folders: Sequence[Path]) -> None:
         target = root / folder.relative_to("/")
         if target.exists() and target.samefile(folder):
             continue
-        door = next((way for way in reversed(target.parents) if way.is_relative_to(root) and _closed(way)), None)
+        door = next(
+            (way for way in reversed(target.parents) if way.is_relative_to(root) and _closed(way)), None
+        )
         if door is not None:
             _mount(b"tmpfs", door, b"tmpfs", 0, b"mode=0755,size=1m")
         target.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,18 @@ from containers.cluster.lab import Lab
 from containers.cluster.layout import CHECKOUT, Layout
 
 CLIENTS = (
-    *("sacct", "sacctmgr", "salloc", "sattach", "sbatch", "sbcast", "scancel", "scontrol", "scrontab", "sdiag"),
+    *(
+        "sacct",
+        "sacctmgr",
+        "salloc",
+        "sattach",
+        "sbatch",
+        "sbcast",
+        "scancel",
+        "scontrol",
+        "scrontab",
+        "sdiag",
+    ),
     *("sinfo", "sprio", "squeue", "sreport", "srun", "sshare", "sstat", "strigger"),
 )
 

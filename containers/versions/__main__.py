@@ -5,13 +5,22 @@ import os
 import sys
 from pathlib import Path
 
-from containers.versions.roots import DIRECTORY_VARIABLE, RELEASES, MovedOnError, RootError, directory, root_of
+from containers.versions.roots import (
+    DIRECTORY_VARIABLE,
+    RELEASES,
+    MovedOnError,
+    RootError,
+    directory,
+    root_of,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Make roots; 0 if all are there, 1 if one cannot be made, 3 if a release only carries another Slurm by now."""
     parser = argparse.ArgumentParser(prog="python -m containers.versions", description=__doc__)
-    parser.add_argument("versions", nargs="*", metavar="VERSION", help=f"of {', '.join(RELEASES)}; default: all")
+    parser.add_argument(
+        "versions", nargs="*", metavar="VERSION", help=f"of {', '.join(RELEASES)}; default: all"
+    )
     parser.add_argument("--dir", type=Path, default=directory(), help="where roots are kept (%(default)s)")
     options = parser.parse_args(arguments)
     os.environ[DIRECTORY_VARIABLE] = str(options.dir)

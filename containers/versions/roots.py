@@ -62,7 +62,9 @@ def directory() -> Path:
 def release_of(slurm: str) -> Release:
     """Return the release of a version; raises RootError naming those there are."""
     if slurm not in RELEASES:
-        raise RootError(f"Slurm {slurm!r}: not among the versions that are tested here: {', '.join(RELEASES)}")
+        raise RootError(
+            f"Slurm {slurm!r}: not among the versions that are tested here: {', '.join(RELEASES)}"
+        )
     return RELEASES[slurm]
 
 
@@ -163,7 +165,9 @@ def mirror() -> str:
         found = [words[2] for row in printed.splitlines() if (words := row.split())[:2] == ["Debian"] * 2]
         if found:
             return found[0]
-    raise RootError("the host's apt knows no mirror of Debian; add one to its sources, then run apt-get update")
+    raise RootError(
+        "the host's apt knows no mirror of Debian; add one to its sources, then run apt-get update"
+    )
 
 
 def _logged(words: list[str], output: object, log: Path, *, binds: tuple[str, ...] = ()) -> None:
