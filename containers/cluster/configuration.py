@@ -24,8 +24,8 @@ from pathlib import Path
 from string import Template
 
 from containers.cluster.layout import CHECKOUT, USERS, Layout
-from containers.cluster.slurm_root import write_root_programs
 from containers.cluster.site_tables import rack_tables
+from containers.cluster.slurm_root import write_root_programs
 
 TEMPLATES = Path(__file__).parent / "templates"
 PLAIN_FILES = ("slurm.conf", "gres.conf", "slurm-power.conf", "site.toml", "node.toml")

@@ -30,7 +30,7 @@ CLIENTS = (
 
 
 def write_root_programs(layout: Layout) -> None:
-    """Write psbatch for the root's own interpreter, and Slurm's commands for the lab's programs on the host."""
+    """Write psbatch for the root's own interpreter, and Slurm's commands for our programs on the host."""
     _write(
         layout.run / "bin" / "psbatch",
         f"PYTHONPATH={shlex.quote(str(CHECKOUT))} exec {layout.python} -m slurm_power.cli.psbatch",
@@ -39,7 +39,7 @@ def write_root_programs(layout: Layout) -> None:
 
 
 def write_clients(root: Path, folder: Path, *before: str) -> None:
-    """Write wrappers of Slurm's commands into ``folder``: same words, environment, input and working directory.
+    """Write wrappers of Slurm's commands into ``folder``: same words, environment, input, working directory.
 
     ``before``: the words that lead into the lab's namespaces, for programs that run outside them.
     """

@@ -1,4 +1,4 @@
-"""``python -m containers.versions [VERSION...]``: make the root directories that are missing, and name them."""
+"""``python -m containers.versions [VERSION...]``: make the root directories that are missing; name them."""
 
 import argparse
 import os
@@ -16,7 +16,7 @@ from containers.versions.roots import (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Make roots; 0 if all are there, 1 if one cannot be made, 3 if a release only carries another Slurm by now."""
+    """Make roots; 0 if all are there, 1 if one cannot be made, 3 if a release has another Slurm by now."""
     parser = argparse.ArgumentParser(prog="python -m containers.versions", description=__doc__)
     parser.add_argument(
         "versions", nargs="*", metavar="VERSION", help=f"of {', '.join(RELEASES)}; default: all"

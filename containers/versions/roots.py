@@ -1,7 +1,8 @@
 """Make and keep root directories of other Debian releases, with the Slurm that each of them carries.
 
-A root is made by debootstrap from the mirror that the host's own apt uses, and kept under one directory until
-it is outdated. While it is made it has another name, so that an interrupted attempt is never taken for a root.
+A root is made by debootstrap from the mirror that the host's own apt uses, and kept under one directory
+until it is outdated. While it is made it has another name, so that an interrupted attempt is never taken
+for a root.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 DEFAULT_DIRECTORY = Path("/tmp/slurm-power-versions")  # noqa: S108 - a cache that everybody may look at
 DIRECTORY_VARIABLE = "SLURM_POWER_VERSIONS_DIR"
@@ -170,7 +172,7 @@ def mirror() -> str:
     )
 
 
-def _logged(words: list[str], output: object, log: Path, *, binds: tuple[str, ...] = ()) -> None:
+def _logged(words: list[str], output: BinaryIO, log: Path, *, binds: tuple[str, ...] = ()) -> None:
     """Run a command in namespaces of its own, so that an interrupted one leaves no process and no mount."""
     root = words[1]
     mounts = "".join(f'mount --rbind {folder} "$0{folder}"; ' for folder in binds)
@@ -185,7 +187,7 @@ def _logged(words: list[str], output: object, log: Path, *, binds: tuple[str, ..
         [*line, root, *words],
         check=False,
         stdin=subprocess.DEVNULL,
-        stdout=output,  # type: ignore[call-overload]  # a file, as subprocess wants it
+        stdout=output,
         stderr=subprocess.STDOUT,
         env=environment,
         timeout=APT_SECONDS,

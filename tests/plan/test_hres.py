@@ -210,7 +210,7 @@ def sites(draw: st.DrawFn) -> Site:
     """Trees of up to a dozen circuits and as many nodes, with losses."""
     count = draw(st.integers(1, 12))
     node = iter(range(1000))
-    circuits = []
+    circuits: list[Circuit] = []
     for number in range(count):
         parent = None if number == 0 else f"k{draw(st.integers(0, number - 1))}"
         nodes = [f"n{next(node)}" for _ in range(draw(st.sampled_from((0, 0, 1, 1, 2, 3, 8))))]

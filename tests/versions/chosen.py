@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from importlib import import_module
 
 import pytest
 
@@ -32,10 +33,8 @@ def chosen_root() -> str | None:
 @contextlib.contextmanager
 def slurm() -> Iterator[object]:
     """The cluster of ``tests/compat`` with the chosen Slurm: SLURM_POWER_TEST_SLURM names this function."""
-    from tests.compat.slurm import LabSlurm
-
     started = up(Options(nodes=2, accounting=True, power=True, slurm_root=chosen_root()))
     try:
-        yield LabSlurm(started.lab)
+        yield import_module("tests.compat.slurm").LabSlurm(started.lab)
     finally:
         started.down()

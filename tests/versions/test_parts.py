@@ -1,6 +1,7 @@
 """Plugin, hooks and daemons on this Slurm: they build, they register jobs, and no node is drained by them."""
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -27,6 +28,10 @@ def on_node(lab: Lab, node: str) -> list[dict[str, Any]]:
         "jobs"
     ]
     return found
+
+
+def _has_jobs(lab: Lab, node: str) -> bool:
+    return bool(on_node(lab, node))
 
 
 def test_this_is_the_version_that_was_asked_for(site: Lab) -> None:
@@ -62,7 +67,7 @@ def test_a_jobs_gpus_are_registered_and_released(site: Lab) -> None:
         site, "while [ ! -e go ]; do sleep 0.1; done", "-N2", "--gres=gpu:3", "-w", "c1,c2", "--flex=1"
     )
     for node in ("c1", "c2"):
-        site.wait_until(lambda node=node: bool(on_node(site, node)), f"the job on {node}", seconds=20)
+        site.wait_until(partial(_has_jobs, site, node), f"the job on {node}", seconds=20)
         (known,) = on_node(site, node)
         assert (known["job_id"], known["user"], known["flex"], len(known["gpus"])) == (
             job,
