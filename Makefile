@@ -42,7 +42,8 @@ lint: $(STAMP) ## Formatters, linters, types, layers, shell and C
 	$(BIN)/lint-imports
 	PATH=$(BIN):$$PATH .ci/lint-sources
 
-# These only calculate: they may run two at a time. The others watch clocks, and have the machine to themselves.
+# These only calculate: they are dealt out one by one. The others watch clocks and mostly wait: the closed loop has one
+# of two workers to itself, the other takes the rest file by file.
 CALCULATING = tests/forecast tests/forecaster tests/docs tests/model tests/plan tests/report tests/signals tests/simulate \
 	tests/config tests/wire tests/cli/test_backtest.py tests/cli/test_backtest_jobs.py tests/cli/test_forecast.py \
 	tests/cli/test_fan_text.py tests/cli/test_export.py tests/cli/test_simulate_ess.py tests/cli/test_simulate_jobs.py \
@@ -54,7 +55,7 @@ CALCULATING = tests/forecast tests/forecaster tests/docs tests/model tests/plan 
 test: $(STAMP) packages ## All tests that belong to every change
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal $(CALCULATING) $(PYTEST_OPTIONS)
-	$(BIN)/python -m coverage run -m pytest -m "not containers and not hardware and not versions" \
+	$(BIN)/python -m coverage run -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not containers and not hardware and not versions" \
 		$(addprefix --ignore=,$(CALCULATING)) $(PYTEST_OPTIONS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --fail-under=80 --skip-covered --format=total

@@ -29,6 +29,8 @@ from slurm_power.store.background import BackgroundSeries
 # A battery follows the load every second; its ledger gets a line when it moves by this share of its power.
 _WORTH_WRITING_RATIO = 0.2
 
+_JobAction = SetCap | HoldJob | ReleaseJob | PauseJob | ResumeJob | RelocateJob
+
 
 class Recorder:
     """The controller's pen. It decides what is worth a ledger entry; it never decides anything else."""
@@ -112,15 +114,12 @@ class Recorder:
         )
 
     def _cap(self, action: SetCap, at: datetime, job: Job | None, verb: str) -> None:
-        kind = "uncap" if action.cap_watts is None else "cap"
-        self.note(
+        self._job(
             at,
             "guard",
-            verb + kind,
-            f"job:{action.job_id}",
-            action.reason,
-            job_id=action.job_id,
-            user=job.user if job else None,
+            verb + ("uncap" if action.cap_watts is None else "cap"),
+            action,
+            job,
             saved_watts=action.saved_watts,
             details={
                 "cap_watts": action.cap_watts,
@@ -132,49 +131,36 @@ class Recorder:
         )
 
     def _hold(self, action: HoldJob | ReleaseJob, at: datetime, job: Job | None, verb: str) -> None:
-        held = isinstance(action, HoldJob)
-        self.note(
-            at,
-            "planner",
-            verb + ("hold" if held else "release"),
-            f"job:{action.job_id}",
-            action.reason,
-            job_id=action.job_id,
-            user=job.user if job else None,
-            saved_watts=action.saved_watts if isinstance(action, HoldJob) else None,
-            details={"seconds": action.seconds} if isinstance(action, HoldJob) else {},
-        )
+        if isinstance(action, ReleaseJob):
+            self._job(at, "planner", verb + "release", action, job)
+            return
+        more = {"saved_watts": action.saved_watts, "details": {"seconds": action.seconds}}
+        self._job(at, "planner", verb + "hold", action, job, **more)
 
     def _pause(self, action: PauseJob | ResumeJob, at: datetime, job: Job | None, verb: str) -> None:
-        paused = isinstance(action, PauseJob)
-        self.note(
-            at,
-            "guard",
-            verb + ("pause" if paused else "resume"),
-            f"job:{action.job_id}",
-            action.reason,
-            job_id=action.job_id,
-            user=job.user if job else None,
-            saved_watts=action.saved_watts if isinstance(action, PauseJob) else None,
-            details=(
-                {"drawn_watts": round(action.drawn_watts, 1), "limit_kind": action.kind.value}
-                if isinstance(action, PauseJob)
-                else {}
-            ),
-        )
+        if isinstance(action, ResumeJob):
+            self._job(at, "guard", verb + "resume", action, job)
+            return
+        details = {"drawn_watts": round(action.drawn_watts, 1), "limit_kind": action.kind.value}
+        self._job(at, "guard", verb + "pause", action, job, saved_watts=action.saved_watts, details=details)
 
     def _relocate(self, action: RelocateJob, at: datetime, job: Job | None, verb: str) -> None:
-        self.note(
+        self._job(
             at,
             "planner",
             verb + ("relocate" if action.avoid else "give nodes back"),
-            f"job:{action.job_id}",
-            action.reason,
-            job_id=action.job_id,
-            user=job.user if job else None,
+            action,
+            job,
             saved_watts=action.saved_watts if action.avoid else None,
             details={"avoided_nodes": len(action.avoid), "pools": list(job.pools) if job else []},
         )
+
+    def _job(
+        self, at: datetime, actor: str, kind: str, action: _JobAction, job: Job | None, **more: Any
+    ) -> None:
+        """Write what was done to a job, where its user finds it."""
+        subject, user = f"job:{action.job_id}", job.user if job else None
+        self.note(at, actor, kind, subject, action.reason, job_id=action.job_id, user=user, **more)
 
     def shortfalls(self, plan: Plan, at: datetime) -> None:
         """Write when a limit cannot be met, and when it can again; what is foreseen goes with its event."""

@@ -72,6 +72,7 @@ def test_power_at_submission_is_learned_by_name_and_class(tmp_path: Path) -> Non
         ([], [], "it has no jobs"),
         (["0,1,2,60,8,0.5,alice"], [], "the log is too short"),
         (["0,1,2,60,8,0.5,alice"], ["--horizon", "10s"], "--horizon: has to be 1m to 24h"),
+        (["0,1,2,60,8,0.5,alice"], ["--gpus", "nan"], "--gpus: nan is not between"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_row(

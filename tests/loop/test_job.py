@@ -86,8 +86,15 @@ def test_the_second_job_of_a_name_is_expected_to_draw_what_the_first_drew(bed: B
     assert record.get("expected_known_from") != "your jobs of this name and size"
 
     words = ["psbatch", "--explain", "--gres=gpu:2", "--workload=generation", "--job-name=again_run2"]
-    said = bed.lab.run([*words, "--wrap=true"], user="alice").stdout
-    assert "known from 1 of your jobs of this name and size" in said
+    said = ""
+
+    def known() -> bool:
+        # The end of a job is learned from a cycle after it shows.
+        nonlocal said
+        said = bed.lab.run([*words, "--wrap=true"], user="alice").stdout
+        return "known from 1 of your jobs of this name and size" in said
+
+    bed.until(known, "the first to be learned from", 10)
     assert "Nothing was submitted" in said
     second = bed.submit("--job-name=again_run2", *options, seconds=3)
     bed.until(lambda: bed.ask("job", job_id=second)["record"].get("expected_jobs"), "its record", 15)

@@ -17,6 +17,8 @@ def halves(bed: Bed) -> Iterator[Bed]:
     conf.write_text(f"{before}\nPartitionName=left Nodes=c[1-2]\nPartitionName=right Nodes=c[3-4]\n")
     bed.lab.run(["scontrol", "reconfigure"])
     bed.until(lambda: "left" in bed.lab.run(["sinfo", "-h", "-o", "%R"]).stdout, "the partitions", 10)
+    # A slurmd that is told to read its configuration may miss a word; Slurm asks it again.
+    bed.until(lambda: "*" not in bed.lab.run(["sinfo", "-h", "-o", "%t"]).stdout, "nodes that respond", 60)
     # With c2 closed and c1 in use a job of the left half waits, and is there to be held.
     bed.lab.run(["scontrol", "update", "node=c2", "state=drain", "reason=test"])
     bed.lab.restart("powerctld")

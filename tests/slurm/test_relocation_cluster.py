@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -18,19 +17,17 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def halves(cluster: Cluster) -> Iterator[None]:
-    """Two partitions, each with half of the nodes, beside the one over all."""
-    before = cluster.conf.read_text()
-    cluster.conf.write_text(
-        f"{before}\nPartitionName=left Nodes=c[1-2]\nPartitionName=right Nodes=c[3-4] AllowGroups=nogroup\n"
-    )
+@pytest.fixture(scope="module", autouse=True)
+def halves(cluster: Cluster) -> None:
+    """Two partitions, each with half of the nodes, beside the one over all.
+
+    Made once: a slurmd that is told to read its configuration twice within a blink may stop responding.
+    """
+    with cluster.conf.open("a") as conf:
+        conf.write("PartitionName=left Nodes=c[1-2]\nPartitionName=right Nodes=c[3-4] AllowGroups=nogroup\n")
     cluster.run("scontrol", "reconfigure")
     # From 23.11 on slurmctld starts anew here, and knows no node's state until that node has answered.
-    eventually(lambda: states(cluster) == {"left idle", "right idle"}, 10, "the partitions")
-    yield
-    cluster.conf.write_text(before)
-    cluster.run("scontrol", "reconfigure")
+    eventually(lambda: states(cluster) == {"left idle", "right idle"}, 30, "the partitions")
 
 
 def states(cluster: Cluster) -> set[str]:
@@ -50,7 +47,6 @@ def node_of(bench: Bench, job_id: str) -> tuple[str, ...]:
     return bench.job(job_id).nodes
 
 
-@pytest.mark.usefixtures("halves")
 def test_pools_are_the_partitions_with_nodes_that_take_jobs(bench: Bench) -> None:
     def seen() -> dict[str, tuple[tuple[tuple[str, ...], int, str], ...]]:
         return {
@@ -67,7 +63,6 @@ def test_pools_are_the_partitions_with_nodes_that_take_jobs(bench: Bench) -> Non
         bench.cluster.run("scontrol", "update", "node=c2", "state=resume")
 
 
-@pytest.mark.usefixtures("halves")
 def test_a_job_of_two_partitions_starts_in_the_one_that_is_left(bench: Bench) -> None:
     job_id = blocked(bench, "-p", "left,right", "--gres=gpu:h100:8")
     assert set(bench.job(job_id).pools) == {"left", "right"}

@@ -10,7 +10,7 @@ import click
 from slurm_power import clock
 from slurm_power.cli.commands.connection import print_json
 from slurm_power.cli.commands.jobs_file import JobRow, read_jobs
-from slurm_power.cli.commands.quantities import Duration, duration_text, percent_text
+from slurm_power.cli.commands.quantities import Duration, duration_text, percent_text, range_problems
 from slurm_power.cli.commands.table_file import TableFileError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _JOBS_BEFORE = {0: "no", 1: "1 to 4", 5: "5 to 19", 20: "20 or more"}
 @click.option("--origins", type=click.IntRange(1, 10_000), default=400, show_default=True)
 @click.option(
     "--gpus",
-    type=click.FloatRange(min=0.0, min_open=True),
+    type=float,
     help="How many there are (default: the most in use at once up to each origin).",
 )
 @click.option("--json", "as_json", is_flag=True, help="All figures as JSON.")
@@ -48,6 +48,7 @@ def backtest_jobs(jobs_file: Path, horizon: float, origins: int, gpus: float | N
     problems = []
     if not 60.0 <= horizon <= 3600.0 * _MOST_HOURS:
         problems.append(f"--horizon: has to be 1m to {_MOST_HOURS:.0f}h")
+    problems += range_problems({"--gpus": (gpus, 0.001, 1e9)})
     try:
         rows = read_jobs(jobs_file)
     except TableFileError as error:
