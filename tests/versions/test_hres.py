@@ -85,7 +85,8 @@ def counts(lab: Lab) -> dict[str, tuple[int, int]]:
     found = {}
     for line in lab.run(["scontrol", "-o", "show", "licenses"]).stdout.splitlines():
         fields = dict(word.split("=", 1) for word in line.split())
-        found[fields["Nodes"]] = (int(fields["Total"]), int(fields["Used"]))
+        if fields["LicenseName"] == "power":
+            found[fields["Nodes"]] = (int(fields["Total"]), int(fields["Used"]))
     return found
 
 
