@@ -119,7 +119,8 @@ def _is_current(root: Path, release: Release) -> bool:
 
 
 def _make(root: Path, release: Release, say: Callable[[str], None]) -> None:
-    if shutil.which("debootstrap") is None:
+    program = shutil.which("debootstrap")
+    if program is None:
         raise RootError("debootstrap is missing; run containers/install-packages.sh versions")
     fresh = root.with_suffix(".new")
     began = time.monotonic()
@@ -128,7 +129,7 @@ def _make(root: Path, release: Release, say: Callable[[str], None]) -> None:
     say(f"making a root of Debian {release.debian} from the host's package mirror")
     log = root.with_suffix(".log")
     with log.open("wb") as output:
-        _logged(["debootstrap", "--variant=minbase", release.debian, str(fresh), mirror()], output, log)
+        _logged([program, "--variant=minbase", release.debian, str(fresh), mirror()], output, log)
         _configure(fresh)
         install = ["apt-get", "install", "-q", "-y", "--no-install-recommends", *PACKAGES]
         _logged(["chroot", str(fresh), *install], output, log, binds=("/proc", "/dev", "/sys"))
@@ -194,4 +195,4 @@ def _logged(words: list[str], output: BinaryIO, log: Path, *, binds: tuple[str, 
     )
     if done.returncode != 0:
         said = log.read_text(errors="replace").strip().splitlines()[-5:]
-        raise RootError(f"{words[0]} ended with status {done.returncode}: " + "\n".join(said))
+        raise RootError(f"{Path(words[0]).name} ended with status {done.returncode}: " + "\n".join(said))
