@@ -31,10 +31,13 @@ CLIENTS = (
 
 def write_root_programs(layout: Layout) -> None:
     """Write psbatch for the root's own interpreter, and Slurm's commands for our programs on the host."""
-    _write(
-        layout.run / "bin" / "psbatch",
-        f"PYTHONPATH={shlex.quote(str(CHECKOUT))} exec {layout.python} -m slurm_power.cli.psbatch",
+    program = layout.run / "bin" / "psbatch"
+    # As it is installed: on its interpreter alone, whatever its caller has set for another.
+    program.write_text(
+        f"#!{layout.python} -I\nimport sys\n\nsys.path.append({str(CHECKOUT)!r})\n"
+        "from slurm_power.cli.psbatch import main\n\nsys.exit(main())\n"
     )
+    program.chmod(0o755)
     write_clients(layout.slurm_root, layout.clients)
 
 
