@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 LAB ?= /tmp/slurm-power-demo
 REPORT ?= demo-report.html
 
-.PHONY: help venv packages demo demo-containers test check check-all lint bench bench-forecast bench-plan bench-reaction bench-faults bench-fuzz cluster-up cluster-down clean
+.PHONY: help venv packages demo demo-containers test test-slurm-versions check check-all lint bench bench-forecast bench-plan bench-reaction bench-faults bench-fuzz cluster-up cluster-down clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -56,12 +56,27 @@ CALCULATING = tests/forecast tests/forecaster tests/docs tests/model tests/plan 
 test: $(STAMP) packages ## All tests that belong to every change
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal $(CALCULATING) $(PYTEST_OPTIONS)
-	$(BIN)/python -m coverage run -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not containers and not hardware" \
+	$(BIN)/python -m coverage run -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not containers and not hardware and not versions" \
 		$(addprefix --ignore=,$(CALCULATING)) $(PYTEST_OPTIONS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --fail-under=80 --skip-covered --format=total
 	$(BIN)/python -m coverage report --fail-under=95 \
 		--include='slurm_power/model/lease.py,slurm_power/node/leases.py,slurm_power/node/saved_settings.py,slurm_power/node/watchdog.py,slurm_power/node/leftovers.py'
+
+# What speaks with Slurm itself, on others than the host's: VERSIONS=24.11 for one of them alone.
+VERSIONS ?= 24.11 26.05
+ON_VERSIONS = tests/versions tests/compat tests/slurm/test_scheduler_cluster.py tests/slurm/test_relocation_cluster.py \
+	tests/loop/test_job.py tests/loop/test_holds.py
+test-slurm-versions: $(STAMP) packages ## The tests that speak with Slurm, on 24.11 and 26.05 from Debian 13 and testing
+	containers/install-packages.sh versions
+	$(BIN)/python -m containers.versions $(VERSIONS) || [ $$? -eq 3 ]
+	status=0; \
+	for version in $(VERSIONS); do \
+		echo "== Slurm $$version"; \
+		SLURM_POWER_TEST_VERSION=$$version SLURM_POWER_TEST_SLURM=tests.versions.chosen:slurm \
+			$(BIN)/python -m pytest $(wildcard $(ON_VERSIONS)) $(PYTEST_OPTIONS) || status=1; \
+	done; \
+	exit $$status
 
 check: lint test ## What CI runs
 

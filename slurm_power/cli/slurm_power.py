@@ -15,6 +15,7 @@ from slurm_power.cli.commands.event import cancel_event, control, event, yield_n
 from slurm_power.cli.commands.event_report import event_report, events
 from slurm_power.cli.commands.export import export
 from slurm_power.cli.commands.forecast import forecast
+from slurm_power.cli.commands.hres import hres
 from slurm_power.cli.commands.jobs import jobs
 from slurm_power.cli.commands.ledger import ledger, why
 from slurm_power.cli.commands.plan import plan
@@ -72,6 +73,7 @@ for command in (
     control,
     check,
     show_config,
+    hres,
     report,
     export,
     backtest,

@@ -7,14 +7,18 @@ import pytest
 
 from containers.cluster.layout import Options
 from containers.cluster.lifecycle import up
+from containers.cluster.slurm_root import outside_path
 from tests.slurm.bench import Bench, adapters
 from tests.slurm.cluster import Cluster, eventually
+from tests.versions.chosen import chosen_root
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    started = up(Options())
-    yield Cluster(started.lab)
+    started = up(Options(slurm_root=chosen_root()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", outside_path(started.lab))
+        yield Cluster(started.lab)
     started.down()
 
 

@@ -26,8 +26,12 @@ def halves(cluster: Cluster) -> None:
     with cluster.conf.open("a") as conf:
         conf.write("PartitionName=left Nodes=c[1-2]\nPartitionName=right Nodes=c[3-4] AllowGroups=nogroup\n")
     cluster.run("scontrol", "reconfigure")
-    eventually(lambda: "left" in cluster.run("sinfo", "-h", "-o", "%R"), 10, "the partitions")
-    eventually(lambda: "*" not in cluster.run("sinfo", "-h", "-o", "%t"), 30, "nodes that respond")
+    # From 23.11 on slurmctld starts anew here, and knows no node's state until that node has answered.
+    eventually(lambda: states(cluster) == {"left idle", "right idle"}, 30, "the partitions")
+
+
+def states(cluster: Cluster) -> set[str]:
+    return set(cluster.run("sinfo", "-h", "-p", "left,right", "-o", "%R %T", check=False).splitlines())
 
 
 def relocate(bench: Bench, job_id: str, *avoid: str) -> None:
