@@ -138,6 +138,9 @@ def _forget_python() -> None:
         given = b"\0" + _given_environment()
         if len(given) > 1 and b"\0LC_CTYPE=" not in given:
             del os.environ["LC_CTYPE"]
+        elif len(given) > 1:
+            value = given.partition(b"\0LC_CTYPE=")[2].partition(b"\0")[0]
+            os.environ["LC_CTYPE"] = value.decode("utf-8", "surrogateescape")
 
 
 def _given_environment() -> bytes:
