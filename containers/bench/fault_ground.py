@@ -227,6 +227,15 @@ class Ground:
                     os.kill(process, signal.SIGCONT)
         self.until(lambda: " UP" in self.slurm("scontrol", "ping", check=False), "slurmctld")
 
+    def kill_steps(self) -> None:
+        """Kill all that runs of jobs in this lab, as a node does that loses its power."""
+        ours = Path(f"/proc/{self.lab.supervisor_pid}/ns/pid").readlink()
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                name = (folder / "comm").read_text().strip()
+                if name in {"slurmstepd", "slurm_script"} and (folder / "ns/pid").readlink() == ours:
+                    os.kill(int(folder.name), signal.SIGKILL)
+
     def _daemons(self, fault: Fault) -> Sequence[str]:
         return [name for name in self.lab.daemon_names if fault.daemon and name.split(".")[0] == fault.daemon]
 

@@ -196,6 +196,7 @@ def suspended(ground: Ground, fault: Fault) -> Outcome:
     job = _running_job(ground, fault)
     if fault.stops_slurm:
         ground.slurm("scontrol", "suspend", job.number)
+        _prepare(ground, fault)
     with ground.broken(fault):
         if not fault.stops_slurm:
             ground.slurm("scontrol", "suspend", job.number)
@@ -214,15 +215,16 @@ def reconfigured(ground: Ground, fault: Fault) -> Outcome:
 
 
 def node_failed(ground: Ground, fault: Fault) -> Outcome:
-    """The job's node dies (slurmd killed, node set down): Slurm requeues it, and it runs elsewhere."""
+    """The node dies (slurmd and step killed, node set down): Slurm requeues the job, it runs elsewhere."""
     job = ground.submit("--requeue")
     ground.await_running(job)
     node = ground.records(job.number)[0]["NodeList"]
-    _prepare(ground, fault)
     ground.lab.kill(f"slurmd.{node}")
+    ground.kill_steps()
     down = ("scontrol", "update", f"nodename={node}", "state=down", "reason=trial")
     if fault.stops_slurm:
         ground.slurm(*down)
+        _prepare(ground, fault)
     with ground.broken(fault):
         if not fault.stops_slurm:
             ground.slurm(*down)
@@ -236,7 +238,6 @@ def preempted(ground: Ground, fault: Fault) -> Outcome:
     """A job of an urgent partition takes the node: the job is requeued, and runs after it."""
     low = ground.submit("-wc1", "--exclusive", "--requeue")
     ground.await_running(low)
-    _prepare(ground, fault)
 
     def urgent() -> Job:
         high = ground.submit("-wc1", "--exclusive", "-purgent", user="bob")
@@ -245,6 +246,7 @@ def preempted(ground: Ground, fault: Fault) -> Outcome:
 
     if fault.stops_slurm:
         high = urgent()
+        _prepare(ground, fault)
         with ground.broken(fault):
             _last(fault)
         return _all_with_restarts(ground, [low, high], 1)
@@ -305,6 +307,7 @@ def _meddled(ground: Ground, fault: Fault, job: Job, words: tuple[str, ...], *, 
     """Do something to a running job within the fault; just before it where Slurm itself is stopped."""
     if fault.stops_slurm:
         ground.slurm(*words)
+        _prepare(ground, fault)
     with ground.broken(fault):
         if not fault.stops_slurm:
             ground.slurm(*words)
