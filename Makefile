@@ -18,9 +18,11 @@ help: ## Show this list
 
 venv: $(STAMP) ## Make or refresh .venv
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml Makefile
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing: apt-get install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	# What its callers set for their own Python (PYTHONHOME and such) must not keep psbatch from starting.
+	@sed -i '1s/^#!.*python[0-9.]*$$/& -I/' $(BIN)/psbatch
 	@touch $@
 
 packages: ## Install the Debian packages of the test bed
