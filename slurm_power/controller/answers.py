@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from slurm_power import __version__
 from slurm_power.controller.asked import need_operator, number
 from slurm_power.controller.event_answer import (
     add_event,
@@ -75,7 +76,9 @@ def status(controller: "Controller", caller: Caller) -> Message:
     user = caller.user  # asked once: behind it may be a directory service
     seen = {job.job_id: job for job in snapshot.jobs if caller.operator or job.user == user}
     loads = {load.job.job_id: load for load in job_loads(snapshot, controller.config.policy)}
+    software = controller.node_software()
     return {
+        "version": __version__,
         "site": snapshot.site.name,
         "at": snapshot.at.isoformat(),
         "mode": controller.mode,
@@ -99,6 +102,8 @@ def status(controller: "Controller", caller: Caller) -> Message:
                 "age_seconds": round(node.age_seconds, 2),
                 "gpu_count": len(node.gpus),
                 "gpu_watts": sum(gpu.power_watts for gpu in node.gpus.values()),
+                "connected": node.name in software,
+                "software": software.get(node.name, ""),
             }
             for node in snapshot.nodes.values()
         ],

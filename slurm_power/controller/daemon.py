@@ -186,6 +186,10 @@ class Controller:
         """Seconds since this controller was made."""
         return clock.monotonic() - self._started_seconds
 
+    def node_software(self) -> dict[str, str]:
+        """The version that each connected node daemon runs."""
+        return self._links.software()
+
     def snapshot(self) -> Snapshot:
         """The site now, for answers; the cycle takes its own."""
         return self._snapshot(clock.monotonic())

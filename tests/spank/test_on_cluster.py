@@ -169,17 +169,3 @@ def test_table_names_every_option_in_the_help(carrying_lab: Lab) -> None:
         "finish-by",
         "power-cap",
     }
-
-
-@pytest.mark.parametrize("name", ["training", "inference", "generation"])
-def test_templates_run_as_they_are(carrying_lab: Lab, name: str) -> None:
-    template = PROJECT / f"batch_templates/{name}.sbatch"
-    copy = carrying_lab.run_directory / f"home/alice/{name}.sbatch"
-    shutil.copyfile(template, copy)
-    job = psbatch(
-        carrying_lab, "--parsable", copy.name, JOB_COMMAND="echo ran on $CUDA_VISIBLE_DEVICES"
-    ).stdout.strip()
-    fields = await_job(carrying_lab, job)
-    assert json.loads(fields["AdminComment"])["power"]["workload"] == name
-    printed = (carrying_lab.run_directory / f"home/alice/{name}-{job}.out").read_text()
-    assert "ran on 0" in printed
