@@ -81,7 +81,9 @@ class Options:
         if self.slurm_root is not None and not (Path(self.slurm_root) / "usr/sbin/slurmctld").is_file():
             raise RefusedError(f"--slurm-root {self.slurm_root}: holds no usr/sbin/slurmctld")
         if self.slurm_root is not None and self.energy_accounting:
-            raise RefusedError("--energy-accounting: lays counters over the host's /sys; not with --slurm-root")
+            raise RefusedError(
+                "--energy-accounting: lays counters over the host's /sys; not with --slurm-root"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

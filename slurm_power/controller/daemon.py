@@ -14,6 +14,7 @@ from slurm_power.controller.admission_desk import AdmissionDesk, SlurmAdmission
 from slurm_power.controller.answers import answer
 from slurm_power.controller.authority import Authority, pins_of
 from slurm_power.controller.beside import Beside
+from slurm_power.controller.cycle_beat import CycleBeat
 from slurm_power.controller.ess_desk import EssDesk
 from slurm_power.controller.event_desk import EventDesk
 from slurm_power.controller.fairness_desk import FairnessDesk
@@ -34,7 +35,7 @@ from slurm_power.controller.rack_feed import FEED_SECONDS, rack_messages
 from slurm_power.controller.receipt_desk import Accounting, ReceiptDesk
 from slurm_power.controller.recorder import Recorder
 from slurm_power.controller.refusals import RefusalNotes
-from slurm_power.controller.scrape import CycleFigures, page
+from slurm_power.controller.scrape import page
 from slurm_power.controller.shadow import ShadowNews
 from slurm_power.controller.source_watch import SourceWatch
 from slurm_power.controller.supply_desk import SupplyDesk
@@ -53,9 +54,6 @@ from slurm_power.telemetry.circuits import SourceRow
 
 log = logging.getLogger(__name__)
 
-_CYCLE_SECONDS = 1.0
-# Events come in bursts; two cycles closer together than this would see the same world.
-_LEAST_CYCLE_SECONDS = 0.2
 # Ledger entries whose chain is checked in one cycle: some milliseconds, and all of a year's within hours.
 _CHECKED_A_CYCLE = 500
 _NODE_KEYS = "node_keys"
@@ -100,12 +98,10 @@ class Controller:
         self._enabled = config.policy.control
         self._started_seconds = clock.monotonic()
         self._last_cycle_seconds = self._started_seconds
-        self._wake = asyncio.Event()
+        self._beat = CycleBeat(self._note)
         self._look = asyncio.Event()
-        self._stopping = asyncio.Event()
-        self._broken = ""
         self._feed_at_seconds = self._started_seconds
-        self.cycle_figures = CycleFigures()
+        self.cycle_figures = self._beat.figures
         self._metrics = MetricsServer(lambda: page(self, series, len(self._links.connected())))
         self._shadow = ShadowNews()
         self._refusals = RefusalNotes(self._note)
@@ -167,7 +163,7 @@ class Controller:
             on_prolog=self._prolog_asked,
         )
         self.operators = OperatorDesk(
-            self.levers, note=self._note, send=self._links.send, wake=self._wake.set
+            self.levers, note=self._note, send=self._links.send, wake=self._beat.wake
         )
         self._users = UserSocket(
             config.controller.socket, lambda request, caller: answer(self, request, caller)
@@ -206,8 +202,7 @@ class Controller:
 
     def stop(self) -> None:
         """End ``run``: everything that is set is given back first."""
-        self._stopping.set()
-        self._wake.set()
+        self._beat.stop()
 
     async def run(self) -> None:
         """Serve until stopped; raises OSError when an address cannot be listened on."""
@@ -226,12 +221,12 @@ class Controller:
             storages=self._storages,
             scheduler=self._scheduler,
             look=self._look,
-            wake=self._wake.set,
+            wake=self._beat.wake,
             on_fault=self._fault,
         )
         desks = (self.forecasts.run(), self.supply.run(), self.receipts.run(), self.admission.run())
         tasks = [asyncio.create_task(step) for step in (*pollers, *desks)]
-        tasks.append(asyncio.create_task(self._cycles()))
+        tasks.append(asyncio.create_task(self._beat.run(self._cycle, self.planning.garbage.after_cycle)))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -239,36 +234,6 @@ class Controller:
         finally:
             await end_all(tasks)
             await self._wind_down()
-
-    async def _cycles(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                async with asyncio.timeout(_CYCLE_SECONDS):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass  # the beat of the cycle
-            self._wake.clear()
-            if self._stopping.is_set():
-                return
-            started_seconds = clock.monotonic()
-            try:
-                await self._cycle(started_seconds)
-                self._broken = ""
-            except Exception as error:  # noqa: BLE001  # a cycle that fails renews no lease, so all ends safely
-                self._cycle_broke(error)
-            spent_seconds = clock.monotonic() - started_seconds
-            self.cycle_figures.add(spent_seconds, failed=bool(self._broken))
-            self.planning.garbage.after_cycle(started_seconds)
-            if spent_seconds < _LEAST_CYCLE_SECONDS:
-                await asyncio.sleep(_LEAST_CYCLE_SECONDS - spent_seconds)
-
-    def _cycle_broke(self, error: Exception) -> None:
-        """Say once what broke the cycle; the daemon stays up to be asked, and tries again."""
-        text = f"{type(error).__name__}: {error}"
-        log.error("the cycle failed, no lease is renewed", exc_info=error)
-        if text != self._broken:
-            self._broken = text
-            self._note("controller", "failed", "cycle", text)
 
     async def _cycle(self, now_seconds: float) -> None:
         snapshot = self._snapshot(now_seconds)
@@ -387,26 +352,26 @@ class Controller:
 
     def _news(self) -> None:
         self._look.set()
-        self._wake.set()
+        self._beat.wake()
 
     def _prolog_asked(self, node: str, job_id: str) -> None:
         self._prologs.asked(node, job_id)
         # By then it has to be answered, whether there is a new list of jobs or not.
-        asyncio.get_running_loop().call_later(LISTED_SECONDS, self._wake.set)
+        asyncio.get_running_loop().call_later(LISTED_SECONDS, self._beat.wake)
 
     def _node_changed(self, node: str, connected: bool) -> None:
         self._prologs.node_changed(node, connected=connected)
         if connected:
             self._note("controller", "node up", f"node:{node}", "its daemon has connected")
             self.operators.tell_yield(node)
-        elif not self._stopping.is_set():
+        elif not self._beat.stopping:
             self._note(
                 "controller", "node lost", f"node:{node}", "its daemon has hung up; its leases run out"
             )
-        self._wake.set()
+        self._beat.wake()
 
     def switch_control(self, *, enabled: bool, who: str) -> None:
         """Switch between moving levers and only looking; switching off gives every lever back."""
         self._enabled = enabled
         self._note(f"operator:{who}", "control on" if enabled else "control off", "site", "asked for")
-        self._wake.set()
+        self._beat.wake()

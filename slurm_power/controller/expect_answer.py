@@ -13,8 +13,8 @@ from slurm_power.model.action import HoldJob
 from slurm_power.model.expected_power import ExpectedPower
 from slurm_power.model.job import Flex, Job, JobState, Workload
 from slurm_power.model.snapshot import Snapshot
-from slurm_power.plan.job_table import START_SECONDS, longest_hold_seconds
 from slurm_power.plan.job_bill import Bill, Draw, Prices, flex_terms, own_cap
+from slurm_power.plan.job_table import START_SECONDS, longest_hold_seconds
 from slurm_power.plan.loads import pending_watts, worst_factor
 from slurm_power.plan.planner import hold_of, room_for_starts
 from slurm_power.wire import Message
