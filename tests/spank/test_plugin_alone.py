@@ -16,7 +16,7 @@ from tests.spank.building import PROJECT, SOURCES, build_driver, build_plugin
 SRUN, NODE, SBATCH = "1", "2", "3"
 BATCH_STEP, EXTERN_STEP = "0xfffffffb", "0xfffffffc"
 # 200 ms, and what a busy machine adds between two looks at a clock.
-ASK_SECONDS = 0.4
+ASK_SECONDS = 0.6
 
 SOON, LATER = (f"@{int(time.time()) + seconds}" for seconds in (3600, 7200))
 
