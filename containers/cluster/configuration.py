@@ -26,7 +26,6 @@ from string import Template
 from containers.cluster.layout import CHECKOUT, USERS, Layout
 from containers.cluster.site_tables import rack_tables
 from containers.cluster.slurm_root import write_root_programs
-from containers.plant.pm_counters import FOLDER as PM_COUNTERS
 
 TEMPLATES = Path(__file__).parent / "templates"
 PLAIN_FILES = ("slurm.conf", "gres.conf", "slurm-power.conf", "site.toml", "node.toml")
@@ -58,7 +57,8 @@ def write_all(layout: Layout) -> None:
         "state/powerctld",
     ]
     folders += [f"state/powerd.{node}" for node in nodes] + [f"spool/{node}" for node in nodes]
-    folders += [f"{PM_COUNTERS}/{node}/hwmon" for node in nodes if layout.options.energy_accounting]
+    if layout.options.energy_accounting:
+        folders += [f"{layout.power_counters(node)}/hwmon" for node in nodes]
     for folder in folders:
         (run / folder).mkdir(parents=True, exist_ok=True)
     (run / "munge").chmod(0o711)  # clients need only reach the socket

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from containers.cluster.host import enter
 from containers.cluster.layout import CHECKOUT, Layout, venv_programs
-from containers.plant.pm_counters import folder_of
 
 # Set by coverage's `subprocess` patch: our own daemons then count what they ran, too.
 COVERAGE_VARIABLE = "COVERAGE_PROCESS_CONFIG"
@@ -172,7 +171,7 @@ def _with_counters(layout: Layout, node: str, argv: tuple[str, ...]) -> tuple[st
     """A command line that finds the node's power counters in /sys, where the lab has any."""
     if not layout.options.energy_accounting:
         return argv
-    return (sys.executable, "-m", "containers.cluster.own_sys", str(folder_of(layout.run, node)), *argv)
+    return (sys.executable, "-m", "containers.cluster.own_sys", str(layout.power_counters(node)), *argv)
 
 
 def _plant(layout: Layout) -> DaemonPlan:

@@ -152,6 +152,10 @@ class Layout:
         """The record: written first, so that its presence marks a directory as a lab's."""
         return state_file(self.run)
 
+    def power_counters(self, node: str) -> Path:
+        """Where the plant puts a node's power counters, if this folder is there."""
+        return self.run / "pm_counters" / node
+
     def log(self, name: str) -> Path:
         """The log file of one daemon."""
         return self.run / "log" / f"{name}.log"
