@@ -23,7 +23,7 @@ def parse_reservations(text: str) -> tuple[LaidWindow, ...]:
         start, end = _seconds(fields.get("StartTime", "")), _seconds(fields.get("EndTime", ""))
         if not name or not licences or start is None or end is None:
             continue
-        bare = fields.get("Nodes") in ("(null)", None) and fields.get("NodeCnt") in ("0", None)
+        bare = fields.get("Nodes") in ("(null)", "", None) and fields.get("NodeCnt") in ("0", "", None)
         ours = name.startswith(PREFIX) and fields.get("Users") == "root" and bare and len(licences) == 1
         found.append(LaidWindow(name=name, start=start, end=end, licences=licences, ours=ours))
     return tuple(found)
