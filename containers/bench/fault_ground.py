@@ -65,6 +65,7 @@ class Ground:
         self.lab = lab
         self.ours = ours
         self._jobs = 0
+        self._dead_nodes: set[str] = set()
 
     @classmethod
     def prepare(cls, lab: Lab, *, ours: bool) -> "Ground":
@@ -149,9 +150,10 @@ class Ground:
     def await_saved(self) -> None:
         """Wait until Slurm has written its jobs down: killed before, it loses them by itself."""
         state = self.lab.run_directory / "state" / "slurmctld" / "job_state"
-        asked_at = time.time()
+        # A change, so that there is something to write.
         marker = self.slurm("sbatch", "--parsable", "--hold", "--output=/dev/null", "--wrap=true").strip()
-        self.until(lambda: state.exists() and state.stat().st_mtime > asked_at + 1.0, "Slurm's own state")
+        asked_at = time.time()
+        self.until(lambda: state.exists() and state.stat().st_mtime > asked_at, "Slurm's own state")
         self.slurm("scancel", marker)
 
     def nodes(self) -> dict[str, str]:
@@ -218,6 +220,8 @@ class Ground:
     def mend(self) -> None:
         """Bring back every daemon, whatever was done to it."""
         for name in self.lab.daemon_names:
+            if name.partition(".")[2] in self._dead_nodes and name.startswith("slurmd."):
+                continue
             if not self.lab.is_running(name):
                 self.lab.start(name)
                 continue
@@ -227,14 +231,23 @@ class Ground:
                     os.kill(process, signal.SIGCONT)
         self.until(lambda: " UP" in self.slurm("scontrol", "ping", check=False), "slurmctld")
 
-    def kill_steps(self) -> None:
-        """Kill all that runs of jobs in this lab, as a node does that loses its power."""
+    def kill_node(self, node: str) -> None:
+        """Kill slurmd and all that runs of jobs, as a loss of power does; mending does not bring it back."""
+        self._dead_nodes.add(node)
+        self.lab.kill(f"slurmd.{node}")
         ours = Path(f"/proc/{self.lab.supervisor_pid}/ns/pid").readlink()
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):  # it ended meanwhile
                 name = (folder / "comm").read_text().strip()
                 if name in {"slurmstepd", "slurm_script"} and (folder / "ns/pid").readlink() == ours:
                     os.kill(int(folder.name), signal.SIGKILL)
+
+    def revive_nodes(self) -> None:
+        """Bring dead nodes back, and up, as an operator does where slurmd alone does not do it."""
+        nodes, self._dead_nodes = self._dead_nodes, set()
+        self.mend()
+        for node in nodes:
+            self.slurm("scontrol", "update", f"nodename={node}", "state=resume", check=False)
 
     def _daemons(self, fault: Fault) -> Sequence[str]:
         return [name for name in self.lab.daemon_names if fault.daemon and name.split(".")[0] == fault.daemon]
@@ -258,6 +271,7 @@ class Ground:
 
     def tidy(self) -> None:
         """Bring the lab back to rest: daemons, jobs, nodes, events."""
+        self._dead_nodes.clear()
         self.mend()
         for user in ("alice", "bob", "root"):
             self.slurm("scancel", f"--user={user}", check=False)

@@ -219,8 +219,7 @@ def node_failed(ground: Ground, fault: Fault) -> Outcome:
     job = ground.submit("--requeue")
     ground.await_running(job)
     node = ground.records(job.number)[0]["NodeList"]
-    ground.lab.kill(f"slurmd.{node}")
-    ground.kill_steps()
+    ground.kill_node(node)
     down = ("scontrol", "update", f"nodename={node}", "state=down", "reason=trial")
     if fault.stops_slurm:
         ground.slurm(*down)
@@ -228,10 +227,17 @@ def node_failed(ground: Ground, fault: Fault) -> Outcome:
     with ground.broken(fault):
         if not fault.stops_slurm:
             ground.slurm(*down)
+            _run_again(ground, job)
         _last(fault)
-    # Mending has brought slurmd back, and with it the node; where it has not yet, an operator does it.
-    ground.slurm("scontrol", "update", f"nodename={node}", "state=resume", check=False)
+    if fault.stops_slurm:
+        _run_again(ground, job)
+    ground.revive_nodes()
     return _with_restarts(ground, job, 1)
+
+
+def _run_again(ground: Ground, job: Job) -> None:
+    ground.hurry(job)
+    ground.until(partial(_ended, ground, job), f"the end of job {job.number}")
 
 
 def preempted(ground: Ground, fault: Fault) -> Outcome:
