@@ -63,8 +63,8 @@ def propose(found: Found, places: Places, ship: Shipped, plugin: bytes | None) -
             warning(
                 "slurm.conf",
                 "configless: nodes take slurm.conf and plugstack.conf from slurmctld, but hooks lie on each",
-                f"put {places.hooks_directory} on every node before slurm.conf is changed: a node whose hook is"
-                " missing is drained",
+                f"put {places.hooks_directory} on every node before slurm.conf is changed:"
+                " a node whose hook is missing is drained",
             )
         )
     restart = any(key.lower() in _NEED_RESTART for key, _, _ in changes)

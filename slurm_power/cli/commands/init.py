@@ -33,7 +33,7 @@ from slurm_power.slurm.proposal import CONTROLLER, LOGIN, NODE, Proposal, propos
 from slurm_power.slurm.review_folder import ReviewError, differences, read_folder, write_folder
 from slurm_power.slurm.shipped import NotShippedError, shipped
 
-COMMAND_SECONDS = 20.0
+COMMAND_SECONDS = 10.0
 slurm_conf_option = click.option(
     "--slurm-conf",
     type=click.Path(path_type=Path),
