@@ -100,7 +100,7 @@ def full_watts(
 def _expected(snapshot: Snapshot, job: Job, policy: Policy) -> float:
     """Watts per GPU without a cap of ours; a cap of its user's own stays."""
     watts = expected_watts(snapshot, job, policy)
-    own_cap_watts = getattr(job, "own_cap_watts", None)
+    own_cap_watts = job.own_cap_watts
     return watts if own_cap_watts is None else min(watts, own_cap_watts)
 
 
