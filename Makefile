@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 LAB ?= /tmp/slurm-power-demo
 REPORT ?= demo-report.html
 
-.PHONY: help venv packages demo demo-containers test test-slurm-versions check check-all lint bench bench-forecast bench-plan bench-reaction bench-faults bench-fuzz cluster-up cluster-down clean
+.PHONY: help venv packages demo demo-containers test test-slurm-versions check check-all lint bench bench-forecast bench-plan bench-reaction bench-slurm bench-faults bench-fuzz cluster-up cluster-down clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -68,7 +68,7 @@ test: $(STAMP) packages ## All tests that belong to every change
 # What speaks with Slurm itself, on others than the host's: VERSIONS=24.11 for one of them alone.
 VERSIONS ?= 24.11 26.05
 ON_VERSIONS = tests/versions tests/compat tests/slurm/test_scheduler_cluster.py tests/slurm/test_relocation_cluster.py \
-	tests/loop/test_job.py tests/loop/test_holds.py
+	tests/loop/test_job.py tests/loop/test_holds.py tests/spank/test_scenarios.py
 test-slurm-versions: $(STAMP) packages ## The tests that speak with Slurm, on 24.11 and 26.05 from Debian 13 and testing
 	containers/install-packages.sh versions
 	$(BIN)/python -m containers.versions $(VERSIONS) || [ $$? -eq 3 ]
@@ -109,6 +109,14 @@ bench-reaction: $(STAMP) ## Grid events of 30 % and a massive start on a live la
 	status=0; \
 	$(BIN)/python -m containers.bench.reaction || status=1; \
 	$(BIN)/python -m containers.bench.start_gate || status=1; \
+	exit $$status
+
+bench-slurm: $(STAMP) ## What Slurm pays: hooks, plugin, scheduler port at 10,000 jobs, and what jobs meet in each fault (25 minutes)
+	containers/install-packages.sh build cluster
+	status=0; \
+	$(BIN)/python -m containers.bench.hooks || status=1; \
+	$(BIN)/python -m containers.bench.scheduler || status=1; \
+	$(BIN)/python -m containers.bench.slurm_faults || status=1; \
 	exit $$status
 
 # SEED: of the first trial. RESUME=FILE: go on where a run was cut off. MUTATION: spoil a copy of the product first; see --help.

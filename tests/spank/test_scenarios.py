@@ -15,6 +15,7 @@ from containers.cluster.layout import Options
 from containers.cluster.lifecycle import up
 from tests.cluster.lab import await_job, output
 from tests.spank.building import PLUGIN_FLAGS, PROJECT
+from tests.versions.chosen import chosen_root
 
 pytestmark = pytest.mark.slurm
 HOOKS = {
@@ -98,7 +99,7 @@ def variables(text: str, prefix: str = "SLURM_POWER_") -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def module_scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenes]:
-    started = up(Options(nodes=2, power=True))
+    started = up(Options(nodes=2, power=True, slurm_root=chosen_root()))
     witness = started.lab.layout.etc / "witness.so"
     source = PROJECT / "tests/spank/witness.c"
     # In the lab, whose Slurm need not be the host's.
