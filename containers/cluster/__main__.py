@@ -53,6 +53,14 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument(
         "--no-control", dest="control", action="store_false", help="let powerctld look and touch nothing"
     )
+    add.add_argument(
+        "--energy-accounting",
+        action="store_true",
+        help="let Slurm count each job's energy (ConsumedEnergy in sacct); needs --power and --accounting",
+    )
+    add.add_argument(
+        "--slurm-root", help="directory with another Slurm (python -m containers.versions makes some)"
+    )
     add.add_argument("--yes", action="store_true", help="also on a host that has a Slurm of its own")
     add.add_argument("--host-root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
 
@@ -97,6 +105,8 @@ def _up(options: argparse.Namespace) -> int:
         plant=options.plant,
         grid_limit_watts=options.grid_limit_watts,
         control=options.control,
+        energy_accounting=options.energy_accounting,
+        slurm_root=options.slurm_root,
     )
     # A terminal's end or a stop request must remove a half-built lab, as Control-C does.
     for number in (signal.SIGTERM, signal.SIGHUP):

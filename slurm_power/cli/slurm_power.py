@@ -15,7 +15,9 @@ from slurm_power.cli.commands.event import cancel_event, control, event, yield_n
 from slurm_power.cli.commands.event_report import event_report, events
 from slurm_power.cli.commands.export import export
 from slurm_power.cli.commands.forecast import forecast
+from slurm_power.cli.commands.hres import hres
 from slurm_power.cli.commands.init import init
+from slurm_power.cli.commands.jobs import jobs
 from slurm_power.cli.commands.ledger import ledger, why
 from slurm_power.cli.commands.plan import plan
 from slurm_power.cli.commands.report import report
@@ -57,6 +59,7 @@ def main() -> None:
 
 for command in (
     status,
+    jobs,
     forecast,
     sources,
     plan,
@@ -74,6 +77,7 @@ for command in (
     uninstall,
     check,
     show_config,
+    hres,
     report,
     export,
     backtest,

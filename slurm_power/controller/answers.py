@@ -17,6 +17,8 @@ from slurm_power.controller.event_answer import (
 )
 from slurm_power.controller.expect_answer import expect, expected_row
 from slurm_power.controller.forecast_answer import forecast
+from slurm_power.controller.job_hint import job_hint
+from slurm_power.controller.jobs_answer import jobs
 from slurm_power.controller.plan_answer import plan
 from slurm_power.controller.sources import row_message
 from slurm_power.controller.user_socket import Caller, RefusedError
@@ -93,6 +95,7 @@ def status(controller: "Controller", caller: Caller) -> Message:
         ],
         "level": _level(snapshot),
         "peak_jobs": _peak_jobs(controller),
+        "admission": controller.admission.row(),
         "nodes": [
             {
                 "name": node.name,
@@ -191,6 +194,10 @@ def _job(controller: "Controller", snapshot: Snapshot, job: Job, load: JobLoad |
         "state": job.state.value,
         "workload": job.workload.value,
         "flex": job.flex.value,
+        "max_hold_seconds": job.max_hold_seconds,
+        "finish_by": None if job.finish_by is None else job.finish_by.isoformat(),
+        "deadline": None if job.deadline is None else job.deadline.isoformat(),
+        "own_cap_watts": job.own_cap_watts,
         "gpu_count": job.gpu_count,
         "nodes": list(job.nodes),
         "gpu_watts": load.gpu_watts * job.gpu_count if load is not None and load.reachable else None,
@@ -200,6 +207,7 @@ def _job(controller: "Controller", snapshot: Snapshot, job: Job, load: JobLoad |
         "lock_hertz": cap.lock_hertz if cap else None,
         "cap_kind": cap.kind.value if cap else None,
         "cap_reason": cap.reason if cap else "",
+        "cap_is_own": cap.own if cap else False,
         "slowdown_ratio": cap.slowdown_ratio if cap else 0.0,
         "held_seconds": controller.levers.held_seconds(job.job_id, snapshot.at),
         "hold_ends_in_seconds": hold.ends_in_seconds if hold else None,
@@ -295,6 +303,8 @@ _HANDLERS: dict[str, Callable[["Controller", Message, Caller], Message]] = {
     "sources": lambda controller, _, __: sources(controller),
     "ledger": ledger,
     "job": job,
+    "job_hint": job_hint,
+    "jobs": jobs,
     "expect": expect,
     "forecast": forecast,
     "plan": plan,

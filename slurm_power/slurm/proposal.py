@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from slurm_power.slurm import ours, site_draft
 from slurm_power.slurm.compose import chain, lua_block
 from slurm_power.slurm.conf_text import has_blocks, read_settings, with_line, with_lua, with_settings
-from slurm_power.slurm.finding import Finding, error, note, warning
+from slurm_power.slurm.finding import Finding, error, note
 from slurm_power.slurm.found import Found
 from slurm_power.slurm.ours import State
 from slurm_power.slurm.places import DEFAULT_RUN_DIRECTORY, DEFAULT_STATE_DIRECTORY, Places
-from slurm_power.slurm.requirements import requirement_findings
+from slurm_power.slurm.requirements import configless_findings, requirement_findings
 from slurm_power.slurm.shipped import HOOKS, JOB_SUBMIT_BESIDE, PLUGIN, Shipped
 
 CONTROLLER, NODE, LOGIN = "controller", "node", "login"
@@ -58,15 +58,7 @@ def propose(found: Found, places: Places, ship: Shipped, plugin: bytes | None) -
     files += _changed_conf(found, changes, findings)
     files += _configuration(found, places)
     files += _units(found, places, ship)
-    if found.setting("SlurmctldParameters").find("enable_configless") >= 0:
-        findings.append(
-            warning(
-                "slurm.conf",
-                "configless: nodes take slurm.conf and plugstack.conf from slurmctld, but hooks lie on each",
-                f"put {places.hooks_directory} on every node before slurm.conf is changed:"
-                " a node whose hook is missing is drained",
-            )
-        )
+    findings += configless_findings(found, str(places.hooks_directory))
     restart = any(key.lower() in _NEED_RESTART for key, _, _ in changes)
     units = tuple(name for name in _unit_names(found))
     return Proposal(

@@ -26,6 +26,20 @@ def requirement_findings(found: Found) -> list[Finding]:
     ]
 
 
+def configless_findings(found: Found, hooks_directory: str) -> list[Finding]:
+    """What nodes do not get from slurmctld where they get slurm.conf from it."""
+    if "enable_configless" not in found.setting("SlurmctldParameters"):
+        return []
+    return [
+        warning(
+            "slurm.conf",
+            "configless: nodes take slurm.conf and plugstack.conf from slurmctld, but hooks lie on each",
+            f"put {hooks_directory} on every node before slurm.conf is changed:"
+            " a node whose hook is missing is drained",
+        )
+    ]
+
+
 def version_of(text: str) -> tuple[int, int] | None:
     """Read ``22.05.8`` as (22, 5)."""
     match = re.match(r"(\d+)\.(\d+)", text)

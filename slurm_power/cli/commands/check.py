@@ -211,6 +211,7 @@ def _rows(config: SiteConfig, document: dict[str, Any]) -> list[tuple[str, Any, 
         ("forecast", config.forecast),
         ("policy", config.policy),
         ("supply", config.supply),
+        ("admission", config.admission),
     ]
     tables += [(f"circuit.{name}", circuit) for name, circuit in config.site.circuits.items()]
     tables += [(f"device.{name}", device) for name, device in config.devices.items()]
