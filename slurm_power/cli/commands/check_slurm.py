@@ -42,9 +42,7 @@ def slurm_findings(slurm_conf: Path, config: SiteConfig | None, socket_path: Pat
         ship = shipped()
     except NotShippedError as problem:
         return [*requirement_findings(found), warning("slurm-power", str(problem))]
-    releases = {
-        path: built_for(Path(path).read_bytes()) for path in ours.plugins(found) if Path(path).is_file()
-    }
+    releases = _releases(ours.plugins(found))
     return [
         *requirement_findings(found),
         *installation_findings(found, ship, releases, _licence(config)),
@@ -71,6 +69,19 @@ def file_findings(config: SiteConfig, file: Path) -> list[Finding]:
         private = "key" in key.name
         if private and key.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             found.append(error(str(key), "a private key that others may read", f"chmod 0600 {key}"))
+    return found
+
+
+def _releases(paths: Sequence[str]) -> dict[str, str | None]:
+    """By path of a plugin that is there, the Slurm it was built for, None where that cannot be read."""
+    found: dict[str, str | None] = {}
+    for path in paths:
+        try:
+            found[path] = built_for(Path(path).read_bytes())
+        except FileNotFoundError:
+            continue
+        except OSError:
+            found[path] = None
     return found
 
 
