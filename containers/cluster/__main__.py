@@ -58,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="let Slurm count each job's energy (ConsumedEnergy in sacct); needs --power and --accounting",
     )
+    add.add_argument(
+        "--slurm-root", help="directory with another Slurm (python -m containers.versions makes some)"
+    )
     add.add_argument("--yes", action="store_true", help="also on a host that has a Slurm of its own")
     add.add_argument("--host-root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
 
@@ -103,6 +106,7 @@ def _up(options: argparse.Namespace) -> int:
         grid_limit_watts=options.grid_limit_watts,
         control=options.control,
         energy_accounting=options.energy_accounting,
+        slurm_root=options.slurm_root,
     )
     # A terminal's end or a stop request must remove a half-built lab, as Control-C does.
     for number in (signal.SIGTERM, signal.SIGHUP):

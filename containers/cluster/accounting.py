@@ -16,7 +16,7 @@ def create_database(lab: Lab) -> None:
         "--auth-root-authentication-method=normal",
         "--skip-test-db",
     ]
-    lab.run(argv, timeout_seconds=INSTALL_SECONDS)
+    lab.run(argv, timeout_seconds=INSTALL_SECONDS, on_host=True)
 
 
 def create_database_user(lab: Lab) -> None:
@@ -25,7 +25,8 @@ def create_database_user(lab: Lab) -> None:
         "create database slurm_acct_db; create user slurm@localhost identified by 'lab'; "
         "grant all on slurm_acct_db.* to slurm@localhost;"
     )
-    lab.run(["mariadb", "--no-defaults", "-uroot", f"--socket={lab.layout.database_socket}"], stdin=sql)
+    argv = ["mariadb", "--no-defaults", "-uroot", f"--socket={lab.layout.database_socket}"]
+    lab.run(argv, stdin=sql, on_host=True)
 
 
 def create_accounts(lab: Lab) -> None:

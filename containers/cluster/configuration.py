@@ -23,11 +23,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from string import Template
 
-from containers.cluster.layout import CHECKOUT, USERS, Layout, venv_programs
+from containers.cluster.layout import CHECKOUT, USERS, Layout
 from containers.cluster.site_tables import rack_tables
+from containers.cluster.slurm_root import write_root_programs
 
 TEMPLATES = Path(__file__).parent / "templates"
 PLAIN_FILES = ("slurm.conf", "gres.conf", "slurm-power.conf", "site.toml", "node.toml")
+# The lab has a TaskProlog of its own; with the SPANK plugin tasks need no other.
+HOOKS = {
+    "Prolog": "prolog",
+    "Epilog": "epilog",
+    "PrologSlurmctld": "prolog_slurmctld",
+    "EpilogSlurmctld": "epilog_slurmctld",
+}
 NULL_DEVICE = os.makedev(1, 3)
 
 
@@ -129,9 +137,7 @@ def _node_lines(layout: Layout) -> list[str]:
 
 def _hook_lines(layout: Layout) -> list[str]:
     lines = [
-        f"{setting}={layout.etc / name}"
-        for setting, name in (("Prolog", "prolog"), ("Epilog", "epilog"))
-        if (layout.etc / name).exists()
+        f"{setting}={layout.etc / name}" for setting, name in HOOKS.items() if (layout.etc / name).exists()
     ]
     if (layout.etc / "job_submit.lua").exists():
         lines.append("JobSubmitPlugins=lua")
@@ -142,7 +148,7 @@ def _write_hooks(layout: Layout) -> None:
     (layout.etc / "plugstack.conf").touch()
     if not layout.options.power:
         return
-    for name in ("prolog", "epilog", "job_submit.lua"):
+    for name in (*HOOKS.values(), "job_submit.lua", "slurm_power_submit.lua"):
         source = CHECKOUT / "prolog_epilog" / name
         if source.exists():
             target = layout.etc / name
@@ -163,18 +169,28 @@ def spank_plugin(layout: Layout) -> Path:
 
 
 def _write_users(layout: Layout) -> None:
-    passwd, group = Path("/etc/passwd").read_text(), Path("/etc/group").read_text()
     for user in USERS:
         home = layout.run / "home" / user.name
         home.mkdir()
         os.chown(home, user.uid, user.uid)
+    write_users(layout, Path("/etc"), layout.etc)
+    if layout.options.slurm_root:
+        write_users(layout, layout.slurm_root / "etc", layout.root_etc)
+
+
+def write_users(layout: Layout, found: Path, target: Path) -> None:
+    """Write passwd, group and hosts as in the folder ``found``, with the lab's users and name."""
+    passwd, group = (found / "passwd").read_text(), (found / "group").read_text()
+    for user in USERS:
+        home = layout.run / "home" / user.name
         passwd += f"{user.name}:x:{user.uid}:{user.uid}:lab user:{home}:/bin/bash\n"
         group += f"{user.name}:x:{user.uid}:\n"
-    (layout.etc / "passwd").write_text(passwd)
-    (layout.etc / "group").write_text(group)
+    target.mkdir(exist_ok=True)
+    (target / "passwd").write_text(passwd)
+    (target / "group").write_text(group)
     # Wherever the host's own name leads, inside the lab it is the loopback.
     hosts = f"127.0.0.1 {layout.host} localhost\n" + Path("/etc/hosts").read_text()
-    (layout.etc / "hosts").write_text(hosts)
+    (target / "hosts").write_text(hosts)
 
 
 def write_authority(etc: Path) -> None:
@@ -190,10 +206,12 @@ def _write_programs(layout: Layout) -> None:
     program = layout.run / "bin" / "plant-load"
     program.write_text(
         "#!/bin/sh\n# What a job runs here in place of a model: it makes the simulated GPUs draw power.\n"
-        f"PYTHONPATH={shlex.quote(str(CHECKOUT))} exec {shlex.quote(f'{venv_programs()}/python')}"
+        f"PYTHONPATH={shlex.quote(str(CHECKOUT))} exec {shlex.quote(layout.python)}"
         ' -m containers.plant.load "$@"\n'
     )
     program.chmod(0o755)
+    if layout.options.slurm_root:
+        write_root_programs(layout)
 
 
 def _write_snmp_keys(layout: Layout) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
+from containers.cluster.host import enter
 from containers.cluster.layout import CHECKOUT, Layout, venv_programs
 
 # Set by coverage's `subprocess` patch: our own daemons then count what they ran, too.
@@ -67,7 +68,7 @@ def exists(module: str) -> bool:
 def base_environment(layout: Layout) -> dict[str, str]:
     """What every daemon finds in its environment, and nothing of the starter's."""
     return {
-        "PATH": f"{venv_programs()}:{SYSTEM_PATH}",
+        "PATH": f"{layout.clients}:{venv_programs()}:{SYSTEM_PATH}",  # ours ask the lab's Slurm
         "SLURM_CONF": str(layout.slurm_conf),
         "HOME": "/root",
         "LANG": "C.UTF-8",
@@ -136,7 +137,7 @@ def _slurmdbd(layout: Layout) -> DaemonPlan:
     return DaemonPlan(
         name="slurmdbd",
         group="slurmdbd",
-        argv=("/usr/sbin/slurmdbd", "-D"),
+        argv=(*enter(layout.slurm_root), "/usr/sbin/slurmdbd", "-D"),
         environment={"MYSQL_UNIX_PORT": str(layout.database_socket)},
         serves=answers(layout.ports["slurmdbd"]),
     )
@@ -146,13 +147,13 @@ def _slurmctld(layout: Layout) -> DaemonPlan:
     return DaemonPlan(
         name="slurmctld",
         group="slurmctld",
-        argv=("/usr/sbin/slurmctld", "-D"),
+        argv=(*enter(layout.slurm_root), "/usr/sbin/slurmctld", "-D"),
         serves=answers(layout.ports["slurmctld"]),
     )
 
 
 def _slurmd(layout: Layout, node: str) -> DaemonPlan:
-    argv: tuple[str, ...] = ("/usr/sbin/slurmd", "-D", "-N", node)
+    argv: tuple[str, ...] = (*enter(layout.slurm_root), "/usr/sbin/slurmd", "-D", "-N", node)
     environment = {}
     if layout.options.energy_accounting:
         argv = _with_counters(layout, node, ("/usr/bin/env", "--unset=PYTHONPATH", *argv))

@@ -79,13 +79,19 @@ def install_packages(groups: list[str]) -> None:
         raise LabError(f"{script.name} {' '.join(groups)} failed with status {done.returncode}")
 
 
-def slurm_version() -> tuple[int, int]:
+def slurm_version(root: Path = Path("/")) -> tuple[int, int]:
     """Ask slurmd for its version, as (22, 5)."""
-    said = subprocess.run(["/usr/sbin/slurmd", "-V"], check=True, capture_output=True, text=True).stdout
+    argv = [*enter(root), "/usr/sbin/slurmd", "-V"]
+    said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     match = re.search(r"(\d+)\.(\d+)", said)
     if match is None:
         raise LabError(f"slurmd -V said {said!r}, which holds no version")
     return int(match[1]), int(match[2])
+
+
+def enter(root: Path) -> tuple[str, ...]:
+    """Return the words before a command that finds its programs below ``root``; it then starts in ``/``."""
+    return () if root == Path("/") else ("/usr/sbin/chroot", str(root))
 
 
 def check_tools() -> None:

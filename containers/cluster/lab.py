@@ -12,12 +12,15 @@ from signal import SIGKILL, SIGTERM
 from typing import Any
 
 from containers.cluster.daemons import SYSTEM_PATH, DaemonPlan, base_environment, plan
+from containers.cluster.host import enter
 from containers.cluster.layout import USERS, LabError, Layout, load, venv_programs
 
 POLL_SECONDS = 0.02
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 LOG_LINES = 12
+# Commands of ours that a root directory with another Slurm does not hold: they need more than the stdlib.
+HOST_PROGRAMS = frozenset({"slurm-power"})
 
 
 class Lab:
@@ -32,15 +35,26 @@ class Lab:
     # --- commands ---------------------------------------------------------------------------------------
 
     def command(
-        self, argv: Sequence[str], *, user: str = "root", directory: Path | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        user: str = "root",
+        directory: Path | None = None,
+        on_host: bool | None = None,
     ) -> tuple[list[str], dict[str, str]]:
-        """Return the host's command line and environment that run ``argv`` inside the lab as ``user``."""
+        """Return the host's command line and environment that run ``argv`` inside the lab as ``user``.
+
+        With a ``slurm_root`` programs are found there; ``on_host``: on the host (default: only a few are).
+        """
         people = {person.name: self.run_directory / "home" / person.name for person in USERS}
         if user != "root" and user not in people:
             raise LabError(f"no user {user!r} in the lab; there are root, {', '.join(people)}")
         home = people.get(user, Path("/root"))
         start = directory or people.get(user, self.run_directory)
         line = ["nsenter", "--target", str(self.supervisor_pid), "--mount", "--pid", "--root", "--"]
+        if on_host is None:
+            on_host = argv[0] in HOST_PROGRAMS
+        line += () if on_host else enter(self.layout.slurm_root)
         if user != "root":
             line += [
                 "setpriv",
@@ -68,13 +82,14 @@ class Lab:
         *,
         user: str = "root",
         directory: Path | None = None,
+        on_host: bool | None = None,
         stdin: str = "",
         environment: Mapping[str, str] | None = None,
         timeout_seconds: float = 30.0,
         check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside the lab and capture what it says; raises LabError on failure if ``check``."""
-        line, clean = self.command(argv, user=user, directory=directory)
+        line, clean = self.command(argv, user=user, directory=directory, on_host=on_host)
         try:
             done = subprocess.run(
                 line,
@@ -120,13 +135,19 @@ class Lab:
     def spawn(self, name: str) -> None:
         """Start a daemon's process without waiting for its service."""
         daemon = self._plan(name)
+        environment = {**base_environment(self.layout), **daemon.environment}
+        self.spawn_command(name, daemon.argv, environment)
+
+    def spawn_command(self, name: str, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Start a daemon by a command of the caller's own, as a unit of systemd has one."""
+        daemon = self._plan(name)
         for file in daemon.stale_files:
             file.unlink(missing_ok=True)
         request = {
             "op": "spawn",
             "name": name,
-            "argv": daemon.argv,
-            "environment": {**base_environment(self.layout), **daemon.environment},
+            "argv": list(argv),
+            "environment": dict(environment),
             "output": str(self.run_directory / "log" / f"{name}{daemon.output_suffix}"),
         }
         self._ask(request)

@@ -48,6 +48,7 @@ class Options:
 
     ``grid_limit_watts`` and ``control`` (False: look, touch nothing) go into the lab's site.toml.
     ``energy_accounting``: Slurm counts each job's energy itself, by counters that the plant feeds.
+    ``slurm_root``: a root directory whose Slurm runs in place of the host's (see ``containers.versions``).
     """
 
     nodes: int = 4
@@ -59,6 +60,7 @@ class Options:
     grid_limit_watts: int = 32_000
     control: bool = True
     energy_accounting: bool = False
+    slurm_root: str | None = None
 
     def check(self) -> None:
         """Raise RefusedError for numbers out of range and files that are not there."""
@@ -75,6 +77,12 @@ class Options:
             raise RefusedError(
                 "--energy-accounting: needs --power, whose plant feeds the counters, and --accounting, which "
                 "keeps what they count"
+            )
+        if self.slurm_root is not None and not (Path(self.slurm_root) / "usr/sbin/slurmctld").is_file():
+            raise RefusedError(f"--slurm-root {self.slurm_root}: holds no usr/sbin/slurmctld")
+        if self.slurm_root is not None and self.energy_accounting:
+            raise RefusedError(
+                "--energy-accounting: lays counters over the host's /sys; not with --slurm-root"
             )
 
 
@@ -108,6 +116,26 @@ class Layout:
     def slurm_conf(self) -> Path:
         """The file SLURM_CONF names."""
         return self.etc / "slurm.conf"
+
+    @property
+    def slurm_root(self) -> Path:
+        """Where Slurm, its jobs and its users find their programs: ``/`` is the host."""
+        return Path(self.options.slurm_root or "/")
+
+    @property
+    def root_etc(self) -> Path:
+        """With a ``slurm_root``: the lab's passwd, group and hosts there."""
+        return self.run / "root-etc"
+
+    @property
+    def clients(self) -> Path:
+        """With a ``slurm_root``: its Slurm's commands for programs that run on the host; else empty."""
+        return self.run / "clients"
+
+    @property
+    def python(self) -> str:
+        """The interpreter of what jobs and users run: Slurm's root has no virtual environment."""
+        return "/usr/bin/python3" if self.options.slurm_root else f"{venv_programs()}/python"
 
     @property
     def munge_socket(self) -> Path:

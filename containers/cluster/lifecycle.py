@@ -87,7 +87,7 @@ def up(
                 run=run,
                 options=options,
                 host=socket.gethostname().split(".")[0],
-                slurm_version=host.slurm_version(),
+                slurm_version=host.slurm_version(Path(options.slurm_root or "/")),
                 ports=ports.assign(base, options.nodes),
                 snmp={
                     "community": "public-lab",
@@ -200,7 +200,7 @@ def _build_power_parts(lab: Lab) -> None:
     if exists(CONTROL_MODULE):
         program = f"import pathlib, sys, {CONTROL_MODULE} as c; c.build_library(pathlib.Path(sys.argv[1]))"
         argv = [sys.executable, "-c", program, str(lab.run_directory / "lib")]
-        lab.run(argv, environment={"PYTHONPATH": str(CHECKOUT)}, timeout_seconds=120.0)
+        lab.run(argv, environment={"PYTHONPATH": str(CHECKOUT)}, timeout_seconds=120.0, on_host=True)
 
 
 def stop_daemons(lab: Lab) -> None:

@@ -5,32 +5,58 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from containers.cluster.layout import CHECKOUT
+from containers.cluster.layout import CHECKOUT, USERS
 
 MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE = 4096, 8192, 16384, 1 << 18
 CLONE_NEWNS = 0x00020000
 SYS = Path("/sys")
 
 
-def give_own_etc(files: Path) -> None:
-    """Mount a copy of /etc, with the lab's passwd, group and hosts from the folder ``files``, over /etc.
+def give_own_etc(files: Path, spare: Path, etc: Path = Path("/etc")) -> None:
+    """Mount a copy of ``etc``, with the lab's passwd, group and hosts from the folder ``files``, over it.
 
     Mounts over the single files would not last: Linux drops a mount whose file is replaced by rename(2), as
     useradd and every package with a user of its own do on the host. The copy lies in memory, seen by nobody
-    outside, for it holds /etc/shadow. Raises OSError.
+    outside, for it holds /etc/shadow. ``spare`` is an empty folder that it is made on. Raises OSError.
     """
-    mount_point = files.parent / "run"
-    _mount(b"tmpfs", mount_point, b"tmpfs", 0, b"mode=0755,size=256m")
+    _mount(b"tmpfs", spare, b"tmpfs", 0, b"mode=0755,size=256m")
     # A file that vanishes under cp is no reason to stop; the three that matter are written next.
-    subprocess.run(["cp", "-a", "/etc/.", str(mount_point)], check=False, capture_output=True)
+    subprocess.run(["cp", "-a", f"{etc}/.", str(spare)], check=False, capture_output=True)
     for name in ("passwd", "group", "hosts"):
-        target = mount_point / name
+        target = spare / name
         target.unlink(missing_ok=True)
         shutil.copyfile(files / name, target)
         target.chmod(0o644)
-    _mount(os.fsencode(mount_point), Path("/etc"), None, MS_MOVE, None)
+    # slurmd calls su for what --export=NONE means, and newer ones of PAM want a line there.
+    with (spare / "shadow").open("a") as shadow:
+        shadow.writelines(f"{user.name}:*:20000:0:99999:7:::\n" for user in USERS)
+    _mount(os.fsencode(spare), etc, None, MS_MOVE, None)
+
+
+def furnish(root: Path, folders: Sequence[Path]) -> None:
+    """Give a root directory the devices, processes and temporary files of ours, and ``folders``; OSError.
+
+    Only in our mount namespace. Other users must reach all of it, so a closed folder on the way is covered by
+    an empty one.
+    """
+    _mount(b"proc", root / "proc", b"proc", 0, None)
+    for folder in (Path("/dev"), Path("/sys")):
+        _mount(os.fsencode(folder), root / folder.relative_to("/"), None, MS_BIND | MS_REC, None)
+    _mount(b"/tmp", root / "tmp", None, MS_BIND, None)
+    for folder in folders:
+        target = root / folder.relative_to("/")
+        if target.exists() and target.samefile(folder):
+            continue
+        door = next(
+            (way for way in reversed(target.parents) if way.is_relative_to(root) and _closed(way)), None
+        )
+        if door is not None:
+            _mount(b"tmpfs", door, b"tmpfs", 0, b"mode=0755,size=1m")
+        target.mkdir(parents=True, exist_ok=True)
+        _mount(os.fsencode(folder), target, None, MS_BIND | MS_REC, None)
 
 
 def make_visible() -> None:
@@ -88,10 +114,11 @@ def sys_with_counters(folder: Path) -> None:
 
 def closed_door(folder: Path) -> Path | None:
     """Return the outermost folder above ``folder`` that others may not enter, or None."""
-    for parent in reversed(folder.parents):
-        if not parent.stat().st_mode & 0o001:
-            return parent
-    return None
+    return next((parent for parent in reversed(folder.parents) if _closed(parent)), None)
+
+
+def _closed(folder: Path) -> bool:
+    return folder.exists() and not folder.stat().st_mode & 0o001
 
 
 def _mount(source: bytes, target: Path, kind: bytes | None, flags: int, data: bytes | None) -> None:

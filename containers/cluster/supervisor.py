@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from containers.cluster.mounts import give_own_etc, make_visible
+from containers.cluster.layout import CHECKOUT, load
+from containers.cluster.mounts import furnish, give_own_etc, make_visible
 
 REQUEST_SECONDS = 2.0
 
@@ -178,7 +179,11 @@ def main(arguments: list[str]) -> int:
     lifeline.set_inheritable(False)
     claim.set_inheritable(False)
     make_visible()
-    give_own_etc(run / "etc")
+    give_own_etc(run / "etc", run / "run")
+    layout = load(run)
+    if layout.options.slurm_root:
+        give_own_etc(layout.root_etc, run / "run", layout.slurm_root / "etc")
+        furnish(layout.slurm_root, (run, CHECKOUT))
     supervisor = Supervisor(run, lifeline)
     supervisor.serve()
     with contextlib.suppress(ProcessLookupError):

@@ -114,10 +114,11 @@ class Recorder:
         )
 
     def _cap(self, action: SetCap, at: datetime, job: Job | None, verb: str) -> None:
+        kind = "uncap" if action.cap_watts is None else "own cap" if action.own else "cap"
         self._job(
             at,
             "guard",
-            verb + ("uncap" if action.cap_watts is None else "cap"),
+            verb + kind,
             action,
             job,
             saved_watts=action.saved_watts,

@@ -12,6 +12,7 @@ from containers.cluster.layout import Options
 from containers.cluster.lifecycle import StartedLab, up
 from containers.plant.__main__ import PLANT_FILE
 from tests.loop.bed import Bed
+from tests.versions.chosen import chosen_root
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,7 +32,7 @@ def steady_file() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def started(steady_file: Path) -> Iterator[StartedLab]:
-    lab = up(Options(power=True, plant=str(steady_file)))
+    lab = up(Options(power=True, plant=str(steady_file), slurm_root=chosen_root()))
     site = lab.lab.layout.etc / "site.toml"
     site.write_text(without_recharging(site.read_text()))
     lab.lab.restart("powerctld")

@@ -26,8 +26,12 @@ def halves(cluster: Cluster) -> None:
     with cluster.conf.open("a") as conf:
         conf.write("PartitionName=left Nodes=c[1-2]\nPartitionName=right Nodes=c[3-4] AllowGroups=nogroup\n")
     cluster.run("scontrol", "reconfigure")
-    eventually(lambda: "left" in cluster.run("sinfo", "-h", "-o", "%R"), 10, "the partitions")
-    eventually(lambda: "*" not in cluster.run("sinfo", "-h", "-o", "%t"), 30, "nodes that respond")
+    # From 23.11 on slurmctld starts anew here, and knows no node's state until that node has answered.
+    eventually(lambda: states(cluster) == {"left idle", "right idle"}, 30, "the partitions")
+
+
+def states(cluster: Cluster) -> set[str]:
+    return set(cluster.run("sinfo", "-h", "-p", "left,right", "-o", "%R %T", check=False).splitlines())
 
 
 def relocate(bench: Bench, job_id: str, *avoid: str) -> None:
@@ -50,7 +54,7 @@ def test_pools_are_the_partitions_with_nodes_that_take_jobs(bench: Bench) -> Non
             for pool in asyncio.run(bench.port().pools())
         }
 
-    assert seen()["left"] == ((("c1", "c2"), 8, "h100"),)
+    eventually(lambda: seen()["left"] == ((("c1", "c2"), 8, "h100"),), 20, "both nodes to take jobs")
     assert seen()["main"] == ((("c1", "c2", "c3", "c4"), 8, "h100"),)
     bench.cluster.run("scontrol", "update", "node=c2", "state=drain", "reason=test")
     try:
@@ -135,7 +139,7 @@ def test_a_job_that_cannot_start_on_what_is_left_comes_back_whole(bench: Bench) 
     bench.until(job_id, lambda job: job.pending_reason == "BadConstraints")
     assert bench.job(job_id).held_by_user
     relocate(bench, job_id)
-    assert node_of(bench, job_id) == ("c1", "c2")
+    assert len(node_of(bench, job_id)) == 2, "on c4 alone there was no place for it"
 
 
 def test_the_waiting_tasks_of_an_array_are_sent_elsewhere_together(bench: Bench) -> None:
