@@ -1,14 +1,14 @@
 """From what was found of a Slurm to the files that would add slurm-power to it. Pure: same in, same out."""
 
-import shlex
 from dataclasses import dataclass, replace
 
 from slurm_power.slurm import ours, site_draft
+from slurm_power.slurm.compose import chain, lua_block
 from slurm_power.slurm.conf_text import has_blocks, read_settings, with_line, with_lua, with_settings
 from slurm_power.slurm.finding import Finding, error, note
 from slurm_power.slurm.found import Found
 from slurm_power.slurm.ours import State
-from slurm_power.slurm.places import Places
+from slurm_power.slurm.places import DEFAULT_RUN_DIRECTORY, DEFAULT_STATE_DIRECTORY, Places
 from slurm_power.slurm.requirements import configless_findings, requirement_findings
 from slurm_power.slurm.shipped import HOOKS, JOB_SUBMIT_BESIDE, PLUGIN, Shipped
 
@@ -199,30 +199,6 @@ def _patterns(found: Found, setting: str) -> list[str]:
     return [pattern if pattern.startswith("/") else f"{found.directory}/{pattern}" for pattern in patterns]
 
 
-def chain(setting: str, own: list[str], ours_path: str) -> str:
-    """A script that runs the site's own hooks as Slurm ran them, then ours; its status is the site's own."""
-    patterns = " ".join(_glob_word(pattern) for pattern in own)
-    # A start that the site's own prolog refuses is none of ours; an end is ours whatever the site's own says.
-    failed = 'exit "$status"' if setting.startswith(("Prolog", "TaskProlog")) else "break"
-    return f"""\
-#!/bin/sh
-# {setting}: the site's own, as slurm.conf had it, then slurm-power's. The exit status is the site's own.
-status=0
-for hook in {patterns}; do
-  "$hook" "$@"
-  status=$?
-  [ "$status" -eq 0 ] || {failed}
-done
-[ ! -x {shlex.quote(ours_path)} ] || {shlex.quote(ours_path)} || :
-exit "$status"
-"""
-
-
-def _glob_word(pattern: str) -> str:
-    """Quote a word for sh, but for what makes a glob."""
-    return "".join(letter if letter in "*?[]" else shlex.quote(letter) for letter in pattern)
-
-
 def _job_submit(found: Found, ship: Shipped) -> list[ProposedFile]:
     """Our scripts, beside slurm.conf, where they find each other and slurm-power.conf."""
     why = "job_submit of slurm-power"
@@ -253,39 +229,6 @@ def _job_submit(found: Found, ship: Shipped) -> list[ProposedFile]:
             "a marked block that calls slurm-power's, too",
         ),
     ]
-
-
-def lua_block(path: str) -> list[str]:
-    """Lua that runs our script's functions after the site's own, in a scope of its own, and fails open."""
-    return f"""\
--- After the functions above: slurm-power's, in a scope of their own. Whatever fails there is logged, no more.
-do
-  local path = "{path}"
-  local scope = setmetatable({{}}, {{ __index = _G }})
-  local chunk = loadfile(path, "t", scope)
-  if chunk and setfenv then setfenv(chunk, scope) end
-  local loaded, problem = pcall(chunk or error)
-  if not loaded then
-    pcall(slurm.log_error, "slurm_power: %s is not loaded: %s", path, tostring(problem))
-  end
-  for _, name in ipairs({{ "slurm_job_submit", "slurm_job_modify" }}) do
-    local own, added = _G[name], rawget(scope, name)
-    if type(own) == "function" and type(added) == "function" then
-      _G[name] = function(...)
-        local status = own(...)
-        if status == slurm.SUCCESS then
-          local ran, answer = pcall(added, ...)
-          if not ran then
-            pcall(slurm.log_error, "slurm_power: %s: %s", name, tostring(answer))
-          elseif answer ~= nil then
-            status = answer
-          end
-        end
-        return status
-      end
-    end
-  end
-end""".splitlines()
 
 
 def _plugin(
@@ -362,9 +305,15 @@ def _configuration(found: Found, places: Places) -> list[ProposedFile]:
 
 def _units(found: Found, places: Places, ship: Shipped) -> list[ProposedFile]:
     files = []
+    chosen = {places.state_directory: DEFAULT_STATE_DIRECTORY, places.run_directory: DEFAULT_RUN_DIRECTORY}
+    elsewhere = [folder for folder, usual in chosen.items() if folder != usual]
     for name, text in ship.units.items():
         unit = text.replace("/opt/slurm-power/bin/", f"{places.programs}/")
         unit = unit.replace("/etc/slurm-power/", f"{places.config_directory}/")
+        unit = unit.replace("/var/lib/slurm-power", places.state_directory)
+        if elsewhere:
+            # systemd makes its own folders only below /var/lib and /run; the rest it keeps read-only.
+            unit = unit.replace("\n[Install]", f"\nReadWritePaths={' '.join(elsewhere)}\n\n[Install]")
         if name == "powerctld.service":
             user = controller_user(found)
             unit = unit.replace("User=slurmpower", f"User={user}").replace(

@@ -44,6 +44,7 @@ class Bare:
                 self.lab.stop(name)
         conf = self.lab.layout.slurm_conf
         ours = (
+            "Licenses=",
             "Prolog=",
             "Epilog=",
             "PrologSlurmctld=",

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slurm_power.slurm.compose import lua_block
 from slurm_power.slurm.conf_text import (
     BrokenBlockError,
     read_settings,
@@ -16,7 +17,6 @@ from slurm_power.slurm.conf_text import (
     with_settings,
     without_blocks,
 )
-from slurm_power.slurm.proposal import lua_block
 
 LINES = st.sampled_from(
     [

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from slurm_power.config import load_node, load_site
+from slurm_power.slurm.compose import chain
 from slurm_power.slurm.conf_text import with_settings
 from slurm_power.slurm.finding import Severity
 from slurm_power.slurm.found import Found
 from slurm_power.slurm.installation import install, remove
-from slurm_power.slurm.proposal import Proposal, ProposedFile, chain, propose
+from slurm_power.slurm.proposal import Proposal, ProposedFile, propose
 from slurm_power.slurm.racks import racks_of
 from slurm_power.slurm.review_folder import ReviewError, read_folder, write_folder
 from tests.install.recorded_slurm import PLACES, SHIP, VERSIONS, installed, recorded, with_file, with_setting
@@ -80,6 +81,19 @@ def test_a_line_that_cannot_be_changed_is_an_error_and_stays(version: str) -> No
     assert len(errors) == 1
     assert errors[0].startswith(f"error: {CONF}: line 1: Prolog shares its line with other settings")
     assert CONF not in [file.path for file in proposal.files]
+
+
+@each_version
+def test_units_may_write_where_the_site_wants_it(version: str) -> None:
+    unit = text(proposed(recorded(version)), f"{PLACES.unit_directory}/powerctld.service")
+    assert "ExecStart=/opt/slurm-power/bin/powerctld --config /etc/slurm-power/site.toml\n" in unit
+    assert "ReadWritePaths" not in unit
+    assert "User=root\n" in unit  # the recorded Slurm has no slurmdbd, and SlurmUser=root
+    moved = propose(recorded(version), replace(PLACES, state_directory="/srv/power"), SHIP, None)
+    assert "\nReadWritePaths=/srv/power\n" in text(moved, f"{PLACES.unit_directory}/powerctld.service")
+    with_database = with_setting(recorded(version), "AccountingStorageType", "accounting_storage/slurmdbd")
+    unit = text(proposed(with_database), f"{PLACES.unit_directory}/powerctld.service")
+    assert "User=slurmpower\n" in unit
 
 
 @each_version

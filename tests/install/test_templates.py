@@ -103,8 +103,8 @@ def test_a_training_goes_on_where_it_was(power_lab: Lab) -> None:
         return waits and power_lab.idle_nodes() == 2
 
     power_lab.wait_until(queued, "the job in the queue again", seconds=60)
-    # Slurm lets a requeued job wait two minutes for its first start to end; here it has.
-    power_lab.run(["scontrol", "update", f"JobId={job}", "StartTime=now"])
+    # Slurm lets a requeued job wait two minutes. What starts in the second of its requeue, the node refuses.
+    power_lab.run(["scontrol", "update", f"JobId={job}", "StartTime=now+3"])
     try:
         await_job(power_lab, job, seconds=60)
     except AssertionError as error:
