@@ -1,7 +1,6 @@
 """The scheduler port on a cluster, beside what Slurm itself says about a job."""
 
 import asyncio
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,9 +35,7 @@ class Bench:
         return next(job for job in jobs if job.job_id == job_id)
 
     def shown(self, job_id: str) -> str:
-        """What Slurm shows of a job, but for when its scheduler last looked at it."""
-        text = self.cluster.run("scontrol", "-o", "show", "job", job_id)
-        return re.sub(r"\b(LastSchedEval|Scheduler|AccrueTime)=\S* ", "", text)
+        return self.cluster.run("scontrol", "-o", "show", "job", job_id)
 
     def comment(self, job_id: str) -> str:
         shown = self.cluster.run("squeue", "-h", "-t", "all", "-j", job_id, "-O", "admin_comment:#")
