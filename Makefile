@@ -11,16 +11,18 @@ STAMP := $(VENV)/.installed
 LAB ?= /tmp/slurm-power-demo
 REPORT ?= demo-report.html
 
-.PHONY: help venv packages demo demo-containers test test-slurm-versions check check-all lint bench bench-forecast bench-plan bench-reaction bench-faults bench-fuzz cluster-up cluster-down clean
+.PHONY: help venv packages demo demo-containers test test-slurm-versions check check-all lint bench bench-forecast bench-plan bench-reaction bench-slurm bench-faults bench-fuzz cluster-up cluster-down clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
 
 venv: $(STAMP) ## Make or refresh .venv
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml Makefile
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing: apt-get install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	# What its callers set for their own Python (PYTHONHOME and such) must not keep psbatch from starting.
+	@sed -i '1s/^#!.*python[0-9.]*$$/& -I/' $(BIN)/psbatch
 	@touch $@
 
 packages: ## Install the Debian packages of the test bed
@@ -48,7 +50,8 @@ CALCULATING = tests/forecast tests/forecaster tests/docs tests/model tests/plan 
 	tests/config tests/wire tests/cli/test_backtest.py tests/cli/test_backtest_jobs.py tests/cli/test_forecast.py \
 	tests/cli/test_fan_text.py tests/cli/test_export.py tests/cli/test_simulate_ess.py tests/cli/test_simulate_jobs.py \
 	tests/cli/test_simulate_event.py tests/cli/test_authority.py tests/cli/test_events.py tests/cli/test_explain.py \
-	tests/cli/test_plan.py tests/cli/test_why.py tests/store/test_sqlite.py tests/store/test_private.py \
+	tests/cli/test_option_forms.py tests/cli/test_psbatch_dry.py tests/cli/test_psbatch_places.py tests/cli/test_psbatch_manual.py \
+	tests/controller/test_expect_answer.py tests/cli/test_plan.py tests/cli/test_why.py tests/store/test_sqlite.py tests/store/test_private.py \
 	$(patsubst %,tests/node/test_%.py,beat frames host leases leases_stateful mig saved_settings) \
 	$(patsubst %,tests/controller/test_%.py,circuits day_plan event_desk fairness_desk job_energy job_expectations \
 	job_gains job_records kept_levers levers load_feed plan_answer planner_beat rack_feed recorder repeats sources start_watch)
@@ -65,7 +68,7 @@ test: $(STAMP) packages ## All tests that belong to every change
 # What speaks with Slurm itself, on others than the host's: VERSIONS=24.11 for one of them alone.
 VERSIONS ?= 24.11 26.05
 ON_VERSIONS = tests/versions tests/compat tests/slurm/test_scheduler_cluster.py tests/slurm/test_relocation_cluster.py \
-	tests/loop/test_job.py tests/loop/test_holds.py
+	tests/loop/test_job.py tests/loop/test_holds.py tests/spank/test_scenarios.py
 test-slurm-versions: $(STAMP) packages ## The tests that speak with Slurm, on 24.11 and 26.05 from Debian 13 and testing
 	containers/install-packages.sh versions
 	$(BIN)/python -m containers.versions $(VERSIONS) || [ $$? -eq 3 ]
@@ -106,6 +109,14 @@ bench-reaction: $(STAMP) ## Grid events of 30 % and a massive start on a live la
 	status=0; \
 	$(BIN)/python -m containers.bench.reaction || status=1; \
 	$(BIN)/python -m containers.bench.start_gate || status=1; \
+	exit $$status
+
+bench-slurm: $(STAMP) ## What Slurm pays: hooks, plugin, scheduler port at 10,000 jobs, and what jobs meet in each fault (25 minutes)
+	containers/install-packages.sh build cluster
+	status=0; \
+	$(BIN)/python -m containers.bench.hooks || status=1; \
+	$(BIN)/python -m containers.bench.scheduler || status=1; \
+	$(BIN)/python -m containers.bench.slurm_faults || status=1; \
 	exit $$status
 
 # SEED: of the first trial. RESUME=FILE: go on where a run was cut off. MUTATION: spoil a copy of the product first; see --help.

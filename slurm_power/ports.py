@@ -8,6 +8,7 @@ if TYPE_CHECKING:  # the root part of the node daemon comes by here, and stays s
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from slurm_power.model.admission import LaidWindow, LicenceCount
     from slurm_power.model.job import Job
     from slurm_power.model.ledger import LedgerEntry
     from slurm_power.model.pool import Pool
@@ -160,6 +161,46 @@ class Scheduler(Protocol):
         ...
 
 
+class Licences(Protocol):
+    """The workload manager's licences. All calls raise SchedulerError."""
+
+    async def counts(self) -> Mapping[str, LicenceCount]:
+        """Every licence, with its total and what running jobs have of it."""
+        ...
+
+    async def of_jobs(self) -> Mapping[str, str]:
+        """The licences of all jobs on nodes, by job, as ``watts:700,matlab:2``."""
+        ...
+
+    async def of_job(self, job_id: str) -> str:
+        """The licences of one job, pending or not."""
+        ...
+
+    async def set_of_job(self, job_id: str, licences: str) -> None:
+        """Write a running job's licences anew."""
+        ...
+
+
+class Reservations(Protocol):
+    """Licences kept from new jobs for a time, which ends by itself. All calls raise SchedulerError."""
+
+    async def laid(self) -> Sequence[LaidWindow]:
+        """All reservations that hold licences, others' included."""
+        ...
+
+    async def lay(self, name: str, *, start: int, end: int, licence: str, watts: int) -> None:
+        """Reserve so many of a licence from ``start`` to ``end``, in seconds of the epoch."""
+        ...
+
+    async def change(self, name: str, *, end: int, licence: str, watts: int, start: int | None) -> None:
+        """Change one of ours; ``start`` None leaves its start, as it must where it has begun."""
+        ...
+
+    async def end(self, name: str) -> None:
+        """End one of ours now; one that has ended by itself is none any more."""
+        ...
+
+
 class Ledger(Protocol):
     """The append-only, hash-chained record of decisions."""
 
@@ -230,6 +271,14 @@ class Store(Ledger, Records, Protocol):
 
     def close(self) -> None:
         """Let go of it."""
+        ...
+
+
+class LocalStore(Store, Protocol):
+    """A controller's own store, which knows what it has written last."""
+
+    def latest_jobs(self, before: int | None, most: int) -> Sequence[tuple[int, dict[str, object]]]:
+        """Up to ``most`` records, the last written first, each with a number; those with lower ones only."""
         ...
 
 

@@ -1,143 +1,240 @@
 /*
- * SPANK plugin: --workload and --flex for sbatch, srun and salloc, carried to hooks, job_submit and the job.
+ * SPANK plugin: what a job may and should do with power, said on sbatch, srun and salloc.
  *
- * The values come from the options, else from SLURM_POWER_WORKLOAD and SLURM_POWER_FLEX in the environment of the
- * submitting command (psbatch sets them). They arrive as SPANK_POWER_WORKLOAD and SPANK_POWER_FLEX in the prologs and
- * epilogs, as POWER_WORKLOAD and POWER_FLEX in job_submit's spank_job_env, and as SLURM_POWER_WORKLOAD and
- * SLURM_POWER_FLEX in the job itself.
+ * The values come from the options, else from SLURM_POWER_... in the environment of the submitting command
+ * (psbatch sets them). They travel in one normal form: as SPANK_POWER_... in the prologs and epilogs, as
+ * POWER_... in job_submit's spank_job_env, and as SLURM_POWER_... in the job itself. At each start of the job
+ * on a node powerd is asked what else belongs into the job's environment.
  *
  * Only a wrong option ends a command. Everything else fails open: no job is lost for a word about power.
  *
- * Build: cc -std=gnu11 -Wall -Wextra -Werror -O2 -fPIC -shared -o slurm_power.so slurm_power.c
- * plugstack.conf: optional /path/to/slurm_power.so
+ * Build: make -C spank
+ * plugstack.conf: optional /path/to/slurm_power.so [node_socket=PATH] [conf=PATH]
  */
+#include <ctype.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <slurm/slurm.h>
 #include <slurm/slurm_errno.h>
 #include <slurm/spank.h>
 
+#include "node_answer.h"
+#include "option_forms.h"
+
 SPANK_PLUGIN(slurm_power, 1);
 
-#define LONGEST_WORD 32 /* of a word and its end */
-
-enum { WORKLOAD, FLEX, CHOICES };
+#define SHOWN_BYTES 48 /* of a user's text in a message */
 
 struct choice {
-	const char *option;
 	const char *control; /* in hooks, behind SPANK_ */
 	const char *variable; /* in the environment of the command and of the job */
-	const char *known; /* for messages */
-	const char *words[5];
-	const char *chosen; /* one of words, or NULL; never the user's own text */
+	const char *inherited_from; /* where a job's own option reaches the commands in it */
+	char *inherited; /* what stood there when this command began, until it has been offered; or NULL */
+	char *around; /* what stood in variable then, or NULL */
+	char chosen[POWER_FORM_BYTES]; /* the normal form of an option given, or "" */
 };
 
-static struct choice choices[CHOICES] = {
-	[WORKLOAD] = { "workload", "POWER_WORKLOAD", "SLURM_POWER_WORKLOAD", "training, inference, generation",
-		       { "training", "inference", "generation", NULL }, NULL },
-	[FLEX] = { "flex", "POWER_FLEX", "SLURM_POWER_FLEX", "flex0, flex1, flex2, flex3",
-		   { "flex0", "flex1", "flex2", "flex3", NULL }, NULL },
-};
-
-/* Return the word that text stands for ("2" is "flex2"), or NULL. */
-static const char *meant(const struct choice *choice, const char *text)
-{
-	for (int i = 0; choice->words[i]; i++) {
-		if (strcmp(text, choice->words[i]) == 0)
-			return choice->words[i];
+#define CHOICE(name, option)                                             \
+	{                                                                \
+		.control = "POWER_" name, .variable = "SLURM_POWER_" name, \
+		.inherited_from = "SLURM_SPANK__SLURM_SPANK_OPTION_slurm_power_" option \
 	}
-	if (choice == &choices[FLEX] && text[0] >= '0' && text[0] <= '3' && text[1] == '\0')
-		return choice->words[text[0] - '0'];
-	return NULL;
+
+static struct choice choices[POWER_OPTIONS] = {
+	[POWER_WORKLOAD] = CHOICE("WORKLOAD", "workload"),
+	[POWER_FLEX] = CHOICE("FLEX", "flex"),
+	[POWER_MAX_HOLD] = CHOICE("MAX_HOLD", "max_hold"),
+	[POWER_FINISH_BY] = CHOICE("FINISH_BY", "finish_by"),
+	[POWER_CAP] = CHOICE("CAP", "power_cap"),
+};
+
+static int take_option(int which, const char *text, int remote);
+
+static struct spank_option options[] = {
+	{ "workload", "CLASS", "what the job does: training, inference or generation", 1, POWER_WORKLOAD,
+	  take_option },
+	{ "flex", "FLEX", "how much it may be slowed down or held to save power: flex0 (not at all) to flex3", 1,
+	  POWER_FLEX, take_option },
+	{ "max-hold", "TIME", "hold the job for power no longer than this before its start; 0: not at all", 1,
+	  POWER_MAX_HOLD, take_option },
+	{ "finish-by", "TIME", "do not hold or slow the job for money past what it needs to finish by then", 1,
+	  POWER_FINISH_BY, take_option },
+	{ "power-cap", "WATTS", "cap each GPU of the job at so many watts from its start on", 1, POWER_CAP,
+	  take_option },
+	SPANK_OPTIONS_TABLE_END
+};
+
+/* Make a user's text fit for a message. */
+static const char *shown(const char *text, char buffer[SHOWN_BYTES])
+{
+	size_t i;
+
+	for (i = 0; text[i] && i < SHOWN_BYTES - 4; i++)
+		buffer[i] = isprint((unsigned char)text[i]) ? text[i] : '?';
+	strcpy(buffer + i, text[i] ? "..." : "");
+	return buffer;
 }
 
-/* Slurm calls this for each option given, on the submitting side and again on the nodes. */
+/*
+ * Slurm calls this for each option given, on the submitting side and again on the nodes. In a job it first
+ * offers each command the job's own options, as they were once typed: "now+2hours" would mean another time by
+ * now, and a moment that has passed must end no step and no submission. The environment has the normal form.
+ */
 static int take_option(int which, const char *text, int remote)
 {
+	char buffer[SHOWN_BYTES], form[POWER_FORM_BYTES];
 	struct choice *choice;
-	const char *word;
+	const char *problem;
 
-	if (which < 0 || which >= CHOICES)
+	if (which < 0 || which >= POWER_OPTIONS)
 		return 0;
 	choice = &choices[which];
-	word = text ? meant(choice, text) : NULL;
-	if (word) {
-		choice->chosen = word;
+	if (!text)
+		text = "";
+	if (!remote && choice->inherited) {
+		int same = strcmp(text, choice->inherited) == 0;
+
+		free(choice->inherited);
+		choice->inherited = NULL;
+		if (same)
+			return 0;
+	}
+	problem = power_normal_form((enum power_option)which, text, remote ? 0 : time(NULL), form);
+	if (!problem) {
+		strcpy(choice->chosen, form);
 		return 0;
 	}
-	if (remote) /* it has passed the submitting side: an older or newer plugin there, no reason to fail a job */
+	if (remote) /* it has passed the submitting side, and another version there: no reason to fail a job */
 		return 0;
-	slurm_error("--%s: '%s' is not one of %s", choice->option, text ? text : "", choice->known);
+	slurm_error("--%s: '%s' %s", options[which].name, shown(text, buffer), problem);
 	return -1;
 }
 
-static struct spank_option options[] = {
-	{ "workload", "CLASS", "what the job does: training, inference or generation", 1, WORKLOAD, take_option },
-	{ "flex", "FLEX", "how much the job may be slowed down or held to save power: flex0 (not at all) to flex3", 1,
-	  FLEX, take_option },
-	SPANK_OPTIONS_TABLE_END
-};
+static char *copy_of(const char *name)
+{
+	const char *text = getenv(name);
+
+	return text && *text ? strdup(text) : NULL;
+}
 
 /* Options must be registered in every context, else the nodes would refuse those they do not know. */
 int slurm_spank_init(spank_t spank, int argc, char **argv)
 {
+	spank_context_t context = spank_context();
+
 	(void)argc;
 	(void)argv;
-	for (int i = 0; options[i].name; i++) {
-		spank_err_t error = spank_option_register(spank, &options[i]);
+	for (int i = 0; i < POWER_OPTIONS; i++) {
+		spank_err_t error;
 
+		if (context == S_CTX_LOCAL || context == S_CTX_ALLOCATOR) {
+			choices[i].around = copy_of(choices[i].variable);
+			choices[i].inherited = copy_of(choices[i].inherited_from);
+		}
+		error = spank_option_register(spank, &options[i]);
 		if (error != ESPANK_SUCCESS)
 			slurm_verbose("slurm_power: --%s is not available: %s", options[i].name, spank_strerror(error));
 	}
 	return 0;
 }
 
-/* On the submitting side, where no option was given: take what psbatch put into the environment. */
-static void take_from_environment(struct choice *choice)
+/* Where no option was given: take what stood in the environment when the command began. */
+static void take_from_environment(int which)
 {
-	const char *text = getenv(choice->variable);
+	struct choice *choice = &choices[which];
+	char buffer[SHOWN_BYTES];
+	const char *problem;
 
-	if (!text || !*text)
+	if (!choice->around)
 		return;
-	choice->chosen = meant(choice, text);
-	if (!choice->chosen)
-		slurm_info("warning: ignoring %s='%.40s': not one of %s", choice->variable, text, choice->known);
+	problem = power_normal_form((enum power_option)which, choice->around, time(NULL), choice->chosen);
+	if (!problem)
+		return;
+	choice->chosen[0] = '\0';
+	/* A step changes nothing for its job any more, and its output is the user's. */
+	if (spank_context() == S_CTX_LOCAL && getenv("SLURM_JOB_ID"))
+		return;
+	slurm_info("warning: ignoring %s='%s': %s", choice->variable, shown(choice->around, buffer), problem);
 }
 
+static void carry_to_hooks(spank_t spank)
+{
+	for (int i = 0; i < POWER_OPTIONS; i++) {
+		struct choice *choice = &choices[i];
+		spank_err_t error;
+
+		if (!choice->chosen[0])
+			take_from_environment(i);
+		if (!choice->chosen[0]) {
+			spank_job_control_unsetenv(spank, choice->control); /* of the part of a het job before this one */
+			continue;
+		}
+		error = spank_job_control_setenv(spank, choice->control, choice->chosen, 1);
+		if (error != ESPANK_SUCCESS)
+			slurm_verbose("slurm_power: %s is not carried: %s", choice->control, spank_strerror(error));
+		/* The commands hand their own environment on to the job, whatever --export says. */
+		setenv(choice->variable, choice->chosen, 1);
+		choice->chosen[0] = '\0'; /* the next part of a het job has options of its own */
+	}
+}
+
+/* Whether this step runs something of the user's: the container of a job's foreign processes does not. */
+static int is_users_step(spank_t spank)
+{
+	uint32_t step;
+
+	if (spank_get_item(spank, S_JOB_STEPID, &step) != ESPANK_SUCCESS)
+		return 0;
+	return step != SLURM_EXTERN_CONT && step != SLURM_PENDING_STEP;
+}
+
+/* Put what powerd says of the job into its environment. */
+static void ask_node(spank_t spank, int argc, char **argv)
+{
+	struct power_variable variables[POWER_MOST_VARIABLES];
+	char path[POWER_PATH_BYTES], answer[POWER_ANSWER_BYTES];
+	const char *problem;
+	uint32_t job_id;
+	size_t length;
+	int count;
+
+	if (spank_get_item(spank, S_JOB_ID, &job_id) != ESPANK_SUCCESS || !power_socket_path(argc, argv, path)) {
+		slurm_verbose("slurm_power: powerd's socket is not known");
+		return;
+	}
+	problem = power_ask_node(path, job_id, answer, &length);
+	if (problem) {
+		slurm_verbose("slurm_power: powerd at %s: %s", path, problem);
+		return;
+	}
+	count = power_take_answer(answer, length, variables);
+	if (count < 0)
+		slurm_verbose("slurm_power: powerd at %s: its answer is not usable", path);
+	for (int i = 0; i < count; i++)
+		spank_setenv(spank, variables[i].name, variables[i].value, 1);
+}
+
+/*
+ * On the submitting side: carry the values. On a node, before anything of the job's runs, and still as root:
+ * powerd keeps places for root's callers that users cannot take, and tells root of every job.
+ */
 int slurm_spank_init_post_opt(spank_t spank, int argc, char **argv)
 {
 	spank_context_t context = spank_context();
 
-	(void)argc;
-	(void)argv;
-	if (context != S_CTX_LOCAL && context != S_CTX_ALLOCATOR)
+	if (context == S_CTX_LOCAL || context == S_CTX_ALLOCATOR)
+		carry_to_hooks(spank);
+	if (context != S_CTX_REMOTE || !is_users_step(spank))
 		return 0;
-	for (int i = 0; i < CHOICES; i++) {
-		spank_err_t error;
-
-		if (!choices[i].chosen)
-			take_from_environment(&choices[i]);
-		if (!choices[i].chosen)
-			continue;
-		error = spank_job_control_setenv(spank, choices[i].control, choices[i].chosen, 1);
-		if (error != ESPANK_SUCCESS)
-			slurm_verbose("slurm_power: %s is not carried: %s", choices[i].control, spank_strerror(error));
-		/* sbatch and salloc hand their own environment on to the job. */
-		setenv(choices[i].variable, choices[i].chosen, 1);
+	/* What the submitting side put into the environment is what was meant then: it stands. */
+	for (int i = 0; i < POWER_OPTIONS; i++) {
+		if (choices[i].chosen[0])
+			spank_setenv(spank, choices[i].variable, choices[i].chosen, 0);
 	}
-	return 0;
-}
-
-/* On the node, before the tasks start: what was chosen by an option, plainly in the job's environment. */
-int slurm_spank_user_init(spank_t spank, int argc, char **argv)
-{
-	(void)argc;
-	(void)argv;
-	for (int i = 0; i < CHOICES; i++) {
-		if (choices[i].chosen)
-			spank_setenv(spank, choices[i].variable, choices[i].chosen, 1);
-	}
+	ask_node(spank, argc, argv);
 	return 0;
 }

@@ -80,8 +80,8 @@ def _lab() -> list[Figure]:
         figures += asyncio.run(bench.cap_latencies(job))
         _say("daemons")
         figures += bench.daemon_costs()
-        _say("hooks and submissions")
-        figures += bench.hook_times() + bench.submission_times()
+        _say("hooks")
+        figures += bench.hook_times()
     finally:
         began = time.monotonic()
         started.discard()
@@ -92,6 +92,12 @@ def _powerd() -> list[Figure]:
     from containers.bench.powerd import powerd_figures  # noqa: PLC0415  # as above
 
     return powerd_figures()
+
+
+def _psbatch() -> list[Figure]:
+    from containers.bench.psbatch import psbatch_figures  # noqa: PLC0415  # as above
+
+    return psbatch_figures()
 
 
 def _ingest() -> list[Figure]:
@@ -114,6 +120,7 @@ def _series() -> list[Figure]:
 
 PARTS: dict[str, Callable[[], list[Figure]]] = {
     "lab": _lab,
+    "psbatch": _psbatch,
     "powerd": _powerd,
     "ingest": _ingest,
     "pdus": _pdus,

@@ -1,16 +1,13 @@
-"""What is measured, each on a running lab: latencies of a cap, cost of daemons, hooks and psbatch."""
+"""What is measured, each on a running lab: latencies of a cap, cost of daemons and hooks."""
 
 import asyncio
 import math
-import os
 import random
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from containers.bench.figure import Figure
@@ -24,7 +21,6 @@ from slurm_power.devices.pdu_snmp import SnmpPduDriver
 CAP_ROUNDS = 10
 COST_SECONDS = 60.0
 HOOK_RUNS = 100
-SUBMIT_PAIRS = 50
 EVENT_WATTS = 12_500
 DROP_WATTS = 1000.0
 
@@ -209,45 +205,3 @@ class Bench:
                 ratio=ratio,
             ),
         ]
-
-    def submission_times(self) -> list[Figure]:
-        """Paired runs of sbatch and psbatch, held so that nothing starts; then with a hung controller."""
-        figures = []
-        for state, target_seconds in (("answering", 0.060), ("hung", 0.150 + 0.060)):
-            if state == "hung":
-                self.lab.send_signal("powerctld", 19)
-            try:
-                more = [self._pair() for _ in range(SUBMIT_PAIRS)]
-            finally:
-                if state == "hung":
-                    self.lab.send_signal("powerctld", 18)
-            what = f"psbatch over sbatch, controller {state}"
-            figures.append(
-                Figure(
-                    what=what,
-                    value=spread(more, "ms", 1000.0),
-                    target=f"p50 {1000.0 * target_seconds:.0f} ms more",
-                    ratio=percentile(more, 0.5) / target_seconds,
-                )
-            )
-        self.lab.run(["scancel", "--user=root", "--state=PENDING"])
-        return figures
-
-    def _pair(self) -> float:
-        environment = {
-            "SLURM_CONF": str(self.lab.layout.slurm_conf),
-            "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-            "HOME": "/root",
-        }
-        seconds = {}
-        program = str(Path(sys.executable).with_name("psbatch"))
-        for name in ("sbatch", program):
-            began = time.perf_counter()
-            subprocess.run(
-                [name, "--hold", "--output=/dev/null", "--wrap=true"],
-                env=environment,
-                check=True,
-                capture_output=True,
-            )
-            seconds[name] = time.perf_counter() - began
-        return seconds[program] - seconds["sbatch"]

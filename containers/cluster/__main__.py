@@ -54,6 +54,11 @@ def _parser() -> argparse.ArgumentParser:
         "--no-control", dest="control", action="store_false", help="let powerctld look and touch nothing"
     )
     add.add_argument(
+        "--energy-accounting",
+        action="store_true",
+        help="let Slurm count each job's energy (ConsumedEnergy in sacct); needs --power and --accounting",
+    )
+    add.add_argument(
         "--slurm-root", help="directory with another Slurm (python -m containers.versions makes some)"
     )
     add.add_argument("--yes", action="store_true", help="also on a host that has a Slurm of its own")
@@ -100,6 +105,7 @@ def _up(options: argparse.Namespace) -> int:
         plant=options.plant,
         grid_limit_watts=options.grid_limit_watts,
         control=options.control,
+        energy_accounting=options.energy_accounting,
         slurm_root=options.slurm_root,
     )
     # A terminal's end or a stop request must remove a half-built lab, as Control-C does.

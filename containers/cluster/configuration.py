@@ -29,6 +29,13 @@ from containers.cluster.slurm_root import write_root_programs
 
 TEMPLATES = Path(__file__).parent / "templates"
 PLAIN_FILES = ("slurm.conf", "gres.conf", "slurm-power.conf", "site.toml", "node.toml")
+# The lab has a TaskProlog of its own; with the SPANK plugin tasks need no other.
+HOOKS = {
+    "Prolog": "prolog",
+    "Epilog": "epilog",
+    "PrologSlurmctld": "prolog_slurmctld",
+    "EpilogSlurmctld": "epilog_slurmctld",
+}
 NULL_DEVICE = os.makedev(1, 3)
 
 
@@ -50,6 +57,8 @@ def write_all(layout: Layout) -> None:
         "state/powerctld",
     ]
     folders += [f"state/powerd.{node}" for node in nodes] + [f"spool/{node}" for node in nodes]
+    if layout.options.energy_accounting:
+        folders += [f"{layout.power_counters(node)}/hwmon" for node in nodes]
     for folder in folders:
         (run / folder).mkdir(parents=True, exist_ok=True)
     (run / "munge").chmod(0o711)  # clients need only reach the socket
@@ -103,6 +112,9 @@ def substitutions(layout: Layout) -> dict[str, str]:
     accounting = "AccountingStorageType=accounting_storage/none"
     if options.accounting:
         accounting = Template((TEMPLATES / "accounting.conf.in").read_text()).substitute(names).rstrip()
+    if options.energy_accounting:
+        # Every second: what a node draws in "scontrol show node", and each step's energy.
+        accounting += "\nAcctGatherEnergyType=acct_gather_energy/pm_counters\nAcctGatherNodeFreq=1"
     return {**names, "accounting_lines": accounting}
 
 
@@ -125,9 +137,7 @@ def _node_lines(layout: Layout) -> list[str]:
 
 def _hook_lines(layout: Layout) -> list[str]:
     lines = [
-        f"{setting}={layout.etc / name}"
-        for setting, name in (("Prolog", "prolog"), ("Epilog", "epilog"))
-        if (layout.etc / name).exists()
+        f"{setting}={layout.etc / name}" for setting, name in HOOKS.items() if (layout.etc / name).exists()
     ]
     if (layout.etc / "job_submit.lua").exists():
         lines.append("JobSubmitPlugins=lua")
@@ -138,7 +148,7 @@ def _write_hooks(layout: Layout) -> None:
     (layout.etc / "plugstack.conf").touch()
     if not layout.options.power:
         return
-    for name in ("prolog", "epilog", "job_submit.lua"):
+    for name in (*HOOKS.values(), "job_submit.lua", "slurm_power_submit.lua"):
         source = CHECKOUT / "prolog_epilog" / name
         if source.exists():
             target = layout.etc / name

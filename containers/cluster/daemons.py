@@ -153,12 +153,25 @@ def _slurmctld(layout: Layout) -> DaemonPlan:
 
 
 def _slurmd(layout: Layout, node: str) -> DaemonPlan:
+    argv: tuple[str, ...] = (*enter(layout.slurm_root), "/usr/sbin/slurmd", "-D", "-N", node)
+    environment = {}
+    if layout.options.energy_accounting:
+        argv = _with_counters(layout, node, ("/usr/bin/env", "--unset=PYTHONPATH", *argv))
+        environment["PYTHONPATH"] = str(CHECKOUT)
     return DaemonPlan(
         name=f"slurmd.{node}",
         group="slurmd",
-        argv=(*enter(layout.slurm_root), "/usr/sbin/slurmd", "-D", "-N", node),
+        argv=argv,
+        environment=environment,
         serves=answers(layout.ports["slurmd"][node]),
     )
+
+
+def _with_counters(layout: Layout, node: str, argv: tuple[str, ...]) -> tuple[str, ...]:
+    """A command line that finds the node's power counters in /sys, where the lab has any."""
+    if not layout.options.energy_accounting:
+        return argv
+    return (sys.executable, "-m", "containers.cluster.own_sys", str(layout.power_counters(node)), *argv)
 
 
 def _plant(layout: Layout) -> DaemonPlan:
@@ -197,7 +210,9 @@ def _powerd(layout: Layout, node: str) -> DaemonPlan:
     return DaemonPlan(
         name=f"powerd.{node}",
         group="powerd",
-        argv=(*_product("powerd"), "--config", str(layout.etc / "node.toml"), "--node", node),
+        argv=_with_counters(
+            layout, node, (*_product("powerd"), "--config", str(layout.etc / "node.toml"), "--node", node)
+        ),
         environment={
             **_product_environment(),
             "LD_LIBRARY_PATH": str(layout.run / "lib"),

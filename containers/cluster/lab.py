@@ -135,13 +135,19 @@ class Lab:
     def spawn(self, name: str) -> None:
         """Start a daemon's process without waiting for its service."""
         daemon = self._plan(name)
+        environment = {**base_environment(self.layout), **daemon.environment}
+        self.spawn_command(name, daemon.argv, environment)
+
+    def spawn_command(self, name: str, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Start a daemon by a command of the caller's own, as a unit of systemd has one."""
+        daemon = self._plan(name)
         for file in daemon.stale_files:
             file.unlink(missing_ok=True)
         request = {
             "op": "spawn",
             "name": name,
-            "argv": daemon.argv,
-            "environment": {**base_environment(self.layout), **daemon.environment},
+            "argv": list(argv),
+            "environment": dict(environment),
             "output": str(self.run_directory / "log" / f"{name}{daemon.output_suffix}"),
         }
         self._ask(request)

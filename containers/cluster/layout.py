@@ -47,6 +47,7 @@ class Options:
     """What to build. ``scenario`` and ``plant`` are files handed to the simulated plant as they are.
 
     ``grid_limit_watts`` and ``control`` (False: look, touch nothing) go into the lab's site.toml.
+    ``energy_accounting``: Slurm counts each job's energy itself, by counters that the plant feeds.
     ``slurm_root``: a root directory whose Slurm runs in place of the host's (see ``containers.versions``).
     """
 
@@ -58,6 +59,7 @@ class Options:
     plant: str | None = None
     grid_limit_watts: int = 32_000
     control: bool = True
+    energy_accounting: bool = False
     slurm_root: str | None = None
 
     def check(self) -> None:
@@ -71,8 +73,17 @@ class Options:
                 raise RefusedError(f"{option}: needs --power, the plant runs only then")
             if file is not None and not Path(file).is_file():
                 raise RefusedError(f"{option} {file}: no such file")
+        if self.energy_accounting and not (self.power and self.accounting):
+            raise RefusedError(
+                "--energy-accounting: needs --power, whose plant feeds the counters, and --accounting, which "
+                "keeps what they count"
+            )
         if self.slurm_root is not None and not (Path(self.slurm_root) / "usr/sbin/slurmctld").is_file():
             raise RefusedError(f"--slurm-root {self.slurm_root}: holds no usr/sbin/slurmctld")
+        if self.slurm_root is not None and self.energy_accounting:
+            raise RefusedError(
+                "--energy-accounting: lays counters over the host's /sys; not with --slurm-root"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +151,10 @@ class Layout:
     def state_file(self) -> Path:
         """The record: written first, so that its presence marks a directory as a lab's."""
         return state_file(self.run)
+
+    def power_counters(self, node: str) -> Path:
+        """Where the plant puts a node's power counters, if this folder is there."""
+        return self.run / "pm_counters" / node
 
     def log(self, name: str) -> Path:
         """The log file of one daemon."""

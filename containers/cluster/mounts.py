@@ -1,4 +1,4 @@
-"""Mounts inside a lab's namespace: its own /etc with its users, and a way for users to the checkout."""
+"""Mounts inside a lab's namespace: its own /etc, a way for users to the checkout, power counters in /sys."""
 
 import ctypes
 import os
@@ -10,7 +10,9 @@ from pathlib import Path
 
 from containers.cluster.layout import CHECKOUT, USERS
 
-MS_BIND, MS_MOVE, MS_REC = 4096, 8192, 16384
+MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE = 4096, 8192, 16384, 1 << 18
+CLONE_NEWNS = 0x00020000
+SYS = Path("/sys")
 
 
 def give_own_etc(files: Path, spare: Path, etc: Path = Path("/etc")) -> None:
@@ -81,6 +83,33 @@ def make_visible() -> None:
                 folder.mkdir(parents=True)
                 _mount(f"/proc/self/fd/{handle}".encode(), folder, None, MS_BIND | MS_REC, None)
             os.close(handle)
+
+
+def keep_mounts_private() -> None:
+    """Leave this process with mounts that nobody else sees; raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNS) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), "unshare")
+    _mount(b"none", Path("/"), None, MS_REC | MS_PRIVATE, None)
+
+
+def sys_with_counters(folder: Path) -> None:
+    """Show a node's counters and its board's power sensor: /sys becomes what it was, with these in it.
+
+    ``folder`` is /sys/cray/pm_counters, and what it has as ``hwmon`` is /sys/class/hwmon. Everything else
+    that was there is mounted again; Slurm's daemons do not start on a /sys without cgroups and CPUs. Raises
+    OSError.
+    """
+    added = {"cray/pm_counters": folder, "class/hwmon": folder / "hwmon"}
+    kept = {entry.name: entry for entry in SYS.iterdir() if entry.name != "class"}
+    kept |= {f"class/{entry.name}": entry for entry in (SYS / "class").iterdir()}
+    handles = {name: os.open(source, os.O_PATH) for name, source in {**kept, **added}.items()}
+    _mount(b"tmpfs", SYS, b"tmpfs", 0, b"mode=0755,size=1m")
+    for name, handle in handles.items():
+        (SYS / name).mkdir(parents=True, exist_ok=True)
+        _mount(f"/proc/self/fd/{handle}".encode(), SYS / name, None, MS_BIND | MS_REC, None)
+        os.close(handle)
 
 
 def closed_door(folder: Path) -> Path | None:

@@ -55,11 +55,12 @@ JOB = {
     "workload": "training",
     "flex": "flex2",
 }
+WISHES = {"max_hold_seconds": 1800, "finish_by": 1_800_000_000, "own_cap_watts": 400}
 LEASE = {"lease_id": "17@GPU-a", "uuid": "GPU-a", "cap_watts": 400.0, "ttl_seconds": 10.0, "kind": "economic"}
 FROM_NODE: tuple[dict[str, Any], ...] = (
     {"type": "telemetry", "gpus": [GPU, GPU], "leases": [{**LEASE, "state": "verified"}], "drift_count": 0,
      "jobs": [{**JOB, "energy_joules": 5.0}]},
-    {"type": "job_start", **JOB},
+    {"type": "job_start", **JOB, **WISHES},
     {"type": "job_end", "job_id": "17", "energy_joules": {"GPU-a": 5.0}},
     {"type": "lease_event", "event": "drifted", "lease_id": "L", "uuid": "GPU-a", "job_id": "17",
      "lever": "power_cap", "cap_watts": 400.0, "requested_watts": 700.0, "enforced_watts": 700.0,
@@ -79,8 +80,9 @@ FROM_CONTROLLER: tuple[dict[str, Any], ...] = (
      "share_ratio": 0.5},
 )  # fmt: skip
 FROM_HOOKS: tuple[dict[str, Any], ...] = (
-    {"op": "prolog", **JOB, "gpu_slots": [0], "restart_count": 0},
+    {"op": "prolog", **JOB, **WISHES, "gpu_slots": [0], "restart_count": 0},
     {"op": "epilog", "job_id": "17"},
+    {"op": "environment", "job_id": "17"},
     {"op": "status"},
 )
 FROM_USERS: tuple[dict[str, Any], ...] = (
@@ -107,6 +109,7 @@ FROM_USERS: tuple[dict[str, Any], ...] = (
         "reason": "x",
     },
     {"op": "cancel_event", "event_id": "ev-3", "recover": True},
+    {"op": "job_hint", "job_id": "17", "event": "start"},
     {"op": "events"},
     {"op": "event_report", "event_id": "ev-3"},
     {"op": "yield", "node": "c1", "seconds": 60, "reason": "x"},

@@ -137,7 +137,7 @@ def _on_own_hosts(node_lines: str) -> str:
 
 def _write_hooks(etc: Path) -> None:
     etc.mkdir(parents=True, exist_ok=True)
-    for name in ("prolog", "epilog", "job_submit.lua"):
+    for name in ("prolog", "epilog", "job_submit.lua", "slurm_power_submit.lua"):
         _write_executable(etc / name, (CHECKOUT / "prolog_epilog" / name).read_text())
     shutil.copyfile(CHECKOUT / "spank" / "slurm_power.so", etc / "slurm_power_spank.so")
     (etc / "plugstack.conf").write_text(f"optional {etc / 'slurm_power_spank.so'}\n")

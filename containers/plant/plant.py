@@ -19,6 +19,7 @@ from containers.plant.control import ControlServer
 from containers.plant.meter import GridReading, Meter
 from containers.plant.pcs import PcsFront
 from containers.plant.pdu import Pdu
+from containers.plant.pm_counters import PmCounters, folder_of
 from containers.plant.scenario import ClearEntry, Entry, FaultEntry, GridEventEntry, LoadEntry
 from containers.plant.site import Node, Site
 from containers.plant.targets import GpuTarget, Target, known_kinds
@@ -48,6 +49,8 @@ class Plant:
         }
         self.site = Site(constants, racks, Pcs(constants.pcs, time.monotonic()))
         self._make_fronts(hosts)
+        folders = {node: folder_of(testbed.run_directory, node.name) for node in self.site.nodes}
+        self.pm_counters = {node: PmCounters(folder) for node, folder in folders.items() if folder.is_dir()}
         self.targets: dict[str, Target] = {"meter": self.meter, "pcs": self.pcs}
         self.targets |= {f"pdu.{rack}": pdu for rack, pdu in self.pdus.items()}
         for node, of_node in gpus.items():
@@ -99,6 +102,7 @@ class Plant:
         ready.unlink(missing_ok=True)
         try:
             self._show_racks()
+            self._show_nodes()
             self._show_grid(self.site.grid_import_watts)
             for front in fronts:
                 await front.start(self.crash)
@@ -178,6 +182,7 @@ class Plant:
     async def _tick(self) -> None:
         while True:
             self.advance()
+            self._show_nodes()
             await _sleep_to_multiple(TICK_SECONDS)
 
     async def _refresh_meter(self) -> None:
@@ -201,6 +206,10 @@ class Plant:
             await _sleep_to_multiple(self.constants.pdu.refresh_seconds)
             self.advance()
             self._show_racks()
+
+    def _show_nodes(self) -> None:
+        for node, counters in self.pm_counters.items():
+            counters.take(node.watts, node.joules, node.host_watts)
 
     def _show_racks(self) -> None:
         assert self.site.energies.racks is not None

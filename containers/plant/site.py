@@ -51,6 +51,7 @@ class Node:
         self.truths: list[GpuTruth] = [gpus.truth(slot) for slot in range(self.count)]
         self.host_watts = host_watts(constants.host, 0.0, self.count)
         self.watts = 0.0
+        self.joules = 0.0
 
     def advance(self, duration_seconds: float) -> float:
         """Read the GPUs and return the joules that the node drew from its PDU since the last call."""
@@ -64,7 +65,9 @@ class Node:
         gpu_watts = sum(truth.instant_watts for truth in self.truths)
         self.watts = node_watts(self.constants.host, gpu_watts, self.host_watts)
         host_joules = (previous + self.host_watts) / 2.0 * duration_seconds
-        return node_watts(self.constants.host, gpu_joules, host_joules)
+        drawn_joules = node_watts(self.constants.host, gpu_joules, host_joules)
+        self.joules += drawn_joules
+        return drawn_joules
 
     def _busy_ratio(self, truth: GpuTruth) -> float:
         """Return how busy the host is for a GPU, 0 to 1, from the GPU's draw."""
@@ -88,6 +91,11 @@ class Site:
         self._pcs_joules = self._ess_joules()
         self._recorded = self._totals()
         self.advance()
+
+    @property
+    def nodes(self) -> list[Node]:
+        """All nodes, rack by rack."""
+        return [node for nodes in self.racks.values() for node in nodes]
 
     @property
     def racks_watts(self) -> dict[str, float]:
@@ -153,11 +161,11 @@ class Site:
             "nodes": {
                 node.name: {
                     "watts": node.watts,
+                    "joules": node.joules,
                     "host_watts": node.host_watts,
                     "gpus": [asdict(truth) for truth in node.truths],
                 }
-                for nodes in self.racks.values()
-                for node in nodes
+                for node in self.nodes
             },
         }
 

@@ -11,6 +11,8 @@ import _thread
 import os
 
 TIMEOUT_SECONDS = 0.150
+# Only so that the thread ends where sbatch is a child; who waits has gone on long before.
+_SOCKET_SECONDS = 1.0
 HINT = b'{"type":"submitting"}\n'
 MAX_ANSWER_BYTES = 4096
 
@@ -49,7 +51,7 @@ def _ask(address: str) -> str:
         family, kind, protocol, _, target = _socket.getaddrinfo(host, int(port), 0, _socket.SOCK_STREAM)[0]
         connection = _socket.socket(family, kind, protocol)
         try:
-            connection.settimeout(TIMEOUT_SECONDS)
+            connection.settimeout(_SOCKET_SECONDS)
             connection.connect(target)
             connection.sendall(HINT)
             answer = _first_line(connection)

@@ -20,23 +20,31 @@ def slurm_power_conf() -> str:
     return DEFAULT_SLURM_POWER_CONF
 
 
-def read_plain(path: str) -> dict[str, str]:
-    """Return the keys and values of a file, empty if it cannot be read; ``#`` starts a comment line."""
+def read_plain(path: str, warnings: list[str] | None = None) -> dict[str, str]:
+    """Return the keys and values of a file, empty if it cannot be read; ``#`` starts a comment line.
+
+    ``warnings`` is told of a file that is there and cannot be read.
+    """
     values = {}
-    for line in read_head(path).decode("utf-8", "replace").splitlines():
+    for line in read_head(path, warnings).decode("utf-8", "replace").splitlines():
         key, separator, value = line.partition("=")
         if separator and not key.lstrip().startswith("#"):
             values[key.strip()] = value.strip()
     return values
 
 
-def read_head(path: str) -> bytes:
+def read_head(path: str, warnings: list[str] | None = None) -> bytes:
     """Return the beginning of a regular file, empty if there is none: a pipe must keep what it holds."""
     try:
         if os.stat(path).st_mode & 0o170000 != 0o100000:  # noqa: PTH116 - pathlib costs psbatch 10 ms
             return b""
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    except (OSError, ValueError):
+    except FileNotFoundError:
+        return b""
+    except (OSError, ValueError) as error:
+        if warnings is not None:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            warnings.append(f"ignoring {path}: {reason.lower()}")
         return b""
     try:
         return os.read(descriptor, MAX_FILE_BYTES)

@@ -12,12 +12,16 @@ from pathlib import Path
 
 from slurm_power import __version__
 from slurm_power.config import ConfigError, SiteConfig, load_site
+from slurm_power.controller.admission_desk import SlurmAdmission
 from slurm_power.controller.authority import AuthorityError
 from slurm_power.controller.daemon import Controller
 from slurm_power.controller.probe import build_drivers, close_drivers, fingerprints, probe
-from slurm_power.ports import PowerMeter, Storage, Store, StoreError
+from slurm_power.ports import LocalStore, PowerMeter, SchedulerError, Storage, StoreError
 from slurm_power.slurm.commands import CommandRunner
-from slurm_power.slurm.scheduler_cli import CliScheduler
+from slurm_power.slurm.licences import CliLicences
+from slurm_power.slurm.receipts import AccountingReceipts
+from slurm_power.slurm.reservations import CliReservations
+from slurm_power.slurm.scheduler_choice import chosen_scheduler
 from slurm_power.store.background import BackgroundSeries
 from slurm_power.store.places import open_series_writer, open_store
 from slurm_power.store.private import lock_directory
@@ -89,7 +93,7 @@ def _series(config: SiteConfig) -> BackgroundSeries:
 
 async def _run(
     config: SiteConfig,
-    store: Store,
+    store: LocalStore,
     meters: Mapping[str, PowerMeter],
     storages: Mapping[str, Storage],
     problems: Mapping[str, str],
@@ -105,7 +109,7 @@ async def _run(
     store.put_state(_ACCEPTED, marks)
     series = _series(config)
     try:
-        controller = _controller(config, store, series, meters, storages)
+        controller = await _controller(config, store, series, meters, storages)
         return await _serve_until_stopped(config, controller)
     except AuthorityError as error:
         raise ConfigError(config.file, [f"controller.tls_directory: {error}"]) from None
@@ -124,24 +128,34 @@ async def _serve_until_stopped(config: SiteConfig, controller: Controller) -> in
     return 0
 
 
-def _controller(
+async def _controller(
     config: SiteConfig,
-    store: Store,
+    store: LocalStore,
     series: BackgroundSeries,
     meters: Mapping[str, PowerMeter],
     storages: Mapping[str, Storage],
 ) -> Controller:
-    slurm_conf = config.controller.slurm_conf or os.environ.get("SLURM_CONF")
+    named = config.controller.slurm_conf or os.environ.get("SLURM_CONF")
+    slurm_conf = None if named is None else Path(named)
+    try:
+        scheduler = await chosen_scheduler(
+            config.controller.scheduler,
+            slurm_conf,
+            hold_file=config.controller.state_directory / "holds.json",
+        )
+    except SchedulerError as error:
+        raise ConfigError(config.file, [f"controller.scheduler: {error}"]) from None
+    accounting = AccountingReceipts(CommandRunner(slurm_conf, timeout_seconds=20.0, concurrency=1))
+    commands = CommandRunner(slurm_conf)
     return Controller(
         config,
         store,
         series=series,
         meters=meters,
         storages=storages,
-        scheduler=CliScheduler(
-            CommandRunner(None if slurm_conf is None else Path(slurm_conf)),
-            hold_file=config.controller.state_directory / "holds.json",
-        ),
+        scheduler=scheduler,
+        accounting=accounting if config.controller.receipts else None,
+        admission=SlurmAdmission(licences=CliLicences(commands), reservations=CliReservations(commands)),
     )
 
 

@@ -35,26 +35,53 @@ SHORT_WITH_VALUE = frozenset("ABCDFGJLMNSabcdeimnopqtwx")
 
 HETEROGENEOUS_SEPARATOR = ":"
 
+# Ours without a value. They are done in place of a submission; --json changes what is printed.
+ACTIONS = ("explain", "dry-run", "print-script")
+WITHOUT_VALUE = (*ACTIONS, "json")
+COMPLETION = "completion"
+# Where sbatch reads neither a script nor its input.
+_INFORMATION = {"help": "help", "usage": "help", "version": "version", "autocomplete": "autocomplete"}
+
 
 class CommandLine:
     """psbatch's command line, taken apart.
 
     ``ours`` holds (option, value or None if it is missing) in order; ``rest`` everything else, untouched;
-    ``script`` the script's name, None when sbatch reads it from its input or from ``--wrap``.
+    ``script`` the script's name, None when sbatch reads it from its input or from ``--wrap``; ``asked`` our
+    options without a value; ``information`` which of help, version and autocomplete sbatch is asked for;
+    ``unknown`` long options in no table: those of other plugins, and misspelt ones.
     """
 
-    __slots__ = ("ours", "rest", "script", "wants_explanation", "wants_help", "wants_version")
+    __slots__ = (
+        "asked",
+        "completion",
+        "information",
+        "ours",
+        "problems",
+        "rest",
+        "script",
+        "unknown",
+        "wraps",
+    )
 
     def __init__(self) -> None:
         self.ours: list[tuple[str, str | None]] = []
         self.rest: list[str] = []
         self.script: str | None = None
-        self.wants_explanation = False
-        self.wants_help = False
-        self.wants_version = False
+        self.asked: set[str] = set()
+        self.completion: str | None = None
+        self.information: set[str] = set()
+        self.unknown: list[str] = []
+        self.problems: list[str] = []
+        self.wraps = False
+
+    @property
+    def reads_input(self) -> bool:
+        """Whether sbatch will take the script from its standard input."""
+        return self.script is None and not self.wraps and not self.information
 
 
-def take_apart(arguments: list[str], our_options: tuple[str, ...]) -> CommandLine:
+def take_apart(arguments: list[str], with_value: tuple[str, ...]) -> CommandLine:
     """Separate our options from sbatch's, up to the script; what follows the script is the script's.
 
     An option in no table (another SPANK plugin's) counts as one without value. If it has one after all, that
@@ -62,6 +89,7 @@ def take_apart(arguments: list[str], our_options: tuple[str, ...]) -> CommandLin
     our SPANK plugin is installed, and where it is not sbatch says which option it does not know.
     """
     line = CommandLine()
+    known = (*with_value, *WITHOUT_VALUE, COMPLETION)
     index = 0
     while index < len(arguments):
         word = arguments[index]
@@ -72,23 +100,27 @@ def take_apart(arguments: list[str], our_options: tuple[str, ...]) -> CommandLin
         if word in ("--", "-") or not word.startswith("-"):
             _end(line, arguments[index:])
             break
-        name, has_value, value = word[2:].partition("=") if word.startswith("--") else ("", "", "")
-        if name in our_options:
-            index += 1
+        written, has_value, value = word[2:].partition("=") if word.startswith("--") else ("", "", "")
+        name = our_name(written, known)
+        index += 1
+        if name in WITHOUT_VALUE:
+            line.asked.add(name)
+            if has_value:
+                line.problems.append(f"--{name}: takes no value")
+        elif name:
+            given: str | None = value
             if not has_value:
-                line.ours.append((name, arguments[index] if index < len(arguments) else None))
+                given = arguments[index] if index < len(arguments) else None
                 index += 1
+            if name == COMPLETION:
+                line.completion = given or ""
             else:
-                line.ours.append((name, value))
-            continue
-        if word == "--explain":
-            line.wants_explanation = True
-            index += 1
-            continue
-        _note_information(line, word)
-        words = 2 if not has_value and takes_next_word(word) else 1
-        line.rest += arguments[index : index + words]
-        index += words
+                line.ours.append((name, given))
+        else:
+            _note(line, word, written)
+            words = 2 if not has_value and takes_next_word(word) else 1
+            line.rest += arguments[index - 1 : index - 1 + words]
+            index += words - 1
     return line
 
 
@@ -98,11 +130,46 @@ def _end(line: CommandLine, words: list[str]) -> None:
     line.script = next((word for word in after if word != HETEROGENEOUS_SEPARATOR), None)
 
 
-def _note_information(line: CommandLine, word: str) -> None:
-    if word in ("--help", "-h", "--usage"):
-        line.wants_help = True
-    elif word in ("--version", "-V"):
-        line.wants_version = True
+def _note(line: CommandLine, word: str, written: str) -> None:
+    """Remember what an option of sbatch's, or of nobody's, means for us."""
+    if word in ("-h", "-V"):
+        line.information.add("help" if word == "-h" else "version")
+    if not written:
+        return
+    name = sbatch_name(written)
+    if name in _INFORMATION:
+        line.information.add(_INFORMATION[name])
+    line.wraps |= name == "wrap"
+    if not name and not _fits(written):
+        line.unknown.append(written)
+
+
+def our_name(written: str, known: tuple[str, ...]) -> str:
+    """The one of our options that is meant: its name, or a beginning that no other name has; else empty.
+
+    As getopt_long does it, with sbatch's own names at the table: what might mean one of those stays sbatch's.
+    """
+    if written in known:
+        return written
+    if not written:
+        return ""
+    fits = [name for name in known if name.startswith(written)]
+    return fits[0] if len(fits) == 1 and not _fits(written) else ""
+
+
+def sbatch_name(written: str) -> str:
+    """The option of sbatch's that is meant, empty for none or several."""
+    if written in LONG_WITH_VALUE or written in LONG_WITHOUT_VALUE:
+        return written
+    fits = _fits(written)
+    return fits[0] if len(fits) == 1 else ""
+
+
+def _fits(written: str) -> list[str]:
+    """All of sbatch's names that begin so: getopt_long accepts any beginning that fits only one."""
+    return [
+        name for names in (LONG_WITH_VALUE, LONG_WITHOUT_VALUE) for name in names if name.startswith(written)
+    ]
 
 
 def takes_next_word(word: str) -> bool:
@@ -117,6 +184,5 @@ def takes_next_word(word: str) -> bool:
         return True
     if name in LONG_WITHOUT_VALUE:
         return False
-    # getopt_long accepts any beginning of a name that fits only one option.
-    fits = [known for known in LONG_WITH_VALUE | LONG_WITHOUT_VALUE if known.startswith(name)]
+    fits = _fits(name)
     return bool(fits) and all(known in LONG_WITH_VALUE for known in fits)

@@ -16,12 +16,15 @@ from slurm_power.cli.commands.event_report import event_report, events
 from slurm_power.cli.commands.export import export
 from slurm_power.cli.commands.forecast import forecast
 from slurm_power.cli.commands.hres import hres
+from slurm_power.cli.commands.init import init
+from slurm_power.cli.commands.jobs import jobs
 from slurm_power.cli.commands.ledger import ledger, why
 from slurm_power.cli.commands.plan import plan
 from slurm_power.cli.commands.report import report
 from slurm_power.cli.commands.simulate import simulate
 from slurm_power.cli.commands.sources import sources
 from slurm_power.cli.commands.status import status
+from slurm_power.cli.commands.uninstall import uninstall
 
 # What an installation for operators alone does not have, by the extra that brings it.
 _EXTRAS = {
@@ -56,6 +59,7 @@ def main() -> None:
 
 for command in (
     status,
+    jobs,
     forecast,
     sources,
     plan,
@@ -69,6 +73,8 @@ for command in (
     ca,
     commission,
     control,
+    init,
+    uninstall,
     check,
     show_config,
     hres,

@@ -1,11 +1,13 @@
 """site.toml: the circuits, their meters, the storage, and how powerctld runs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from slurm_power.config.admission import AdmissionConfig
 from slurm_power.config.checks import check_tree, check_watts
 from slurm_power.config.devices import DeviceConfig, RegisterPcs, StorageConfig, read_devices
 from slurm_power.config.ess import ess_problems, read_ess
@@ -21,6 +23,17 @@ from slurm_power.model.site import Circuit, Ess, LimitKind, Site
 from slurm_power.plan.policy import Policy
 
 
+class SchedulerKind(StrEnum):
+    """How Slurm is spoken to."""
+
+    AUTO = "auto"
+    """Through pyslurm where one is there that was built for this Slurm, else by commands."""
+    CLI = "cli"
+    """By squeue, scontrol and sinfo."""
+    PYSLURM = "pyslurm"
+    """Through pyslurm, or not at all."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerConfig:
     """The ``[controller]`` table: where powerctld listens, what it keeps, how often it looks."""
@@ -33,11 +46,13 @@ class ControllerConfig:
     tls_directory: Path = Path("/etc/slurm-power/tls")
     certificate_hours: float = 24.0
     slurm_conf: Path | None = None
+    scheduler: SchedulerKind = SchedulerKind.AUTO
     slurm_poll_seconds: float = 5.0
     planner_seconds: float = 5.0
     day_plan_seconds: float = 300.0
     cap_lease_seconds: float = 10.0
     hold_lease_seconds: float = 60.0
+    receipts: bool = True
     log_level: str = "INFO"
 
 
@@ -56,6 +71,7 @@ class SiteConfig:
     policy: Policy
     supply: SupplyConfig
     zone: tzinfo
+    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
 
 
 def load_site(file: Path) -> SiteConfig:
@@ -72,6 +88,7 @@ def load_site(file: Path) -> SiteConfig:
             "forecast",
             "policy",
             "supply",
+            "admission",
             "circuit",
             "device",
             "ess",
@@ -88,11 +105,14 @@ def load_site(file: Path) -> SiteConfig:
     metrics = read_record(MetricsConfig, _table(document, "metrics", problems), "metrics.", problems)
     forecast = read_record(ForecastConfig, _table(document, "forecast", problems), "forecast.", problems)
     supply = read_supply(_table(document, "supply", problems), problems)
+    admission = read_record(AdmissionConfig, _table(document, "admission", problems), "admission.", problems)
     devices = read_devices(document, problems)
     circuits = _read_circuits(document, problems)
     ess, ess_devices = read_ess(document, problems)
     site = Site(name=name, circuits=circuits, ess=ess)
+    before = len(problems)
     check_tree(site, problems)
+    tree_stands = bool(circuits) and len(problems) == before
     problems += [problem for one in ess.values() for problem in ess_problems(one)]
     _check_references(site, devices, ess_devices, problems)
     if controller is not None:
@@ -105,8 +125,12 @@ def load_site(file: Path) -> SiteConfig:
         problems += [f"metrics.{problem}" for problem in metrics.problems()]
     if forecast is not None:
         problems += [f"forecast.{problem}" for problem in forecast.problems()]
+    if admission is not None:
+        found = admission.problems(site if tree_stands else None)
+        problems += [f"admission.{problem}" for problem in found]
     if (
         problems
+        or admission is None
         or controller is None
         or store is None
         or metrics is None
@@ -127,6 +151,7 @@ def load_site(file: Path) -> SiteConfig:
         policy=policy,
         supply=supply.below(file.parent),
         zone=zone,
+        admission=admission,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from slurm_power import __version__
 from slurm_power.controller.asked import need_operator, number
 from slurm_power.controller.event_answer import (
     add_event,
@@ -16,6 +17,8 @@ from slurm_power.controller.event_answer import (
 )
 from slurm_power.controller.expect_answer import expect, expected_row
 from slurm_power.controller.forecast_answer import forecast
+from slurm_power.controller.job_hint import job_hint
+from slurm_power.controller.jobs_answer import jobs
 from slurm_power.controller.plan_answer import plan
 from slurm_power.controller.sources import row_message
 from slurm_power.controller.user_socket import Caller, RefusedError
@@ -73,7 +76,9 @@ def status(controller: "Controller", caller: Caller) -> Message:
     user = caller.user  # asked once: behind it may be a directory service
     seen = {job.job_id: job for job in snapshot.jobs if caller.operator or job.user == user}
     loads = {load.job.job_id: load for load in job_loads(snapshot, controller.config.policy)}
+    software = controller.node_software()
     return {
+        "version": __version__,
         "site": snapshot.site.name,
         "at": snapshot.at.isoformat(),
         "mode": controller.mode,
@@ -90,12 +95,15 @@ def status(controller: "Controller", caller: Caller) -> Message:
         ],
         "level": _level(snapshot),
         "peak_jobs": _peak_jobs(controller),
+        "admission": controller.admission.row(),
         "nodes": [
             {
                 "name": node.name,
                 "age_seconds": round(node.age_seconds, 2),
                 "gpu_count": len(node.gpus),
                 "gpu_watts": sum(gpu.power_watts for gpu in node.gpus.values()),
+                "connected": node.name in software,
+                "software": software.get(node.name, ""),
             }
             for node in snapshot.nodes.values()
         ],
@@ -186,6 +194,10 @@ def _job(controller: "Controller", snapshot: Snapshot, job: Job, load: JobLoad |
         "state": job.state.value,
         "workload": job.workload.value,
         "flex": job.flex.value,
+        "max_hold_seconds": job.max_hold_seconds,
+        "finish_by": None if job.finish_by is None else job.finish_by.isoformat(),
+        "deadline": None if job.deadline is None else job.deadline.isoformat(),
+        "own_cap_watts": job.own_cap_watts,
         "gpu_count": job.gpu_count,
         "nodes": list(job.nodes),
         "gpu_watts": load.gpu_watts * job.gpu_count if load is not None and load.reachable else None,
@@ -195,6 +207,7 @@ def _job(controller: "Controller", snapshot: Snapshot, job: Job, load: JobLoad |
         "lock_hertz": cap.lock_hertz if cap else None,
         "cap_kind": cap.kind.value if cap else None,
         "cap_reason": cap.reason if cap else "",
+        "cap_is_own": cap.own if cap else False,
         "slowdown_ratio": cap.slowdown_ratio if cap else 0.0,
         "held_seconds": controller.levers.held_seconds(job.job_id, snapshot.at),
         "hold_ends_in_seconds": hold.ends_in_seconds if hold else None,
@@ -290,6 +303,8 @@ _HANDLERS: dict[str, Callable[["Controller", Message, Caller], Message]] = {
     "sources": lambda controller, _, __: sources(controller),
     "ledger": ledger,
     "job": job,
+    "job_hint": job_hint,
+    "jobs": jobs,
     "expect": expect,
     "forecast": forecast,
     "plan": plan,

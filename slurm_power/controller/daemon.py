@@ -10,9 +10,11 @@ from slurm_power import clock
 from slurm_power.act import Actor, Outcome
 from slurm_power.config import SiteConfig
 from slurm_power.config.node_record import split_address
+from slurm_power.controller.admission_desk import AdmissionDesk, SlurmAdmission
 from slurm_power.controller.answers import answer
 from slurm_power.controller.authority import Authority, pins_of
 from slurm_power.controller.beside import Beside
+from slurm_power.controller.cycle_beat import CycleBeat
 from slurm_power.controller.ess_desk import EssDesk
 from slurm_power.controller.event_desk import EventDesk
 from slurm_power.controller.fairness_desk import FairnessDesk
@@ -28,11 +30,12 @@ from slurm_power.controller.pause_desk import PauseDesk
 from slurm_power.controller.planning import Planning
 from slurm_power.controller.pollers import every_poller
 from slurm_power.controller.probe import close_drivers
-from slurm_power.controller.prolog_desk import PrologDesk
+from slurm_power.controller.prolog_desk import LISTED_SECONDS, PrologDesk
 from slurm_power.controller.rack_feed import FEED_SECONDS, rack_messages
+from slurm_power.controller.receipt_desk import Accounting, ReceiptDesk
 from slurm_power.controller.recorder import Recorder
 from slurm_power.controller.refusals import RefusalNotes
-from slurm_power.controller.scrape import CycleFigures, page
+from slurm_power.controller.scrape import page
 from slurm_power.controller.shadow import ShadowNews
 from slurm_power.controller.source_watch import SourceWatch
 from slurm_power.controller.supply_desk import SupplyDesk
@@ -42,7 +45,7 @@ from slurm_power.model.action import Plan
 from slurm_power.model.job import Job
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.loads import job_loads
-from slurm_power.ports import PowerMeter, Scheduler, Storage, Store
+from slurm_power.ports import LocalStore, PowerMeter, Scheduler, Storage
 from slurm_power.store.background import BackgroundSeries
 from slurm_power.store.patient import PatientStore
 from slurm_power.tasks import end_all
@@ -51,9 +54,6 @@ from slurm_power.telemetry.circuits import SourceRow
 
 log = logging.getLogger(__name__)
 
-_CYCLE_SECONDS = 1.0
-# Events come in bursts; two cycles closer together than this would see the same world.
-_LEAST_CYCLE_SECONDS = 0.2
 # Ledger entries whose chain is checked in one cycle: some milliseconds, and all of a year's within hours.
 _CHECKED_A_CYCLE = 500
 _NODE_KEYS = "node_keys"
@@ -68,12 +68,14 @@ class Controller:
     def __init__(
         self,
         config: SiteConfig,
-        store: Store,
+        store: LocalStore,
         *,
         meters: Mapping[str, PowerMeter],
         storages: Mapping[str, Storage],
         scheduler: Scheduler,
         series: BackgroundSeries | None = None,
+        accounting: Accounting | None = None,
+        admission: SlurmAdmission | None = None,
     ) -> None:
         """``meters`` by circuit, ``storages`` by ESS; without ``series`` none are kept."""
         self.config = config
@@ -96,22 +98,25 @@ class Controller:
         self._enabled = config.policy.control
         self._started_seconds = clock.monotonic()
         self._last_cycle_seconds = self._started_seconds
-        self._wake = asyncio.Event()
+        self._beat = CycleBeat(self._note)
         self._look = asyncio.Event()
-        self._stopping = asyncio.Event()
-        self._broken = ""
         self._feed_at_seconds = self._started_seconds
-        self.cycle_figures = CycleFigures()
+        self.cycle_figures = self._beat.figures
         self._metrics = MetricsServer(lambda: page(self, series, len(self._links.connected())))
         self._shadow = ShadowNews()
         self._refusals = RefusalNotes(self._note)
         self._beside = Beside(self._fault)
         self.forecasts = ForecastDesk(config, note=self._note, fault=self._fault)
         self.expectations = JobExpectations(self.store, config.policy, self._note)
+        told = self.expectations
+        self.admission = AdmissionDesk(config, admission, told, note=self._note, fault=self._fault)
         self.supply = SupplyDesk(config, fault=self._fault)
         self.planning = Planning(config, self.store, supply=self.supply, note=self._note, fault=self._fault)
         self.level = EssDesk(config, self.store, supply=self.supply, note=self._note, fault=self._fault)
         self.fairness = FairnessDesk(config.policy, self.store)
+        self.receipts = ReceiptDesk(
+            self, accounting, rates=self.supply.rates, note=self._note, fault=self._fault
+        )
         self._sources = SourceWatch(
             self.telemetry,
             self.store,
@@ -155,10 +160,10 @@ class Controller:
             release=lambda node, ids: self._links.send(node, {"type": "release", "lease_ids": ids}),
             on_news=self._news,
             on_pause=self._pause_desk.heard,
-            on_prolog=self._prologs.asked,
+            on_prolog=self._prolog_asked,
         )
         self.operators = OperatorDesk(
-            self.levers, note=self._note, send=self._links.send, wake=self._wake.set
+            self.levers, note=self._note, send=self._links.send, wake=self._beat.wake
         )
         self._users = UserSocket(
             config.controller.socket, lambda request, caller: answer(self, request, caller)
@@ -177,6 +182,10 @@ class Controller:
         """Seconds since this controller was made."""
         return clock.monotonic() - self._started_seconds
 
+    def node_software(self) -> dict[str, str]:
+        """The version that each connected node daemon runs."""
+        return self._links.software()
+
     def snapshot(self) -> Snapshot:
         """The site now, for answers; the cycle takes its own."""
         return self._snapshot(clock.monotonic())
@@ -185,7 +194,7 @@ class Controller:
         at = clock.now()
         seen = self.telemetry.snapshot(at, now_seconds, self.levers.view(at))
         seen = self.planning.peak.onto(self.level.onto(self.events.onto(self.supply.onto(seen))))
-        return self.fairness.onto(self.expectations.onto(seen))
+        return self.fairness.onto(self.expectations.onto(self.admission.onto(seen)))
 
     def source_rows(self) -> list[SourceRow]:
         """Every source of the site with its quality."""
@@ -193,8 +202,7 @@ class Controller:
 
     def stop(self) -> None:
         """End ``run``: everything that is set is given back first."""
-        self._stopping.set()
-        self._wake.set()
+        self._beat.stop()
 
     async def run(self) -> None:
         """Serve until stopped; raises OSError when an address cannot be listened on."""
@@ -213,11 +221,12 @@ class Controller:
             storages=self._storages,
             scheduler=self._scheduler,
             look=self._look,
-            wake=self._wake.set,
+            wake=self._beat.wake,
             on_fault=self._fault,
         )
-        tasks = [asyncio.create_task(step) for step in [*pollers, self.forecasts.run(), self.supply.run()]]
-        tasks.append(asyncio.create_task(self._cycles()))
+        desks = (self.forecasts.run(), self.supply.run(), self.receipts.run(), self.admission.run())
+        tasks = [asyncio.create_task(step) for step in (*pollers, *desks)]
+        tasks.append(asyncio.create_task(self._beat.run(self._cycle, self.planning.garbage.after_cycle)))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -226,42 +235,12 @@ class Controller:
             await end_all(tasks)
             await self._wind_down()
 
-    async def _cycles(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                async with asyncio.timeout(_CYCLE_SECONDS):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass  # the beat of the cycle
-            self._wake.clear()
-            if self._stopping.is_set():
-                return
-            started_seconds = clock.monotonic()
-            try:
-                await self._cycle(started_seconds)
-                self._broken = ""
-            except Exception as error:  # noqa: BLE001  # a cycle that fails renews no lease, so all ends safely
-                self._cycle_broke(error)
-            spent_seconds = clock.monotonic() - started_seconds
-            self.cycle_figures.add(spent_seconds, failed=bool(self._broken))
-            self.planning.garbage.after_cycle(started_seconds)
-            if spent_seconds < _LEAST_CYCLE_SECONDS:
-                await asyncio.sleep(_LEAST_CYCLE_SECONDS - spent_seconds)
-
-    def _cycle_broke(self, error: Exception) -> None:
-        """Say once what broke the cycle; the daemon stays up to be asked, and tries again."""
-        text = f"{type(error).__name__}: {error}"
-        log.error("the cycle failed, no lease is renewed", exc_info=error)
-        if text != self._broken:
-            self._broken = text
-            self._note("controller", "failed", "cycle", text)
-
     async def _cycle(self, now_seconds: float) -> None:
         snapshot = self._snapshot(now_seconds)
         at = snapshot.at
         jobs = {job.job_id: job for job in snapshot.jobs}
         self._expire(at, jobs)
-        self.plan = self.planning.plan(snapshot, now_seconds)
+        self.plan = self.admission.before(self.planning.plan(snapshot, now_seconds), snapshot)
         self.planned_on = snapshot
         if self._enabled:
             outcomes = await self._actor.carry_out(self.plan, jobs, now_seconds)
@@ -274,6 +253,8 @@ class Controller:
         self._beside.do("forecast:feed", lambda: self.forecasts.observe(snapshot))
         self._beside.do("day plan", lambda: self.planning.look(snapshot, now_seconds))
         self._beside.do("battery level", lambda: self.level.observe(snapshot))
+        self._beside.do("receipts", lambda: self.receipts.observe(snapshot, enabled=self._enabled))
+        self._beside.do("admission", lambda: self.admission.observe(snapshot, controls=self._enabled))
         self._beside.do("events", lambda: self.events.follow(snapshot, self.plan.shortfalls))
 
     def _expire(self, at: datetime, jobs: Mapping[str, Job]) -> None:
@@ -321,11 +302,13 @@ class Controller:
 
     async def _wind_down(self) -> None:
         """Give everything back, then hang up."""
+        await self.admission.let_go()
         if self._enabled:
             await self._let_go()
         self._kept_levers.keep(self.levers)
         self.recorder.keep_jobs()
         self.expectations.keep()
+        self.receipts.keep()
         self.events.keep()
         self._note("controller", "stop", f"site:{self.config.site.name}", "everything was given back")
         await self.planning.stop()
@@ -363,23 +346,32 @@ class Controller:
             self._note(f"operator:{who}", "node forgotten", f"node:{node}", "its pinned key was dropped")
         return known
 
+    def look_soon(self) -> None:
+        """Ask Slurm for the jobs soon, not at the next turn; plan when they have come."""
+        self._look.set()
+
     def _news(self) -> None:
         self._look.set()
-        self._wake.set()
+        self._beat.wake()
+
+    def _prolog_asked(self, node: str, job_id: str) -> None:
+        self._prologs.asked(node, job_id)
+        # By then it has to be answered, whether there is a new list of jobs or not.
+        asyncio.get_running_loop().call_later(LISTED_SECONDS, self._beat.wake)
 
     def _node_changed(self, node: str, connected: bool) -> None:
         self._prologs.node_changed(node, connected=connected)
         if connected:
             self._note("controller", "node up", f"node:{node}", "its daemon has connected")
             self.operators.tell_yield(node)
-        elif not self._stopping.is_set():
+        elif not self._beat.stopping:
             self._note(
                 "controller", "node lost", f"node:{node}", "its daemon has hung up; its leases run out"
             )
-        self._wake.set()
+        self._beat.wake()
 
     def switch_control(self, *, enabled: bool, who: str) -> None:
         """Switch between moving levers and only looking; switching off gives every lever back."""
         self._enabled = enabled
         self._note(f"operator:{who}", "control on" if enabled else "control off", "site", "asked for")
-        self._wake.set()
+        self._beat.wake()

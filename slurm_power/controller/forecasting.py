@@ -15,6 +15,7 @@ from slurm_power.controller.forecast_process import ForecastProcess
 from slurm_power.controller.job_feed import JobFeed
 from slurm_power.controller.load_feed import StepMeans, circuit_loads
 from slurm_power.controller.operators import Note
+from slurm_power.controller.run_times import stored_run_times
 from slurm_power.controller.start_watch import StartWatch
 from slurm_power.forecast.experts import Values
 from slurm_power.forecast.messages import forecast_from
@@ -85,7 +86,8 @@ class ForecastDesk:
         self._said: dict[tuple[str, Reach], CircuitForecast] = {}
         self._residuals: dict[str, Values] = {}
         self._fallen_back: dict[tuple[str, Reach], tuple[tuple[float, str], CircuitForecast | None]] = {}
-        self._jobs = JobFeed()
+        self._jobs = JobFeed(stored_run_times(config.controller.state_directory))
+        self.run_times = self._jobs.run_times
         self._watch = StartWatch(config.site, config.policy, note)
         self._rooms = rooms(config.site, {})
         self._rooms_of: dict[str, int] = {}

@@ -31,6 +31,7 @@ class JobEnergies:
             found[name] = sum(known) if known and len(known) == len(values) else None
         ratios = [ratio for figures in nodes if (ratio := figures[COVERAGE]) is not None]
         found["energy_coverage_ratio"] = min(ratios, default=None)
+        found["energy_node_count"] = len(nodes)
         return found
 
     def keep(self, jobs: Collection[str]) -> None:

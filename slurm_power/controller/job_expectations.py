@@ -1,14 +1,14 @@
 """What each job is expected to draw: learned from those that ended, refined while it runs, stored."""
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from slurm_power.controller.operators import Note
-from slurm_power.forecast.job_power import JobPowers, Submission
+from slurm_power.forecast.job_power import JobPowers, LearnedLevel, Submission
 from slurm_power.forecast.job_profile import JobProfile
 from slurm_power.model.expected_power import ExpectedPower
 from slurm_power.model.job import Job, JobState, Workload
@@ -88,6 +88,10 @@ class JobExpectations:
         """What a job would draw per GPU that were submitted now."""
         return self._expect(submission, None)
 
+    def learned(self) -> tuple[int, Iterator[LearnedLevel]]:
+        """How many jobs have taught so far, and what is known of each kind; the kind used last comes last."""
+        return self._powers.taught, self._powers.learned()
+
     def _expect(self, told: Submission, watched: _Running | None) -> ExpectedPower:
         """By jobs on GPUs of the same type; where none of them is known, of any type."""
         shape, seconds = None, 0.0
@@ -130,7 +134,7 @@ class JobExpectations:
             profile = JobProfile(idle_watts=self._policy.idle_gpu_watts)
             known = self._running[job.job_id] = _Running(submission_of(job), job.started, profile)
         known.lasted_seconds += seconds
-        if load.cap_watts is not None:
+        if load.cap_watts is not None or job.own_cap_watts is not None:
             known.capped_at_seconds = now_seconds
         if not (load.covered and load.reachable):
             return

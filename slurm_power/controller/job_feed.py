@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from slurm_power.forecast.run_times import JobKind, RunTimes
 from slurm_power.model.forecast import ComingStart
 from slurm_power.model.job import Job, JobState
 from slurm_power.model.snapshot import Snapshot
@@ -25,9 +26,13 @@ class _Running:
 
 
 class JobFeed:
-    """Follows the jobs from snapshot to snapshot; ``message`` tells what the worker has to know."""
+    """Follows the jobs from snapshot to snapshot; ``message`` tells what the worker has to know.
 
-    def __init__(self) -> None:
+    ``run_times`` learns here as it does in the worker, for who asks about a job before it is submitted.
+    """
+
+    def __init__(self, run_times: RunTimes | None = None) -> None:
+        self.run_times = RunTimes() if run_times is None else run_times
         self._running: dict[str, _Running] = {}
         self._ended: list[list[Any]] = []
 
@@ -45,6 +50,7 @@ class JobFeed:
                 seconds = (snapshot.at - known.started).total_seconds()
                 if seconds > 0.0:
                     self._ended.append([*_kind(known.job), round(seconds, 1)])
+                    self.run_times.ended(JobKind(*_kind(known.job)), seconds)
         self._running = here
 
     def message(

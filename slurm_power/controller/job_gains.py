@@ -16,8 +16,10 @@ def note_cap(record: dict[str, Any], job: Job, cap: CapRecord, at: datetime, sec
 
     ``saved_watt_seconds`` is what its GPUs would have drawn more, by what they drew before the first cap;
     ``breached_seconds`` how long a cap went beyond its promise. A gate at its start is a delay, bounded as
-    one, and breaches none.
+    one, and breaches none. A cap that the job's user asked for is no doing of ours.
     """
+    if cap.own:
+        return
     lowest = record.get("lowest_cap_watts")
     record["lowest_cap_watts"] = min(cap.cap_watts, lowest or cap.cap_watts)
     if cap.lock_hertz is not None:

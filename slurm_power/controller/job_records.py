@@ -240,6 +240,9 @@ def _describe(record: dict[str, Any], job: Job) -> None:
         gpu_count=job.gpu_count,
         nodes=list(job.nodes) or record.get("nodes", []),
     )
-    for key, moment in (("submitted", job.submitted), ("started", job.started)):
+    wishes = {"max_hold_seconds": job.max_hold_seconds, "own_cap_watts": job.own_cap_watts}
+    record.update({key: value for key, value in wishes.items() if value is not None})
+    moments = {"submitted": job.submitted, "started": job.started, "finish_by": job.finish_by}
+    for key, moment in (moments | {"deadline": job.deadline}).items():
         if moment is not None:
             record[key] = moment.isoformat()

@@ -17,16 +17,18 @@ from slurm_power.telemetry import Levers
 
 # A cap's dead time and time constant, the meter's averaging interval and its poll, with some to spare.
 _SHOWS_AFTER_SECONDS = 2.5
-# What records hold of times, under all its names.
 _DATES = frozenset({"changed_at", "renewed_at", "since", "ends_at", "starts_at", "announced_at"})
 # Jobs that are on their nodes, or may be for all we know.
 _CAPPED_STATES = (JobState.STARTING, JobState.RUNNING, JobState.SUSPENDED)
 
 
-# Not frozen: thousands may be renewed each second, and nothing else of a record ever changes.
+# Not frozen: thousands may be renewed each second, and hardly anything else of a record ever changes.
 @dataclass(slots=True, kw_only=True)
 class CapRecord:
-    """A cap on a job; ``changed_at`` is when its value last changed, ``renewed_at`` when it was last sent."""
+    """A cap on a job; ``changed_at`` is when its value last changed, ``renewed_at`` when it was last sent.
+
+    One that is its user's ``own`` is in no snapshot: no limit asks for it.
+    """
 
     cap_watts: float
     kind: LimitKind
@@ -39,6 +41,7 @@ class CapRecord:
     lock_hertz: float | None = None
     full_hertz: float | None = None
     gate: bool = False
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +156,7 @@ class LeverState:
                     full_hertz=cap.full_hertz,
                 )
                 for job_id, cap in self.caps.items()
+                if not cap.own
             },
             holds={
                 job_id: HoldLease(
@@ -181,9 +185,10 @@ class LeverState:
             self.caps.pop(action.job_id, None)
             return old is not None
         if old is not None and old.cap_watts == action.cap_watts:
-            old.renewed_at = at
+            old.renewed_at, old.own = at, action.own
             return False
-        before_watts = draw_watts if old is None else min(draw_watts, old.cap_watts)
+        standing_watts, old_reason = (math.inf, "") if old is None else (old.cap_watts, old.reason)
+        before_watts = min(draw_watts, standing_watts)
         # Below 0 where the change gives back, which is no more than the job draws without it.
         lowered_watts = before_watts - min(action.cap_watts, max(draw_watts, before_watts))
         if old is not None and (at - old.changed_at).total_seconds() < _SHOWS_AFTER_SECONDS:
@@ -195,12 +200,13 @@ class LeverState:
             uncapped_watts=draw_watts if old is None else max(old.uncapped_watts, draw_watts),
             lowered_watts=lowered_watts,
             slowdown_ratio=action.slowdown_ratio,
-            reason=action.reason if old is None or action.cap_watts < old.cap_watts else old.reason,
+            reason=action.reason if action.own or action.cap_watts < standing_watts else old_reason,
             changed_at=at,
             renewed_at=at,
             lock_hertz=action.lock_hertz,
             full_hertz=action.full_hertz,
             gate=action.gate,
+            own=action.own,
         )
         return True
 

@@ -121,6 +121,10 @@ class NodeLinks:
         """Nodes connected now."""
         return tuple(self._connections)
 
+    def software(self) -> dict[str, str]:
+        """The version of slurm-power that each connected node runs; empty where it did not say."""
+        return {node: connection.software for node, connection in self._connections.items()}
+
     def send(self, node: str, message: Message) -> bool:
         """Push a message to a node; False if it is not connected."""
         connection = self._connections.get(node)
@@ -280,7 +284,7 @@ class _NodeConnection(asyncio.Protocol):
     def __init__(self, links: NodeLinks, peer: str) -> None:
         self._links = links
         self.peer = peer
-        self.node = ""
+        self.node = self.software = ""
         self.opened_seconds = self.heard_seconds = clock.monotonic()
         self._decoder = LineDecoder(_GREETING_BYTES)
         self._transport: asyncio.Transport | None = None
@@ -318,6 +322,7 @@ class _NodeConnection(asyncio.Protocol):
             self._enrolling = True
             self._links.start_task(self._links.enrol(self, message))
         elif message.get("type") == "hello":
+            self.software = str(message.get("software", ""))[:40]
             self._greet()
         else:
             raise WireError("expected a hello")

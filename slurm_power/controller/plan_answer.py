@@ -38,6 +38,7 @@ def plan(controller: "Controller", request: Message, caller: Caller) -> Message:
         "actions_left_off": 0,
         "shortfalls": [],
         "notes": [],
+        "admission": controller.admission.row(),
     }
     if snapshot is None:
         return answer
@@ -51,6 +52,7 @@ def plan(controller: "Controller", request: Message, caller: Caller) -> Message:
         "actions_left_off": max(0, len(moves) - _MOST_ACTIONS),
         "shortfalls": _shortfalls(controller, found),
         "notes": list(found.notes),
+        "admission": controller.admission.row(),
         "fairness": _fairness(controller, snapshot, caller, user),
     }
     if request.get("explain") is True:

@@ -21,8 +21,10 @@ from slurm_power.plan.prolog_waits import (
 )
 from slurm_power.wire import Message
 
-# A node lets the prolog go on after one second: a word that comes later would be about nobody.
-_ANSWER_SECONDS = 0.8
+# A node lets the prolog go on after 1.3 s: a word that comes later would be about nobody.
+_ANSWER_SECONDS = 1.1
+# For so long the workload manager's list is waited for: it alone says how long a job may be kept waiting.
+LISTED_SECONDS = 0.7
 # Other nodes of a job ask later, and its prolog runs a second time on the way to its launch. A job that is
 # requeued comes later still.
 _KNOWN_SECONDS = 120.0
@@ -36,6 +38,7 @@ class _Question:
 
 @dataclass(slots=True)
 class _Wait:
+    asked_at_seconds: float
     ends_at_seconds: float
     job: Job
     nodes: set[str]
@@ -72,7 +75,10 @@ class PrologDesk:
                 self._queue = without(self._queue, job_id)
 
     def asked(self, node: str, job_id: str) -> None:
-        """Take the question of a node whose prolog waits for our word; the next cycle answers it."""
+        """Take the question of a node whose prolog waits for our word.
+
+        The next cycle that has the job in its list answers it, or the one ``LISTED_SECONDS`` from now.
+        """
         now_seconds = clock.monotonic()
         wait = self._waits.get(job_id)
         if wait is not None:
@@ -92,12 +98,19 @@ class PrologDesk:
         for job_id in [job_id for job_id in self._waits if job_id not in jobs]:
             self._end(job_id, "it has gone", None)
             self._queue = without(self._queue, job_id)
+        for job_id, wait in list(self._waits.items()):
+            most_seconds = most_wait_seconds(snapshot, jobs[job_id], self._policy)
+            if wait.asked_at_seconds + most_seconds <= now_seconds < wait.ends_at_seconds:
+                self._end(job_id, "it was promised to wait no longer", None)
+                self._queue = without(self._queue, job_id)
         reasons: dict[str, str] = {}
         for job_id, question in list(self._questions.items()):
-            late = now_seconds - question.at_seconds > _ANSWER_SECONDS
+            waited_seconds = now_seconds - question.at_seconds
+            late = waited_seconds > _ANSWER_SECONDS
             job = jobs.get(job_id)
-            if job is None and not late:
-                continue  # the workload manager's list may have it in a moment
+            # What only a node tells of has no name yet.
+            if (job is None or not job.name) and waited_seconds < LISTED_SECONDS:
+                continue
             del self._questions[job_id]
             reason = None if job is None or late else self._join(snapshot, job, question)
             if reason is None:
@@ -132,7 +145,8 @@ class PrologDesk:
             most_seconds=most_seconds,
         )
         self._queue = joined(self._queue, waiting)
-        self._waits[job.job_id] = _Wait(question.at_seconds + most_seconds, job, question.nodes)
+        ends_at_seconds = question.at_seconds + most_seconds
+        self._waits[job.job_id] = _Wait(question.at_seconds, ends_at_seconds, job, question.nodes)
         return step.reason
 
     def _begun(self, job_id: str, reason: str, now_seconds: float) -> None:

@@ -114,10 +114,11 @@ class Recorder:
         )
 
     def _cap(self, action: SetCap, at: datetime, job: Job | None, verb: str) -> None:
+        kind = "uncap" if action.cap_watts is None else "own cap" if action.own else "cap"
         self._job(
             at,
             "guard",
-            verb + ("uncap" if action.cap_watts is None else "cap"),
+            verb + kind,
             action,
             job,
             saved_watts=action.saved_watts,
@@ -204,7 +205,7 @@ class Recorder:
         """Write what is known of jobs and has not been written yet."""
         self._jobs.keep()
 
-    def job_energy(self, job_id: str, figures: Mapping[str, float | None]) -> None:
+    def job_energy(self, job_id: str, figures: Mapping[str, object]) -> None:
         """Note how sure a job's energy is and what else it has used, as its nodes tell."""
         self._jobs.touch(job_id, figures)
 

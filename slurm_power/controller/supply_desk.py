@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from slurm_power.config import SiteConfig
+from slurm_power.controller.job_rates import Rates
 from slurm_power.forecast.supply import Supply, SupplyAhead, supply_ahead
 from slurm_power.model.snapshot import LimitEvent, Snapshot
 from slurm_power.signals.supply_files import SupplyFiles
@@ -54,6 +55,12 @@ class SupplyDesk:
             if watts is not None and watts < root.ceiling_watts
         )
         return replace(snapshot, events=(*snapshot.events, *events)) if events else snapshot
+
+    def rates(self, snapshot: Snapshot) -> Rates:
+        """What energy costs and emits at the grid connection now."""
+        root, now = self._site.root.name, snapshot.at.timestamp()
+        ahead = self.ahead(snapshot, root, start_seconds=now, step_seconds=1.0, steps=1)
+        return Rates(ahead.price_per_kwh[0], ahead.carbon_g_per_kwh[0])
 
     def ahead(
         self, snapshot: Snapshot, circuit: str, *, start_seconds: float, step_seconds: float, steps: int

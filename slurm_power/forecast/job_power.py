@@ -39,6 +39,9 @@ _LEVELS = (
     "your jobs of this name and size",
 )
 _VERSION = 1
+_SEPARATOR = "\x1f"
+# Of the levels those that can be told by few words, with how many of their own they have.
+_TOLD = {"class": 0, "user": 1, "name": 2}
 _LONGEST_WORD = 200
 
 
@@ -53,6 +56,19 @@ class Submission:
     tier: str = ""
     gpu_type: str = ""
     gpus: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnedLevel:
+    """What jobs of one kind draw per GPU.
+
+    ``words`` by ``kind``: class (class, GPU type), user (user, class, GPU type), name (the same three, and
+    the name without what differs from run to run).
+    """
+
+    kind: str
+    words: tuple[str, ...]
+    watts: float
 
 
 @dataclass(slots=True)
@@ -173,6 +189,26 @@ class JobPowers:
             own_seconds=own_seconds,
         )
 
+    def learned(self) -> Iterator[LearnedLevel]:
+        """What jobs of each class, user and kind of name draw; what was used last comes last.
+
+        For who can look up no more than that; `expect` knows more. May be taken in parts.
+        """
+        for key in list(self._levels):
+            workload, tier, gpu_type, kind, *rest = key.split(_SEPARATOR)
+            if tier or len(rest) != _TOLD.get(kind):
+                continue
+            mean = self._class_watts.get(workload, self._default_watts)
+            words = [workload, gpu_type]
+            for told, count in _TOLD.items():
+                around = _SEPARATOR.join([workload, tier, gpu_type, told, *rest[:count]])
+                level = self._levels.get(around)
+                if level is not None:
+                    mean += level.weight / (level.weight + PRIOR_JOBS) * (level.mean - mean)
+                if told == kind:
+                    break
+            yield LearnedLevel(kind=kind, words=(*rest[:1], *words, *rest[1:]), watts=mean)
+
     def to_json(self) -> dict[str, Any]:
         """For the store; the levels used longest ago come first."""
         return {
@@ -233,4 +269,4 @@ def _keys(job: Submission) -> Iterator[str]:
         ["name", job.user, stem],
         ["size", job.user, stem, f"{job.gpus:g}", batch_in(job.name)],
     ):
-        yield "\x1f".join([word[:_LONGEST_WORD] for word in kind + rest])
+        yield _SEPARATOR.join([word[:_LONGEST_WORD] for word in kind + rest])

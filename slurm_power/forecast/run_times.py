@@ -57,6 +57,10 @@ class RunTimes:
         self._all.append(row)
         self._table = None
 
+    def known(self, user: str) -> tuple[int, int]:
+        """How many runs are known, of everybody and of one user."""
+        return len(self._all), len(self._users.get(user, ()))
+
     def state(self) -> dict[str, Any]:
         """What was learned, as JSON values; the users who have run jobs last."""
         users = list(self._users.items())[-KEPT_USERS:]

@@ -22,6 +22,7 @@ class SetCap:
     Where ``lock_hertz`` is given, the GPUs' clock is locked there instead, which is expected to bring the
     draw down to ``cap_watts``; ``full_hertz`` is the clock without a lock. A ``gate`` delays the start of a
     job: it is held against the promise as the time that it costs, like a hold, and not as a slowdown.
+    ``own``: it is no more than what the job's user asks for, and takes nothing from it.
     """
 
     job_id: str
@@ -33,6 +34,7 @@ class SetCap:
     lock_hertz: float | None = None
     full_hertz: float | None = None
     gate: bool = False
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,6 +50,9 @@ class Job:
     ``expected_start`` when the scheduler expects a pending job to start, None while it does not say;
     ``held_by_user`` is True for holds that are not ours: those are never touched. The tasks of a job array
     that have not started are one job: ``task_count`` of them wait, each with ``gpu_count`` GPUs.
+    ``max_hold_seconds``: the longest its user lets us hold it before its start, None where its class says.
+    ``finish_by`` is when its user wants it to have ended by its time limit, ``deadline`` when the workload
+    manager ends it. ``own_cap_watts``: the power limit its user asks for on each of its GPUs.
     ``pools`` are the pools it may start in, empty where nobody says; ``node_count`` how many nodes it asks
     for at least. ``pinned``: its user chose among nodes, so nobody else does. ``avoids`` are nodes that it is
     kept off by us.
@@ -80,6 +83,17 @@ class Job:
     node_count: int = 1
     pinned: bool = False
     avoids: frozenset[str] = frozenset()
+    max_hold_seconds: float | None = None
+    finish_by: datetime | None = None
+    deadline: datetime | None = None
+    own_cap_watts: float | None = None
+
+    @property
+    def ends_by(self) -> datetime | None:
+        """The moment that no lever of ours may make it end after; None where there is none."""
+        if self.finish_by is None or self.deadline is None:
+            return self.finish_by or self.deadline
+        return min(self.finish_by, self.deadline)
 
     @property
     def gpu_uuids(self) -> tuple[str, ...]:

@@ -108,7 +108,8 @@ class Snapshot:
     ``least_minute_watts`` is the lowest net draw of the grid connection in the
     last minute, ``ramp_floor_watts`` the least it may come down to now by the site's ramp; None where nobody
     knows, or nothing is limited. ``pools`` are the workload manager's, empty while it has not told them;
-    ``relocations`` the pending jobs that we have sent elsewhere.
+    ``relocations`` the pending jobs that we have sent elsewhere. ``licensed``: the workload manager itself
+    counts watts as a licence, so that a job that waits for licences needs no hold.
     """
 
     at: datetime
@@ -135,6 +136,7 @@ class Snapshot:
     jobs_level: JobsLevel | None = None
     pools: Mapping[str, Pool] = field(default_factory=dict)
     relocations: Mapping[str, Relocation] = field(default_factory=dict)
+    licensed: bool = False
     least_minute_watts: float | None = None
     ramp_floor_watts: float | None = None
 

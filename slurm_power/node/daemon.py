@@ -95,6 +95,7 @@ class Daemon:
             self._jobs,
             self._leases,
             self._rack,
+            socket=config.socket,
             waits=self._waits,
             visit=self._counters.submit,
             tell=self._tell,

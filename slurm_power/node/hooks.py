@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from slurm_power import clock
 from slurm_power.model.lease import Lease
 from slurm_power.node.counters import HOST
+from slurm_power.node.job_environment import environment_lines, environment_of
 from slurm_power.node.jobs import NodeJob, NodeJobs
 from slurm_power.node.lease_mirror import LeaseMirror
 from slurm_power.node.orders import bound_named
@@ -34,7 +36,10 @@ class _Epilog:
 
 
 class HookDesk:
-    """Handles the requests of one node. ``visit`` has a GPU looked at, ``tell`` informs the controller."""
+    """Handles the requests of one node. ``visit`` has a GPU looked at, ``tell`` informs the controller.
+
+    ``socket`` is where it is asked, for the environment of jobs.
+    """
 
     def __init__(
         self,
@@ -44,6 +49,7 @@ class HookDesk:
         leases: LeaseMirror,
         rack: Rack,
         *,
+        socket: Path,
         waits: PrologWaits,
         visit: Callable[[str], None],
         tell: Callable[[Message], None],
@@ -53,12 +59,13 @@ class HookDesk:
         self._jobs = jobs
         self._leases = leases
         self._rack = rack
+        self._socket = str(socket)
         self._waits = waits
         self._visit = visit
         self._tell = tell
         self._epilogs: list[_Epilog] = []
         self._privileged = {0}
-        self.answer: Callable[[Client, Message], None] = lambda _client, _message: None
+        self.answer: Callable[[Client, Message | bytes], None] = lambda _client, _message: None
         self.controller_state: Callable[[], str] = lambda: "none configured"
 
     def handle(self, client: Client, request: Message) -> None:
@@ -67,6 +74,8 @@ class HookDesk:
         try:
             if operation == "status":
                 self.answer(client, self._status(client.uid))
+            elif operation == "environment":
+                self.answer(client, self._environment(job_id_of(request), client.uid))
             elif operation not in ("prolog", "prolog_wait", "epilog"):
                 self.answer(client, {"ok": False, "error": f"unknown op {str(operation)[:40]!r}"})
             elif client.uid not in self._privileged:
@@ -105,6 +114,13 @@ class HookDesk:
             self._visit(uuid)
         self._tell(registered.start_message())
         return registered
+
+    def _environment(self, job_id: str, uid: int) -> bytes:
+        """What belongs into a job's environment, for root and its own user; raises WireError."""
+        job = self._jobs.get(job_id)
+        if job is None or (uid != job.uid and uid not in self._privileged):
+            raise WireError(f"job_id: no job {job_id[:40]!r} of yours is here")
+        return environment_lines(environment_of(job, self._leases.leases(), self._socket))
 
     def _epilog(self, client: Client, job_id: str) -> None:
         self._waits.ended(job_id)

@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 class NodeJob:
     """One job on this node. ``gpu_slots`` are what Slurm calls the GPUs, ``energy`` is kept by UUID.
 
-    ``mig_uuids`` are the instances that Slurm gave it, where it names any.
+    ``mig_uuids`` are the instances that Slurm gave it, where it names any. ``finish_by`` is in seconds since
+    the epoch, ``own_cap_watts`` the user's own cap on each GPU.
     """
 
     job_id: str
@@ -34,6 +35,9 @@ class NodeJob:
     gpu_slots: tuple[int, ...]
     workload: str | None
     flex: str | None
+    max_hold_seconds: int | None = None
+    finish_by: int | None = None
+    own_cap_watts: int | None = None
     restart_count: int = 0
     mig_uuids: tuple[str, ...] = ()
     energy: dict[str, EnergyAccount] = field(default_factory=dict)
@@ -57,6 +61,9 @@ class NodeJob:
             "gpus": self.gpus,
             "workload": self.workload,
             "flex": self.flex,
+            "max_hold_seconds": self.max_hold_seconds,
+            "finish_by": self.finish_by,
+            "own_cap_watts": self.own_cap_watts,
             **self.energy_message(),
         }
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from slurm_power import clock
+from slurm_power import __version__, clock
 from slurm_power.node.identity import Identity, digest
 from slurm_power.wire import MAX_LINE_BYTES, PROTOCOL_VERSION, LineDecoder, Message, WireError, decode, encode
 
@@ -50,7 +50,9 @@ def greet(address: tuple[str, int], node: str, identity: Identity, prove: Callab
         _enrol(address, node, identity, prove)
     try:
         connection, decoder, lines = _exchange(
-            address, identity.context(), {"type": "hello", "version": PROTOCOL_VERSION}
+            address,
+            identity.context(),
+            {"type": "hello", "version": PROTOCOL_VERSION, "software": __version__},
         )
     except (ssl.SSLError, ConnectionResetError, _RefusedError) as error:
         # Expired, forgotten, or of another authority: the next try asks for a new one.

@@ -1,7 +1,7 @@
 """Prologs that wait for the site's ramp: only by the controller's word, and never past any bound.
 
-A job that comes is asked about; without an answer within a second, without a connection, or on a node whose
-controller has not said that it wants to be asked, its prolog ends at once.
+A job that comes is asked about; without an answer in little more than a second, without a connection, or
+on a node whose controller has not said that it wants to be asked, its prolog ends at once.
 """
 
 import logging
@@ -15,7 +15,7 @@ from slurm_power.node.server import Client
 from slurm_power.wire import Message
 
 # The hook itself hangs up after 1.5 s.
-ANSWER_SECONDS = 1.0
+ANSWER_SECONDS = 1.3
 # What a hook needs to end before Slurm's own PrologEpilogTimeout, which would drain the node.
 TIMEOUT_MARGIN_SECONDS = 10.0
 _WITHOUT_FLEXIBILITY = "flex0"

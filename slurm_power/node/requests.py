@@ -17,6 +17,10 @@ LEAST_SAMPLE_SECONDS = 0.1
 MAX_SAMPLE_SECONDS = 60.0
 MAX_SAMPLING_SECONDS = 600.0
 MAX_TEXT = 200
+MAX_HOLD_SECONDS = 30 * 86_400
+MAX_CAP_WATTS = 100_000
+# Past every moment that the option allows, for eighty years.
+MAX_EPOCH_SECONDS = (1 << 32) - 1
 MAX_SLOTS = 64
 # Seven instances on each of 64 GPUs.
 MAX_MIG = 7 * MAX_SLOTS
@@ -38,6 +42,9 @@ def job_of_prolog(request: Message) -> NodeJob:
         mig_uuids=tuple(dict.fromkeys(str(part) for part in parts)),
         workload=_text(request, "workload"),
         flex=_text(request, "flex"),
+        max_hold_seconds=_bounded(request, "max_hold_seconds", 0, MAX_HOLD_SECONDS),
+        finish_by=_bounded(request, "finish_by", 1, MAX_EPOCH_SECONDS),
+        own_cap_watts=_bounded(request, "own_cap_watts", 1, MAX_CAP_WATTS),
         restart_count=_number(request, "restart_count"),
     )
 
@@ -153,6 +160,13 @@ def _number(row: Message, key: str) -> int:
     value = row.get(key) or 0
     if type(value) is not int or not 0 <= value < 1 << 32:
         raise WireError(f"{key}: not a whole number")
+    return value
+
+
+def _bounded(row: Message, key: str, least: int, most: int) -> int | None:
+    value = row.get(key)
+    if value is not None and (type(value) is not int or not least <= value <= most):
+        raise WireError(f"{key}: not a whole number from {least} to {most}")
     return value
 
 

@@ -68,11 +68,11 @@ class HookServer:
         """When `expire` has something to do next."""
         return min((client.deadline_seconds for client in self._clients), default=None)
 
-    def answer(self, client: Client, message: Message) -> None:
-        """Send the one answer; a caller that has gone is no matter."""
+    def answer(self, client: Client, message: Message | bytes) -> None:
+        """Send the one answer, bytes as they are; a caller that has gone is no matter."""
         if client in self._clients and not client.answered:
             client.answered = True
-            client.outgoing = encode(message)
+            client.outgoing = message if isinstance(message, bytes) else encode(message)
             self._send(client)
 
     def _accept(self, listener: socket.socket) -> None:

@@ -16,6 +16,7 @@ from slurm_power.plan.loads import LoadTable
 from slurm_power.plan.memo import LastFew
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.prices import JobWeights, cap_work_per_kwh
+from slurm_power.plan.promises import allowed_slowdowns
 from slurm_power.plan.site_table import site_table, summed
 
 Floats = npt.NDArray[np.float64]
@@ -114,9 +115,10 @@ class CapColumns:
 
     ``drawn_watts`` is the draw to count on now, under the cap that stands. ``floor_watts`` is the lowest cap
     of the job's promise (flex0: infinite, nothing may be taken), ``safety_floor_watts`` the same for a safety
-    limit, ``deepest_watts`` what a safety limit may ask of any job: the edge of the cliff. ``high_watts``,
-    ``low_watts``, ``money``: rows by segments of the performance curve; ``money`` is per kWh at the job's own
-    GPUs.
+    limit, ``deepest_watts`` what a safety limit may ask of any job: the edge of the cliff.
+    ``allowed_slowdowns`` is what its promises allow, ``natural_watts`` its draw without any cap.
+    ``high_watts``, ``low_watts``, ``money``: rows by segments of the performance curve; the last per kWh at
+    the job's own GPUs.
 
     Decoding (``locked``) is slowed by a clock lock, which only an economic limit may set: when the controller
     is lost a lock has no safe value to rest at. A safety limit caps such a job as it caps all others.
@@ -131,7 +133,8 @@ class CapColumns:
         self._static = static
         self.gpus, self.users, self.name_ranks = static.gpus, static.user, static.name_rank
         self.uncapped_watts = table.uncapped_watts
-        self._base_watts = np.maximum(self.uncapped_watts, 1.0)[:, None]
+        self.natural_watts = np.maximum(table.natural_watts, 1.0)
+        self._base_watts = self.natural_watts[:, None]
         self.default_watts = table.default_cap_watts
         self.capped_watts = table.cap_watts
         self.reachable = table.reachable
@@ -142,22 +145,46 @@ class CapColumns:
         self.paused = np.zeros(len(placed.jobs), dtype=bool)
         if snapshot.pauses:
             self.paused[:] = [job.job_id in snapshot.pauses for job in placed.jobs]
-        self.flex0 = static.flex == _FLEX_PLACES[Flex.FLEX0]
+        own = np.isfinite(table.own_cap_watts)
+        self.allowed_slowdowns = allowed = allowed_slowdowns(snapshot, placed, static.flex)
+        # From a job that must end in time at full speed money takes nothing either.
+        self.flex0 = (static.flex == _FLEX_PLACES[Flex.FLEX0]) | (allowed <= 0.0)
         self.workload = placed.workload
         # A start may overshoot the device's own limit for a moment: that is nothing a cap could save.
-        coming_watts = table.gpu_watts + table.coming_watts
+        coming_watts = np.minimum(table.gpu_watts + table.coming_watts, table.own_cap_watts)
         self.drawn_watts = np.minimum(np.minimum(coming_watts, self.default_watts), self.capped_watts)
         self.deepest_watts = np.maximum(policy.cap_floor_ratio * self.default_watts, table.min_cap_watts)
         # A cap is felt by the job's busiest GPU, which the others wait for.
         felt_watts = np.maximum(self.uncapped_watts, np.minimum(table.busiest_watts, self.default_watts))
         promised_watts = felt_watts * _PROMISED_RATIOS[self.workload, static.flex]
-        self.cap_promised_watts = np.maximum(
-            felt_watts * _CAP_PROMISED_RATIOS[self.workload, static.flex], self.deepest_watts
-        )
-        self.locked = self.workload == _WORKLOAD_PLACES[Workload.GENERATION]
+        cap_promised_watts = felt_watts * _CAP_PROMISED_RATIOS[self.workload, static.flex]
+        own_promises = np.flatnonzero(own | (placed.ends_by_at < np.inf))
+        if len(own_promises):
+            for promise, curves in ((promised_watts, CURVES), (cap_promised_watts, CAP_CURVES)):
+                promise[own_promises] = self._least_watts(own_promises, felt_watts, allowed, curves)
+        self.cap_promised_watts = np.maximum(cap_promised_watts, self.deepest_watts)
+        # A cap that its user asks for is a power limit: such a job is not locked beside it.
+        self.locked = (self.workload == _WORKLOAD_PLACES[Workload.GENERATION]) & ~own
         self.promised_watts = np.where(self.locked, promised_watts, self.cap_promised_watts)
         self.floor_watts = np.where(self.flex0, np.inf, self.promised_watts)
         self.safety_floor_watts = np.where(self.flex0, np.inf, self.cap_promised_watts)
+
+    def _least_watts(
+        self, rows: Ints, felt_watts: Floats, allowed: Floats, curves: Mapping[Workload, Curve]
+    ) -> Floats:
+        """The least draw that keeps the allowed slowdown of some rows, each with its own.
+
+        Under a cap of its user's own a job stands further down its curve, where a watt costs more.
+        """
+        base_watts = np.maximum(felt_watts[rows], self.natural_watts[rows])
+        full = np.minimum(felt_watts[rows] / base_watts, 1.0)
+        found = np.empty(len(rows))
+        for number, kind in enumerate(WORKLOADS):
+            of = self.workload[rows] == number
+            powers, performances = zip(*reversed(curves[kind]), strict=True)
+            least = np.interp(full[of], powers, performances) * (1.0 - allowed[rows][of])
+            found[of] = np.interp(least, performances, powers) * base_watts[of]
+        return found
 
     @cached_property
     def high_watts(self) -> Floats:
@@ -236,13 +263,16 @@ class CapColumns:
         One value for each of ``rows``, as ``cap_watts`` and ``by_lock`` have.
         """
         uncapped_watts, workload = self.uncapped_watts[rows], self.workload[rows]
-        ratios = np.where(uncapped_watts > 0.0, cap_watts / np.maximum(uncapped_watts, 1e-9), 1.0)
+        base_watts = np.maximum(uncapped_watts, np.where(uncapped_watts > 0.0, self.natural_watts[rows], 0.0))
+        full = np.where(uncapped_watts > 0.0, uncapped_watts / np.maximum(base_watts, 1e-9), 1.0)
+        ratios = np.where(uncapped_watts > 0.0, cap_watts / np.maximum(base_watts, 1e-9), 1.0)
         found = np.zeros(len(ratios))
         for number, kind in enumerate(WORKLOADS):
             for curves, which in ((CURVES, by_lock), (CAP_CURVES, ~by_lock)):
                 of = (workload == number) & which
                 powers, performances = zip(*reversed(curves[kind]), strict=True)
-                found[of] = 1.0 - np.interp(ratios[of], powers, performances)
+                left = np.interp(ratios[of], powers, performances)
+                found[of] = 1.0 - np.minimum(1.0, left / np.interp(full[of], powers, performances))
         return found
 
 

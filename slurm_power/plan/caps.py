@@ -22,6 +22,7 @@ from slurm_power.plan.cap_release import given_back
 from slurm_power.plan.clocks import lock_hertz_for
 from slurm_power.plan.loads import LoadTable
 from slurm_power.plan.policy import Policy
+from slurm_power.plan.promises import deadline_words
 
 # Prices that differ by less than this are the same: among them the levers go round the users, whoever draws
 # a watt more.
@@ -32,6 +33,7 @@ _LEAST_MOVE_WATTS = 1.0
 _READING_SECONDS = 1.0
 # Expected slowdowns are compared with promises: they may meet exactly.
 _EXACT = 1e-6
+_FLEX_TEXTS = {flex: f"{flex.value} allows up to {flex.max_slowdown_ratio:.0%} slowdown" for flex in Flex}
 # Of one or two users somebody always carries half or more.
 _FEWEST_USERS_TO_SHARE = 3
 
@@ -249,19 +251,21 @@ class Lowering:
             columns.uncapped_watts[rows].tolist(),
             columns.slowdowns(rows, cap_watts, by_lock).tolist(),
             np.where(by_lock, self._full_hertz[rows], 0.0).tolist(),
+            columns.allowed_slowdowns[rows].tolist(),
             strict=True,
         )
         jobs = columns.placed.jobs
-        texts: dict[tuple[str, Flex, int, bool], str] = {}
+        texts: dict[tuple[str, str, int, bool], str] = {}
         found = []
-        for (row, (reason, kind)), watts, uncapped, slowdown, full_hertz in figures:
+        for (row, (reason, kind)), watts, uncapped, slowdown, full_hertz, allowed in figures:
             job = jobs[row]
             # Of thousands of caps many have the same words, and these take longer than the choice.
-            beyond = slowdown > job.flex.max_slowdown_ratio + _EXACT
-            key = (reason, job.flex, round(100.0 * slowdown), beyond)
+            beyond = slowdown > allowed + _EXACT
+            words = _allowed_text(job, allowed)
+            key = (reason, words, round(100.0 * slowdown), beyond)
             text = texts.get(key)
             if text is None:
-                text = texts[key] = _text(reason, job.flex, slowdown, beyond=beyond)
+                text = texts[key] = _text(reason, words, slowdown, beyond=beyond)
             found.append(
                 _lowered(job, watts, uncapped, slowdown, full_hertz=full_hertz, text=text, kind=kind)
             )
@@ -333,10 +337,15 @@ def _asked_by(snapshot: Snapshot, circuit: str, limit_watts: float, lead_seconds
     return min(asking, key=lambda event: event.limit_watts, default=None)
 
 
-def _text(reason: str, flex: Flex, slowdown: float, *, beyond: bool) -> str:
-    text = (
-        f"{reason}; {flex.value} allows up to {flex.max_slowdown_ratio:.0%} slowdown, expected {slowdown:.0%}"
-    )
+def _allowed_text(job: Job, allowed: float) -> str:
+    """Which promise says how much a job may be slowed, and how much that is."""
+    if allowed >= job.flex.max_slowdown_ratio:
+        return _FLEX_TEXTS[job.flex]
+    return f"{_FLEX_TEXTS[job.flex]}, {deadline_words(job)}, which allows {allowed:.0%}"
+
+
+def _text(reason: str, allowed: str, slowdown: float, *, beyond: bool) -> str:
+    text = f"{reason}; {allowed}, expected {slowdown:.0%}"
     return f"{text}, which is beyond the promise and happens for safety only" if beyond else text
 
 

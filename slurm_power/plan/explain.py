@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from slurm_power.model.action import HoldJob, PauseJob, Plan, ReleaseJob, SetCap, SetDischarge
-from slurm_power.model.job import Flex, Job, Workload
+from slurm_power.model.job import Flex, Job
 from slurm_power.model.reading import EssReading
 from slurm_power.model.site import Circuit, LimitKind
 from slurm_power.model.snapshot import Snapshot
-from slurm_power.plan.cap_columns import full_hertz
-from slurm_power.plan.curves import promised_floor_watts, slope_at
+from slurm_power.plan.cap_columns import CapColumns, full_hertz
+from slurm_power.plan.curves import slope_at
 from slurm_power.plan.ess import sustainable_watts
 from slurm_power.plan.event_target import target_watts
 from slurm_power.plan.loads import (
@@ -109,7 +109,8 @@ def explain(
             watts = max(0.0, load.uncapped_watts - load.gpu_watts)
             for name, weight in load.circuit_weights.items():
                 withheld[name] += watts * weight
-    asked = _Asked(snapshot, plan, policy, loads, caps, held, energy_price_per_kwh)
+    columns = CapColumns(snapshot, load_table(snapshot, policy), policy)
+    asked = _Asked(snapshot, plan, policy, loads, columns, caps, held, energy_price_per_kwh)
     short = {
         shortfall.circuit: shortfall.watts for shortfall in plan.shortfalls if shortfall.from_seconds <= 0.0
     }
@@ -129,6 +130,7 @@ class _Asked:
     plan: Plan
     policy: Policy
     loads: tuple[JobLoad, ...]
+    columns: CapColumns
     caps: Mapping[str, float | None]
     held: Mapping[str, float]
     energy_price_per_kwh: float | None
@@ -309,16 +311,10 @@ def _cap(
     cap_watts = asked.caps.get(job.job_id)
     now_watts = free_watts if cap_watts is None else min(free_watts, cap_watts)
     # A safety limit caps decoding jobs, as it caps all others.
-    locked = job.workload is Workload.GENERATION and kind is LimitKind.ECONOMIC
-    floor_watts = promised_floor_watts(
-        job,
-        uncapped_watts=max(load.uncapped_watts, min(load.busiest_watts, load.default_cap_watts)),
-        default_cap_watts=load.default_cap_watts,
-        min_cap_watts=load.min_cap_watts,
-        policy=policy,
-    )
-    if not locked:
-        floor_watts = max(floor_watts, policy.cap_floor_ratio * load.default_cap_watts, load.min_cap_watts)
+    columns, row = asked.columns, asked.columns.placed.row[job.job_id]
+    locked = bool(columns.locked[row]) and kind is LimitKind.ECONOMIC
+    promised = columns.promised_watts if locked else columns.cap_promised_watts
+    floor_watts, natural_watts = float(promised[row]), float(columns.natural_watts[row])
     remark = ""
     if not load.reachable:
         remark = "no node reports its GPUs, or they are parted"
@@ -328,6 +324,8 @@ def _cap(
         remark = "nobody knows its clock without a lock now"
     elif job.flex is Flex.FLEX0:
         remark = "flex0: for safety only, and last"
+    elif columns.flex0[row]:
+        remark = "it must run at full speed to end in time: for safety only, and last"
     elif now_watts < floor_watts:
         remark = (
             "below its promise, for safety" if cap_watts is not None else "draws less than its lowest cap"
@@ -335,7 +333,7 @@ def _cap(
     elif now_watts <= floor_watts:
         remark = "at the floor of its promise"
     left_watts = 0.0 if remark else (now_watts - floor_watts) * circuit_weight
-    ratio = now_watts / max(load.uncapped_watts, 1.0)
+    ratio = now_watts / natural_watts
 
     def price(*, downwards: bool) -> Price:
         return cap_price(
@@ -343,7 +341,7 @@ def _cap(
             weights,
             job,
             slope=slope_at(job.workload, ratio, downwards=downwards),
-            uncapped_watts=load.uncapped_watts,
+            uncapped_watts=natural_watts,
             circuit_watts=circuit_weight,
         )
 

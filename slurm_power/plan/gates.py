@@ -21,9 +21,10 @@ from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import kilowatts_text
 from slurm_power.plan.caps import Demand
 from slurm_power.plan.curves import capped_performance_ratio, slowdown_ratio
-from slurm_power.plan.job_table import longest_hold_seconds
+from slurm_power.plan.job_table import flex_hold_seconds
 from slurm_power.plan.loads import LoadTable, circuit_watts, start_watts
 from slurm_power.plan.policy import Policy
+from slurm_power.plan.promises import spare_seconds
 from slurm_power.plan.site_table import Watts
 
 # The longest a gate stands, and the most of the promised slowdown (as time lost) that it may take.
@@ -126,7 +127,8 @@ def _behind_gate(snapshot: Snapshot, table: LoadTable, row: int, age: Watts, pol
     top_watts = min(start_watts(snapshot, job, policy), float(table.default_cap_watts[row]))
     if table.cap_watts[row] == np.inf and float(table.busiest_watts[row]) >= _AT_CAP_RATIO * top_watts:
         return False  # it has come up already: a cap now would only make a second rise
-    if age[row] >= _most_seconds(job, floor_watts / max(top_watts, 1.0)):
+    most_seconds = _most_seconds(snapshot, job, floor_watts / max(top_watts, 1.0))
+    if most_seconds <= 0.0 or age[row] >= most_seconds:
         return False
     if top_watts <= floor_watts or snapshot.yielded_nodes.intersection(job.nodes):
         return False
@@ -135,14 +137,16 @@ def _behind_gate(snapshot: Snapshot, table: LoadTable, row: int, age: Watts, pol
     return step_watts > policy.start_ramp_watts_per_second * policy.cap_settle_seconds
 
 
-def _most_seconds(job: Job, floor_ratio: float) -> float:
+def _most_seconds(snapshot: Snapshot, job: Job, floor_ratio: float) -> float:
     """How long a job may stand behind its gate: as if it stood at the floor all the time."""
     slowdown = 1.0 - capped_performance_ratio(job.workload, floor_ratio)
-    return _PROMISE_SHARE * longest_hold_seconds(job) / max(slowdown, _LEAST_SLOWDOWN_RATIO)
+    promised_seconds = min(flex_hold_seconds(job), spare_seconds(snapshot, job))
+    return _PROMISE_SHARE * promised_seconds / max(slowdown, _LEAST_SLOWDOWN_RATIO)
 
 
 def _floor_watts(table: LoadTable, row: int, policy: Policy) -> float:
-    return max(policy.cap_floor_ratio * float(table.default_cap_watts[row]), float(table.min_cap_watts[row]))
+    floor_watts = policy.cap_floor_ratio * float(table.default_cap_watts[row])
+    return min(max(floor_watts, float(table.min_cap_watts[row])), float(table.own_cap_watts[row]))
 
 
 def _rises(table: LoadTable, row: int) -> bool:
@@ -177,7 +181,8 @@ def _gate(
             for name, weight in weights.items():
                 room_watts[name] -= more_watts * weight
             cap_watts += more_watts
-        if cap_watts >= min(_LOOSE_RATIO * top_watts, float(table.default_cap_watts[row])):
+        device_watts = min(float(table.default_cap_watts[row]), float(table.own_cap_watts[row]))
+        if cap_watts >= min(_LOOSE_RATIO * top_watts, device_watts):
             return SetCap(
                 job_id=job.job_id,
                 cap_watts=None,

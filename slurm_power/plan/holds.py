@@ -21,6 +21,7 @@ from slurm_power.plan.job_table import (
 )
 from slurm_power.plan.loads import class_watts, reported_gpus, worst_factor
 from slurm_power.plan.policy import Policy
+from slurm_power.plan.promises import hold_promise
 from slurm_power.plan.release import BY_PLAN, FREE, SHORT_OF_GPUS, Budgets, Candidates, Release, release
 from slurm_power.plan.relocation import Waiting, plan_relocations
 from slurm_power.plan.site_table import Numbers, Watts, site_table, summed
@@ -39,6 +40,8 @@ _SETTLED_SECONDS = 30.0
 # the queue are hardly about to start; where one is, caps are there.
 _MOST_HOLDS = 1000
 _MOST_CALLS = 250
+# Why a job waits, in Slurm's word, that the licences it asks for are not free.
+FOR_LICENCES = "Licenses"
 # A hold is renewed when less of its lease is left.
 _RENEW_RATIO = 0.6
 
@@ -87,9 +90,15 @@ class _Waiting:
             if (row := row_of.get(job_id)) is not None:
                 held[row], waited[row] = True, lease.held_seconds
                 self._ends_in[row] = lease.ends_in_seconds
-        self.rows = np.flatnonzero(held | (jobs.begin_at <= at_seconds))
+        able = jobs.begin_at <= at_seconds
+        if snapshot.licensed:
+            # It waits for watts already, by the workload manager's own account.
+            able &= np.array([job.pending_reason != FOR_LICENCES for job in jobs.jobs], dtype=bool)
+        self.rows = np.flatnonzero(held | able)
         self._held, self._waited = held, waited
-        self._patience = jobs.patience_seconds - waited
+        by_deadline = jobs.latest_start_at - at_seconds
+        self._patience = np.minimum(jobs.patience_seconds - waited, by_deadline)
+        self._late = by_deadline < jobs.patience_seconds - waited
         gpus = jobs.gpus * jobs.tasks
         if reported := reported_gpus(snapshot):
             # An array never starts more tasks at once than there are GPUs for.
@@ -169,15 +178,16 @@ class _Waiting:
         row = int(self.rows[number])
         job, patience_seconds = self._jobs.jobs[row], float(self._patience[row])
         if found.chosen[number] or found.binding[number] == SHORT_OF_GPUS:
-            over = patience_seconds <= 0.0
-            reason = "it has waited as long as was promised" if over else "there is room for it again"
+            reason = "there is room for it again"
+            if patience_seconds <= 0.0:
+                late = "it must start now to end in time" if self._late[row] else ""
+                reason = late or "it has waited as long as was promised"
             return ReleaseJob(job_id=job.job_id, reason=reason)
         needed_watts = float(self._gpus[row] * self._added[row] * worst_factor(self._site))
-        promise = f"{job.flex.value} allows to wait {longest_hold_seconds(job):.0f} s"
         return HoldJob(
             job_id=job.job_id,
             seconds=min(hold_seconds, patience_seconds),
-            reason=f"{self._why(found, number, needed_watts)}; {promise}",
+            reason=f"{self._why(found, number, needed_watts)}; {hold_promise(job)}",
             saved_watts=needed_watts,
         )
 
@@ -218,6 +228,7 @@ def added_watts(snapshot: Snapshot, jobs: PendingJobs, policy: Policy) -> Watts:
     for job_id, known in snapshot.expected.items():
         if (row := row_of.get(job_id)) is not None:
             watts[row] = known.mean_watts
+    watts = np.minimum(watts, jobs.own_cap_watts)
     return np.maximum(0.0, watts - policy.idle_gpu_watts + policy.host_watts_per_gpu)
 
 

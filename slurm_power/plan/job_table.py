@@ -28,7 +28,9 @@ _WORKLOAD_NUMBER = {workload: number for number, workload in enumerate(WORKLOADS
 FLEXES = tuple(Flex)
 _FLEX_NUMBER = {flex: number for number, flex in enumerate(FLEXES)}
 _SUBMITTED = attrgetter("submitted")
-_MOST_SLOWDOWN = np.array([flex.max_slowdown_ratio for flex in FLEXES])
+MOST_SLOWDOWN = np.array([flex.max_slowdown_ratio for flex in FLEXES])
+# From the end of a hold to the start of its job: a scheduler's pass, and the prolog.
+START_SECONDS = 60.0
 # A job without a time limit promised a share of an unknown time: count on one hour.
 ASSUMED_TIME_LIMIT_SECONDS = 3600.0
 
@@ -60,6 +62,8 @@ class PlacedJobs:
     GPU of job ``weight_job[i]`` circuit ``weight_circuit[i]`` sees ``weight[i]`` watts, pairs may come twice.
     ``leaf_gpus`` are GPUs in use on the circuit ``leaf`` that feeds their node.
     ``started_at`` is in seconds of the epoch, infinite for a job in its prolog, minus infinite if unknown.
+    ``limit_seconds`` is infinite without a time limit, ``ends_by_at`` without a deadline, ``own_cap_watts``
+    where the user asks for no cap.
     """
 
     jobs: tuple[Job, ...]
@@ -73,6 +77,9 @@ class PlacedJobs:
     leaf_gpus: Watts
     workload: Numbers
     started_at: Watts
+    limit_seconds: Watts
+    ends_by_at: Watts
+    own_cap_watts: Watts
     _weights: dict[int, dict[str, float]]
 
     def circuit_weights(self, row: int, site: Site) -> dict[str, float]:
@@ -128,6 +135,9 @@ def _placed_jobs(listed: tuple[Job, ...], site: Site) -> PlacedJobs:
         leaf_gpus=leaf_gpus,
         workload=np.array([_WORKLOAD_NUMBER[job.workload] for job in jobs], dtype=np.int64),
         started_at=np.array([_started_at(job) for job in jobs], dtype=float),
+        limit_seconds=_or_infinite([job.time_limit_seconds for job in jobs]),
+        ends_by_at=np.array([_ends_by_at(job) for job in jobs], dtype=float),
+        own_cap_watts=_or_infinite([job.own_cap_watts for job in jobs]),
         _weights={},
     )
 
@@ -138,6 +148,20 @@ def spread(table: SiteTable, rows: Numbers, leaves: Numbers, gpus: Watts) -> tup
     known = circuits >= 0
     row_of = np.broadcast_to(rows[:, None], circuits.shape)
     return row_of[known], circuits[known], (table.factors[leaves] * gpus[:, None])[known]
+
+
+def _or_infinite(values: list[float | None]) -> Watts:
+    found: Watts = np.array(values, dtype=float)  # None becomes NaN
+    found[np.isnan(found)] = np.inf
+    return found
+
+
+def _ends_by_at(job: Job) -> float:
+    # Most jobs have neither, and there may be 50,000.
+    if job.finish_by is None and job.deadline is None:
+        return np.inf
+    ends_by = job.ends_by
+    return np.inf if ends_by is None else ends_by.timestamp()
 
 
 def _started_at(job: Job) -> float:
@@ -153,7 +177,9 @@ class PendingJobs:
     """The jobs of one list that wait for GPUs, without those their users hold; the first submitted first.
 
     ``submitted_at`` and ``begin_at`` are in seconds of the epoch, infinite where unknown and minus infinite
-    where a job has no begin of its own; ``patience_seconds`` is the longest hold its promise allows.
+    where a job has no begin of its own; ``patience_seconds`` is the longest hold its promise allows,
+    ``latest_start_at`` the moment to which a deadline lets us hold it (see `latest_start_at`).
+    ``own_cap_watts`` is infinite where the user asks for no cap.
     """
 
     jobs: tuple[Job, ...]
@@ -165,6 +191,8 @@ class PendingJobs:
     begin_at: Watts
     limit_seconds: Watts
     patience_seconds: Watts
+    latest_start_at: Watts
+    own_cap_watts: Watts
     priority: Watts
     share_row: Numbers
     share_circuit: Numbers
@@ -210,6 +238,7 @@ def _pending_jobs(listed: tuple[Job, ...], table: SiteTable, pools: Mapping[str,
     begins = [-np.inf if job.begin is None else job.begin.timestamp() for job in jobs]
     limit_seconds = np.array([_limit_seconds(job.time_limit_seconds) for job in jobs], dtype=float)[order]
     shares = _planned_shares(in_order, table, pools)
+    most_hold = _or_infinite([job.max_hold_seconds for job in jobs])[order]
     return PendingJobs(
         jobs=in_order,
         gpus=np.array([job.gpu_count for job in jobs], dtype=float)[order],
@@ -219,7 +248,9 @@ def _pending_jobs(listed: tuple[Job, ...], table: SiteTable, pools: Mapping[str,
         submitted_at=submitted[order],
         begin_at=np.array(begins, dtype=float)[order],
         limit_seconds=limit_seconds,
-        patience_seconds=_MOST_SLOWDOWN[flex] * limit_seconds,
+        patience_seconds=np.minimum(MOST_SLOWDOWN[flex] * limit_seconds, most_hold),
+        latest_start_at=_latest_starts(jobs)[order],
+        own_cap_watts=_or_infinite([job.own_cap_watts for job in jobs])[order],
         priority=np.array([job.priority or 0.0 for job in jobs], dtype=float)[order],
         share_row=shares[0],
         share_circuit=shares[1],
@@ -227,6 +258,14 @@ def _pending_jobs(listed: tuple[Job, ...], table: SiteTable, pools: Mapping[str,
         _rows={},
         _owners=[],
     )
+
+
+def _latest_starts(jobs: list[Job]) -> Watts:
+    found = np.full(len(jobs), np.inf)
+    for row, job in enumerate(jobs):
+        if job.finish_by is not None or job.deadline is not None:
+            found[row] = latest_start_at(job)
+    return found
 
 
 def _limit_seconds(limit_seconds: float | None) -> float:
@@ -285,7 +324,27 @@ def worst_shares(gpus: float, counts: Mapping[str, int], table: SiteTable) -> di
     return {circuit: min(gpus, most) * factor[circuit] for circuit, most in behind.items()}
 
 
-def longest_hold_seconds(job: Job) -> float:
-    """The longest hold the job's promise allows: the promised slowdown of its time limit."""
+def flex_hold_seconds(job: Job) -> float:
+    """The longest hold the job's flex class allows: the promised slowdown of its time limit."""
     limit_seconds = ASSUMED_TIME_LIMIT_SECONDS if job.time_limit_seconds is None else job.time_limit_seconds
     return job.flex.max_slowdown_ratio * limit_seconds
+
+
+def longest_hold_seconds(job: Job) -> float:
+    """The longest hold the job's promise allows: its class's, and no longer than its user lets us."""
+    by_class = flex_hold_seconds(job)
+    return by_class if job.max_hold_seconds is None else min(by_class, job.max_hold_seconds)
+
+
+def latest_start_at(job: Job) -> float:
+    """The last moment, in seconds of the epoch, to which we may hold a job that has a deadline.
+
+    Started then, and some time later since the workload manager takes its time, it ends before its deadline
+    by its time limit. Infinite without a deadline; minus infinite with one and no time limit: nobody knows
+    how long such a job needs, so it is never held.
+    """
+    if job.finish_by is None and job.deadline is None:
+        return np.inf
+    if job.time_limit_seconds is None:
+        return -np.inf
+    return _ends_by_at(job) - job.time_limit_seconds - START_SECONDS

@@ -13,7 +13,7 @@ from slurm_power.model.site import Circuit, Site
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.cap_leases import cap_leases
 from slurm_power.plan.curves import expected_gpu_watts
-from slurm_power.plan.job_readings import placed_readings
+from slurm_power.plan.job_readings import PlacedReadings, placed_readings
 from slurm_power.plan.job_table import WORKLOADS, Flags, PlacedJobs, placed_jobs, site_weights
 from slurm_power.plan.memo import LastFew
 from slurm_power.plan.policy import Policy
@@ -60,8 +60,11 @@ def circuit_weights(snapshot: Snapshot, nodes: Iterable[tuple[str, int]]) -> dic
 class LoadTable:
     """The loads of all placed jobs as columns, one value per job of ``placed``; see `JobLoad` for each.
 
-    ``cap_watts`` is infinite without a cap. ``circuit_coming_watts``: what starting jobs will still add to
-    each circuit; ``circuit_withheld_watts``: what caps keep from it.
+    ``cap_watts`` is infinite without a cap. ``own_cap_watts`` is the cap that its user asks for, infinite
+    without one that a job's GPUs can take; ``natural_watts`` what the job would draw without any cap, its
+    user's included: no less than ``uncapped_watts``, which is without ours.
+    ``circuit_coming_watts``: what starting jobs will still add to each circuit; ``circuit_withheld_watts``:
+    what caps keep from it.
     """
 
     placed: PlacedJobs
@@ -73,6 +76,8 @@ class LoadTable:
     cap_watts: Watts
     default_cap_watts: Watts
     min_cap_watts: Watts
+    own_cap_watts: Watts
+    natural_watts: Watts
     covered: Flags
     circuit_coming_watts: Mapping[str, float]
     circuit_withheld_watts: Mapping[str, float]
@@ -147,17 +152,24 @@ def _load_table(snapshot: Snapshot, policy: Policy) -> LoadTable:
     known = _known(snapshot, placed, np.flatnonzero(starting | ~seen).tolist())
     for row, one in known:
         lasting_watts[row] = one.mean_watts
+    natural_watts, own_cap_watts = lasting_watts, _own_caps(placed, gpus)
+    lasting_watts = np.minimum(lasting_watts, own_cap_watts)
     gpu_watts = np.where(seen, gpus.sum_watts / np.maximum(gpus.found, 1), lasting_watts)
     default_cap_watts = np.where(seen, gpus.default_cap_watts, lasting_watts)
     leases = cap_leases(snapshot)
     cap_watts, capped = leases.cap_watts, leases.cap_watts < np.inf
     uncapped_watts = np.where(capped, np.maximum(gpu_watts, leases.uncapped_watts), gpu_watts)
     uncapped_watts = np.where(starting, np.maximum(uncapped_watts, lasting_watts), uncapped_watts)
+    uncapped_watts = np.minimum(uncapped_watts, own_cap_watts)
+    natural_watts = np.where(
+        own_cap_watts < np.inf, np.maximum(natural_watts, uncapped_watts), uncapped_watts
+    )
     level_watts = class_watts(placed.workload, policy)
     for row, one in known:
         # A percentile of what is hardly known may lie where no GPU can go.
         most_watts = max(default_cap_watts[row], lasting_watts[row])
         level_watts[row] = min(_start_watts(one, policy), most_watts)
+    level_watts = np.minimum(level_watts, own_cap_watts)
     missing_watts = np.minimum(level_watts, cap_watts) - gpu_watts
     # The host follows its GPUs: the share of it that is still to come shrinks with theirs.
     span_watts = np.maximum(level_watts - policy.idle_gpu_watts, 1.0)
@@ -171,16 +183,26 @@ def _load_table(snapshot: Snapshot, policy: Policy) -> LoadTable:
         placed=placed,
         reachable=seen & ~gpus.parted,
         gpu_watts=gpu_watts,
-        busiest_watts=np.where(seen, gpus.busiest_watts, gpu_watts),
+        busiest_watts=np.minimum(np.where(seen, gpus.busiest_watts, gpu_watts), own_cap_watts),
         uncapped_watts=uncapped_watts,
         coming_watts=coming_watts,
         cap_watts=cap_watts,
         default_cap_watts=default_cap_watts,
         min_cap_watts=np.where(seen, gpus.min_cap_watts, 0.0),
+        own_cap_watts=own_cap_watts,
+        natural_watts=natural_watts,
         covered=seen & ~gpus.lost,
         circuit_coming_watts=dict(zip(names, coming, strict=True)),
         circuit_withheld_watts=dict(zip(names, withheld, strict=True)),
     )
+
+
+def _own_caps(placed: PlacedJobs, gpus: PlacedReadings) -> Watts:
+    """The caps that users ask for, as their GPUs can take them; infinite where that is no cap at all."""
+    seen = gpus.found > 0
+    caps: Watts = np.where(seen, np.maximum(placed.own_cap_watts, gpus.min_cap_watts), placed.own_cap_watts)
+    caps[seen & (gpus.parted | (caps >= gpus.default_cap_watts))] = np.inf
+    return caps
 
 
 def _known(snapshot: Snapshot, placed: PlacedJobs, rows: Iterable[int]) -> list[tuple[int, ExpectedPower]]:
@@ -201,13 +223,20 @@ def expected_watts(snapshot: Snapshot, job: Job, policy: Policy) -> float:
     which there is room, one after the other; when one draws more, caps and batteries are there at once.
     """
     known = snapshot.expected.get(job.job_id)
-    return expected_gpu_watts(job.workload, policy) if known is None else known.mean_watts
+    watts = expected_gpu_watts(job.workload, policy) if known is None else known.mean_watts
+    return _under_own_cap(job, watts)
+
+
+def _under_own_cap(job: Job, watts: float) -> float:
+    """What is left of a draw under the cap that the job's user asks for."""
+    return watts if job.own_cap_watts is None else min(watts, job.own_cap_watts)
 
 
 def start_watts(snapshot: Snapshot, job: Job, policy: Policy) -> float:
     """The level per GPU to be ready for while a job starts; by its class where no more is known."""
     known = snapshot.expected.get(job.job_id)
-    return expected_gpu_watts(job.workload, policy) if known is None else _start_watts(known, policy)
+    watts = expected_gpu_watts(job.workload, policy) if known is None else _start_watts(known, policy)
+    return _under_own_cap(job, watts)
 
 
 def _start_watts(known: ExpectedPower, policy: Policy) -> float:

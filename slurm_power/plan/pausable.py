@@ -11,6 +11,7 @@ from slurm_power.plan.curves import capped_performance_ratio, performance_ratio
 from slurm_power.plan.loads import JobLoad, LoadTable, loads_of
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.prices import JobWeights, Price, pause_price
+from slurm_power.plan.promises import spare_seconds
 
 _FLEXES = tuple(Flex)
 _NO_LOST = Lost()
@@ -46,7 +47,7 @@ def may_be_paused(job: Job, policy: Policy) -> bool:
 
 
 def pausable_seconds(snapshot: Snapshot, job: Job, policy: Policy) -> float:
-    """How long a job may be stopped from now on: its promise, and the longest pause of the site.
+    """How long a job may be stopped from now on: its promises, and the longest pause of the site.
 
     With a share r of the time promised, L lost in E since the start: the t with L + t = r (E + t).
     """
@@ -56,7 +57,9 @@ def pausable_seconds(snapshot: Snapshot, job: Job, policy: Policy) -> float:
     since_seconds = (snapshot.at - job.started).total_seconds()
     lost_seconds = snapshot.lost.get(job.job_id, _NO_LOST).seconds
     by_promise = (share * since_seconds - lost_seconds) / (1.0 - share)
-    return max(0.0, min(by_promise, policy.pause_most_seconds))
+    # Its workload manager stops the clock of its time limit as long as it is stopped.
+    by_deadline = spare_seconds(snapshot, job)
+    return max(0.0, min(by_promise, by_deadline, policy.pause_most_seconds))
 
 
 class Pausable:

@@ -16,6 +16,7 @@ from slurm_power.plan.gates import with_gates
 from slurm_power.plan.holds import plan_holds
 from slurm_power.plan.level_levers import level_demand, level_start_room_watts
 from slurm_power.plan.loads import LoadTable, circuits_watts, consumer_watts, load_table
+from slurm_power.plan.own_caps import with_own_caps
 from slurm_power.plan.pausable import paused_watts
 from slurm_power.plan.pauses import plan_pauses
 from slurm_power.plan.policy import Policy
@@ -56,7 +57,7 @@ def guard_cycle(snapshot: Snapshot, policy: Policy, *, begin_pauses: bool = Fals
     caps = plan_caps(snapshot, table, demands if level is None else [*demands, level], policy)
     actions: list[Action] = [
         *_discharges(snapshot, table, caps, policy),
-        *with_gates(snapshot, table, caps.actions, demands, policy),
+        *with_own_caps(snapshot, table, with_gates(snapshot, table, caps.actions, demands, policy)),
         *plan_pauses(snapshot, table, demands, caps if begin_pauses else None, policy),
     ]
     shortfalls = _shortfalls(snapshot, caps, policy)
@@ -169,6 +170,11 @@ def hold_of(snapshot: Snapshot, job: Job, policy: Policy, *, hold_seconds: float
     asked = replace(snapshot, jobs=(*snapshot.jobs, job))
     holds = plan_holds(asked, room_watts=room_watts, hold_seconds=hold_seconds, policy=policy)
     return next((hold for hold in holds if isinstance(hold, HoldJob) and hold.job_id == job.job_id), None)
+
+
+def room_for_starts(snapshot: Snapshot, policy: Policy) -> dict[str, float]:
+    """Watts that new jobs may add on each circuit: infinite where nothing bounds them, negative if full."""
+    return _start_room_watts(snapshot, policy)
 
 
 def _start_room_watts(snapshot: Snapshot, policy: Policy) -> dict[str, float]:

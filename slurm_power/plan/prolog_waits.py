@@ -16,6 +16,7 @@ from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.job_table import gpu_counts, longest_hold_seconds
 from slurm_power.plan.loads import circuit_watts, circuit_weights, start_watts, worst_factor
 from slurm_power.plan.policy import Policy
+from slurm_power.plan.promises import spare_seconds
 
 # No prolog waits longer than this, whatever anybody writes.
 MOST_WAIT_SECONDS = 60.0
@@ -98,7 +99,7 @@ def step_beyond_caps(snapshot: Snapshot, job: Job, asking: Collection[str], poli
 def most_wait_seconds(snapshot: Snapshot, job: Job, policy: Policy) -> float:
     """How long a job's prolog may wait; 0.0 for not at all. Holds that are over count against the promise."""
     held_seconds = snapshot.held_before_seconds.get(job.job_id, 0.0)
-    promised_seconds = longest_hold_seconds(job)
+    promised_seconds = min(longest_hold_seconds(job), spare_seconds(snapshot, job))
     left_seconds = min(_PROMISE_SHARE * promised_seconds, promised_seconds - held_seconds)
     most_seconds = min(policy.prolog_wait_seconds, MOST_WAIT_SECONDS, left_seconds)
     return most_seconds if most_seconds >= LEAST_WAIT_SECONDS else 0.0

@@ -1,6 +1,7 @@
-"""What we keep in a job's AdminComment, beside what others keep there: our tags and our hold.
+"""What we keep in a job's AdminComment, beside what others keep there: its user's wishes and our hold.
 
-    {"power": {"workload": "training", "flex": "flex2",
+    {"power": {"workload": "training", "flex": "flex2", "max_hold_seconds": 1800, "finish_by": 1767225600,
+               "cap_watts": 400,
                "hold": {"by": "slurm-power", "reason": "...", "until": "...Z", "begin": "...Z" or null}}}
 
 ``begin`` is the start time the user had asked for before our hold, ``until`` the one we wrote. Text
@@ -10,11 +11,30 @@ that is no JSON object belongs to somebody else and is never changed.
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from slurm_power.model.job import Flex, Workload
 
 OWNER = "slurm-power"
+
+
+# No promise is for longer, and no GPU draws more: what is beyond is a mistake, and promises nothing.
+_MOST_HOLD_SECONDS = 30 * 86_400.0
+_MOST_CAP_WATTS = 100_000.0
+_LAST_EPOCH_SECONDS = 253_402_300_799.0
+_TAGS_KEPT = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserTags:
+    """What a job's user has asked for at its submission; None for what is missing or makes no sense."""
+
+    workload: Workload | None = None
+    flex: Flex | None = None
+    max_hold_seconds: float | None = None
+    finish_by: datetime | None = None
+    own_cap_watts: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +61,29 @@ def read_object(text: str) -> dict[str, Any] | None:
 
 def tags(text: str) -> tuple[Workload | None, Flex | None]:
     """Return workload and flex class as tagged at submission, None where missing or unknown."""
+    found = user_tags(text)
+    return found.workload, found.flex
+
+
+@lru_cache(maxsize=_TAGS_KEPT)
+def user_tags(text: str) -> UserTags:
+    """Return all that a job's user has asked for; many jobs of a queue have the very same text."""
     power = (read_object(text) or {}).get("power", {})
     workload, flex = power.get("workload"), power.get("flex")
-    return (
-        next((known for known in Workload if known == workload), None),
-        next((known for known in Flex if known == flex), None),
+    finish_by = _number(power.get("finish_by"), 1.0, _LAST_EPOCH_SECONDS)
+    return UserTags(
+        workload=next((known for known in Workload if known == workload), None),
+        flex=next((known for known in Flex if known == flex), None),
+        max_hold_seconds=_number(power.get("max_hold_seconds"), 0.0, _MOST_HOLD_SECONDS),
+        finish_by=None if finish_by is None else datetime.fromtimestamp(finish_by, UTC),
+        own_cap_watts=_number(power.get("cap_watts"), 1.0, _MOST_CAP_WATTS),
     )
+
+
+def _number(value: object, least: float, most: float) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        return None
+    return float(value)
 
 
 def hold_note(text: str) -> HoldNote | None:

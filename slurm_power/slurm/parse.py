@@ -8,7 +8,8 @@ for each call cannot be forged, and a field that a version does not know is simp
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import lru_cache
 
 from slurm_power.model.job import Flex, Job, JobState, Workload
 from slurm_power.slurm import admin_comment
@@ -19,8 +20,9 @@ FIELDS = (
     "JobID", "ArrayJobID", "ArrayTaskID", "HetJobID", "UserName", "Account", "Name", "State", "Reason",
     "NodeList", "NumNodes", "NumTasks", "tres-alloc", "tres-per-job", "tres-per-node", "tres-per-socket",
     "tres-per-task", "SubmitTime", "StartTime", "EligibleTime", "TimeLimit", "PriorityLong", "admin_comment",
-    "SchedNodes", "Partition", "ReqNodes", "Feature",
+    "SchedNodes", "Partition", "ReqNodes", "Feature", "Deadline",
 )  # fmt: skip
+_MARK = "\0"
 # A job is whole with this field: what comes behind it is worth having, no more.
 _LAST = "admin_comment"
 
@@ -54,17 +56,25 @@ _STATES = {
 }
 _NOTHING = {"", "N/A", "(null)", "None", "Unknown", "NONE"}
 _GPUS = re.compile(r"(?:gres[:/])?gpu(?::(?P<type>[^:=,()]+?))?(?:[:=](?P<count>\d+))?(?:\(.*\))?")
+_TIME_LETTERS = len("2026-01-02T03:04:05")
+# A queue of ten thousand jobs has some dozens of ways to ask for GPUs and time.
+_KEPT = 4096
 _LIMIT = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
-    """A job as Slurm tells it, with what holding and releasing need beside the port's ``Job``."""
+    """A job as Slurm tells it, with what holding and releasing need beside the port's ``Job``.
+
+    ``update_id`` is what scontrol is to be told, ``shared`` whether that is more than one job: what waits of
+    an array, or a het job.
+    """
 
     job: Job
     admin_comment: str
     eligible: datetime | None
     update_id: str
+    shared: bool = False
 
 
 def squeue_format(mark: str) -> str:
@@ -79,30 +89,81 @@ def squeue_format(mark: str) -> str:
 
 def parse_squeue(text: str, mark: str) -> tuple[JobRecord, ...]:
     """Parse all jobs; raises ValueError if the text is cut short or is no such output."""
-    pieces = re.split(rf"{re.escape(mark)}(\d+);", text)
-    if pieces[-1].strip():
+    return JobReader().read(text, mark)
+
+
+class JobReader:
+    """Reads one list after the other: a job of which squeue prints the very same is the same object.
+
+    Of a queue's thousands of jobs few change from one look to the next.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, JobRecord] = {}
+
+    def read(self, text: str, mark: str) -> tuple[JobRecord, ...]:
+        """Parse all jobs; raises ValueError if the text is cut short or is no such output."""
+        # No text of a user's holds a zero, so it can stand for a mark that is another one each time.
+        if _MARK in text:
+            raise ValueError("holds a zero, which squeue never prints")
+        text = text.replace(mark, _MARK)
+        end = _end_of_job(text)
+        *whole, rest = text.split(end) if end else [text]
+        known = self._known
+        new = [piece for piece in whole if piece not in known]
+        names, rows = _rows(end.join([*new, rest]))
+        fresh = iter([record_of(dict(zip(names, row, strict=True))) for row in rows])
+        self._known = {piece: known.get(piece) or next(fresh) for piece in whole}
+        return (*self._known.values(), *fresh)
+
+
+def _end_of_job(text: str) -> str:
+    """What each job of a list ends with, by its first one; empty where there is no second."""
+    second = text.find(f"{_MARK}0;", text.find(f"{_MARK}0;") + 1)
+    last = text.rfind(_MARK, 0, max(second, 0))
+    end = text[last : text.find(";", last) + 2] if last >= 0 else ""
+    return end if end.endswith(";\n") else ""
+
+
+def _rows(text: str) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Split a list into the names of its fields and a row of values for each job."""
+    pieces = re.split(rf"{_MARK}(\d+);", text)
+    values, indexes = pieces[0::2], pieces[1::2]
+    if values.pop().strip():
         raise ValueError(f"ends in the middle of a job: {pieces[-1][-60:]!r}")
-    records: list[dict[str, str]] = []
-    for value, index in zip(pieces[0::2], pieces[1::2], strict=False):
-        if int(index) == 0:
-            records.append({})
-        if not records or int(index) >= len(FIELDS):
-            raise ValueError(f"unexpected field {index}")
-        records[-1][FIELDS[int(index)]] = value.strip() if int(index) == 0 else value
-    if records and _LAST not in records[-1]:
+    if not indexes:
+        return [], []
+    # All jobs have the fields that this version knows, in our order: one look tells which.
+    count = indexes.index("0", 1) if "0" in indexes[1:] else len(indexes)
+    known, jobs = indexes[:count], -(-len(indexes) // count)
+    if known != sorted(set(known), key=int) or known[0] != "0" or int(known[-1]) >= len(FIELDS):
+        raise ValueError(f"unexpected fields {','.join(known)}")
+    names = [FIELDS[int(index)] for index in known]
+    if (known * jobs)[: len(indexes)] != indexes:
+        raise ValueError("its jobs differ in their fields")
+    if len(indexes) % count:
+        # The last job may lack what is only worth having.
+        whole = len(indexes) % count
+        if _LAST not in names[:whole]:
+            raise ValueError("ends in the middle of a job")
+        values += [""] * (count - whole)
+    if _LAST not in names:
         raise ValueError("ends in the middle of a job")
-    return tuple(_record(fields) for fields in records)
+    columns = [values[place::count] for place in range(count)]
+    columns[0] = [value.strip() for value in columns[0]]  # a line's end stands before each job but the first
+    return names, list(zip(*columns, strict=True))
 
 
-def _record(fields: Mapping[str, str]) -> JobRecord:
+def record_of(fields: Mapping[str, str]) -> JobRecord:
+    """One job from squeue's fields by their names; raises ValueError for what is none."""
     job_id = fields["JobID"]
     if not job_id.isdigit():
         raise ValueError(f"{job_id!r} is no job id")
     comment = fields.get("admin_comment", "")
     state = _state(fields)
     submitted, eligible = _time(fields, "SubmitTime"), _time(fields, "EligibleTime")
-    workload, flex = admin_comment.tags(comment)
-    note = node_note(comment) if state is JobState.PENDING else None
+    asked = admin_comment.user_tags(comment)
+    note = node_note(comment) if state is JobState.PENDING and '"avoid"' in comment else None
     own_begin = eligible is not None and (submitted is None or eligible > submitted)
     reason = fields.get("Reason", "")
     job = Job(
@@ -112,8 +173,8 @@ def _record(fields: Mapping[str, str]) -> JobRecord:
         name=fields.get("Name", ""),
         state=state,
         gpu_count=_gpu_count(fields),
-        workload=workload or Workload.TRAINING,
-        flex=flex or Flex.FLEX0,
+        workload=asked.workload or Workload.TRAINING,
+        flex=asked.flex or Flex.FLEX0,
         nodes=expand(_text(fields, "NodeList")),
         submitted=submitted,
         started=None if state is JobState.PENDING else _time(fields, "StartTime"),
@@ -132,9 +193,17 @@ def _record(fields: Mapping[str, str]) -> JobRecord:
         # The components of a het job have one list of nodes to avoid, and may want different ones.
         pinned=any(_text(fields, key) not in ("", "0") for key in ("ReqNodes", "Feature", "HetJobID")),
         avoids=frozenset() if note is None else note.nodes,
+        max_hold_seconds=asked.max_hold_seconds,
+        finish_by=asked.finish_by,
+        deadline=_time(fields, "Deadline"),
+        own_cap_watts=asked.own_cap_watts,
     )
     return JobRecord(
-        job=job, admin_comment=comment, eligible=eligible, update_id=_update_id(fields, job.task_count)
+        job=job,
+        admin_comment=comment,
+        eligible=eligible,
+        update_id=_update_id(fields, job.task_count),
+        shared=any(_text(fields, key) not in ("", "0") for key in ("HetJobID", "ArrayTaskID")),
     )
 
 
@@ -159,6 +228,8 @@ def _update_id(fields: Mapping[str, str], tasks: int) -> str:
 
 def task_count(task_ids: str) -> int:
     """Count the tasks in an array's ``1-19:2,30%4``; 1 for anything that is no array."""
+    if not task_ids or task_ids.isdigit():
+        return 1
     return max(len(_task_ids(task_ids)), 1)
 
 
@@ -172,6 +243,7 @@ def _task_ids(text: str) -> list[int]:
     return found
 
 
+@lru_cache(maxsize=_KEPT)
 def time_limit_seconds(text: str) -> float | None:
     """Read ``2-00:00:00``, ``10:00`` (minutes:seconds); None for UNLIMITED, NOT_SET and the like."""
     match = _LIMIT.fullmatch(text)
@@ -206,14 +278,20 @@ def gpus_of_tres(text: str) -> tuple[int, str]:
 def _gpu_type(fields: Mapping[str, str]) -> str:
     """The type of the job's GPUs as allocated, else as asked for; empty for none or several."""
     for key in ("tres-alloc", "tres-per-job", "tres-per-node", "tres-per-socket", "tres-per-task"):
-        matches = (_GPUS.fullmatch(part) for part in fields.get(key, "").split(","))
-        kinds = {match["type"] for match in matches if match is not None and match["type"]}
-        found = {kind for kind in kinds if not kind.isdigit()}
+        found = _gpu_types(fields.get(key, ""))
         if found:
-            return found.pop() if len(found) == 1 else ""
+            return found[0] if len(found) == 1 else ""
     return ""
 
 
+@lru_cache(maxsize=_KEPT)
+def _gpu_types(tres: str) -> tuple[str, ...]:
+    matches = (_GPUS.fullmatch(part) for part in tres.split(","))
+    kinds = {match["type"] for match in matches if match is not None and match["type"]}
+    return tuple(sorted(kind for kind in kinds if not kind.isdigit()))
+
+
+@lru_cache(maxsize=_KEPT)
 def _gpus(tres: str) -> int | None:
     """Sum the GPUs in ``gres:gpu:h100:2,gres/gpu=4``; an untyped TRES total counts alone."""
     typed, total = None, None
@@ -235,7 +313,10 @@ def _gpus(tres: str) -> int | None:
 
 
 def _number(fields: Mapping[str, str], key: str) -> int:
-    match = re.match(r"\d+", fields.get(key, ""))
+    text = fields.get(key, "")
+    if text.isdigit():
+        return int(text)
+    match = re.match(r"\d+", text)
     return int(match[0]) if match else 1
 
 
@@ -251,7 +332,10 @@ def _text(fields: Mapping[str, str], key: str) -> str:
 
 def _time(fields: Mapping[str, str], key: str) -> datetime | None:
     """Read a time; the commands run with TZ=UTC, so what they call local is UTC."""
+    text = fields.get(key, "")
+    if len(text) != _TIME_LETTERS:
+        return None
     try:
-        return datetime.strptime(fields.get(key, ""), "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+        return datetime.fromisoformat(f"{text}+00:00")
     except ValueError:
         return None

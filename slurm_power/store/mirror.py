@@ -6,7 +6,7 @@ follow in their order.
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from slurm_power import clock
@@ -108,6 +108,10 @@ class MirroredStore:
     def jobs(self) -> dict[str, dict[str, object]]:
         """All job records by job id."""
         return self._local.jobs()
+
+    def latest_jobs(self, before: int | None, most: int) -> Sequence[tuple[int, dict[str, object]]]:
+        """Up to ``most`` records, the last written first."""
+        return self._local.latest_jobs(before, most)
 
     def put_state(self, key: str, value: object) -> None:
         """Remember a small JSON value."""

@@ -3,11 +3,11 @@
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from slurm_power.model.ledger import LedgerEntry
-from slurm_power.ports import Store, StoreError
+from slurm_power.ports import LocalStore, StoreError
 
 # Ledger entries that wait; what comes after so many is lost, and told.
 _MOST_WAITING = 10_000
@@ -22,7 +22,7 @@ class PatientStore:
     ``problem`` says why nothing can be written now, "" when all is. Control must go on without its pen.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: LocalStore) -> None:
         self._store = store
         self._entries: deque[LedgerEntry] = deque()
         self._jobs: dict[str, Mapping[str, object]] = {}
@@ -118,6 +118,10 @@ class PatientStore:
     def jobs(self) -> dict[str, dict[str, object]]:
         """All job records by job id."""
         return {**self._store.jobs(), **{job_id: dict(record) for job_id, record in self._jobs.items()}}
+
+    def latest_jobs(self, before: int | None, most: int) -> Sequence[tuple[int, dict[str, object]]]:
+        """Records that are written, the last written first."""
+        return self._store.latest_jobs(before, most)
 
     def state(self, key: str, default: object = None) -> object:
         """Read back a remembered value."""

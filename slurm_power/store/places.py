@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from slurm_power.config.store import StoreConfig
-from slurm_power.ports import SeriesReader, SeriesWriter, Store, StoreError
+from slurm_power.ports import LocalStore, SeriesReader, SeriesWriter, StoreError
 from slurm_power.store.old_samples import JoinedSeries, OldSamples
 from slurm_power.store.prometheus import PrometheusWriter
 from slurm_power.store.reading import SeriesReading
@@ -16,7 +16,7 @@ LEDGER_NAME = "powerctld.sqlite"
 SERIES_NAME = "series.sqlite"
 
 
-def open_store(config: StoreConfig, state_directory: Path) -> Store:
+def open_store(config: StoreConfig, state_directory: Path) -> LocalStore:
     """Open ledger and metadata; with ``ledger_url`` they are copied there, and taken over from there if new.
 
     Raises StoreError if a new store cannot take over, or the library for it is missing.

@@ -221,6 +221,16 @@ class SqliteStore:
         rows = self._connection.execute("SELECT job_id, record FROM job")
         return {job_id: json.loads(record) for job_id, record in rows}
 
+    def latest_jobs(self, before: int | None, most: int) -> list[tuple[int, dict[str, object]]]:
+        """Up to ``most`` records, the last written first, each with a number; those with lower ones only."""
+        # A record that is replaced becomes the newest row.
+        rows = self._connection.execute(
+            "SELECT rowid, record FROM job WHERE :before IS NULL OR rowid < :before"
+            " ORDER BY rowid DESC LIMIT :most",
+            {"before": before, "most": most},
+        )
+        return [(number, json.loads(record)) for number, record in rows]
+
     def put_state(self, key: str, value: object) -> None:
         """Remember a small JSON value across restarts."""
         with self._transaction() as connection:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeGuard
 
-from slurm_power.model.job import Flex, Job, JobState, Workload
+from slurm_power.model.job import Job, JobState
 from slurm_power.model.pool import Pool
 from slurm_power.model.reading import EssReading, PowerReading, Quality, judged
 from slurm_power.model.site import Site
@@ -26,7 +26,7 @@ from slurm_power.telemetry.clock_skew import ClockSkews
 from slurm_power.telemetry.coverage import SourceCoverage
 from slurm_power.telemetry.gpu_rows import gpu_of
 from slurm_power.telemetry.lease_rows import lease_of
-from slurm_power.telemetry.node_jobs import NodeJob, Words, merged, unlisted
+from slurm_power.telemetry.node_jobs import NodeJob, merged, unlisted, words_of
 from slurm_power.telemetry.node_report import NodeReport, node_report
 from slurm_power.wire import Message, WireError
 
@@ -198,13 +198,7 @@ class SiteTelemetry:
         """A job has come to a node: its prolog runs or has run."""
         job_id = str(message["job_id"])
         known = self._node_jobs.setdefault(job_id, NodeJob(since_seconds=now_seconds))
-        uuids = message.get("gpus")
-        words = Words(
-            user=str(message.get("user") or ""),
-            workload=_workload(message.get("workload")),
-            flex=_flex(message.get("flex")),
-            gpus=tuple(str(uuid) for uuid in uuids) if isinstance(uuids, list) else (),
-        )
+        words = words_of(message)
         if known.nodes.get(node) != words:
             known.nodes[node] = words
             self._known_jobs = None
@@ -365,18 +359,6 @@ def _objects(message: Message, key: str) -> list[dict[str, object]]:
     return found
 
 
-_WORKLOADS = {word.value: word for word in Workload}
-_FLEXES = {word.value: word for word in Flex}
-
-
 def _amount(value: object) -> TypeGuard[float]:
     """Whether a value of a message can be an energy."""
     return type(value) in (int, float) and math.isfinite(value) and value >= 0.0  # type: ignore[arg-type,operator]  # as just seen
-
-
-def _workload(value: object) -> Workload | None:
-    return _WORKLOADS.get(value) if isinstance(value, str) else None
-
-
-def _flex(value: object) -> Flex | None:
-    return _FLEXES.get(value) if isinstance(value, str) else None

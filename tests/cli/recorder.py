@@ -17,7 +17,12 @@ cat /proc/$$/environ > "$RECORD/environ"
 grep SigIgn /proc/$$/status > "$RECORD/signals"
 echo $$ > "$RECORD/pid"
 cat > "$RECORD/stdin"
-echo "Submitted batch job 7"
+if [ -n "$RECORD_SAYS" ]; then printf '%s\n' "$RECORD_SAYS" >&2; fi
+case " $* " in
+    *" --test-only "*) ;;
+    *" --parsable "*) echo "7;north" ;;
+    *) echo "Submitted batch job 7" ;;
+esac
 exit "${RECORD_STATUS:-0}"
 """
 

@@ -36,7 +36,7 @@ METER = 'meter = "pdu"'
 def check(path: Path, grid: str, left: str) -> tuple[int, list[str]]:
     file = path / "site.toml"
     file.write_text(SITE.format(grid=grid, left=left))
-    words = ["check", "--no-devices", "--config", str(file)]
+    words = ["check", "--no-devices", "--no-slurm", "--config", str(file)]
     told = json.loads(CliRunner().invoke(main, [*words, "--json"]).stdout)
     done = CliRunner().invoke(main, words)
     assert all(note in done.output for note in told["notes"])

@@ -257,7 +257,7 @@ def test_check_lists_every_problem_of_the_file(tmp_path: Path) -> None:
     file.write_text(
         '[site]\nname = "x"\n[circuit.grid]\nrating_watts = 3\nlimit_kind = "economic"\nmetre = "m"\n'
     )
-    result = run("check", "--config", file)
+    result = run("check", "--no-slurm", "--config", file)
     assert result.exit_code == 2
     assert "circuit.grid.metre: unknown key; did you mean meter?" in result.output
     told = json.loads(run("check", "--json", "--config", file).output)
@@ -273,13 +273,13 @@ def test_check_reads_the_devices_after_the_file(tmp_path: Path) -> None:
         '[device.m]\ndriver = "sunspec_meter"\naddress = "127.0.0.1:1"\n'
         '[device.b]\ndriver = "sunspec_pcs"\naddress = "127.0.0.1:1"\n'
     )
-    result = run("check", "--config", file)
+    result = run("check", "--no-slurm", "--config", file)
     assert result.exit_code == 2
     assert [line.partition(": ")[2].partition(":")[0] for line in result.output.splitlines()] == [
         "device.m",
         "device.b",
     ]
-    assert run("check", "--no-devices", "--config", file).exit_code == 0
+    assert run("check", "--no-devices", "--no-slurm", "--config", file).exit_code == 0
 
 
 def test_check_reads_each_device_once(tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_check_reads_each_device_once(tmp_path: Path) -> None:
         )
         async with benches.serving(meter), benches.serving(pcs):
             benches.take(meter, 23_400.0)
-            return await asyncio.to_thread(run, "check", "--config", file)
+            return await asyncio.to_thread(run, "check", "--no-slurm", "--config", file)
 
     result = asyncio.run(check())
     assert result.exit_code == 0, result.output

@@ -56,6 +56,15 @@ def test_a_job_that_was_capped_and_has_ended() -> None:
     )
 
 
+def test_a_cap_that_the_user_asked_for_is_nothing_that_was_done_to_the_job() -> None:
+    own = entry(3, kind="own cap", reason="its user asked for 450 W a GPU at most")
+    job = {**RUNNING, "cap_watts": 450.0, "cap_is_own": True, "cap_reason": own["reason"]}
+    what, *_ = said(job, {"name": "train", "flex": "flex2"}, own)
+    assert what.endswith("nothing was done to it: no cap, no hold, no pause.")
+    _, why, _ = said(job, CAPPED_RECORD, CAP, own)
+    assert why == "Why: grid must stay below 20.0 kW (economic limit, ev-1: utility call)."
+
+
 def test_a_job_that_is_capped_now() -> None:
     what, *_ = said({**RUNNING, "cap_watts": 420.0, "slowdown_ratio": 0.1}, CAPPED_RECORD, CAP)
     assert what.startswith("Job 17 (train) has been capped since 01-0")

@@ -91,6 +91,7 @@ def test_a_munged_with_a_key_of_its_own_serves_no_host(tmp_path: Path) -> None:
         (["--gpus=99"], "--gpus 99: must be between 1 and 16"),
         (["--scenario=/etc/passwd"], "--scenario: needs --power"),
         (["--power", "--plant=/nowhere/plant.toml"], "no such file"),
+        (["--power", "--energy-accounting"], "--energy-accounting: needs --power, whose plant feeds"),
         (["--dir", "/tmp/" + "x" * 60], "would not fit"),
         (["--dir", "/tmp/sp refused"], "cannot hold such a path"),
         (["--dir", "/etc"], "exists and is no lab of ours"),

@@ -39,6 +39,15 @@ def test_a_capped_jobs_losses_and_savings_add_up() -> None:
     }
 
 
+def test_a_cap_that_its_user_asked_for_is_no_doing_of_ours() -> None:
+    record: dict[str, Any] = {}
+    state = LeverState()
+    own = SetCap(job_id="1", cap_watts=400.0, kind=LimitKind.ECONOMIC, reason="x", own=True)
+    state.capped(own, 650.0, AT)
+    note_cap(record, running("1", ("c1",)), state.caps["1"], AT, 10.0)
+    assert record == {}
+
+
 def test_a_gate_costs_time_and_breaks_no_promise() -> None:
     state = LeverState()
     gate = SetCap(

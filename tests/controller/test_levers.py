@@ -64,6 +64,27 @@ def test_a_clock_lock_is_kept_over_a_restart() -> None:
     assert (lease.cap_watts, lease.lock_hertz, lease.full_hertz) == (200.0, 1.4e9, 1.98e9)
 
 
+def test_a_cap_that_its_user_asked_for_is_none_of_our_levers() -> None:
+    levers = LeverState()
+    own = SetCap(job_id="1", cap_watts=400.0, kind=LimitKind.ECONOMIC, reason="asked for", own=True)
+    assert levers.capped(own, 400.0, AT)
+    assert levers.view(AT).caps == {}
+    assert not levers.capped(own, 400.0, later(3))
+    ours = SetCap(job_id="1", cap_watts=350.0, kind=LimitKind.ECONOMIC, reason="ours", slowdown_ratio=0.1)
+    assert levers.capped(ours, 400.0, later(4))
+    assert levers.view(later(4)).caps["1"].cap_watts == 350.0
+    assert levers.capped(own, 400.0, later(9))
+    assert (levers.caps["1"].reason, levers.caps["1"].own) == ("asked for", True)
+    assert levers.view(later(9)).caps == {}
+    stored = json.loads(json.dumps(levers.to_json()))
+    again = LeverState.from_json(stored, later(10), 10.0)
+    assert again.caps["1"].own
+    # A cap of ours that happens to be as low is seen again.
+    same = SetCap(job_id="1", cap_watts=400.0, kind=LimitKind.ECONOMIC, reason="ours")
+    assert not levers.capped(same, 400.0, later(11))
+    assert "1" in levers.view(later(11)).caps
+
+
 def test_holds_add_up_over_several_holds() -> None:
     state = LeverState()
     hold = HoldJob(job_id="7", seconds=60.0, reason="no room")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from slurm_power import clock
-from slurm_power.controller.prolog_desk import PrologDesk
+from slurm_power.controller.prolog_desk import LISTED_SECONDS, PrologDesk
 from slurm_power.model.job import Flex, Job, JobState
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.policy import Policy
@@ -125,10 +125,51 @@ def test_a_job_that_nobody_knows_is_let_go_before_its_node_gives_up(bench: Bench
     bench.desk.asked("c1", "9")
     bench.desk.follow(parted(), enabled=True)
     assert bench.sent == []
-    bench.now_seconds += 0.9
-    bench.desk.follow(parted(starting("9", "c1")), enabled=True)
+    bench.now_seconds += LISTED_SECONDS + 0.05
+    bench.desk.follow(parted(), enabled=True)
+    assert bench.seconds("c1", "9") == [0.0]
+    assert bench.notes == []
+
+
+def test_a_word_that_would_come_too_late_is_go(bench: Bench) -> None:
+    jobs = starting("8", "c2"), starting("9", "c1")
+    bench.desk.asked("c2", "8")
+    bench.desk.follow(parted(*jobs), enabled=True)
+    bench.desk.asked("c1", "9")
+    bench.now_seconds += 1.2
+    bench.desk.follow(parted(*jobs), enabled=True)
     assert bench.seconds("c1", "9") == [0.0], "its node has given up, or is about to"
     assert bench.notes == []
+
+
+def test_the_list_is_waited_for_since_only_it_tells_what_was_promised(bench: Bench) -> None:
+    first, listed = starting("1", "c1"), starting("2", "c2")
+    told_by_its_node = replace(listed, name="")
+    bench.desk.asked("c1", "1")
+    bench.desk.follow(parted(first), enabled=True)
+    bench.desk.asked("c2", "2")
+    bench.desk.follow(parted(first, told_by_its_node), enabled=True)
+    assert bench.seconds("c2", "2") == []
+    bench.now_seconds += 0.4
+    bench.desk.follow(parted(first, replace(listed, max_hold_seconds=0.0)), enabled=True)
+    assert bench.seconds("c2", "2") == [0.0], "its user lets nobody hold it"
+
+
+def test_a_list_that_is_late_still_ends_a_wait_beyond_the_promise(bench: Bench) -> None:
+    first, listed = starting("1", "c1"), starting("2", "c2")
+    bench.desk.asked("c1", "1")
+    bench.desk.follow(parted(first), enabled=True)
+    bench.desk.asked("c2", "2")
+    bench.now_seconds += LISTED_SECONDS
+    bench.desk.follow(parted(first, replace(listed, name="")), enabled=True)
+    assert bench.seconds("c2", "2") == [pytest.approx(60.0 - LISTED_SECONDS)]
+    bench.now_seconds += 1.0
+    bench.desk.follow(parted(first, replace(listed, max_hold_seconds=25.0)), enabled=True)
+    assert len(bench.seconds("c2", "2")) == 1
+    bench.now_seconds += 4.0
+    bench.desk.follow(parted(first, replace(listed, max_hold_seconds=25.0)), enabled=True)
+    assert bench.seconds("c2", "2")[-1] == 0.0
+    assert bench.notes[-1][2].endswith("it was promised to wait no longer")
 
 
 def test_who_can_be_capped_does_not_wait(bench: Bench) -> None:

@@ -382,3 +382,19 @@ def test_a_user_asks_about_jobs_of_their_own_only(folder: Path) -> None:
             assert f"{key}: " in error
 
     tried(folder, check)
+
+
+@needs_root
+def test_what_a_user_would_ask_for_counts(folder: Path) -> None:
+    async def check(site: Site) -> None:
+        asked = {"op": "expect", "gpus": 8, "flex": "flex3", "time_limit_seconds": 3600}
+        plain = await site.ask(asked)
+        short = await site.ask({**asked, "max_hold_seconds": 60, "cap_watts": 400})
+        assert (plain["longest_hold_seconds"], short["longest_hold_seconds"]) == (1800, 60)
+        assert short["site_watts"] == plain["site_watts"] - 8 * 250
+        assert (await site.ask({**asked, "finish_by_in_seconds": 1}))["longest_hold_seconds"] == 0
+        wrong = {"max_hold_seconds": -1, "cap_watts": "x", "finish_by_in_seconds": 1e99}
+        error = (await site.ask({**asked, **wrong}))["error"]
+        assert all(f"{key}: " in error for key in wrong)
+
+    tried(folder, check)

@@ -21,6 +21,7 @@ from slurm_power.config import (
     SunspecStorage,
     SupplyConfig,
 )
+from slurm_power.config.admission import AdmissionConfig
 from slurm_power.model.power_table import PowerTable
 from slurm_power.model.site import Circuit, Ess
 from slurm_power.plan.policy import Policy
@@ -33,6 +34,7 @@ TABLES: tuple[tuple[str, type, tuple[tuple[str, str, str], ...]], ...] = (
     ("[forecast]", ForecastConfig, ()),
     ("[policy]", Policy, ()),
     ("[supply]", SupplyConfig, ()),
+    ("[admission]", AdmissionConfig, ()),
     ("[circuit.NAME]", Circuit, ()),
     ("[ess.NAME]", Ess, (("device", "string", "required"),)),
     ('[device.NAME], driver "sunspec_meter"', SunspecMeter, ()),

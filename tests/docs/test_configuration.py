@@ -30,10 +30,13 @@ def test_table_matches_its_dataclass(
 
 def test_keys_of_slurm_power_conf_are_those_that_are_read() -> None:
     root = DOCUMENT.parents[1]
-    sources = [root / "slurm_power/cli/psbatch.py", root / "slurm_power/cli/commands/connection.py"]
-    read = set(choices.SITE_KEYS.values())
+    programs = ("submission.py", "explain.py", "commands/connection.py")
+    sources = [root / "slurm_power/cli" / name for name in programs]
+    read = set(choices.site_keys().values())
     for source in sources:
         read |= set(re.findall(r'(?:conf|\))\.get\("(\w+)"', source.read_text()))
-    for hook in ("prolog", "epilog"):
-        read |= set(re.findall(r'key\.strip\(\) == "(\w+)"', (root / "prolog_epilog" / hook).read_text()))
+    hooks = (root / "prolog_epilog/slurm_power_hook").read_text()
+    read |= set(re.findall(r'^    "(\w+_socket)": "/', hooks, re.MULTILINE))
+    submit = (root / "prolog_epilog/slurm_power_submit.lua").read_text()
+    read |= set(re.findall(r"%s\*(\w+)%s\*=%s\*\(%S", submit))
     assert {key for key, *_ in documented("slurm-power.conf")} == read

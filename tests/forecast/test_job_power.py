@@ -226,3 +226,25 @@ def test_a_damaged_state_is_refused_as_a_whole(spoil: Any) -> None:
     with pytest.raises(ValueError, match="job power"):
         known.take_json(spoil(taught().to_json()))
     assert len(known) == 0
+
+
+def test_what_can_be_told_by_few_words() -> None:
+    """Class, user and kind of name, each with what lies around it; sizes, accounts and tiers are left out."""
+    known = powers()
+    for run in range(30):
+        for gpu_type in ("h100", ""):
+            job = Submission(user="alice", name=f"bert-run{run}", workload="training", gpu_type=gpu_type)
+            known.ended(job, 420.0)
+    known.ended(Submission(user="bob", name="odd", workload="training", tier="small"), 100.0)
+    told = {(level.kind, *level.words): level.watts for level in known.learned()}
+    assert set(told) == {
+        ("class", "training", "h100"),
+        ("class", "training", ""),
+        ("user", "alice", "training", "h100"),
+        ("user", "alice", "training", ""),
+        ("name", "alice", "training", "h100", "bert-run#"),
+        ("name", "alice", "training", "", "bert-run#"),
+    }
+    expected = known.expect(JOB).mean_watts
+    assert told["name", "alice", "training", "", "bert-run#"] == pytest.approx(expected, rel=0.01)
+    assert told["class", "training", ""] > told["name", "alice", "training", "", "bert-run#"]

@@ -159,6 +159,11 @@ class Bed:
         self.until(lambda: self.power_job(held).get("hold_ends_in_seconds"), "a hold", 8)
         return capped, held
 
+    def until_all_nodes_report(self) -> None:
+        """Wait for every node's daemon to be connected again: after a restart each tries for seconds."""
+        names = set(self.lab.layout.nodes)
+        self.until(lambda: names <= {node["name"] for node in self.glance()["nodes"]}, "all nodes", 20)
+
     def configure(self, **values: float) -> None:
         """Put keys into the [controller] table and start powerctld anew."""
         lines = "".join(f"{key} = {value}\n" for key, value in values.items())

@@ -26,6 +26,7 @@ def test_a_start_over_all_gpus_rises_along_the_ramp_and_nobody_is_refused(bed: B
     bed.site_file.write_text(site)
     bed.lab.restart("powerctld")
     bed.until(lambda: bed.glance()["circuits"][0]["quality"] == "good", "a reading of the meter", 20)
+    bed.until_all_nodes_report()  # one that is not connected gets no cap in time
     nodes = len(bed.lab.layout.nodes)
     load = "srun plant-load --workload training --seconds 300"
     words = ["psbatch", "--parsable", "--workload=training", "--flex=flex2", f"--nodes={nodes}"]

@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from containers.cluster.layout import USERS
+from containers.cluster.layout import CHECKOUT, USERS
 from containers.demo.stage import ask
 from tests.cluster.lab import await_job
 from tests.loop.bed import Bed
@@ -86,16 +86,25 @@ def test_the_second_job_of_a_name_is_expected_to_draw_what_the_first_drew(bed: B
     assert record.get("expected_known_from") != "your jobs of this name and size"
 
     words = ["psbatch", "--explain", "--gres=gpu:2", "--workload=generation", "--job-name=again_run2"]
+    here = {"PYTHONPATH": str(CHECKOUT)}
     said = ""
 
     def known() -> bool:
         # The end of a job is learned from a cycle after it shows.
         nonlocal said
-        said = bed.lab.run([*words, "--wrap=true"], user="alice").stdout
+        said = bed.lab.run([*words, "--wrap=true"], user="alice", environment=here).stdout
         return "known from 1 of your jobs of this name and size" in said
 
     bed.until(known, "the first to be learned from", 10)
+    assert "Slurm expects it to start at 20" in said
     assert "Nothing was submitted" in said
+    options_too = ["--json", "--time=10", "--power-cap=300", "--flex=2", "--wrap=true"]
+    found = json.loads(bed.lab.run([*words, *options_too], user="alice", environment=here).stdout)["answer"]
+    assert found["expected"]["expected_mean_watts"] == 300.0
+    assert found["limits"][0]["circuit"] == "grid"
+    assert found["limit_bill"]["energy_kwh"] > 0.05
+    assert found["limit_bill"]["cost"] is None, "nobody says a price here"
+    assert found["flex_classes"][2]["room_watts"] is not None
     second = bed.submit("--job-name=again_run2", *options, seconds=3)
     bed.until(lambda: bed.ask("job", job_id=second)["record"].get("expected_jobs"), "its record", 15)
     record = bed.ask("job", job_id=second)["record"]

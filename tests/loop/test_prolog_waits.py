@@ -2,19 +2,13 @@
 
 import time
 
-import pytest
-
 from tests.loop.bed import Bed
 
-# A node's start adds about 6.4 kW and its losses: 13 s of this ramp.
-RAMP_WATTS_PER_SECOND = 500.0
+# A node's start adds about 6.4 kW and its losses: 16 s of this ramp.
+RAMP_WATTS_PER_SECOND = 400.0
 MOST_SECONDS = 40
 
 
-@pytest.mark.xfail(
-    reason="no wait is seen in a fresh lab, only after other tests. Not understood",
-    strict=False,
-)
 def test_the_second_start_waits_in_its_prolog_and_no_node_drains(bed: Bed) -> None:
     bed.plant("set_soc", soc_ratio=0.10)
     policy = f"[policy]\nstart_ramp_watts_per_second = {RAMP_WATTS_PER_SECOND}\n"
@@ -26,6 +20,7 @@ def test_the_second_start_waits_in_its_prolog_and_no_node_drains(bed: Bed) -> No
     bed.lab.restart("powerctld")
     bed.until(lambda: bed.glance()["circuits"][0]["quality"] == "good", "a reading of the meter", 20)
     nodes = list(bed.lab.layout.nodes)[:3]
+    bed.until_all_nodes_report()  # one that is not connected asks nobody
     for node in nodes:
         bed.lab.run(["slurm-power", "yield", node, "--for=10m", "--reason=a test"])
     first = bed.submit(f"--nodelist={nodes[0]}", flex="flex2", seconds=60)

@@ -8,7 +8,7 @@ import pytest
 from containers.cluster.layout import Options
 from containers.cluster.lifecycle import up
 from containers.cluster.slurm_root import outside_path
-from tests.slurm.bench import Bench
+from tests.slurm.bench import Bench, adapters
 from tests.slurm.cluster import Cluster, eventually
 from tests.versions.chosen import chosen_root
 
@@ -22,8 +22,10 @@ def cluster() -> Iterator[Cluster]:
     started.down()
 
 
-@pytest.fixture
-def bench(cluster: Cluster, tmp_path: Path) -> Iterator[Bench]:
-    yield Bench(cluster, tmp_path)
+@pytest.fixture(params=adapters())
+def bench(cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    found = Bench(cluster, tmp_path, request.param)
+    yield found
+    found.close()
     cluster.run("scancel", "--user=root", "--full", check=False)
     eventually(lambda: not cluster.run("squeue", "-h").strip(), 20, "an empty queue")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurm_power.model.job import Flex, Workload
-from slurm_power.slurm.admin_comment import HoldNote, hold_note, tags, with_hold
+from slurm_power.slurm.admin_comment import HoldNote, UserTags, hold_note, tags, user_tags, with_hold
 from slurm_power.slurm.hold_book import HoldBook
 
 NOTE = HoldNote(
@@ -57,6 +57,39 @@ def test_tags() -> None:
     text = '{"power":{"workload":"generation","flex":"flex9"}}'
     assert tags(text) == (Workload.GENERATION, None)
     assert tags('{"power":{"flex":"flex1","workload":["x"]}}') == (None, Flex.FLEX1)
+
+
+def test_a_users_wishes() -> None:
+    text = '{"power":{"max_hold_seconds":1800,"finish_by":1767323045,"cap_watts":400}}'
+    found = user_tags(text)
+    assert (found.workload, found.flex) == (None, None)
+    assert (found.max_hold_seconds, found.own_cap_watts) == (1800.0, 400.0)
+    assert found.finish_by == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert user_tags('{"power":{"max_hold_seconds":0}}').max_hold_seconds == 0.0
+
+
+@pytest.mark.parametrize(
+    "power",
+    [
+        '{"max_hold_seconds":-1,"finish_by":0,"cap_watts":0}',
+        '{"max_hold_seconds":1e300,"finish_by":1e300,"cap_watts":1e300}',
+        '{"max_hold_seconds":NaN,"finish_by":Infinity,"cap_watts":NaN}',
+        '{"max_hold_seconds":true,"finish_by":true,"cap_watts":true}',
+        '{"max_hold_seconds":"1800","finish_by":"@1767323045","cap_watts":[400]}',
+        "{}",
+    ],
+)
+def test_wishes_that_make_no_sense_are_none(power: str) -> None:
+    assert user_tags(f'{{"power":{power}}}') == UserTags()
+
+
+@pytest.mark.parametrize("key", ["max_hold_seconds", "finish_by", "cap_watts"])
+def test_wishes_outlive_a_hold(key: str) -> None:
+    text = f'{{"power":{{"{key}":1767323045}}}}' if key == "finish_by" else f'{{"power":{{"{key}":500}}}}'
+    assert user_tags(text) != UserTags()
+    held = with_hold(text, NOTE)
+    assert held is not None
+    assert user_tags(held) == user_tags(text)
 
 
 def test_the_book_survives_a_restart(tmp_path: Path) -> None:

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from slurm_power.model.job import Flex, JobState, Workload
-from slurm_power.slurm.parse import FIELDS, parse_squeue, squeue_format, task_count, time_limit_seconds
+from slurm_power.slurm.parse import (
+    FIELDS,
+    JobReader,
+    parse_squeue,
+    squeue_format,
+    task_count,
+    time_limit_seconds,
+)
 
 RECORDED = sorted((Path(__file__).parent / "recorded").glob("*/squeue.txt"))
 MARK = "~rec~"
@@ -15,7 +22,7 @@ MARK = "~rec~"
 def made(**values: str) -> str:
     """One job as squeue would print it."""
     usual = {"JobID": "7", "State": "PENDING", "NumNodes": "2", "NumTasks": "4"}
-    fields = {**usual, **{key.replace("_", "-"): value for key, value in values.items()}}
+    fields = usual | values
     return "".join(f"{fields.get(name, 'N/A')}{MARK}{index};" for index, name in enumerate(FIELDS)) + "\n"
 
 
@@ -62,6 +69,11 @@ class TestRecorded:
             except ValueError:
                 continue
             assert records == whole[: len(records)]
+
+
+def test_a_zero_is_no_mark() -> None:
+    with pytest.raises(ValueError, match="holds a zero"):
+        parse_squeue(made(Name="x\0000;"), MARK)
 
 
 def test_a_name_cannot_forge_another_job() -> None:
@@ -158,6 +170,37 @@ def test_where_slurm_means_to_put_a_waiting_job_and_how_soon() -> None:
     assert running.job.planned_nodes == ()
     (silent,) = parse_squeue(made(SchedNodes="(null)", PriorityLong="N/A"), MARK)
     assert (silent.job.planned_nodes, silent.job.priority) == ((), None)
+
+
+def test_a_job_of_which_nothing_is_new_is_the_same_object() -> None:
+    reader = JobReader()
+    first = reader.read(made(JobID="7") + made(JobID="8"), MARK)
+    again = (made(JobID="8", Reason="Resources") + made(JobID="7")).replace(MARK, "~other~")
+    second = reader.read(again, "~other~")
+    assert [record.job.job_id for record in second] == ["8", "7"]
+    assert second[1] is first[0]
+    assert (first[1].job.pending_reason, second[0].job.pending_reason) == ("", "Resources")
+
+
+def test_jobs_of_different_fields_are_no_list() -> None:
+    index = FIELDS.index("Account")
+    odd = made().replace(f"N/A{MARK}{index};", "", 1)
+    with pytest.raises(ValueError, match="differ in their fields"):
+        parse_squeue(made() + odd + made(), MARK)
+    with pytest.raises(ValueError, match="unexpected field"):
+        parse_squeue(f"x{MARK}3;y{MARK}3;", MARK)
+
+
+def test_what_a_user_asks_for_is_told() -> None:
+    tags = '{"power":{"flex":"flex3","max_hold_seconds":90,"finish_by":1767323045,"cap_watts":350}}'
+    (record,) = parse_squeue(made(admin_comment=tags, Deadline="2026-01-02T05:00:00"), MARK)
+    job = record.job
+    assert (job.flex, job.max_hold_seconds, job.own_cap_watts) == (Flex.FLEX3, 90.0, 350.0)
+    assert job.finish_by == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert job.deadline == datetime(2026, 1, 2, 5, tzinfo=UTC)
+    assert job.ends_by == job.finish_by
+    (bare,) = parse_squeue(made(), MARK)
+    assert (bare.job.max_hold_seconds, bare.job.ends_by, bare.job.own_cap_watts) == (None, None, None)
 
 
 def test_a_job_is_whole_without_the_fields_behind_the_last_needed() -> None:

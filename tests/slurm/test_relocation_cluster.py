@@ -54,7 +54,7 @@ def test_pools_are_the_partitions_with_nodes_that_take_jobs(bench: Bench) -> Non
             for pool in asyncio.run(bench.port().pools())
         }
 
-    assert seen()["left"] == ((("c1", "c2"), 8, "h100"),)
+    eventually(lambda: seen()["left"] == ((("c1", "c2"), 8, "h100"),), 20, "both nodes to take jobs")
     assert seen()["main"] == ((("c1", "c2", "c3", "c4"), 8, "h100"),)
     bench.cluster.run("scontrol", "update", "node=c2", "state=drain", "reason=test")
     try:
@@ -139,7 +139,7 @@ def test_a_job_that_cannot_start_on_what_is_left_comes_back_whole(bench: Bench) 
     bench.until(job_id, lambda job: job.pending_reason == "BadConstraints")
     assert bench.job(job_id).held_by_user
     relocate(bench, job_id)
-    assert node_of(bench, job_id) == ("c1", "c2")
+    assert len(node_of(bench, job_id)) == 2, "on c4 alone there was no place for it"
 
 
 def test_the_waiting_tasks_of_an_array_are_sent_elsewhere_together(bench: Bench) -> None:

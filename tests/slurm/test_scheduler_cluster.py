@@ -5,14 +5,11 @@ import json
 import os
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from slurm_power.model.job import Flex, Job, JobState, Workload
 from slurm_power.ports import NotRunningError, SchedulerError
-from slurm_power.slurm.commands import CommandRunner
-from slurm_power.slurm.scheduler_cli import CliScheduler
 from tests.slurm.bench import Bench, begin_text, blocked, running, soon
 
 pytestmark = [
@@ -32,6 +29,24 @@ def test_jobs(bench: Bench) -> None:
     assert job.time_limit_seconds == 600
     assert job.started is not None
     assert abs((datetime.now(UTC) - job.started).total_seconds()) < 20
+
+
+def test_what_a_user_asks_for(bench: Bench) -> None:
+    deadline = soon(7200)
+    job_id = bench.cluster.submit(
+        "-n1", "-t", "10", "--begin=now+1hour", f"--deadline={begin_text(deadline)}"
+    )
+    wishes = '{"power":{"flex":"flex3","max_hold_seconds":900,"finish_by":1893456000,"cap_watts":400}}'
+    bench.cluster.run("scontrol", "update", f"job={job_id}", f"AdminComment={wishes}")
+    job = bench.job(job_id)
+    assert job.deadline == deadline == job.ends_by
+    assert (job.max_hold_seconds, job.own_cap_watts) == (900.0, 400.0)
+    assert job.finish_by == datetime(2030, 1, 1, tzinfo=UTC)
+    bench.hold(job_id, 5000)
+    held = bench.job(job_id)
+    assert (held.deadline, held.finish_by, held.own_cap_watts) == (deadline, job.finish_by, 400.0)
+    bench.release(job_id)
+    assert json.loads(bench.comment(job_id)) == json.loads(wishes)
 
 
 def test_a_hold_expires_by_itself(bench: Bench) -> None:
@@ -59,10 +74,10 @@ def test_release_ends_the_hold_now(bench: Bench) -> None:
 def test_a_later_begin_of_the_user_is_left_alone(bench: Bench) -> None:
     own = soon(1800)
     job_id = bench.cluster.submit("-n1", "--begin", begin_text(own))
-    before = bench.shown(job_id)
+    before = bench.own_fields(job_id)
     bench.hold(job_id, 60)
     assert bench.job(job_id).begin == own
-    assert bench.shown(job_id) == before
+    assert bench.own_fields(job_id) == before
 
 
 def test_the_users_begin_comes_back_after_renewals_and_a_release(bench: Bench) -> None:
@@ -118,20 +133,20 @@ def test_tags_outlive_a_hold(bench: Bench) -> None:
 
 def test_a_job_held_by_its_user_is_never_touched(bench: Bench) -> None:
     job_id = bench.cluster.submit("-n1", "--hold")
-    before = bench.shown(job_id)
+    before = bench.own_fields(job_id)
     assert bench.job(job_id).held_by_user
     with pytest.raises(SchedulerError, match="left alone"):
         bench.hold(job_id, 60)
     bench.release(job_id)
-    assert bench.shown(job_id) == before
+    assert bench.own_fields(job_id) == before
 
 
 def test_release_touches_no_job_that_we_do_not_hold(bench: Bench) -> None:
     own = soon(900)
     job_id = bench.cluster.submit("-n1", "--begin", begin_text(own))
-    before = bench.shown(job_id)
+    before = bench.own_fields(job_id)
     bench.release(job_id)
-    assert bench.shown(job_id) == before
+    assert bench.own_fields(job_id) == before
 
 
 def test_a_user_hold_placed_during_ours_survives_our_release(bench: Bench) -> None:
@@ -206,10 +221,9 @@ def test_times_do_not_depend_on_our_time_zone(bench: Bench, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("way", ["silent_controller", "no_controller"])
-def test_no_slurmctld_is_an_error_within_the_time_out(bench: Bench, tmp_path: Path, way: str) -> None:
+def test_no_slurmctld_is_an_error_within_the_time_out(bench: Bench, way: str) -> None:
     job_id = bench.cluster.submit("-n1", "--begin", begin_text(soon(900)))
-    commands = CommandRunner(bench.cluster.conf, timeout_seconds=1.5)
-    scheduler = CliScheduler(commands, hold_file=tmp_path / "holds.json")
+    scheduler = bench.port(timeout_seconds=1.5)
     with getattr(bench.cluster, way)():
         for call in (
             scheduler.jobs,
@@ -217,7 +231,7 @@ def test_no_slurmctld_is_an_error_within_the_time_out(bench: Bench, tmp_path: Pa
             lambda: scheduler.release(job_id),
         ):
             started = time.monotonic()
-            with pytest.raises(SchedulerError, match=r"squeue: "):
+            with pytest.raises(SchedulerError, match=r"(squeue|pyslurm): "):
                 asyncio.run(call())
             assert time.monotonic() - started < 2.5
     assert bench.job(job_id).state is JobState.PENDING

@@ -1,16 +1,23 @@
-/* Drive slurm_power.c without Slurm: stands in for the few functions it calls and checks what it does with them.
- * Usage: drive CONTEXT WORKLOAD FLEX   (context: 1 srun, 2 node, 3 sbatch and salloc; "-" gives no option)
- * Prints what reached the hooks (control), the job (job) and the process (process), one name=value a line. */
+/* Drive slurm_power.c without Slurm: stands in for the few functions it calls and checks what they are given.
+ * Usage: drive CONTEXT [OPTION=TEXT | / | node_socket=PATH | conf=PATH]...
+ *   CONTEXT: 1 srun, 2 node, 3 sbatch and salloc
+ *   OPTION=TEXT: the option is given, in this order;  /: here the next part of a het job begins
+ *   the last two are arguments of plugstack.conf
+ * STEP in the environment is the step's number on a node. Prints what reached the hooks (control), the job
+ * (job) and the process (process), one name=value a line, and how many milliseconds the plugin took on a node. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <slurm/slurm.h>
 #include <slurm/slurm_errno.h>
 #include <slurm/spank.h>
 
-static int context;
+#define JOB_ID 17
+
+static spank_context_t context;
 static struct spank_option *registered[8];
 static int count;
 
@@ -34,12 +41,35 @@ spank_err_t spank_job_control_setenv(spank_t spank, const char *name, const char
 	return getenv("REFUSE") ? ESPANK_NOSPACE : ESPANK_SUCCESS;
 }
 
+spank_err_t spank_job_control_unsetenv(spank_t spank, const char *name)
+{
+	(void)spank;
+	(void)name;
+	return ESPANK_ENV_NOEXIST;
+}
+
 spank_err_t spank_setenv(spank_t spank, const char *name, const char *value, int overwrite)
 {
 	(void)spank;
-	(void)overwrite;
-	printf("job %s=%s\n", name, value);
+	printf("job %s=%s%s\n", name, value, overwrite ? "" : " unless set");
 	return getenv("REFUSE") ? ESPANK_NOSPACE : ESPANK_SUCCESS;
+}
+
+spank_err_t spank_get_item(spank_t spank, spank_item_t item, ...)
+{
+	va_list arguments;
+	uint32_t *number;
+
+	(void)spank;
+	va_start(arguments, item);
+	number = va_arg(arguments, uint32_t *);
+	va_end(arguments);
+	if (getenv("REFUSE") || (item != S_JOB_ID && item != S_JOB_STEPID))
+		return ESPANK_NOT_AVAIL;
+	*number = JOB_ID;
+	if (item == S_JOB_STEPID)
+		*number = getenv("STEP") ? (uint32_t)strtoul(getenv("STEP"), NULL, 0) : 0;
+	return ESPANK_SUCCESS;
 }
 
 const char *spank_strerror(spank_err_t error)
@@ -67,32 +97,69 @@ LOG_FUNCTION(slurm_error)
 LOG_FUNCTION(slurm_info)
 LOG_FUNCTION(slurm_verbose)
 
+static double seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Offer an option to the plugin as Slurm does; nonzero when it is refused. */
+static int give(char *word)
+{
+	char *text = strchr(word, '=');
+
+	if (!text)
+		exit(64);
+	*text++ = '\0';
+	for (int i = 0; i < count; i++) {
+		if (strcmp(registered[i]->name, word) == 0)
+			return registered[i]->cb(registered[i]->val, text, context == S_CTX_REMOTE);
+	}
+	exit(65);
+}
+
 int main(int argc, char **argv)
 {
-	if (argc != 4)
-		return 64;
-	context = atoi(argv[1]);
-	if (slurm_spank_init(NULL, 0, NULL) != 0)
-		return 10;
-	for (int i = 0; i < count; i++) {
-		const char *text = argv[2 + i];
+	static const char *names[] = { "WORKLOAD", "FLEX", "MAX_HOLD", "FINISH_BY", "CAP" };
+	char *arguments[8];
+	int argument_count = 0;
+	double began;
 
-		if (strcmp(text, "-") == 0)
-			continue;
-		if (registered[i]->cb(registered[i]->val, text, context == S_CTX_REMOTE) != 0)
-			return 11;
+	if (argc < 2)
+		return 64;
+	context = (spank_context_t)atoi(argv[1]);
+	for (int i = 2; i < argc; i++) {
+		if (strncmp(argv[i], "node_socket=", 12) == 0 || strncmp(argv[i], "conf=", 5) == 0)
+			arguments[argument_count++] = argv[i];
 	}
+	if (slurm_spank_init(NULL, argument_count, arguments) != 0)
+		return 10;
 	if (registered[0]->cb(99, "training", 0) != 0 || registered[0]->cb(-1, NULL, 0) != 0)
 		return 12;
-	if (slurm_spank_init_post_opt(NULL, 0, NULL) != 0)
+	for (int i = 2; i < argc; i++) {
+		if (strncmp(argv[i], "node_socket=", 12) == 0 || strncmp(argv[i], "conf=", 5) == 0)
+			continue;
+		if (strcmp(argv[i], "/") == 0) {
+			if (slurm_spank_init_post_opt(NULL, argument_count, arguments) != 0)
+				return 13;
+			puts("/");
+		} else if (give(argv[i]) != 0) {
+			return 11;
+		}
+	}
+	began = seconds();
+	if (slurm_spank_init_post_opt(NULL, argument_count, arguments) != 0)
 		return 13;
-	if (context == S_CTX_REMOTE && slurm_spank_user_init(NULL, 0, NULL) != 0)
-		return 14;
-	for (int i = 0; i < 2; i++) {
-		static const char *names[] = { "SLURM_POWER_WORKLOAD", "SLURM_POWER_FLEX" };
+	if (context == S_CTX_REMOTE)
+		printf("took %.0f\n", 1000.0 * (seconds() - began));
+	for (int i = 0; i < 5; i++) {
+		char name[64];
 
-		if (getenv(names[i]))
-			printf("process %s=%s\n", names[i], getenv(names[i]));
+		snprintf(name, sizeof(name), "SLURM_POWER_%s", names[i]);
+		if (getenv(name))
+			printf("process %s=%s\n", name, getenv(name));
 	}
 	return 0;
 }

@@ -15,6 +15,7 @@ from containers.cluster.layout import Options
 from containers.cluster.lifecycle import up
 from slurm_power.cli.sbatch_options import LONG_WITH_VALUE, LONG_WITHOUT_VALUE, SHORT_WITH_VALUE
 from tests.cluster.lab import await_job, output
+from tests.spank.building import build_plugin
 
 pytestmark = pytest.mark.slurm
 PROJECT = Path(__file__).resolve().parents[2]
@@ -28,12 +29,10 @@ def carrying_lab() -> Iterator[Lab]:
     lab = started.lab
     try:
         etc = lab.layout.etc
-        plugin = etc / "slurm_power.so"
-        flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-fPIC", "-shared"]
-        source = PROJECT / "spank/slurm_power.c"
-        subprocess.run(["cc", *flags, "-o", str(plugin), str(source)], check=True)
+        plugin = build_plugin(etc / "slurm_power.so")
         (etc / "plugstack.conf").write_text(f"optional {plugin}\n")
-        shutil.copyfile(PROJECT / "prolog_epilog/job_submit.lua", etc / "job_submit.lua")
+        for script in (PROJECT / "prolog_epilog").glob("*.lua"):
+            shutil.copyfile(script, etc / script.name)
         prolog = etc / "recording_prolog"
         prolog.write_text(f"#!/bin/sh\n/usr/bin/env > {lab.run_directory}/log/prolog.$SLURM_JOB_ID\nexit 0\n")
         prolog.chmod(0o755)
@@ -163,18 +162,10 @@ def test_table_names_every_option_in_the_help(carrying_lab: Lab) -> None:
     text = carrying_lab.run(["sbatch", "--help"]).stdout
     named = set(re.findall(r"^\s+(?:-\w, )?--([\w-]+)", text, flags=re.MULTILINE))
     assert len(named) > 60
-    assert named <= LONG_WITH_VALUE | LONG_WITHOUT_VALUE | {"workload", "flex"}
-
-
-@pytest.mark.parametrize("name", ["training", "inference", "generation"])
-def test_templates_run_as_they_are(carrying_lab: Lab, name: str) -> None:
-    template = PROJECT / f"batch_templates/{name}.sbatch"
-    copy = carrying_lab.run_directory / f"home/alice/{name}.sbatch"
-    shutil.copyfile(template, copy)
-    job = psbatch(
-        carrying_lab, "--parsable", copy.name, JOB_COMMAND="echo ran on $CUDA_VISIBLE_DEVICES"
-    ).stdout.strip()
-    fields = await_job(carrying_lab, job)
-    assert json.loads(fields["AdminComment"])["power"]["workload"] == name
-    printed = (carrying_lab.run_directory / f"home/alice/{name}-{job}.out").read_text()
-    assert "ran on 0" in printed
+    assert named <= LONG_WITH_VALUE | LONG_WITHOUT_VALUE | {
+        "workload",
+        "flex",
+        "max-hold",
+        "finish-by",
+        "power-cap",
+    }

@@ -1,7 +1,8 @@
-"""``slurm-power check`` and ``show-config``: is site.toml right, do its devices answer, what is in force."""
+"""``slurm-power check`` and ``show-config``: is all set up right, do devices answer, what is in force."""
 
 import asyncio
 import math
+import os
 import sys
 import tomllib
 from dataclasses import fields
@@ -10,7 +11,9 @@ from typing import Any
 
 import click
 
-from slurm_power.cli.commands.connection import json_option, print_json
+from slurm_power.cli.commands.check_slurm import DEFAULT_SLURM_CONF, file_findings, slurm_findings
+from slurm_power.cli.commands.connection import json_option, print_json, socket_option
+from slurm_power.cli.commands.init import slurm_conf_option
 from slurm_power.cli.commands.quantities import percent_text, watts_text
 from slurm_power.config import ConfigError, DeviceConfig, SiteConfig, StorageConfig, load_site
 from slurm_power.controller.trust import unproven
@@ -18,6 +21,7 @@ from slurm_power.devices import build_driver
 from slurm_power.model.site import Site
 from slurm_power.ports import DeviceError, Storage
 from slurm_power.signals.supply_files import SupplyFiles
+from slurm_power.slurm.finding import Finding, exit_status
 
 EXIT_PROBLEMS = 2
 PROBE_SECONDS = 10.0
@@ -35,9 +39,23 @@ config_option = click.option(
 @click.command()
 @config_option
 @click.option("--no-devices", is_flag=True, help="Only read the file, touch no device.")
+@click.option("--no-slurm", is_flag=True, help="Do not look at Slurm and the daemons.")
+@slurm_conf_option
+@socket_option
 @json_option
-def check(file: Path, no_devices: bool, as_json: bool) -> None:
-    """Check site.toml, then read each of its devices once; nothing is changed. Exit status 2 for problems."""
+def check(  # noqa: PLR0917  # click hands over one argument for each option
+    file: Path,
+    no_devices: bool,
+    no_slurm: bool,
+    slurm_conf: Path | None,
+    socket_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Check site.toml, read each of its devices once, look at Slurm and the daemons; nothing is changed.
+
+    Slurm is looked at where there is a slurm.conf: --slurm-conf, else SLURM_CONF, else /etc/slurm/slurm.conf.
+    Exit status: 0 nothing, or notes only; 1 warnings; 2 problems.
+    """
     config, problems = _load(file)
     readings: dict[str, str] = {}
     notes = [] if config is None else _unseen(config.site)
@@ -46,8 +64,24 @@ def check(file: Path, no_devices: bool, as_json: bool) -> None:
     if config is not None:
         problems += [f"ess.{name}: {reason}" for name, reason in unproven(config).items()]
         problems += [f"supply: {problem}" for problem in _supply_problems(config)]
+    conf = None if no_slurm else _slurm_conf(slurm_conf)
+    findings: list[Finding] = []
+    if conf is not None:
+        findings = [] if config is None else file_findings(config, file)
+        own_socket = config.controller.socket if config is not None else None
+        findings += slurm_findings(conf, config, socket_path or own_socket)
+    status = max(EXIT_PROBLEMS if problems else 0, exit_status(findings))
     if as_json:
-        print_json({"ok": not problems, "problems": problems, "notes": notes, "devices": readings})
+        print_json(
+            {
+                "ok": status == 0,
+                "problems": problems,
+                "notes": notes,
+                "devices": readings,
+                "slurm_conf": None if conf is None else str(conf),
+                "findings": [finding.as_json() for finding in findings],
+            }
+        )
     else:
         for name, reading in readings.items():
             click.echo(f"device.{name}: {reading}")
@@ -55,9 +89,24 @@ def check(file: Path, no_devices: bool, as_json: bool) -> None:
             click.echo(f"{file}: note: {note}", err=True)
         for problem in problems:
             click.echo(f"{file}: {problem}", err=True)
+        for finding in findings:
+            click.echo(finding.line(), err=True)
         if not problems:
             click.echo(f"{file}: no problems")
-    sys.exit(EXIT_PROBLEMS if problems else 0)
+        if conf is not None and exit_status(findings) == 0:
+            click.echo(f"{conf}: no problems")
+        elif conf is None and not no_slurm:
+            click.echo("Slurm was not looked at: no slurm.conf here (--slurm-conf names one)")
+    sys.exit(status)
+
+
+def _slurm_conf(named: Path | None) -> Path | None:
+    """slurm.conf by option, by environment, or where Slurm has it by default; None where there is none."""
+    if named is None and os.environ.get("SLURM_CONF"):
+        named = Path(os.environ["SLURM_CONF"])
+    if named is not None:
+        return named
+    return DEFAULT_SLURM_CONF if DEFAULT_SLURM_CONF.exists() else None
 
 
 def _load(file: Path) -> tuple[SiteConfig | None, list[str]]:
@@ -162,6 +211,7 @@ def _rows(config: SiteConfig, document: dict[str, Any]) -> list[tuple[str, Any, 
         ("forecast", config.forecast),
         ("policy", config.policy),
         ("supply", config.supply),
+        ("admission", config.admission),
     ]
     tables += [(f"circuit.{name}", circuit) for name, circuit in config.site.circuits.items()]
     tables += [(f"device.{name}", device) for name, device in config.devices.items()]

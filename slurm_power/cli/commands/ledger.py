@@ -90,13 +90,17 @@ _SURE_RATIO = 0.95
 def _sentences(job: Answer) -> list[str]:
     who = f"Job {job['job_id']} ({job['name']}, {job['user']}) is {job['state']}"
     found = [f"{who}: {job['workload']}, {job['flex']}, {job['gpu_count']} GPUs."]
+    if wishes := _wishes(job):
+        found.append(f"Its user asked for: {', '.join(wishes)}.")
     if job["gpu_watts"] is not None:
         used = f"; {energy_text(job['energy_joules'])} so far" if job["energy_joules"] is not None else ""
         covered = job.get("coverage_ratio")
         estimate = covered is not None and covered < _SURE_RATIO
         remark = f" (an estimate: readings cover {percent_text(covered)} of its time)" if estimate else ""
         found.append(f"Its GPUs draw {watts_text(job['gpu_watts'])}{used}{remark}.")
-    if job["cap_watts"] is not None:
+    if job["cap_watts"] is not None and job.get("cap_is_own"):
+        found.append(f"Capped at {watts_text(job['cap_watts'])} a GPU: {job['cap_reason']}")
+    elif job["cap_watts"] is not None:
         slower = percent_text(job["slowdown_ratio"])
         found.append(
             f"Capped at {watts_text(job['cap_watts'])} a GPU (about {slower} slower): {job['cap_reason']}"
@@ -110,6 +114,20 @@ def _sentences(job: Answer) -> list[str]:
         found.append(f"Held for {duration_text(job['held_seconds'])} in all.")
     if job["state"] == "running" and job["cap_watts"] is None:
         found.append("Not capped now.")
+    return found
+
+
+def _wishes(job: Answer) -> list[str]:
+    found = []
+    if job.get("max_hold_seconds") is not None:
+        found.append(f"no hold of more than {duration_text(job['max_hold_seconds'])}")
+    found += [
+        f"{words} {job[key]}"
+        for key, words in (("finish_by", "an end by"), ("deadline", "Slurm's own deadline"))
+        if job.get(key)
+    ]
+    if job.get("own_cap_watts") is not None:
+        found.append(f"{watts_text(job['own_cap_watts'])} a GPU at most")
     return found
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from slurm_power.cli.commands.admission_words import admission_lines
 from slurm_power.cli.commands.connection import (
     Answer,
     ask,
@@ -50,6 +51,8 @@ def plan(explain: bool, socket_path: Path | None, as_json: bool) -> None:
         console.print(_shortfall_text(shortfall, at), style="bold red", markup=False)
     for note in answer["notes"]:
         console.print(note, style="yellow", markup=False)
+    for line in admission_lines(answer.get("admission")):
+        console.print(line, markup=False, soft_wrap=True)
     console.print(_fairness_text(answer["fairness"]), markup=False)
 
 

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from slurm_power.cli.commands.admission_words import admission_lines
 from slurm_power.cli.commands.connection import (
     Answer,
     ask,
@@ -38,6 +39,8 @@ def status(socket_path: Path | None, as_json: bool) -> None:
     if (level := answer.get("level")) is not None:
         console.print(_level_text(level), highlight=False, markup=False)
     console.print(_jobs(answer) if answer["jobs"] else "no jobs that you may see")
+    for line in admission_lines(answer.get("admission")):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     for record in answer.get("yields", []):
         ends = duration_text(record["ends_in_seconds"])
         text = f"node {record['node']} is yielded to {record['who']}, ends in {ends}: {record['reason']}"
@@ -116,7 +119,9 @@ def _jobs(answer: Answer) -> Table:
     table.add_column("")
     for job in answer["jobs"]:
         remarks = []
-        if job["cap_watts"] is not None and job["slowdown_ratio"]:
+        if job["cap_watts"] is not None and job.get("cap_is_own"):
+            remarks.append("cap asked for by its user")
+        elif job["cap_watts"] is not None and job["slowdown_ratio"]:
             remarks.append(f"{percent_text(job['slowdown_ratio'])} slower")
         if job.get("lock_hertz") is not None:
             remarks.append(f"clock locked at {job['lock_hertz'] / 1e6:.0f} MHz")

@@ -176,7 +176,7 @@ def _cut(spans: dict[str, EventSpan], entry: LedgerEntry, end_seconds: float) ->
 def _unrestored(decisions: tuple[Decision, ...], jobs: tuple[JobSummary, ...]) -> tuple[str, ...]:
     """What the ledger's last word leaves changed: caps and holds of live jobs, batteries not at rest."""
     last: dict[tuple[str, str], str] = {}
-    groups = {"cap": "cap", "uncap": "cap", "hold": "hold", "release": "hold"}
+    groups = {"cap": "cap", "uncap": "cap", "own cap": "cap", "hold": "hold", "release": "hold"}
     groups |= {"discharge": "setpoint", "charge": "setpoint", "rest": "setpoint"}
     for decision in decisions:
         if decision.kind in groups:

@@ -27,7 +27,7 @@ def three_sentences(job_id: str, job: Answer | None, record: Answer, entries: Se
     ``job`` is the queue's row (None: no longer there), ``record`` what is kept of it (may be empty),
     ``entries`` its ledger, oldest first.
     """
-    capped = bool(record.get("capped_seconds")) or (job is not None and job["cap_watts"] is not None)
+    capped = bool(record.get("capped_seconds")) or _capped(job)
     held = bool(_held_seconds(job, record))
     name = record.get("name") or (job or {}).get("name") or ""
     who = f"Job {job_id}" + (f" ({name})" if name else "")
@@ -64,6 +64,11 @@ def _held_words(job: Answer | None, record: Answer) -> str:
     return f"was kept waiting by us for {so_far} before it started"
 
 
+def _capped(job: Answer | None) -> bool:
+    """Whether a cap of ours stands on it, not only one that its user asked for."""
+    return job is not None and job["cap_watts"] is not None and not job.get("cap_is_own")
+
+
 def _paused(job: Answer | None) -> bool:
     return job is not None and job.get("paused_seconds") is not None
 
@@ -98,7 +103,7 @@ def _prolog_words(entries: Sequence[Answer]) -> str:
 
 
 def _cap_words(job: Answer | None, record: Answer) -> str:
-    now = job is not None and job["cap_watts"] is not None
+    now = _capped(job)
     seconds = float(record.get("capped_seconds") or 0.0)
     if not now and not seconds:
         return ""

@@ -1,0 +1,34 @@
+"""What ``psbatch --help`` says before sbatch says its own."""
+
+HELP = """\
+Usage: psbatch [options about power] [any option of sbatch] SCRIPT [ARGUMENTS]
+
+Submits a batch job just as sbatch does, and says what the site may do with its power:
+
+  --workload=CLASS    what the job does: training, inference or generation
+  --flex=FLEX         how much it may be slowed down, or held for as long, to keep the site inside its limit:
+                      flex0 not at all, flex1 up to 10 %, flex2 up to 25 %, flex3 up to 50 % (0..3 will do)
+  --max-hold=TIME     the longest it may be held before it starts, however flexible it is: 30 (minutes),
+                      HH:MM:SS, D-HH:MM or 90s, 15m, 2h, 1d; 0: never
+  --finish-by=MOMENT  do not let power make it end later than this: 2026-12-24T18:00, 18:00, now+8hours.
+                      Slurm does not end the job then (its own --deadline would)
+  --power-cap=WATTS   the most each of its GPUs may draw: 400, 400W or 0.4kW
+
+These may also stand in the script (#PSBATCH --workload=training), in PSBATCH_WORKLOAD, PSBATCH_FLEX,
+PSBATCH_MAX_HOLD, PSBATCH_FINISH_BY and PSBATCH_POWER_CAP, or as workload=..., flex=..., max_hold=...,
+finish_by=... and power_cap=... in ~/.config/slurm-power/psbatch.conf. The command line counts first,
+then the script, the environment, your file, the site's defaults.
+
+Instead of a submission:
+
+  --explain           what the job should draw and cost, when it should start, what flexibility would change
+                      (exit status 1 where the power controller cannot be asked)
+  --dry-run           how sbatch would be started, where each value comes from, what sbatch --test-only says
+  --print-script      the script with the values that count, as #PSBATCH lines
+  --completion=SHELL  completion for bash, zsh or fish
+
+  --json              with --explain, --dry-run or a submission: one JSON object on stdout
+
+All options of sbatch work as well. What sbatch says:
+
+"""

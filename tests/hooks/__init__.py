@@ -1,0 +1,1 @@
+"""Tests of the hooks as Slurm runs them: real processes, whatever answers or does not."""

@@ -1,0 +1,361 @@
+"""What SPANK promises its plugins, with ours loaded: a real cluster, real daemons, and a second plugin."""
+
+import json
+import re
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from containers.cluster.lab import Lab
+from containers.cluster.layout import Options
+from containers.cluster.lifecycle import up
+from tests.cluster.lab import await_job, output
+from tests.spank.building import PLUGIN_FLAGS, PROJECT
+from tests.versions.chosen import chosen_root
+
+pytestmark = pytest.mark.slurm
+HOOKS = {
+    "prolog": "prolog_slurmd",
+    "epilog": "epilog_slurmd",
+    "prolog_slurmctld": "prolog_slurmctld",
+    "epilog_slurmctld": "epilog_slurmctld",
+}
+OPTIONS = ["--workload=training", "--flex=2", "--max-hold=30", "--finish-by=now+2hours", "--power-cap=0.4kW"]
+FORMS = {"WORKLOAD": "training", "FLEX": "flex2", "MAX_HOLD": "1800s", "CAP": "400"}
+ASK = """\
+import json, os, socket
+powerd = socket.socket(socket.AF_UNIX)
+powerd.connect(os.environ["SLURM_POWER_SOCKET"])
+powerd.sendall(b'{"op":"status"}\\n')
+print(json.dumps(json.loads(powerd.makefile().readline())["jobs"]))
+"""
+SHOW = "env | grep ^SLURM_POWER_ | sort"
+
+
+class Scenes:
+    """One lab with our plugin, and hooks that write down their environment before they do their work."""
+
+    def __init__(self, lab: Lab, witness: Path) -> None:
+        self.lab = lab
+        self.etc = lab.layout.etc
+        self.plugin = self.etc / "slurm_power_spank.so"
+        self.witness = witness
+        self.log = lab.run_directory / "log" / "witness"
+        kept = self.etc / "hooks"
+        kept.mkdir()
+        shutil.copy(self.etc / "slurm-power.conf", kept)
+        for name in HOOKS:
+            (self.etc / name).rename(kept / name)
+            wrapper = self.etc / name
+            record = f"{lab.run_directory}/log/$SLURM_SCRIPT_CONTEXT.$SLURM_JOB_ID"
+            lines = ["#!/bin/sh", f"/usr/bin/env > {record}.new", f"/usr/bin/mv {record}.new {record}"]
+            wrapper.write_text("\n".join([*lines, f"exec {kept}/{name}", ""]))
+            wrapper.chmod(0o755)
+
+    def plugstack(self, *lines: str) -> None:
+        """Have Slurm load these plugins, from the next command and the next step on."""
+        (self.etc / "plugstack.conf").write_text("".join(f"{line}\n" for line in lines))
+
+    def ours(self, *arguments: str) -> str:
+        """The line of our plugin."""
+        return " ".join(["optional", str(self.plugin), *arguments])
+
+    def other(self, *arguments: str) -> str:
+        """The line of the witness, which writes to an empty log."""
+        self.log.write_text("")
+        self.log.chmod(0o666)
+        return " ".join(["optional", str(self.witness), f"log={self.log}", *arguments])
+
+    def sbatch(self, *arguments: str, **environment: str) -> str:
+        """Submit as alice; returns the job's number."""
+        words = ["sbatch", "--parsable", "--time=5", "--output=%j.out", *arguments]
+        return self.lab.run(words, user="alice", environment=environment).stdout.strip()
+
+    def batch(self, *arguments: str, **environment: str) -> dict[str, str]:
+        """Run a job that shows its environment; our variables in it, by what follows SLURM_POWER_."""
+        job = self.sbatch(*arguments, f"--wrap={SHOW}", **environment)
+        await_job(self.lab, job)
+        return variables(output(self.lab, job))
+
+    def in_hook(self, hook: str, job: str) -> dict[str, str]:
+        """What SPANK put into a hook's environment for us, once the hook has run."""
+        record = self.lab.run_directory / "log" / f"{HOOKS[hook]}.{job}"
+        self.lab.wait_until(record.exists, f"{hook} of job {job}", seconds=20.0)
+        return variables(record.read_text(), "SPANK_POWER_")
+
+    def undrained(self) -> bool:
+        """Whether every node may be used."""
+        return "drain" not in self.lab.run(["sinfo", "--noheader", "--format=%T"]).stdout
+
+
+def variables(text: str, prefix: str = "SLURM_POWER_") -> dict[str, str]:
+    """Lines of name=value, those with the prefix, without it."""
+    return dict(re.findall(rf"^{prefix}(\w+)=(.*)$", text, re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def module_scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenes]:
+    started = up(Options(nodes=2, power=True, slurm_root=chosen_root()))
+    witness = started.lab.layout.etc / "witness.so"
+    source = PROJECT / "tests/spank/witness.c"
+    # In the lab, whose Slurm need not be the host's.
+    started.lab.run(["cc", *PLUGIN_FLAGS, "-o", str(witness), str(source)], timeout_seconds=60.0)
+    yield Scenes(started.lab, witness)
+    started.down()
+
+
+@pytest.fixture
+def scenes(module_scenes: Scenes) -> Iterator[Scenes]:
+    module_scenes.plugstack(module_scenes.ours())
+    yield module_scenes
+    assert module_scenes.undrained()
+
+
+@pytest.mark.parametrize("command", ["sbatch", "srun", "salloc"])
+def test_each_command_shows_our_options(scenes: Scenes, command: str) -> None:
+    text = scenes.lab.run([command, "--help"], user="alice").stdout
+    for name in ("workload=CLASS", "flex=FLEX", "max-hold=TIME", "finish-by=TIME", "power-cap=WATTS"):
+        assert f"--{name}" in text
+
+
+def test_all_values_reach_job_hooks_and_node(scenes: Scenes) -> None:
+    before = int(time.time()) + 7200
+    job = scenes.sbatch(*OPTIONS, "--gres=gpu:2", f"--wrap={SHOW}")
+    after = int(time.time()) + 7200
+    await_job(scenes.lab, job)
+    in_job = variables(output(scenes.lab, job))
+    moment = in_job.pop("FINISH_BY")
+    assert before <= int(moment.removeprefix("@")) <= after
+    assert in_job.pop("SOCKET") == f"{scenes.lab.run_directory}/run/powerd.c1.sock"
+    assert in_job.pop("RESTART") == "0"
+    in_job.pop("CAP_WATTS", "")  # where the controller has been as fast as that
+    assert in_job == FORMS
+    for hook in HOOKS:
+        assert scenes.in_hook(hook, job) == {**FORMS, "FINISH_BY": moment}, hook
+
+
+def test_the_node_daemon_knows_what_the_prolog_was_told(scenes: Scenes) -> None:
+    program = scenes.lab.run_directory / "home/alice/ask.py"
+    program.write_text(ASK)
+    job = scenes.sbatch(*OPTIONS, "--gres=gpu:1", f"--wrap=/usr/bin/python3 {program}")
+    await_job(scenes.lab, job)
+    [known] = json.loads(output(scenes.lab, job))
+    assert (known["max_hold_seconds"], known["own_cap_watts"], known["flex"]) == (1800, 400, "flex2")
+    assert known["finish_by"] > time.time()
+
+
+@pytest.mark.parametrize("export", ["NONE", "NIL"])
+def test_whatever_export_says(scenes: Scenes, export: str) -> None:
+    found = scenes.batch("--flex=1", "--power-cap=300", f"--export={export}")
+    assert (found["FLEX"], found["CAP"]) == ("flex1", "300")
+    words = ["srun", "--flex=1", "--power-cap=300", f"--export={export}", "/bin/sh", "-c", f"/usr/bin/{SHOW}"]
+    found = variables(scenes.lab.run(words, user="alice").stdout)
+    assert (found["FLEX"], found["CAP"]) == ("flex1", "300")
+
+
+def test_options_in_the_script(scenes: Scenes) -> None:
+    script = f"#!/bin/sh\n#SBATCH --flex=1 --max-hold=1h\n#SBATCH --power-cap 350W\n{SHOW}\n"
+    job = scenes.lab.run(
+        ["sbatch", "--parsable", "--output=%j.out", "--flex=3"], user="alice", stdin=script
+    ).stdout.strip()
+    await_job(scenes.lab, job)
+    found = variables(output(scenes.lab, job))
+    assert (found["FLEX"], found["MAX_HOLD"], found["CAP"]) == ("flex3", "3600s", "350")
+
+
+@pytest.mark.parametrize("option", ["workload", "flex", "max-hold", "finish-by", "power-cap"])
+def test_a_wrong_option_submits_nothing_and_says_so_once(scenes: Scenes, option: str) -> None:
+    script = f"#!/bin/sh\n#SBATCH --{option}=lots\ntrue\n"
+    for command, stdin in (
+        (["sbatch", f"--{option}=lots", "--wrap=true"], ""),
+        (["srun", f"--{option}=lots", "true"], ""),
+        (["salloc", f"--{option}=lots", "true"], ""),
+        (["sbatch"], script),
+    ):
+        done = scenes.lab.run(command, user="alice", stdin=stdin, check=False)
+        assert (done.returncode, done.stdout) == (255, ""), command
+        assert len(re.findall(f"--{option}: 'lots' is n", done.stderr)) == 1, done.stderr
+    assert scenes.lab.run(["squeue", "--noheader"]).stdout == ""
+
+
+def test_both_contexts_of_both_plugins_in_either_order(scenes: Scenes) -> None:
+    for lines in ([scenes.ours(), scenes.other()], [scenes.other(), scenes.ours()]):
+        scenes.plugstack(*lines)
+        scenes.log.write_text("")
+        job = scenes.sbatch("--witness=me", "--flex=1", f"--wrap={SHOW}; echo WITNESS=$WITNESS")
+        await_job(scenes.lab, job)
+        assert "WITNESS=me" in output(scenes.lab, job)
+        assert variables(output(scenes.lab, job))["FLEX"] == "flex1"
+        record = scenes.lab.run_directory / "log" / f"prolog_slurmd.{job}"
+        assert "SPANK_WITNESS=me" in record.read_text()
+        assert scenes.in_hook("prolog", job) == {"FLEX": "flex1"}
+        calls = [line.split()[1:4] for line in scenes.log.read_text().splitlines()]
+        assert calls == [["post_opt", "3", "me"], ["post_opt", "2", "me"], ["user_init", "2", "me"]]
+        done = scenes.lab.run(["srun", "--witness=me", "--flex=0", "sh", "-c", SHOW], user="alice")
+        assert variables(done.stdout)["FLEX"] == "flex0"
+        calls = [line.split()[1:3] for line in scenes.log.read_text().splitlines()[3:]]
+        assert calls == [["post_opt", "1"], ["post_opt", "2"], ["user_init", "2"]]
+        wrong = scenes.lab.run(["srun", "--witness=wrong", "--flex=0", "true"], user="alice", check=False)
+        assert wrong.returncode == 255
+
+
+def test_optional_and_required(scenes: Scenes) -> None:
+    scenes.plugstack("optional /nowhere/other.so", scenes.ours())
+    assert scenes.batch("--flex=1")["FLEX"] == "flex1"
+    scenes.plugstack(f"required {scenes.plugin}")
+    assert scenes.batch("--flex=1")["FLEX"] == "flex1"
+    scenes.plugstack("required /nowhere/other.so", scenes.ours())
+    done = scenes.lab.run(["sbatch", "--flex=1", "--wrap=true"], user="alice", check=False)
+    assert done.returncode != 0
+
+
+def test_lines_that_are_included_and_have_arguments(scenes: Scenes) -> None:
+    folder = scenes.etc / "plugstack.d"
+    folder.mkdir()
+    socket = f"{scenes.lab.run_directory}/run/powerd.%n.sock"
+    (folder / "10-power.conf").write_text(f"# ours\n{scenes.ours(f'node_socket={socket}')}\n")
+    (folder / "20-witness.conf").write_text(scenes.other("name=second") + "\n")
+    scenes.plugstack(f"include {folder}/*.conf")
+    assert scenes.batch("--flex=1")["RESTART"] == "0"
+    assert scenes.log.read_text().startswith("second post_opt 3")
+    (folder / "10-power.conf").write_text(scenes.ours("conf=/nowhere/slurm-power.conf") + "\n")
+    found = scenes.batch("--flex=1")
+    assert found == {"FLEX": "flex1"}, "without powerd there is what the user said"
+    shutil.rmtree(folder)
+
+
+def test_a_node_without_the_plugin_and_one_with_it_alone(scenes: Scenes) -> None:
+    job = scenes.sbatch("--hold", "--flex=1", "--finish-by=23:59", f"--wrap={SHOW}")
+    bare = scenes.sbatch("--hold", f"--wrap={SHOW}", SLURM_POWER_FLEX="flex2")
+    scenes.plugstack()
+    scenes.lab.run(["scontrol", "release", job])
+    await_job(scenes.lab, job)
+    found = variables(output(scenes.lab, job))
+    assert found["FLEX"] == "flex1"
+    assert scenes.in_hook("prolog", job) == {"FLEX": "flex1", "FINISH_BY": found["FINISH_BY"]}
+    late = scenes.sbatch("--hold", f"--wrap={SHOW}")
+    scenes.plugstack(scenes.ours())
+    scenes.lab.run(["scontrol", "release", f"{late},{bare}"])
+    await_job(scenes.lab, late)
+    found = variables(output(scenes.lab, late))
+    assert set(found) == {"SOCKET", "RESTART"}
+    await_job(scenes.lab, bare)
+    assert variables(output(scenes.lab, bare))["FLEX"] == "flex2"
+
+
+def test_commands_in_a_job_keep_the_job_s_moment(scenes: Scenes) -> None:
+    """Slurm offers them the job's options as typed; read again, "now+1hour" would be another moment."""
+    inner = "echo $SLURM_POWER_FINISH_BY $SLURM_POWER_FLEX"
+    child = "sbatch --parsable --output=child.out --wrap='echo $SLURM_POWER_FINISH_BY'"
+    script = f"{inner}\nsleep 1.1\nsrun sh -c '{inner}'\nsrun --flex=1 sh -c '{inner}'\n{child}\n"
+    job = scenes.sbatch("--finish-by=now+1hour", "--flex=2", f"--wrap={script}")
+    await_job(scenes.lab, job)
+    batch, step, other_step, child_job = output(scenes.lab, job).splitlines()
+    assert batch.startswith("@") and batch == step == other_step
+    assert scenes.in_hook("prolog", job)["FINISH_BY"] == batch.split()[0]
+    await_job(scenes.lab, child_job)
+    assert scenes.in_hook("prolog", child_job)["FINISH_BY"] == batch.split()[0]
+    done = scenes.lab.run(
+        [
+            "salloc",
+            "--finish-by=now+1hour",
+            "--flex=2",
+            "sh",
+            "-c",
+            f"{inner}\nsleep 1.1\nsrun sh -c '{inner}'",
+        ],
+        user="alice",
+    )
+    shell, step = done.stdout.splitlines()
+    assert shell.startswith("@") and shell == step
+
+
+def test_a_moment_that_passes_in_a_job_ends_none_of_its_commands(scenes: Scenes) -> None:
+    script = (
+        "sleep 2.1\nsrun true && echo step\nsbatch --parsable --output=child.out --wrap=true && echo child\n"
+    )
+    job = scenes.sbatch(f"--finish-by=@{int(time.time()) + 2}", f"--wrap={script}")
+    await_job(scenes.lab, job)
+    words = output(scenes.lab, job)
+    assert "step\n" in words and "child\n" in words
+    assert words.count("warning: ignoring SLURM_POWER_FINISH_BY=") == 1
+
+
+def test_each_task_of_an_array(scenes: Scenes) -> None:
+    job = scenes.sbatch(
+        "--flex=3", "--array=1-3", "--output=%A_%a.out", f"--wrap={SHOW}; echo id $SLURM_JOB_ID"
+    )
+    home = scenes.lab.run_directory / "home/alice"
+    for task in (1, 2, 3):
+        await_job(scenes.lab, f"{job}_{task}")
+        text = (home / f"{job}_{task}.out").read_text()
+        assert variables(text)["FLEX"] == "flex3"
+        assert scenes.in_hook("epilog", text.split("id ")[1].strip()) == {"FLEX": "flex3"}
+
+
+def test_each_part_of_a_het_job_has_its_own_words(scenes: Scenes) -> None:
+    show = f"echo id $SLURM_JOB_ID; {SHOW}"
+    parts = [["--flex=1", "--power-cap=300"], ["--flex=2"]]
+    words = ["srun", *parts[0], "-N1", "-n1", ":", *parts[1], "-N1", "-n1", "sh", "-c", show]
+    text = scenes.lab.run(words, user="alice").stdout
+    jobs = sorted(set(re.findall(r"id (\d+)", text)), key=int)
+    first = jobs[0]
+    second = str(int(first) + 1)
+    assert scenes.in_hook("prolog", first) == {"FLEX": "flex1", "CAP": "300"}
+    assert scenes.in_hook("prolog", second) == {"FLEX": "flex2"}
+    assert sorted(re.findall(r"^SLURM_POWER_FLEX=(\w+)$", text, re.MULTILINE)) == ["flex1", "flex2"]
+
+
+def test_at_each_start_the_node_is_asked_again(scenes: Scenes) -> None:
+    home = scenes.lab.run_directory / "home/alice"
+    job = scenes.sbatch(
+        "--requeue", "--flex=1", "--open-mode=append", f"--wrap={SHOW}; test -e {home}/go || sleep 60"
+    )
+    scenes.lab.wait_until(lambda: "RESTART=0" in read(home / f"{job}.out"), "the first start", seconds=20)
+    (home / "go").touch()
+    # Slurm 22.05 starts a job that was requeued in the very second of its start again without its prolog.
+    over = int((home / f"{job}.out").stat().st_mtime) + 1.0
+    scenes.lab.wait_until(lambda: time.time() > over, "the second to be over", seconds=5.0)
+    scenes.lab.run(["scontrol", "requeue", job])
+    # It ends first, and then Slurm would let it wait for two minutes.
+    scenes.lab.wait_until(lambda: scenes.lab.job(job)["JobState"] == "PENDING", "its end", seconds=20.0)
+    scenes.lab.run(["scontrol", "update", f"jobid={job}", "starttime=now"])
+    await_job(scenes.lab, job, seconds=60)
+    assert re.findall(r"RESTART=(\d)", read(home / f"{job}.out")) == ["0", "1"]
+
+
+def read(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
+
+
+@pytest.mark.parametrize("state", ["stopped", "gone"])
+def test_a_powerd_that_hangs_or_is_gone_fails_no_job(scenes: Scenes, state: str) -> None:
+    """Its halves are stopped, or it is not there at all: prolog, steps and epilog go on without it."""
+    name = next(name for name in scenes.lab.daemon_names if name.startswith("powerd") and "c1" in name)
+    if state == "gone":
+        scenes.lab.stop(name)
+    else:
+        halves(scenes.lab, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        found = scenes.batch("--flex=1", "--nodelist=c1")
+        assert found == {"FLEX": "flex1"}
+        assert time.monotonic() - began < 10.0
+        words = ["srun", "--nodelist=c1", "--flex=1", "true"]
+        assert scenes.lab.run(words, user="alice").stderr == ""
+    finally:
+        if state == "gone":
+            scenes.lab.start(name)
+        else:
+            halves(scenes.lab, signal.SIGCONT)
+
+
+def halves(lab: Lab, number: signal.Signals) -> None:
+    """Send every process of c1's powerd a signal."""
+    # Of this lab and this node, and not the shell that looks for them.
+    pattern = f"{lab.run_directory}/.*[p]owerd.*c1"
+    lab.run(["sh", "-c", f"kill -{number.value} $(pgrep -f '{pattern}')"])
