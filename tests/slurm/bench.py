@@ -61,9 +61,7 @@ class Bench:
         return next(job for job in jobs if job.job_id == job_id)
 
     def shown(self, job_id: str) -> str:
-        """What Slurm shows of a job, but for when its scheduler last looked at it."""
-        text = self.cluster.run("scontrol", "-o", "show", "job", job_id)
-        return re.sub(r"\b(LastSchedEval|Scheduler|AccrueTime)=\S* ", "", text)
+        return self.cluster.run("scontrol", "-o", "show", "job", job_id)
 
     def own_fields(self, job_id: str) -> dict[str, str]:
         """What of a job's record its user and we write; Slurm fills in other fields when it likes."""
