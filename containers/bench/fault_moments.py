@@ -94,6 +94,8 @@ def _prepare(ground: Ground, fault: Fault) -> None:
 
 def at_submit(ground: Ground, fault: Fault) -> Outcome:
     """The submission happens within the fault; beside it one with sbatch, which must end alike."""
+    # Else slurmctld comes back with what it knew before the trial, and runs jobs of then once more.
+    _prepare(ground, fault)
     with ground.broken(fault):
         ours, plain = ground.submission("-wc1"), ground.submission("-wc2", plain=True)
         _last(fault)

@@ -4,24 +4,23 @@ Four nodes of 8 simulated H100 each run one steady training on all their GPUs. T
 30 % there is about 45 % of the GPUs' power, since hosts and losses follow them only in part.
 """
 
-import argparse
 import asyncio
-import json
 import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from containers.bench.at_meter import AtMeter
+from containers.bench.cases import run_cases
 from containers.bench.figure import Figure, markdown
 from containers.bench.measures import spread
 from containers.bench.steady import steady_plant, without_recharging
 from containers.cluster import lifecycle
-from containers.cluster.layout import LabError, Options
+from containers.cluster.layout import Options
 from containers.plant.__main__ import PLANT_FILE
 
 CUT_RATIO = 0.30
@@ -238,17 +237,7 @@ async def _all(reaction: Reaction, cases: Sequence[Case]) -> list[Figure]:
 
 def main() -> int:
     """Print a Markdown table; returns 0, 2 without a lab."""
-    parser = argparse.ArgumentParser(prog="python -m containers.bench.reaction", description=__doc__)
-    parser.add_argument("--case", type=int, choices=range(len(CASES)), help="measure one case alone")
-    parser.add_argument("--json", action="store_true", help="rows as JSON instead of a table")
-    arguments = parser.parse_args()
-    try:
-        figures = measured(CASES if arguments.case is None else CASES[arguments.case : arguments.case + 1])
-    except LabError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return error.exit_status
-    print(json.dumps([asdict(one) for one in figures], indent=1) if arguments.json else markdown(figures))
-    return 0
+    return run_cases("python -m containers.bench.reaction", __doc__, CASES, measured)[0]
 
 
 if __name__ == "__main__":

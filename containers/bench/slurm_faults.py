@@ -66,7 +66,7 @@ def main() -> int:
     print(_table(faults, moments, with_us))
     if without:
         print(f"\nWhat stops Slurm itself, {_WITHOUT_US}:\n")
-        print(_table(stopping, moments, without))
+        print(_table(stopping, [name for name in moments if MOMENTS[name] is not held], without))
     if kills.trials:
         print(f"\nslurmctld killed unprepared, up to {MOST_AFTER_SECONDS:g} s after a submission:\n")
         print(_kills_table({"with slurm-power": kills, _WITHOUT_US: other_kills}))
@@ -91,7 +91,9 @@ def _in_a_lab(
         moment = random.Random(seed)  # noqa: S311 - moments, not secrets
         for _ in range(kills):
             kill = partial(killed_in_the_middle, after_seconds=moment.uniform(0.0, MOST_AFTER_SECONDS))
-            counted.take(trial(ground, kill, NO_FAULT))
+            outcome = trial(ground, kill, NO_FAULT)
+            counted.take(outcome)
+            _say(ground, "slurmctld killed unprepared", outcome)
     finally:
         started.discard()
     return found, counted
@@ -100,10 +102,13 @@ def _in_a_lab(
 def _told(ground: Ground, name: str, fault: Fault) -> Outcome:
     began = time.monotonic()
     outcome = trial(ground, MOMENTS[name], fault)
-    where = "" if ground.ours else f" {_WITHOUT_US}"
-    seconds = time.monotonic() - began
-    print(f"  {fault.name}, {name}{where}: {outcome.text} ({seconds:.1f} s)", file=sys.stderr, flush=True)
+    _say(ground, f"{fault.name}, {name} ({time.monotonic() - began:.1f} s)", outcome)
     return outcome
+
+
+def _say(ground: Ground, what: str, outcome: Outcome) -> None:
+    where = "" if ground.ours else f" {_WITHOUT_US}"
+    print(f"  {what}{where}: {outcome.text}", file=sys.stderr, flush=True)
 
 
 def _harm(with_us: Table, without: Table, kills: Kills, other_kills: Kills) -> bool:

@@ -7,21 +7,20 @@ the lowest to a later one; a fall against 10-second means. What comes at once, h
 each GPU, no cap can hold back: it is told too.
 """
 
-import argparse
 import asyncio
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from containers.bench.at_meter import AtMeter, Readings, means, worst_fall, worst_rise
+from containers.bench.cases import run_cases
 from containers.bench.figure import Figure, markdown
 from containers.bench.steady import steady_plant, without_recharging
 from containers.cluster import lifecycle
-from containers.cluster.layout import LabError, Options
+from containers.cluster.layout import Options
 from containers.plant.__main__ import PLANT_FILE
 
 # What all four nodes draw at full load must not meet a limit of the lab's own.
@@ -223,17 +222,8 @@ def measured(cases: Sequence[Case]) -> list[Figure]:
 
 def main() -> int:
     """Print a Markdown table; returns 0, 1 where a ramp did not hold, 2 without a lab."""
-    parser = argparse.ArgumentParser(prog="python -m containers.bench.start_gate", description=__doc__)
-    parser.add_argument("--case", type=int, choices=range(len(CASES)), help="measure one case alone")
-    parser.add_argument("--json", action="store_true", help="rows as JSON instead of a table")
-    arguments = parser.parse_args()
-    try:
-        figures = measured(CASES if arguments.case is None else CASES[arguments.case : arguments.case + 1])
-    except LabError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return error.exit_status
-    print(json.dumps([asdict(one) for one in figures], indent=1) if arguments.json else markdown(figures))
-    return int(any(one.ratio is not None and one.ratio > 1.0 for one in figures))
+    status, figures = run_cases("python -m containers.bench.start_gate", __doc__, CASES, measured)
+    return status or int(any(one.ratio is not None and one.ratio > 1.0 for one in figures))
 
 
 if __name__ == "__main__":

@@ -180,23 +180,16 @@ class _Maker:
 
 
 def _merged(outer: _Part, inner: _Part) -> _Part:
-    """One part for two with the same nodes: Slurm refuses to have both."""
+    """One part for two with the same nodes: Slurm refuses to have both.
+
+    What either feeds beside nodes stays to be seen above, so the inner limit is set beside the outer's own.
+    """
     assert outer.watts is not None
-    watts = outer.watts - outer.other_watts
     own = outer.other_watts
-    if inner.watts is None:  # the nodes of the circuit itself: its constant use stays to be seen
-        return _Part(
-            nodes=inner.nodes,
-            watts=outer.watts,
-            other_watts=own,
-            standing_watts=inner.standing_watts,
-            circuits=outer.circuits,
-            children=inner.children,
-        )
     return _Part(
         nodes=inner.nodes,
-        watts=min(watts, inner.watts),
-        other_watts=inner.other_watts,
+        watts=outer.watts if inner.watts is None else min(outer.watts, inner.watts + own),
+        other_watts=own + inner.other_watts,
         standing_watts=inner.standing_watts,
         circuits=(*outer.circuits, *inner.circuits),
         children=inner.children,

@@ -134,7 +134,7 @@ class HresFile:
 
     def _read(self) -> str:
         try:
-            return self._file.read_text()
+            return self._file.read_text(errors="replace")
         except FileNotFoundError:
             return ""
 

@@ -1,5 +1,6 @@
 """Submissions that say something about their power: the job differs from a plain one in our fields only."""
 
+import time
 from dataclasses import dataclass
 
 from tests.compat.case import SCRIPT, Case, script
@@ -32,7 +33,10 @@ def _same(name: str, *words: str, **fields: object) -> OwnCase:
 
 
 DIRECTIVES = {"job.sh": script("#PSBATCH --workload=training --flex=2", "#SBATCH --nice=3")}
+# One moment for all: two that say "in nine days" a second apart do not mean the same.
+FINISH_BY = int(time.time()) + 9 * 86_400
 OUR_WORDS = ("--workload=training", "--flex=2")
+ALL_OUR_WORDS = (*OUR_WORDS, "--max-hold=30", f"--finish-by=@{FINISH_BY}", "--power-cap=0.4kW")
 
 OWN_CASES = (
     _pair("typed", ("job.sh",), (*OUR_WORDS, "job.sh")),
@@ -43,6 +47,12 @@ OWN_CASES = (
         ("-J", "x", "--flex=3", "-n", "2", "job.sh"),
     ),
     _pair("typed twice", ("job.sh",), ("--flex=1", "--flex=2", "job.sh")),
+    _pair("all of ours", ("job.sh",), (*ALL_OUR_WORDS, "job.sh")),
+    _pair(
+        "all of ours, separate",
+        ("job.sh", "a"),
+        (*" ".join(ALL_OUR_WORDS).replace("=", " ").split(), "job.sh", "a"),
+    ),
     _pair("with an array", ("-a1-3%2", "job.sh"), ("-a1-3%2", *OUR_WORDS, "job.sh")),
     _pair("with --wrap", ("--wrap=true",), ("--wrap=true", *OUR_WORDS)),
     _pair("script on input", ("-J", "x"), ("-J", "x", *OUR_WORDS), stdin=SCRIPT),
@@ -75,6 +85,7 @@ OWN_CASES = (
         ),
     ),
     _same("the same words to both", *OUR_WORDS, "job.sh"),
+    _same("the same, all of ours", *ALL_OUR_WORDS, "job.sh"),
     _same("the same, an array", "-a1-3", *OUR_WORDS, "job.sh"),
     _same("the same, on an #SBATCH line", "job.sh", files={"job.sh": script("#SBATCH --workload=training")}),
 )

@@ -32,7 +32,7 @@ def parameters() -> list[object]:
 
 
 @pytest.mark.parametrize(("group", "case"), parameters())
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_equal(pairs: RunGroup, group: str, case: Case) -> None:
     pair = pairs(group)[case.name]
     found = differences(pair.sbatch, pair.psbatch, adds_before=case.adds_before)

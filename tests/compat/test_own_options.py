@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.compat.cases_own import OWN_CASES, OwnCase
+from tests.compat.cases_own import FINISH_BY, OWN_CASES, OwnCase
 from tests.compat.record import OUR_VARIABLES, differences, submitted_number
 from tests.compat.runner import Pair, run_pairs
 from tests.compat.slurm import Slurm, run
@@ -46,6 +46,14 @@ def test_our_fields_are_set(own: Mapping[str, Pair], name: str, workload: str | 
     plain = json.loads(pair.sbatch.components[0].fields.get("AdminComment", "{}"))
     assert not {"workload", "flex"} & plain.get("power", {}).keys()
     assert not OUR_VARIABLES.search(pair.sbatch.components[0].environment)
+
+
+def test_all_our_fields_are_set(own: Mapping[str, Pair]) -> None:
+    for name in ("all of ours", "all of ours, separate"):
+        power = json.loads(own[name].psbatch.components[0].fields["AdminComment"])["power"]
+        assert (power["workload"], power["flex"]) == ("training", "flex2")
+        assert (power["max_hold_seconds"], power["cap_watts"]) == (1800, 400)
+        assert power["finish_by"] == FINISH_BY
 
 
 def test_sbatch_runs_a_script_with_our_lines(own: Mapping[str, Pair]) -> None:

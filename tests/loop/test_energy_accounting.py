@@ -134,7 +134,7 @@ def test_sacct_has_the_energy_of_the_node_and_our_receipt_beside_it(lab: Lab) ->
     assert receipt["co2_grams"] == pytest.approx(CARBON_G_PER_KWH * paid / 3.6e6, rel=0.01)
     assert receipt["step_joules"].keys() == {"0", "1"}
     for joules in receipt["step_joules"].values():
-        assert joules == pytest.approx(gpu_joules / 2, rel=0.15), "steps' times are whole seconds"
+        assert joules == pytest.approx(gpu_joules / 2, rel=0.25), "within two seconds of nine"
     comment = sacct(lab, job, "AdminComment")[job][0]
     assert "`workload`:`training`" in comment, "what was there before stays"
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slurm_power.model.site import Circuit, LimitKind, Site
@@ -96,7 +96,8 @@ def test_a_circuit_that_feeds_one_other_alone_shares_its_layer() -> None:
         circuit("rack", "feeder", 900.0, "a", "b"),
     )
     tree = tree_of(site, rest=10.0, standing_watts={"feeder": 100.0})
-    assert shown(tree) == [("ab", 700)]
+    assert shown(tree) == [("ab", 800)]
+    assert dict(tree.layers[0].base) == {"nodes_at_rest": 20, "other_load": 100}
     assert tree.layers[0].circuits == ("grid", "feeder", "rack")
 
 
@@ -241,6 +242,7 @@ def most_within(tree: HresTree, nodes: frozenset[str]) -> float:
 STANDING_WATTS = 300.0
 
 
+@settings(max_examples=300)
 @given(sites(), st.integers(0, 20), st.integers(0, 3), st.integers(0, 11))
 def test_any_site_gives_a_tree_that_slurm_bears_and_that_keeps_every_limit(
     site: Site, rest: int, unlisted: int, at: int

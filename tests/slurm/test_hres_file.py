@@ -113,8 +113,10 @@ def test_slurm_is_told_until_it_has_listened(tmp_path: Path) -> None:
 
 
 def test_a_foreign_file_is_replaced_at_once(tmp_path: Path) -> None:
-    (tmp_path / "resources.yaml").write_text("- resource: power\n")
-    assert HresFile(tmp_path / "resources.yaml").update(tree(), 0.0)
+    for foreign in (b"- resource: power\n", b"\xff\x00", b""):
+        (tmp_path / "resources.yaml").write_bytes(foreign)
+        assert HresFile(tmp_path / "resources.yaml").update(tree(), 0.0)
+        assert (tmp_path / "resources.yaml").read_text() == hres_text(tree())
 
 
 def test_the_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
