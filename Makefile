@@ -67,7 +67,7 @@ test: $(STAMP) packages ## All tests that belong to every change
 
 # What speaks with Slurm itself, on others than the host's: VERSIONS=24.11 for one of them alone.
 VERSIONS ?= 24.11 26.05
-ON_VERSIONS = tests/versions tests/compat tests/slurm/test_scheduler_cluster.py tests/slurm/test_relocation_cluster.py \
+ON_VERSIONS = tests/versions tests/compat tests/slurm/test_scheduler_cluster.py tests/slurm/test_relocation_cluster.py tests/slurm/test_admission_cluster.py \
 	tests/loop/test_job.py tests/loop/test_holds.py tests/spank/test_scenarios.py
 test-slurm-versions: $(STAMP) packages ## The tests that speak with Slurm, on 24.11 and 26.05 from Debian 13 and testing
 	containers/install-packages.sh versions

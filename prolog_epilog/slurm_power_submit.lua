@@ -330,7 +330,8 @@ local function submit(job, part_list)
   local chosen, watts = choices(job), nil
   local well, problem = pcall(function()
     local conf = settings()
-    if not conf then
+    -- Slurm from 24.11 on refuses a het job of which another part than the first has licences.
+    if not conf or (number(job.het_job_offset) and conf.het_parts ~= 1) then
       return
     end
     local size = size_of(job, part_list, conf)

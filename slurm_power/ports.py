@@ -168,6 +168,10 @@ class Licences(Protocol):
         """Every licence, with its total and what running jobs have of it."""
         ...
 
+    async def for_het_parts(self) -> bool:
+        """Whether each part of a het job may have licences, or the first alone."""
+        ...
+
     async def of_jobs(self) -> Mapping[str, str]:
         """The licences of all jobs on nodes, by job, as ``watts:700,matlab:2``."""
         ...

@@ -76,6 +76,7 @@ class AdmissionDesk:
             config, self._circuit.name, None if slurm is None else slurm.licences, note, quantum
         )
         self._wake = asyncio.Event()
+        self._het_parts: bool | None = None
         self._snapshot: Snapshot | None = None
         self._seen_seconds = 0.0
         self._controls = False
@@ -146,6 +147,7 @@ class AdmissionDesk:
                 wait_seconds = _BEAT_SECONDS if known else _FIRST_SECONDS
             except SchedulerError as error:
                 self._tell("slurm", str(error))
+                self._het_parts = None  # it may come back as another version
                 wait_seconds = min(2.0 * wait_seconds, _MOST_BACKOFF_SECONDS)
                 await asyncio.sleep(_BEAT_SECONDS)
             except Exception as error:  # what goes wrong here must end no control
@@ -166,7 +168,11 @@ class AdmissionDesk:
             for job_id, text in texts.items()
             if self.licence in (found := licence_counts(text))
         }
-        self._tell("file", await self._file.write(snapshot, self._count, hres=self._config.hres in counts))
+        if self._het_parts is None:
+            self._het_parts = await slurm.licences.for_het_parts()
+        hres = self._config.hres in counts
+        problem = await self._file.write(snapshot, self._count, hres=hres, het_parts=self._het_parts)
+        self._tell("file", problem)
         at_seconds = snapshot.at.timestamp()
         if self._count is None:
             self._wanted = ()

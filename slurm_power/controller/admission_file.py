@@ -41,8 +41,13 @@ class AdmissionFile:
         above = gpu_watts - self._policy.idle_gpu_watts + self._policy.host_watts_per_gpu
         return max(0.0, above) * self.factor
 
-    async def write(self, snapshot: Snapshot, count: LicenceCount | None, *, hres: bool) -> str:
-        """Write it where anything has changed; returns what went wrong, "" if nothing did."""
+    async def write(
+        self, snapshot: Snapshot, count: LicenceCount | None, *, hres: bool, het_parts: bool
+    ) -> str:
+        """Write it where anything has changed; returns what went wrong, "" if nothing did.
+
+        ``het_parts``: each part of a het job may have licences, not only the first.
+        """
         settings: dict[str, str | int | float] = {"factor": self.factor, "uid": os.getuid()}
         settings |= {
             "idle_gpu": self._policy.idle_gpu_watts,
@@ -53,6 +58,8 @@ class AdmissionFile:
         }
         if count is not None:
             settings |= {"licence": self._config.licence, "total": count.total}
+        if het_parts:
+            settings["het_parts"] = 1
         if hres and self._config.hres:
             settings["hres"] = self._config.hres
         now_seconds = clock.monotonic()

@@ -54,6 +54,10 @@ class CliLicences:
         """Every local licence, with its total and what running jobs have of it."""
         return parse_licences(await self._commands.run("scontrol", "-o", "show", "licenses"))
 
+    async def for_het_parts(self) -> bool:
+        """Whether each part of a het job may have licences: on 22.05; newer Slurms refuse such a job."""
+        return "22.05" in await self._commands.run("scontrol", "--version")
+
     async def of_jobs(self) -> Mapping[str, str]:
         """The licences of all jobs that run, or are stopped on their nodes, as their records have them."""
         text = await self._commands.run(

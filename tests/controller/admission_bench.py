@@ -38,6 +38,7 @@ class FakeSlurm:
         self.windows: dict[str, LaidWindow] = {}
         self.calls: list[tuple[str, ...]] = []
         self.away = False
+        self.het_parts = True
         self.now = NOW
 
     def _answer(self) -> None:
@@ -52,6 +53,10 @@ class FakeSlurm:
             )
             for name, total in self.totals.items()
         }
+
+    async def for_het_parts(self) -> bool:
+        self._answer()
+        return self.het_parts
 
     async def of_jobs(self) -> Mapping[str, str]:
         self._answer()

@@ -73,6 +73,24 @@ def test_admin_comment(job: str, comment: str, tmp_path: Path) -> None:
     assert done.stdout == f"nil {comment}"
 
 
+@pytest.mark.parametrize(
+    ("offset", "settings", "licences"),
+    [
+        (0, {}, "watts:1000"),
+        (1, {}, None),
+        (1, {"het_parts": 1}, "watts:1000"),
+        (4294967294, {}, "watts:1000"),
+    ],
+)
+def test_only_the_first_part_of_a_het_job_asks_where_slurm_refuses_more(
+    offset: int, settings: dict[str, int], licences: str | None, tmp_path: Path
+) -> None:
+    job = f'{{user_name="alice", name="x", tres_per_node="gres:gpu:1", het_job_offset={offset}}}'
+    found, power, _ = submitted(job, tmp_path, figures((), **settings))
+    assert found == licences
+    assert power.get("watts") == (None if licences is None else 1000)
+
+
 # --- GPUs, however they are asked for --------------------------------------------------------------------
 
 
