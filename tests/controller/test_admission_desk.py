@@ -240,6 +240,13 @@ def test_the_file_has_what_was_learned(bench: Bench) -> None:
     assert bench.file.stat().st_mtime_ns == before, "written only when it changes"
 
 
+@pytest.mark.parametrize("het_parts", [True, False])
+def test_the_file_says_whether_all_parts_of_het_jobs_may_ask(bench: Bench, het_parts: bool) -> None:
+    bench.slurm.het_parts = het_parts
+    bench.step(scene())
+    assert ("het_parts\t1" in bench.file.read_text()) is het_parts
+
+
 def test_a_file_that_cannot_be_written_is_a_fault(bench: Bench) -> None:
     bench.file.parent.parent.joinpath("admission").write_text("in the way")
     bench.step(scene(event()))
