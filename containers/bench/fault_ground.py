@@ -165,7 +165,10 @@ class Ground:
         return {name: state if reason == "none" else f"{state}: {reason}" for name, state, reason in words}
 
     def hurry(self, job: "Job") -> None:
-        """Let a requeued job start now: Slurm makes such a one wait for two minutes. It is let go as well."""
+        """Let a requeued job start soon, where Slurm makes it wait for two minutes; and let it go.
+
+        Not at once: started within the second of its first run's end it fails with "credential revoked".
+        """
 
         def requeued() -> bool:
             records = self.records(job.number)
@@ -177,7 +180,7 @@ class Ground:
         )
         job.let_go()
         if self.states(job.number) == {"PENDING"}:
-            self.slurm("scontrol", "update", f"jobid={job.number}", "starttime=now", check=False)
+            self.slurm("scontrol", "update", f"jobid={job.number}", "starttime=now+2", check=False)
 
     # --- holds ------------------------------------------------------------------------------------------
 
