@@ -150,9 +150,9 @@ class Ground:
     def await_saved(self) -> None:
         """Wait until Slurm has written its jobs down: killed before, it loses them by itself."""
         state = self.lab.run_directory / "state" / "slurmctld" / "job_state"
+        asked_at = time.time()
         # A change, so that there is something to write.
         marker = self.slurm("sbatch", "--parsable", "--hold", "--output=/dev/null", "--wrap=true").strip()
-        asked_at = time.time()
         self.until(lambda: state.exists() and state.stat().st_mtime > asked_at, "Slurm's own state")
         self.slurm("scancel", marker)
 
@@ -165,7 +165,10 @@ class Ground:
         return {name: state if reason == "none" else f"{state}: {reason}" for name, state, reason in words}
 
     def hurry(self, job: "Job") -> None:
-        """Let a requeued job start now: Slurm makes such a one wait for two minutes. It is let go as well."""
+        """Let a requeued job start soon, where Slurm makes it wait for two minutes; and let it go.
+
+        Not at once: started within the second of its first run's end it fails with "credential revoked".
+        """
 
         def requeued() -> bool:
             records = self.records(job.number)
@@ -177,7 +180,7 @@ class Ground:
         )
         job.let_go()
         if self.states(job.number) == {"PENDING"}:
-            self.slurm("scontrol", "update", f"jobid={job.number}", "starttime=now", check=False)
+            self.slurm("scontrol", "update", f"jobid={job.number}", "starttime=now+2", check=False)
 
     # --- holds ------------------------------------------------------------------------------------------
 
@@ -235,12 +238,28 @@ class Ground:
         """Kill slurmd and all that runs of jobs, as a loss of power does; mending does not bring it back."""
         self._dead_nodes.add(node)
         self.lab.kill(f"slurmd.{node}")
+        for process in self._processes("slurmstepd", "slurm_script"):
+            with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
+                os.kill(process, signal.SIGKILL)
+
+    def scripts_stopped(self) -> bool:
+        """Whether the scripts of all jobs have been stopped; Slurm calls a job suspended before that."""
+        scripts = self._processes("slurm_script")
+        stopped = [
+            Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] for process in scripts
+        ]
+        return bool(stopped) and set(stopped) == {"T"}
+
+    def _processes(self, *names: str) -> list[int]:
+        """This lab's processes of these names, as the host numbers them."""
         ours = Path(f"/proc/{self.lab.supervisor_pid}/ns/pid").readlink()
+        found = []
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):  # it ended meanwhile
                 name = (folder / "comm").read_text().strip()
-                if name in {"slurmstepd", "slurm_script"} and (folder / "ns/pid").readlink() == ours:
-                    os.kill(int(folder.name), signal.SIGKILL)
+                if name in names and (folder / "ns/pid").readlink() == ours:
+                    found.append(int(folder.name))
+        return found
 
     def revive_nodes(self) -> None:
         """Bring dead nodes back, and up, as an operator does where slurmd alone does not do it."""

@@ -198,6 +198,8 @@ def suspended(ground: Ground, fault: Fault) -> Outcome:
     job = _running_job(ground, fault)
     if fault.stops_slurm:
         ground.slurm("scontrol", "suspend", job.number)
+        # An order to stop that comes after the one to go on stops the job for good, with us or without.
+        ground.until(ground.scripts_stopped, f"the stop of job {job.number}")
         _prepare(ground, fault)
     with ground.broken(fault):
         if not fault.stops_slurm:
