@@ -75,8 +75,7 @@ test-slurm-versions: $(STAMP) packages ## The tests that speak with Slurm, on 24
 	status=0; \
 	for version in $(VERSIONS); do \
 		echo "== Slurm $$version"; \
-		SLURM_POWER_TEST_VERSION=$$version SLURM_POWER_TEST_SLURM=tests.versions.chosen:slurm \
-			$(BIN)/python -m pytest $(wildcard $(ON_VERSIONS)) $(PYTEST_OPTIONS) || status=1; \
+		SLURM_POWER_TEST_VERSION=$$version $(BIN)/python -m pytest $(wildcard $(ON_VERSIONS)) $(PYTEST_OPTIONS) || status=1; \
 	done; \
 	exit $$status
 

@@ -28,6 +28,7 @@ from slurm_power.store.private import lock_directory
 
 _EXIT_BAD_INPUT = 2
 _ACCEPTED = "accepted_devices"
+_NEW_DEVICE_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -101,9 +102,13 @@ async def _run(
     marks = fingerprints(config)
     accepted = store.state(_ACCEPTED)
     known = accepted if isinstance(accepted, dict) else {}
-    refused = [f"device.{name}: {text}" for name, text in problems.items() if known.get(name) != marks[name]]
-    if refused:
-        raise ConfigError(config.file, refused)
+    new = {name for name in problems if known.get(name) != marks[name]}
+    if new:
+        # Nobody waits yet: what is new may take longer than what has answered before.
+        again = await probe(config, meters, storages, only=new, seconds=_NEW_DEVICE_SECONDS)
+        if again:
+            raise ConfigError(config.file, [f"device.{name}: {text}" for name, text in again.items()])
+        problems = {name: text for name, text in problems.items() if name not in new}
     for name, text in problems.items():
         log.warning("device.%s: %s; starting all the same, it has answered before", name, text)
     store.put_state(_ACCEPTED, marks)

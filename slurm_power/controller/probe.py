@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import asdict
 from typing import cast
 
@@ -53,14 +53,22 @@ async def close_drivers(meters: Mapping[str, PowerMeter], storages: Mapping[str,
 
 
 async def probe(
-    config: SiteConfig, meters: Mapping[str, PowerMeter], storages: Mapping[str, Storage]
+    config: SiteConfig,
+    meters: Mapping[str, PowerMeter],
+    storages: Mapping[str, Storage],
+    *,
+    only: Collection[str] | None = None,
+    seconds: float = _PROBE_SECONDS,
 ) -> dict[str, str]:
-    """Open and read every device; return what is wrong with each that fails, by its name.
+    """Open and read every device, or ``only`` some; return what is wrong with each that fails, by its name.
 
-    The ones that answer stay open, for whoever reads them next.
+    Each is tried for so many seconds. The ones that answer stay open, for whoever reads them next.
     """
-    checks = {str(config.site.circuits[name].meter): _probe_meter(meter) for name, meter in meters.items()}
-    checks |= {config.ess_devices[name]: _probe_storage(storage) for name, storage in storages.items()}
+    named = {str(config.site.circuits[name].meter): meter for name, meter in meters.items()}
+    stored = {config.ess_devices[name]: storage for name, storage in storages.items()}
+    wanted = {*named, *stored} if only is None else set(only)
+    checks = {name: _probe_meter(meter, seconds) for name, meter in named.items() if name in wanted}
+    checks |= {name: _probe_storage(storage, seconds) for name, storage in stored.items() if name in wanted}
     found = await asyncio.gather(*checks.values())
     return {name: problem for name, problem in zip(checks, found, strict=True) if problem}
 
@@ -75,27 +83,26 @@ def beat_seconds(config: SiteConfig, circuit: str, meter: PowerMeter) -> float:
     return _ROOT_METER_SECONDS if circuit == config.site.root.name else _METER_SECONDS
 
 
-async def _probe_meter(meter: PowerMeter) -> str:
+async def _probe_meter(meter: PowerMeter, seconds: float) -> str:
     async def look() -> None:
         await meter.open()
         await meter.read_watts()
 
-    seconds = meter.first_round_seconds if isinstance(meter, FedPdu) else _PROBE_SECONDS
+    if isinstance(meter, FedPdu):
+        seconds = max(seconds, meter.first_round_seconds)
     return await _tried(look, meter.close, seconds)
 
 
-async def _probe_storage(storage: Storage) -> str:
+async def _probe_storage(storage: Storage, seconds: float) -> str:
     async def look() -> None:
         await storage.open()
         await storage.read()
 
-    return await _tried(look, storage.close)
+    return await _tried(look, storage.close, seconds)
 
 
 async def _tried(
-    look: Callable[[], Awaitable[None]],
-    close: Callable[[], Awaitable[None]],
-    seconds: float = _PROBE_SECONDS,
+    look: Callable[[], Awaitable[None]], close: Callable[[], Awaitable[None]], seconds: float
 ) -> str:
     """Try for a few seconds, since one lost answer says nothing; return the last problem, or nothing."""
     deadline_seconds = clock.monotonic() + seconds

@@ -226,5 +226,5 @@ class Background:
         number = self._submitted[case.name, program]
         self._until(lambda: self.jobs_in(folder)[str(number)] == "COMPLETED", f"job {number}")
         text = (folder / f"{number}.txt").read_bytes()
-        text = re.sub(rb"(SLURM_TASK_PID|SLURM_JOB_(?:START|END)_TIME)=\d+", rb"\1=N", text)
+        text = re.sub(rb"(SLURM_TASK_PID|SLURM_JOB_(?:START|END)_TIME|SLURM_JOB_SLUID)=\w+", rb"\1=N", text)
         return re.sub(rb"(?<!\d)%d(?!\d)" % number, b"<job>", text).split(b"\0")

@@ -152,13 +152,14 @@ OPTIONS = (
     _value("prefer", "fast", bad=("no[such",)),
     _value("resources", "x"),
     _nothing("resv-ports"),
-    _value("segment", "1", bad=("x",)),
-    _nothing("consolidate-segments"),
-    _nothing("spread-segments"),
+    _value("container-type", "oci", variable="SBATCH_CONTAINER_TYPE"),
+    _value("segment", "1", bad=("x",), variable="SBATCH_SEGMENT_SIZE"),
+    _nothing("consolidate-segments", variable="SBATCH_CONSOLIDATE_SEGMENTS"),
+    _nothing("spread-segments", variable="SBATCH_SPREAD_SEGMENTS"),
     _nothing("stepmgr"),
     _nothing("external"),
-    _value("tres-bind", "gres/gpu:closest", bad=("tied",)),
-    _value("tres-per-task", "cpu:1", bad=("x:y:z",)),
+    _value("tres-bind", "gres/gpu:closest", bad=("tied",), variable="SBATCH_TRES_BIND"),
+    _value("tres-per-task", "cpu:1", bad=("x:y:z",), variable="SBATCH_TRES_PER_TASK"),
 )
 
 # Written out among the other cases: what they do is no job's record.

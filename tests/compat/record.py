@@ -11,8 +11,9 @@ from datetime import datetime
 from tests.compat.slurm import Outcome
 
 # What we set on a job that says something about its power: the only fields in which such a job may differ
-# from one that does not. A submission without a word of ours must be equal in these, too.
-OUR_FIELDS = frozenset({"AdminComment", "Licenses", "TRES", "ReqTRES"})
+# from one that does not. A submission without a word of ours must be equal in these, too. SubmitLine, which
+# is shown from 26.05 on, has the words themselves.
+OUR_FIELDS = frozenset({"AdminComment", "Licenses", "TRES", "ReqTRES", "SubmitLine"})
 OUR_VARIABLES = re.compile(
     rb"^(?:(?:SLURM_SPANK_)?_SLURM_SPANK_OPTION_slurm_power_\w+|(?:SLURM_(?:SPANK_)?)?POWER_[A-Z_]+)="
 )

@@ -16,6 +16,7 @@ from typing import Protocol
 from containers.cluster.lab import Lab
 from containers.cluster.layout import CHECKOUT, Options
 from containers.cluster.lifecycle import up
+from tests.versions.chosen import chosen_root
 
 LOCAL = "tests.compat.slurm:local_slurm"
 VARIABLE = "SLURM_POWER_TEST_SLURM"
@@ -120,7 +121,7 @@ class LabSlurm:
 @contextlib.contextmanager
 def local_slurm() -> Iterator[Slurm]:
     """Two nodes, accounting, and everything of ours as a site has it: plugin, job_submit, hooks, daemons."""
-    started = up(Options(nodes=2, accounting=True, power=True))
+    started = up(Options(nodes=2, accounting=True, power=True, slurm_root=chosen_root()))
     try:
         yield LabSlurm(started.lab)
     finally:

@@ -1,14 +1,9 @@
 """The version of Slurm that the tests run on: the host's, unless the environment names another."""
 
-import contextlib
 import os
-from collections.abc import Iterator
-from importlib import import_module
 
 import pytest
 
-from containers.cluster.layout import Options
-from containers.cluster.lifecycle import up
 from containers.versions.roots import MovedOnError, root_of
 
 VARIABLE = "SLURM_POWER_TEST_VERSION"
@@ -28,13 +23,3 @@ def chosen_root() -> str | None:
         return str(root_of(version))
     except MovedOnError as error:
         pytest.skip(str(error))
-
-
-@contextlib.contextmanager
-def slurm() -> Iterator[object]:
-    """The cluster of ``tests/compat`` with the chosen Slurm: SLURM_POWER_TEST_SLURM names this function."""
-    started = up(Options(nodes=2, accounting=True, power=True, slurm_root=chosen_root()))
-    try:
-        yield import_module("tests.compat.slurm").LabSlurm(started.lab)
-    finally:
-        started.down()
