@@ -14,7 +14,7 @@ settings.load_profile("checks")
 _LOOP = Path(__file__).parent / "loop"
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers: all of tests/loop to one, which shares a lab, and that first; others by file."""
     items.sort(key=lambda item: _LOOP not in item.path.parents)
