@@ -1,5 +1,6 @@
 """The circuit tree as Slurm's own resource, where there is one: a rack's budget keeps a job off that rack."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from slurm_power.config import load_site
 from slurm_power.plan.hres import HresTree, hres_tree
 from slurm_power.slurm.hres_file import FIRST_VERSION, HresFile, parse_hres
 from tests.cluster.lab import await_job
+from tests.spank.stand_in import FILES, FOLDER, figures
 from tests.versions.chosen import chosen_root
 
 NODES = ("c1", "c2", "c3", "c4")
@@ -33,6 +35,7 @@ def lab() -> Iterator[Lab]:
             pytest.skip("hierarchical resources of mode 3 came with Slurm 25.11")
         # As a service runs it: in the foreground a reconfiguration that fails is its end.
         started.lab.stop("slurmctld")
+        _with_job_submit(started.lab)
         started.lab.run(["slurmctld"])
         _await_answer(started.lab)
         written = command(started.lab, "--out", str(started.lab.layout.etc / "resources.yaml"))
@@ -54,6 +57,16 @@ def _empty(lab: Lab) -> Iterator[None]:
     if file.read_text() != before:
         file.write_text(before)
         reconfigure(lab)
+
+
+def _with_job_submit(lab: Lab) -> None:
+    """Our job_submit with the figures of a site that has the resource beside the flat licence."""
+    etc, conf = lab.layout.etc, lab.layout.slurm_conf
+    for name in FILES:
+        shutil.copyfile(FOLDER / name, etc / name)
+    (etc / "expected_watts").write_text(figures(hres="power"))
+    (etc / "slurm-power.conf").write_text(f"admission_file={etc}/expected_watts\n")
+    conf.write_text(conf.read_text().replace("GresTypes", "JobSubmitPlugins=lua\nGresTypes"))
 
 
 def command(lab: Lab, *options: str) -> "subprocess.CompletedProcess[str]":
@@ -104,6 +117,16 @@ def tree_of(lab: Lab, **limits: float) -> HresTree:
     return hres_tree(
         site, NODES, resource="power", node_standing_watts=REST_WATTS, limits_watts=limits, clamp=True
     )
+
+
+def test_a_plain_job_with_gpus_asks_for_its_watts_at_each_node(lab: Lab) -> None:
+    """By job_submit: 800 W more for each GPU, and the flat licence with the losses on the way beside it."""
+    words = ["sbatch", "--parsable", "-t", "10", "-o", "/dev/null", "-N2", "-n2", "--gres=gpu:h100:4"]
+    job = lab.run([*words, "--wrap=sleep 300"], user="alice").stdout.strip()
+    fields = await_job(lab, job, "RUNNING", seconds=20)
+    assert set(fields["Licenses"].split(",")) == {"watts:8000", "power:3200"}
+    root = counts(lab)["c[1-4]"]
+    assert root[1] == 2 * 3200
 
 
 def test_slurm_has_the_circuits_with_what_stands_taken_off(lab: Lab) -> None:
