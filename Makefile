@@ -44,8 +44,8 @@ lint: $(STAMP) ## Formatters, linters, types, layers, shell and C
 	$(BIN)/lint-imports
 	PATH=$(BIN):$$PATH .ci/lint-sources
 
-# These only calculate: they are dealt out one by one. The others watch clocks and mostly wait: the closed loop has one
-# of two workers to itself, the other takes the rest file by file.
+# These only calculate: they may run two at a time. The others watch clocks and mostly wait: those of the closed loop, which
+# share a lab, run beside the rest.
 CALCULATING = tests/forecast tests/forecaster tests/docs tests/model tests/plan tests/report tests/signals tests/simulate \
 	tests/config tests/wire tests/cli/test_backtest.py tests/cli/test_backtest_jobs.py tests/cli/test_forecast.py \
 	tests/cli/test_fan_text.py tests/cli/test_export.py tests/cli/test_simulate_ess.py tests/cli/test_simulate_jobs.py \
@@ -55,11 +55,14 @@ CALCULATING = tests/forecast tests/forecaster tests/docs tests/model tests/plan 
 	$(patsubst %,tests/node/test_%.py,beat frames host leases leases_stateful mig saved_settings) \
 	$(patsubst %,tests/controller/test_%.py,circuits day_plan event_desk fairness_desk job_energy job_expectations \
 	job_gains job_records kept_levers levers load_feed plan_answer planner_beat rack_feed recorder repeats sources start_watch)
+WATCHING = $(BIN)/python -m coverage run -m pytest -m "not containers and not hardware and not versions"
 test: $(STAMP) packages ## All tests that belong to every change
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal $(CALCULATING) $(PYTEST_OPTIONS)
-	$(BIN)/python -m coverage run -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not containers and not hardware and not versions" \
-		$(addprefix --ignore=,$(CALCULATING)) $(PYTEST_OPTIONS)
+	@mkdir -p build
+	$(WATCHING) tests/loop $(PYTEST_OPTIONS) >build/loop-tests.txt 2>&1 & loop=$$!; trap "kill $$loop" INT TERM; status=0; \
+	$(WATCHING) $(addprefix --ignore=,tests/loop $(CALCULATING)) $(PYTEST_OPTIONS) || status=1; \
+	wait $$loop || status=1; cat build/loop-tests.txt; exit $$status
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --fail-under=80 --skip-covered --format=total
 	$(BIN)/python -m coverage report --fail-under=95 \
