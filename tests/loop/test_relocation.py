@@ -62,12 +62,13 @@ def test_a_job_starts_behind_the_circuit_that_has_room(halves: Bed) -> None:
     assert fields["Partition"] == "right"
     assert bed.lab.job(one_only)["JobState"] == "PENDING", "its user named no other partition"
     assert bed.lab.job(one_only)["ExcNodeList"] == "(null)"
-    kinds = [entry["kind"] for entry in bed.ledger(180, job_id=either)]
-    assert [kind for kind in kinds if kind in ("hold", "relocate", "release")] == [
-        "hold",
-        "relocate",
-        "release",
-    ]
+    entries = [(entry["kind"], entry["reason"]) for entry in bed.ledger(180, job_id=either)]
+    kinds = [kind for kind, _ in entries if kind in ("hold", "relocate", "release")]
+    if kinds == ["hold", "release"]:
+        # Slurm itself has planned it on the other half meanwhile: then it has to be let go, and no more.
+        assert "there is room for it again" in entries[-1][1], entries
+        return
+    assert kinds == ["hold", "relocate", "release"], entries
     why = " ".join(bed.lab.run(["slurm-power", "why", either]).stdout.split())
     assert "was sent by us to start behind a circuit with room" in why
     assert "rack1 has no room for it: it starts behind rack2" in why
