@@ -115,7 +115,6 @@ def _of_interpreters() -> dict[str, Values]:
         "PYTHONTRACEMALLOC wrong": {"PYTHONTRACEMALLOC": "x"},
         "PYTHONPLATLIBDIR": {"PYTHONPLATLIBDIR": "elsewhere"},
         "PYTHONDUMPREFS": {"PYTHONDUMPREFS": "1", "PYTHONDUMPREFSFILE": "refs"},
-        "PYTHONEXECUTABLE": {"PYTHONEXECUTABLE": "/nowhere/python"},
         "PYTHONFAULTHANDLER": {"PYTHONFAULTHANDLER": "1", "PYTHONUNBUFFERED": "1", "PYTHONNOUSERSITE": "1"},
         "PYTHONBREAKPOINT": {"PYTHONBREAKPOINT": "nowhere.at_all", "PYTHONSAFEPATH": "1"},
         "a virtual environment": {"VIRTUAL_ENV": "/nowhere/venv", "CONDA_PREFIX": "/nowhere/conda"},

@@ -321,9 +321,10 @@ def test_at_each_start_the_node_is_asked_again(scenes: Scenes) -> None:
     over = int((home / f"{job}.out").stat().st_mtime) + 1.0
     scenes.lab.wait_until(lambda: time.time() > over, "the second to be over", seconds=5.0)
     scenes.lab.run(["scontrol", "requeue", job])
-    # It ends first, and then Slurm would let it wait for two minutes.
+    # It ends first, and then Slurm would let it wait for two minutes; in the second of its end its credential
+    # would be a revoked one.
     scenes.lab.wait_until(lambda: scenes.lab.job(job)["JobState"] == "PENDING", "its end", seconds=20.0)
-    scenes.lab.run(["scontrol", "update", f"jobid={job}", "starttime=now"])
+    scenes.lab.run(["scontrol", "update", f"jobid={job}", "starttime=now+2"])
     await_job(scenes.lab, job, seconds=60)
     assert re.findall(r"RESTART=(\d)", read(home / f"{job}.out")) == ["0", "1"]
 
