@@ -1,4 +1,4 @@
-"""Fixtures that several folders share, how far hypothesis goes in every run, and signals as they should be."""
+"""Fixtures that several folders share, how far hypothesis goes, and signals as they should be."""
 
 import signal
 
