@@ -11,9 +11,10 @@ from datetime import datetime
 from tests.compat.slurm import Outcome
 
 # What we set on a job that says something about its power: the only fields in which such a job may differ
-# from one that does not. A submission without a word of ours must be equal in these, too. SubmitLine, which
-# is shown from 26.05 on, has the words themselves.
-OUR_FIELDS = frozenset({"AdminComment", "Licenses", "TRES", "ReqTRES", "SubmitLine"})
+# from one that does not. A submission without a word of ours must be equal in these, too.
+OUR_FIELDS = frozenset({"AdminComment", "Licenses", "TRES", "ReqTRES"})
+# It has the words themselves, which psbatch hands on as variables; shown from 26.05 on.
+OUR_WORDS = frozenset({"SubmitLine"})
 OUR_VARIABLES = re.compile(
     rb"^(?:(?:SLURM_SPANK_)?_SLURM_SPANK_OPTION_slurm_power_\w+|(?:SLURM_(?:SPANK_)?)?POWER_[A-Z_]+)="
 )
@@ -98,11 +99,12 @@ def differences(
     something more, first.
     """
     found = _said(left, right, adds_before)
+    ours = (OUR_FIELDS if our_fields else frozenset()) | (OUR_WORDS if our_variables else frozenset())
     if len(left.components) != len(right.components):
         return [*found, f"jobs made: {_numbers(left)} and {_numbers(right)}"]
     for offset, (one, other) in enumerate(zip(left.components, right.components, strict=True)):
         where = f"component {offset}: " if len(left.components) > 1 else ""
-        found += [where + text for text in _unequal_fields(one, other, left, right, our_fields)]
+        found += [where + text for text in _unequal_fields(one, other, left, right, ours)]
         if one.script != other.script:
             found.append(f"{where}script: {one.script!r} and {other.script!r}")
         found += [where + text for text in _unequal_environment(one, other, our_variables)]
@@ -136,11 +138,11 @@ def _words(submission: Submission, stream: str) -> bytes:
 
 
 def _unequal_fields(
-    one: Component, other: Component, left: Submission, right: Submission, ours: bool
+    one: Component, other: Component, left: Submission, right: Submission, ours: frozenset[str]
 ) -> list[str]:
     found = []
     for name in dict.fromkeys([*one.fields, *other.fields]):
-        if ours and name in OUR_FIELDS:
+        if name in ours:
             continue
         a, b = one.fields.get(name), other.fields.get(name)
         if a == b:
