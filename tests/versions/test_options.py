@@ -90,9 +90,7 @@ def test_a_requeued_job_keeps_its_words(site: Lab) -> None:
     await_job(site, job, "RUNNING")
     told(site, "prolog", job)
     site.run(["scontrol", "requeue", job])
-    site.wait_until(
-        lambda: site.job(job).get("JobState") == "PENDING", "the end of its first run", seconds=20
-    )
+    site.wait_until(lambda: site.job(job).get("JobState") == "PENDING", "the first run's end", seconds=20)
     prolog = site.run_directory / "log" / f"prolog.{job}"
     prolog.unlink()
     # Slurm would let it wait for two minutes; within the second of its end its credential is a revoked one.
@@ -100,63 +98,6 @@ def test_a_requeued_job_keeps_its_words(site: Lab) -> None:
     site.wait_until(prolog.exists, "the second start", seconds=60)
     await_job(site, job)
     assert_everywhere(site, job)
-
-
-@pytest.mark.parametrize("command", ["sbatch", "psbatch"])
-@pytest.mark.parametrize("export", ["ALL", "NONE"])
-def test_batch_jobs(site: Lab, command: str, export: str) -> None:
-    words = [command, "--parsable", "-t", "5", "-o", "%j.out", f"--export={export}", "--gres=gpu:1", *OPTIONS]
-    job = site.run([*words, f"--wrap={ENVIRONMENT}"], user="alice").stdout.strip()
-    await_job(site, job)
-    assert_everywhere(site, job)
-
-
-def test_lines_of_the_script(site: Lab) -> None:
-    lines = "\n".join(f"#SBATCH {option}" for option in OPTIONS)
-    script = f"#!/bin/sh\n#SBATCH -t 5 -o %j.out\n{lines}\n{ENVIRONMENT}\n"
-    job = site.run(["sbatch", "--parsable"], user="alice", stdin=script).stdout.strip()
-    await_job(site, job)
-    assert_everywhere(site, job)
-
-
-@pytest.mark.parametrize("command", ["srun", "salloc"])
-def test_interactive_jobs(site: Lab, command: str) -> None:
-    words = [command, "-n1", "-t", "5", *OPTIONS, "sh", "-c", f"{ENVIRONMENT}; echo JOB=$SLURM_JOB_ID"]
-    printed = site.run(words, user="alice").stdout.splitlines()
-    found = dict(line.split("=", 1) for line in printed if "=" in line)
-    assert [found.get(name) for _option, _said, name, *_ in WORDS] == [
-        form for *_, form, _key, _value in WORDS
-    ]
-    in_prolog = told(site, "prolog", found["JOB"])
-    assert [in_prolog.get(f"SPANK_{name}") for *_, name, _form, _key, _value in WORDS] == [
-        form for *_, form, _key, _value in WORDS
-    ]
-
-
-def test_a_requeued_job_keeps_its_words(site: Lab) -> None:
-    script = f"{ENVIRONMENT}; [ $SLURM_RESTART_COUNT ] || sleep 60"
-    words = ["sbatch", "--parsable", "--requeue", "-t", "5", "-o", "%j.out", *OPTIONS, f"--wrap={script}"]
-    job = site.run(words, user="alice").stdout.strip()
-    await_job(site, job, "RUNNING")
-    told(site, "prolog", job)
-    site.run(["scontrol", "requeue", job])
-    site.wait_until(
-        lambda: site.job(job).get("JobState") == "PENDING", "the end of its first run", seconds=20
-    )
-    prolog = site.run_directory / "log" / f"prolog.{job}"
-    prolog.unlink()
-    # Slurm would let it wait for two minutes; within the second of its end its credential is a revoked one.
-    site.run(["scontrol", "update", f"job={job}", "StartTime=now+2"])
-    site.wait_until(prolog.exists, "the second start", seconds=60)
-    await_job(site, job)
-    assert_everywhere(site, job)
-
-
-def _started_again(lab: Lab, job: str) -> bool:
-    """Slurm lets a requeued job wait for two minutes, unless told otherwise while it is pending."""
-    if lab.job(job).get("JobState") == "PENDING":
-        lab.run(["scontrol", "update", f"job={job}", "StartTime=now"], check=False)
-    return (lab.run_directory / "log" / f"prolog.{job}").exists()
 
 
 @pytest.mark.parametrize("command", ["sbatch", "srun", "salloc", "psbatch"])
