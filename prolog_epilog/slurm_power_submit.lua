@@ -397,4 +397,3 @@ end
 
 slurm_power_submit = guarded(submit) -- (job_desc, part_list)
 slurm_power_modify = guarded(modify) -- (job_desc, job_rec, part_list, modify_uid)
-slurm_power_describe = slurm_power_submit -- its name before there were watts

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -224,7 +224,10 @@ def test_an_estimate_is_called_one(tmp_path: Path) -> None:
         "method": "mixed",
     }
     record = {**RECORD, "receipt": poor, "final": False}
-    answer: Callable[[Any], Any] = lambda _request: {"ok": True, "jobs": [record], "cursor": None}  # noqa: E731
+
+    def answer(_request: Any) -> Any:
+        return {"ok": True, "jobs": [record], "cursor": None}
+
     with sacct(tmp_path, LINES.splitlines()[0]), fake_powerctld(answer) as fake:
         listed = jobs("--socket", str(fake.path), "-o", "jobid,energy")
         said = jobs("--socket", str(fake.path), "5").output

@@ -60,12 +60,6 @@ def test_every_template_is_here() -> None:
 @pytest.mark.parametrize("command", ["psbatch", "sbatch"])
 @pytest.mark.parametrize("name", UNTIL_DONE)
 def test_a_template_runs_as_it_is(power_lab: Lab, name: str, command: str) -> None:
-    if (
-        name == "sweep"
-        and command == "psbatch"
-        and "--max-hold" not in power_lab.run(["psbatch", "--help"]).stdout
-    ):
-        pytest.skip("this psbatch has no --max-hold")
     folder = Folder(power_lab, name, command)
     job = folder.submit(command, STEPS="2")
     parts = 6 if name == "sweep" else 1

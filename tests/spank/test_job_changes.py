@@ -103,15 +103,6 @@ def test_a_site_that_rejects(tmp_path: Path) -> None:
     assert lua(script, tmp_path, own).stdout == "-1 nil nil"
 
 
-def test_an_earlier_name_still_works(tmp_path: Path) -> None:
-    own = own_script(tmp_path)
-    own.write_text(own.read_text().replace("slurm_power_submit(job, parts)", "slurm_power_describe(job)"))
-    assert (
-        lua(STAND_IN % '{tres_per_node="gres:gpu:2"}' + SUBMIT + SHOW, tmp_path, own).stdout[:10]
-        == "watts:2000"
-    )
-
-
 def test_without_the_library_jobs_are_submitted_as_they_are(tmp_path: Path) -> None:
     folder = installed(tmp_path, figures())
     (folder / FILES[1]).unlink()

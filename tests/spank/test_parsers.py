@@ -1,16 +1,15 @@
 """The plugin's parsers under sanitizers: every form a user may write, and whatever else may come."""
 
-import importlib
 import os
 import random
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from slurm_power.cli import option_forms
 from tests.option_forms_cases import CASES, NOW, TIME_ZONE
 from tests.spank.building import PROJECT, build_driver
 
@@ -58,10 +57,7 @@ def test_every_form_has_its_normal_form(parsers: Path) -> None:
 
 
 def test_psbatch_takes_the_same_forms() -> None:
-    psbatch = psbatch_forms()
-    if psbatch is None:
-        pytest.skip("psbatch has no such options yet")
-    wrong = [case for case in CASES if psbatch_normal(psbatch, *case[:2]) != case[2]]
+    wrong = [case for case in CASES if psbatch_normal(*case[:2]) != case[2]]
     assert not wrong
 
 
@@ -114,29 +110,20 @@ def test_thousands_of_spoiled_forms(parsers: Path) -> None:
     assert len(meant) > 2000
     again = run(parsers, [form(*case) for case in meant])
     assert again == [answer for _, answer in meant]
-    psbatch = psbatch_forms()
-    if psbatch is not None:
-        theirs = [psbatch_normal(psbatch, *case) for case in cases]
-        differing = [row for row in zip(cases, answers, theirs, strict=True) if row[1] != row[2]]
-        assert not differing
+    theirs = [psbatch_normal(*case) for case in cases]
+    differing = [row for row in zip(cases, answers, theirs, strict=True) if row[1] != row[2]]
+    assert not differing
 
 
-def psbatch_forms() -> ModuleType | None:
-    try:
-        return importlib.import_module("slurm_power.cli.option_forms")
-    except ModuleNotFoundError:
-        return None
-
-
-def psbatch_normal(forms: ModuleType, option: str, text: str) -> str | None:
+def psbatch_normal(option: str, text: str) -> str | None:
     before = os.environ.get("TZ")
     os.environ["TZ"] = TIME_ZONE
     time.tzset()
     try:
-        known = forms.OPTIONS[option]
-        found: str = forms.finish_by(text, NOW) if option == "finish-by" else known.normal(text)
+        known = option_forms.OPTIONS[option]
+        found: str = option_forms.finish_by(text, NOW) if option == "finish-by" else known.normal(text)
         return found
-    except forms.NotMeantError:
+    except option_forms.NotMeantError:
         return None
     finally:
         if before is None:
