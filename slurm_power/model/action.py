@@ -89,7 +89,64 @@ class RelocateJob:
     saved_watts: float = 0.0
 
 
-Action: TypeAlias = SetDischarge | SetCap | HoldJob | ReleaseJob | RelocateJob | PauseJob | ResumeJob
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeTier:
+    """Let a consenting job go on with another tier of its family, on as many GPUs as that needs.
+
+    A pending job is changed in place; one that is ``running`` saves a checkpoint first, and is queued again.
+    """
+
+    job_id: str
+    tier: str
+    gpu_count: int
+    running: bool
+    kind: LimitKind
+    reason: str
+    saved_watts: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchService:
+    """Ask a service to serve with a tier, leased; None: with the one it is to run where nothing is short.
+
+    ``booked_watts`` is what the new tier draws while the old one still drains.
+    """
+
+    service: str
+    tier: str | None
+    kind: LimitKind
+    reason: str
+    saved_watts: float = 0.0
+    booked_watts: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdviseBatch:
+    """Advise a job's ranks to take ``micro_batch`` samples at a time, leased; None: as many as it likes.
+
+    The global batch stays: each step accumulates more of the smaller batches.
+    """
+
+    job_id: str
+    micro_batch: int | None
+    kind: LimitKind
+    reason: str
+    saved_watts: float = 0.0
+    slowdown_ratio: float = 0.0
+
+
+Action: TypeAlias = (
+    SetDischarge
+    | SetCap
+    | HoldJob
+    | ReleaseJob
+    | RelocateJob
+    | PauseJob
+    | ResumeJob
+    | ChangeTier
+    | SwitchService
+    | AdviseBatch
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,11 @@ from slurm_power.model.job import Job
 from slurm_power.model.jobs_level import JobsLevel
 from slurm_power.model.outlook import EssOutlook
 from slurm_power.model.pool import Pool
+from slurm_power.model.progress import JobProgress
 from slurm_power.model.reading import EssReading, GpuReading, GpuSums, PowerReading
+from slurm_power.model.service import Service, ServiceLease
 from slurm_power.model.site import LimitKind, Site
+from slurm_power.model.tier import Catalog
 
 __all__ = ["CapLease", "HoldLease", "LimitEvent", "Lost", "NodeState", "PauseLease", "Snapshot"]
 
@@ -92,6 +95,16 @@ class Relocation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TierMove:
+    """A job that we have asked to go on with another tier; ``done`` once it has started with it."""
+
+    job_id: str
+    tier: str
+    asked_seconds_ago: float
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """The site at one moment.
 
@@ -139,6 +152,12 @@ class Snapshot:
     licensed: bool = False
     least_minute_watts: float | None = None
     ramp_floor_watts: float | None = None
+    catalog: Catalog = field(default_factory=Catalog)
+    services: Mapping[str, Service] = field(default_factory=dict)
+    service_leases: Mapping[str, ServiceLease] = field(default_factory=dict)
+    progress: Mapping[str, JobProgress] = field(default_factory=dict)
+    micro_batches: Mapping[str, int] = field(default_factory=dict)
+    tier_moves: Mapping[str, TierMove] = field(default_factory=dict)
 
     def limit_watts(self, circuit: str, lead_seconds: float = 0.0) -> float:
         """The most ``circuit`` may draw: rating, standing limit and events, the tightest.
