@@ -55,9 +55,9 @@ class Job:
     manager ends it. ``own_cap_watts``: the power limit its user asks for on each of its GPUs.
     ``pools`` are the pools it may start in, empty where nobody says; ``node_count`` how many nodes it asks
     for at least. ``pinned``: its user chose among nodes, so nobody else does. ``avoids`` are nodes that it is
-    kept off by us. ``tier`` is the model tier it runs, as ``family/tier``, empty where nobody says; ``tiers_ok``
-    are the tiers of that family that its user consents to (names, or ``any``), ``min_quality`` the least in the
-    family's metric. ``requeues``: it is a batch job that the workload manager may queue again.
+    kept off by us. ``tier`` is the model tier it runs, as ``family/tier``, empty where nobody says;
+    ``tiers_ok`` are the tiers of that family that its user consents to (names, or ``any``), ``min_quality``
+    the least in the family's metric. ``requeues``: a batch job that the workload manager may queue again.
     """
 
     job_id: str

@@ -33,9 +33,9 @@ class Backend:
 class Service:
     """A service as its gateway has last told.
 
-    ``full_tier`` is what it is to run where nothing is short; ``tiers_ok`` are the tiers it may run (names, or
-    ``any``); ``min_quality`` the least in its family's metric. ``switching`` is True while one tier comes and
-    another goes.
+    ``full_tier`` is what it is to run where nothing is short; ``tiers_ok`` are the tiers it may run (names,
+    or ``any``); ``min_quality`` the least in its family's metric. ``switching`` is True while one tier comes
+    and another goes.
     """
 
     name: str

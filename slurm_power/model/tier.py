@@ -63,9 +63,9 @@ class Tier:
     """One model of a family.
 
     ``parent`` names the tier of the same family that it was made from, empty for none. ``sha256`` is that of
-    the model's file, or of the sorted list of sums of the files in its folder. ``watts_per_gpu`` is its mean
-    draw per GPU at work, None where nobody knows. ``sbatch`` are extra arguments, ``environment`` variables of
-    its jobs. ``gpu_count`` is for the whole job.
+    the model's file, or of the sorted list of sums of the files in its folder. ``watts_per_gpu`` is its
+    mean draw per GPU at work, None where nobody knows. ``sbatch`` are extra arguments, ``environment``
+    variables of its jobs. ``gpu_count`` is for the whole job.
     """
 
     name: str
@@ -172,7 +172,8 @@ def _dropped(family: Family, tier: Tier) -> Sequence[str]:
         before, after = {"the worst": first.worst_group}, {"the worst": quality.worst_group}
     missing = sorted(before.keys() - after.keys())
     dropped = [
-        f"{name} loses {before[name] - after[name]:g} in {family.subgroup_metric}, {family.max_drop:g} are allowed"
+        f"{name} loses {before[name] - after[name]:g} in {family.subgroup_metric},"
+        f" {family.max_drop:g} are allowed"
         for name in sorted(before.keys() & after.keys())
         if before[name] - after[name] > family.max_drop + 1e-12
     ]
@@ -184,8 +185,8 @@ def lighter_choices(
 ) -> tuple[Tier, ...]:
     """The tiers that a job on ``current`` may be moved to to save power, the lightest draw first.
 
-    Only consented (``allowed``: names, or ``any``), not refused, as good as ``min_quality``, approved, of known
-    power that is below the current tier's. Empty where the current tier or its power is unknown.
+    Only consented (``allowed``: names, or ``any``), not refused, as good as ``min_quality``, approved, of
+    known power that is below the current tier's. Empty where the current tier or its power is unknown.
     """
     now = family.tier(current)
     if now is None or now.watts is None:
