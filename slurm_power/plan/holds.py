@@ -96,6 +96,11 @@ class _Waiting:
             able &= np.array([job.pending_reason != FOR_LICENCES for job in jobs.jobs], dtype=bool)
         self.rows = np.flatnonzero(held | able)
         self._held, self._waited = held, waited
+        # Asked to go on with a lighter tier: what it has freed is there for it to come back to.
+        self._goes_on = np.zeros(count, dtype=bool)
+        for job_id, move in snapshot.tier_moves.items():
+            if move.running and not move.done and (row := jobs.row.get(job_id)) is not None:
+                self._goes_on[row] = True
         by_deadline = jobs.latest_start_at - at_seconds
         self._patience = np.minimum(jobs.patience_seconds - waited, by_deadline)
         self._late = by_deadline < jobs.patience_seconds - waited
@@ -123,7 +128,7 @@ class _Waiting:
             value=self._values(snapshot, policy)[rows],
             gpus=self._gpus[rows],
             added_watts=self._added[rows],
-            must=(flex0 | (self._patience <= 0.0))[rows],
+            must=(flex0 | self._goes_on | (self._patience <= 0.0))[rows],
             held=self._held[rows],
             settled=self._settled(snapshot)[rows],
             deferred=deferred[rows],

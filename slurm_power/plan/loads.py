@@ -11,6 +11,7 @@ from slurm_power.model.job import Job, JobState
 from slurm_power.model.reading import Quality
 from slurm_power.model.site import Circuit, Site
 from slurm_power.model.snapshot import Snapshot
+from slurm_power.model.tier import Tier
 from slurm_power.plan.cap_leases import cap_leases
 from slurm_power.plan.curves import expected_gpu_watts
 from slurm_power.plan.job_readings import PlacedReadings, placed_readings
@@ -273,6 +274,11 @@ def pending_watts(snapshot: Snapshot, job: Job, policy: Policy) -> float:
 def added_watts(expected_gpu_watts: float, policy: Policy) -> float:
     """What one GPU and its share of the host add once a job draws ``expected_gpu_watts`` on it."""
     return max(0.0, expected_gpu_watts - policy.idle_gpu_watts + policy.host_watts_per_gpu)
+
+
+def tier_watts(tier: Tier, policy: Policy) -> float:
+    """What a model tier at work adds where its GPUs were idle, their share of the hosts included."""
+    return tier.gpu_count * added_watts(tier.watts_per_gpu or 0.0, policy)
 
 
 _gpus: LastFew[int] = LastFew(2, passing=True)
