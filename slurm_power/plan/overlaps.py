@@ -16,7 +16,7 @@ from slurm_power.plan.cap_columns import CapColumns
 from slurm_power.plan.demands import batteries_behind, expected_circuit_watts, meter_lost
 from slurm_power.plan.ess import burst_watts
 from slurm_power.plan.event_target import target_watts
-from slurm_power.plan.holds import free_gpus
+from slurm_power.plan.free_gpus import free_gpus
 from slurm_power.plan.lasting_needs import natural_watts
 from slurm_power.plan.loads import LoadTable, load_table, tier_watts, worst_factor
 from slurm_power.plan.policy import Policy

@@ -16,7 +16,7 @@ from slurm_power.model.snapshot import Lost, Snapshot
 from slurm_power.model.tier import ANY_TIER, Family, Tier, lighter_choices
 from slurm_power.plan.job_table import ASSUMED_TIME_LIMIT_SECONDS, PlacedJobs
 from slurm_power.plan.lasting_needs import Need
-from slurm_power.plan.loads import LoadTable, added_watts, tier_watts, worst_factor
+from slurm_power.plan.loads import LoadTable, added_watts, still_starting, tier_watts, worst_factor
 from slurm_power.plan.memo import LastFew
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.prices import (
@@ -137,7 +137,7 @@ class MovableJobs:
             (snapshot.catalog.find(job.tier) is None, f"{job.tier} is in no catalog of the site"),
             (job.job_id in self._behind_services, "serves for a service, whose gateway moves it"),
             (job.state is not JobState.RUNNING or job.job_id in snapshot.pauses, "does not run"),
-            (bool(table.coming_watts[row] > 0.0), "has just started"),
+            (still_starting(snapshot, job, policy), "has just started"),
             (not table.covered[row], "not all of its GPUs answer"),
             (not job.requeues, "may not be queued again"),
             (not self._may_restart(job), "does not say that it can save itself"),

@@ -40,11 +40,14 @@ def chosen_tiers(snapshot: Snapshot, table: LoadTable, policy: Policy) -> tuple[
 
 
 def tier_needs(
-    snapshot: Snapshot, table: LoadTable, policy: Policy
+    snapshot: Snapshot, table: LoadTable, policy: Policy, *, pending: bool = False
 ) -> tuple[tuple[Need, ...], MovableJobs, ServiceChoices]:
-    """The needs that moves could serve, less what is on its way; and who could be moved."""
+    """The needs that moves could serve, less what is on its way; and who could be moved.
+
+    ``pending``: they are wanted for waiting jobs, even where nobody who runs could be moved.
+    """
     movable, services = MovableJobs(snapshot, table, policy), ServiceChoices(snapshot, table, policy)
-    if not policy.tier_moves or not (services.standing or movable.rows()):
+    if not policy.tier_moves or not (pending or services.standing or movable.rows()):
         return (), movable, services
     lead = max(policy.tier_move_lead_seconds, services.lead_seconds)
     needs = lasting_needs(snapshot, table, policy, lead_seconds=lead)
