@@ -6,6 +6,7 @@ import numpy as np
 
 from slurm_power.model.action import ChangeTier, HoldJob, ReleaseJob, RelocateJob
 from slurm_power.model.day_plan import DayPlan
+from slurm_power.model.expected_power import ExpectedPower
 from slurm_power.model.job import Flex
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import kilowatts_text
@@ -18,8 +19,9 @@ from slurm_power.plan.job_table import (
     PendingJobs,
     longest_hold_seconds,
     pending_jobs,
+    tier_rows,
 )
-from slurm_power.plan.loads import class_watts, reported_gpus, worst_factor
+from slurm_power.plan.loads import class_watts, known_power, reported_gpus, worst_factor
 from slurm_power.plan.pending_tiers import plan_pending_tiers
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.promises import hold_promise
@@ -235,8 +237,12 @@ def added_watts(snapshot: Snapshot, jobs: PendingJobs, policy: Policy) -> Watts:
     """What each GPU of a job and its share of the host would add where it runs."""
     watts = class_watts(jobs.workload, policy)
     row_of = jobs.row if snapshot.expected else {}
+    known: ExpectedPower | None
     for job_id, known in snapshot.expected.items():
         if (row := row_of.get(job_id)) is not None:
+            watts[row] = known.mean_watts
+    for row in tier_rows(jobs) if snapshot.catalog.families else ():
+        if (known := known_power(snapshot, jobs.jobs[row])) is not None:
             watts[row] = known.mean_watts
     watts = np.minimum(watts, jobs.own_cap_watts)
     return np.maximum(0.0, watts - policy.idle_gpu_watts + policy.host_watts_per_gpu)

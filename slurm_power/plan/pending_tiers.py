@@ -14,7 +14,7 @@ from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import kilowatts_text
 from slurm_power.plan.cap_columns import CapColumns
 from slurm_power.plan.cap_supply import CapSupply
-from slurm_power.plan.job_table import ASSUMED_TIME_LIMIT_SECONDS, PendingJobs
+from slurm_power.plan.job_table import ASSUMED_TIME_LIMIT_SECONDS, PendingJobs, tier_rows
 from slurm_power.plan.lasting_needs import Need
 from slurm_power.plan.loads import added_watts, load_table, worst_factor
 from slurm_power.plan.memo import LastFew
@@ -46,9 +46,7 @@ def plan_pending_tiers(
 
 def consenting_rows(jobs: PendingJobs) -> tuple[int, ...]:
     """The waiting jobs that name a tier and consent to others, the first submitted first."""
-    return _consenting.of(
-        lambda: tuple([row for row, job in enumerate(jobs.jobs) if job.tiers_ok and job.tier]), jobs
-    )
+    return _consenting.of(lambda: tuple([row for row in tier_rows(jobs) if jobs.jobs[row].tiers_ok]), jobs)
 
 
 class _Changes:

@@ -15,6 +15,8 @@ from slurm_power.plan.policy import Policy
 from slurm_power.plan.prices import JobWeights, quality_loss_ratio, tier_work_per_hour
 from slurm_power.plan.slow_levers import Offer, Taken
 
+__all__ = ["ServiceChoices", "overlap_room", "plan_services"]
+
 # A tier must be able to carry so much more than is asked of the service now.
 _SPARE_CAPACITY = 1.2
 # From its start a tier needs so long to take over all requests, before the old one can go.
