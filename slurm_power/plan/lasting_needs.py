@@ -16,7 +16,14 @@ from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import kilowatts_text
 from slurm_power.plan.demands import batteries_behind, expected_circuit_watts, meter_lost
 from slurm_power.plan.ess import sustainable_watts
-from slurm_power.plan.event_target import RAMP_EVENT_ID, batteries_then, ends_at, margin_ratio
+from slurm_power.plan.event_target import (
+    RAMP_EVENT_ID,
+    batteries_then,
+    ends_at,
+    limit_kind,
+    margin_ratio,
+    target_watts,
+)
 from slurm_power.plan.loads import LoadTable, load_table
 from slurm_power.plan.pausable import paused_watts
 from slurm_power.plan.pauses import spike_watts
@@ -46,9 +53,10 @@ class Need:
     def why(self) -> str:
         """The need in words for who is touched by it."""
         when = f"in {self.starts_in_seconds:.0f} s" if self.starts_in_seconds > 0.0 else "now"
+        lasts = f", for {self.lasts_seconds / 60.0:.0f} min" if self.lasts_seconds > 0.0 else ""
         return (
             f"{self.circuit} must stay below {kilowatts_text(self.limit_watts)} ({self.kind.value} limit)"
-            f" {when}, for {self.lasts_seconds / 60.0:.0f} min"
+            f" {when}{lasts}"
         )
 
 
@@ -83,6 +91,32 @@ def lasting_needs(
         largest = max(needs, key=lambda need: need.watts)
         if largest.watts > 0.5 * policy.margin_ratio * largest.limit_watts:
             found.append(largest)
+    return tuple(found)
+
+
+def present_needs(snapshot: Snapshot, table: LoadTable, policy: Policy) -> tuple[Need, ...]:
+    """What circuits lack now, however long that lasts: for levers that come and go in seconds."""
+    natural = natural_watts(snapshot, table, policy)
+    found = []
+    for circuit in snapshot.site.leaves_first():
+        watts = natural[circuit.name]
+        if watts is None:
+            continue
+        target = target_watts(snapshot, circuit.name, policy)
+        carried = sum(sustainable_watts(*battery) for battery in batteries_behind(snapshot, circuit.name))
+        missing = watts - spike_watts(snapshot, circuit.name) - target - carried
+        if missing > 0.5 * policy.margin_ratio * target:
+            found.append(
+                Need(
+                    circuit=circuit.name,
+                    watts=missing,
+                    kind=limit_kind(snapshot, circuit, watts),
+                    limit_watts=target,
+                    starts_in_seconds=0.0,
+                    lasts_seconds=0.0,
+                    since_seconds=0.0,
+                )
+            )
     return tuple(found)
 
 

@@ -104,6 +104,19 @@ def monotone(points: Iterable[CurvePoint]) -> tuple[CurvePoint, ...]:
     )
 
 
+def largest_batch(curve: JobCurve) -> BatchPoint | None:
+    """The largest micro-batch that a job was seen with: what it takes where nothing is short."""
+    return curve.batches[-1] if curve.batches else None
+
+
+def batch_slowdown(curve: JobCurve, micro_batch: int) -> float:
+    """The share of its speed that a job loses with a micro-batch; 0 where that was never seen."""
+    point, full = curve.batch(micro_batch), largest_batch(curve)
+    if point is None or full is None:
+        return 0.0
+    return max(0.0, 1.0 - point.samples_per_second / full.samples_per_second)
+
+
 def own_curve(learned: JobCurve, workload: Workload) -> Curve | None:
     """A job's own curve as shares of its highest point, falling; None where it does not say enough.
 

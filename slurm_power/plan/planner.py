@@ -6,6 +6,7 @@ from slurm_power.model.action import Action, HoldJob, Plan, SetDischarge, Shortf
 from slurm_power.model.day_plan import DayPlan
 from slurm_power.model.job import Job
 from slurm_power.model.snapshot import Snapshot
+from slurm_power.plan.batch_advice import plan_batch_advice
 from slurm_power.plan.caps import CapResult, plan_caps
 from slurm_power.plan.demands import batteries_behind, circuit_demands, expected_circuit_watts, meter_lost
 from slurm_power.plan.ess import burst_watts, dispatch, sustainable_watts
@@ -62,6 +63,7 @@ def guard_cycle(snapshot: Snapshot, policy: Policy, *, begin: bool = False) -> P
         *_discharges(snapshot, table, caps, policy),
         *with_own_caps(snapshot, table, with_gates(snapshot, table, caps.actions, demands, policy)),
         *plan_pauses(snapshot, table, demands, caps if begin else None, policy),
+        *plan_batch_advice(snapshot, table, caps.actions, policy, begin=begin),
         *plan_tiers(snapshot, table, policy, begin=begin),
     ]
     shortfalls = _shortfalls(snapshot, caps, policy)
