@@ -33,7 +33,7 @@ quiet = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
 def mostly(usual: T, *others: T) -> st.SearchStrategy[T]:
-    """The usual one seven times in eight: what is odd in every way at once is refused for the first reason."""
+    """The usual one seven times in eight: what is odd in all ways is refused for the first."""
     return st.sampled_from((usual,) * (7 * len(others)) + others)
 
 
