@@ -222,7 +222,8 @@ def test_consent_floors_promises_and_room_are_kept_and_no_more_is_taken(seen: Sn
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000, deadline=None, suppress_health_check=quiet)
+@pytest.mark.timeout(900)
+@settings(max_examples=4_000, deadline=None, suppress_health_check=quiet)
 @given(situations())
 def test_the_same_of_many_more_sites(seen: Snapshot) -> None:
     check(seen)
