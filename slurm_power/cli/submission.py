@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from slurm_power.cli import choices, hint, plain_conf
+from slurm_power.cli.option_forms import OPTIONS
 from slurm_power.cli.sbatch_options import ACTIONS, CommandLine, take_apart
 from slurm_power.cli.sbatch_process import complain, say
 from slurm_power.cli.script_source import HandOverError, Script, script_of
 
+TYPE_CHECKING = False  # as typing's own, whose import a submission would wait for
 if TYPE_CHECKING:
     from slurm_power.cli.tier_choice import TierChoice
 
@@ -96,7 +97,7 @@ def _request(line: CommandLine) -> Request | None:
     for warning in chosen.warnings:
         complain(warning)
     request = Request(line, script, chosen, conf, tier)
-    for name in (*(choices.OPTIONS[option].variable for option in choices.ABOUT_TIERS), choices.MODEL):
+    for name in (*(OPTIONS[option].variable for option in choices.ABOUT_TIERS), choices.MODEL):
         os.environ.pop(name, None)  # an outer job's
     os.environ.update(request.environment)
     _hint_at_misspelt(request)

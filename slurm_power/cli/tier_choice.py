@@ -14,11 +14,11 @@ from slurm_power.cli.choices import MODEL, Chosen, Said
 from slurm_power.cli.said_options import kinds_said, options_in
 from slurm_power.model.job import Workload
 from slurm_power.model.tier import ANY_TIER, Catalog, Family, Tier, refusals
+from slurm_power.tiers.catalog import SITE_CATALOG, CatalogError, read_catalog, user_catalog
 
 if TYPE_CHECKING:
     from slurm_power.cli.sbatch_options import CommandLine
 
-DEFAULT_CATALOG = "/etc/slurm-power/tiers.toml"
 NONE = "none"
 _LONGEST_VALUE = 256
 _MOST_NAMED = 8
@@ -112,7 +112,7 @@ def _without_a_tier(chosen: Chosen, problems: list[str]) -> None:
 def read_catalogs(conf: dict[str, str], problems: list[str]) -> _Catalogs:
     """The site's catalog and the user's own."""
     found = _Catalogs()
-    path = conf.get("tiers_path") or DEFAULT_CATALOG
+    path = conf.get("tiers_path") or str(SITE_CATALOG)
     if not os.path.exists(path):  # noqa: PTH110 - a path as it is written, in messages as well
         found.unread = f"there is no catalog of tiers at {path}"
     else:
@@ -123,7 +123,7 @@ def read_catalogs(conf: dict[str, str], problems: list[str]) -> _Catalogs:
             found.unread = f"the catalog of tiers cannot be read: {wrong[0]}{more}"
         else:
             found.read[path] = catalog
-    own_path = user_catalog()
+    own_path = str(user_catalog() or "")
     if own_path and os.path.exists(own_path):  # noqa: PTH110 - as above
         own = _read(own_path, os.environ.get("USER") or str(os.getuid()), problems)
         if own is not None:
@@ -136,15 +136,7 @@ def read_catalogs(conf: dict[str, str], problems: list[str]) -> _Catalogs:
     return found
 
 
-def user_catalog() -> str:
-    """Path of the user's own catalog, empty where there is no home."""
-    base, home = os.environ.get("XDG_CONFIG_HOME"), os.environ.get("HOME")
-    return (base or f"{home}/.config") + "/slurm-power/tiers.toml" if base or home else ""
-
-
 def _read(path: str, owner: str, problems: list[str]) -> Catalog | None:
-    from slurm_power.tiers.catalog import CatalogError, read_catalog  # noqa: PLC0415 - a fault in it is no error here
-
     try:
         return read_catalog(Path(path), owner=owner)
     except CatalogError as error:
@@ -161,19 +153,24 @@ def _unknown(chosen: Chosen, catalogs: _Catalogs, problems: list[str]) -> None:
     if family is None and catalogs.unread:
         chosen.warnings.append(f"{catalogs.unread}: {full_name} is not checked")
         return
-    names = [f"{family.name}/{tier.name}" for tier in family.tiers] if family else catalogs.names()
-    problems.append(f"{said.where}: there is no tier {full_name}{near(full_name, names)}")
+    if family is None:
+        hint = near(full_name, catalogs.names())
+    else:
+        names = [tier.name for tier in family.tiers]
+        hint = near(full_name.partition("/")[2], names, before=f"{family.name}/")
+    problems.append(f"{said.where}: there is no tier {full_name}{hint}")
 
 
-def near(wanted: str, names: list[str]) -> str:
-    """Return ``; did you mean ...?`` for near names, else what there is."""
+def near(wanted: str, names: list[str], before: str = "") -> str:
+    """Return ``; did you mean ...?`` for near names, else what there is, each with ``before`` before it."""
     from difflib import get_close_matches  # noqa: PLC0415 - only spent on a mistake
 
     close = get_close_matches(wanted, names, n=3, cutoff=0.6)
     if close:
-        return f"; did you mean {' or '.join(close)}?"
+        return f"; did you mean {' or '.join(before + name for name in close)}?"
     more = ", ..." if len(names) > _MOST_NAMED else ""
-    return f"; there are {', '.join(names[:_MOST_NAMED])}{more}" if names else "; the catalog is empty"
+    known = ", ".join(before + name for name in names[:_MOST_NAMED])
+    return f"; there are {known}{more}" if names else "; the catalog is empty"
 
 
 def _judge_quality(chosen: Chosen, family: Family, tier: Tier, problems: list[str]) -> None:
@@ -222,30 +219,23 @@ def _consent(chosen: Chosen) -> tuple[str, ...]:
 def _equip(choice: TierChoice, said: set[str], warnings: list[str]) -> None:
     """Give sbatch what the catalog says of the tier's jobs, where the user says nothing of it."""
     assert choice.tier is not None and choice.family is not None
-    words = list(choice.tier.sbatch)
-    taken = list(options_in(words))
     passed_over = []
-    for option in taken:
+    for option in options_in(list(choice.tier.sbatch)):
         if option.kind in said:
             passed_over.append(" ".join(option.words))
         else:
             choice.arguments += option.words
     if passed_over:
         warnings.append(f"{choice.full_name} comes with {', '.join(passed_over)}: your own word stands")
-    rest = words[sum(len(option.words) for option in taken) :]
-    if rest:
-        warnings.append(f"{choice.catalog}: {choice.full_name}: ignoring {' '.join(rest)[:80]!r}: no options")
     choice.environment = {
         name: value
         for name, value in choice.tier.environment.items()
         if name not in os.environ and not name.startswith("SLURM_POWER_") and "=" not in name and name
     }
-    model = choice.tier.model_path
-    if model:
-        path = str(Path(choice.catalog).absolute().parent / model)
-        if len(path) > _LONGEST_VALUE or not path.isascii() or not path.isprintable():
-            warnings.append(f"{choice.full_name}: the path of its model cannot be carried")
-        else:
-            choice.environment[MODEL] = path
+    path = choice.tier.model_path
+    if len(path) > _LONGEST_VALUE or not path.isascii() or not path.isprintable():
+        warnings.append(f"{choice.full_name}: the path of its model is too long or strange for a variable")
+    elif path:
+        choice.environment[MODEL] = path
     if choice.family.owner and choice.consent:
         warnings.append(f"the site does not know the family {choice.family.name}: it will not move the job")

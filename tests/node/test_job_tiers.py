@@ -150,7 +150,7 @@ def test_who_may_not_be_moved_does_not_wait(
     controller.send({"type": "tier", "job_id": "17", "tier": "nonsense", "model": "", "restart_count": 0})
     controller.grant("first", bench.uuids[3], 400.0)
     wait_until(lambda: bench.cap(3) == 400.0, "what came after the nonsense")
-    assert told(bench).get("TIER") == (words and "digits/full" or None)
+    assert told(bench).get("TIER") == ((words and "digits/full") or None)
 
 
 @pytest.mark.parametrize(
@@ -164,5 +164,5 @@ def test_who_may_not_be_moved_does_not_wait(
 )
 def test_an_order_that_makes_no_sense_names_its_field(changed: dict[str, object], field: str) -> None:
     with pytest.raises(WireError, match=rf"^{field}: "):
-        order_of(order(**changed))
+        order_of({**order(), **changed})
     assert order_of(order(model=None)).model == ""
