@@ -9,6 +9,7 @@ from slurm_power.controller.job_energy import JobEnergies
 from slurm_power.controller.recorder import Recorder
 from slurm_power.controller.repeats import Repeats
 from slurm_power.model.job import Job
+from slurm_power.model.tier_words import tier_of
 from slurm_power.telemetry import SiteTelemetry
 from slurm_power.wire import Message
 
@@ -78,10 +79,12 @@ class NodeDesk:
                 self._release_strangers(node)
             case "job_start":
                 self._telemetry.job_registered(node, message, clock.monotonic())
+                self._label(node, message)
                 self._on_news()
             case "job_end":
                 self._telemetry.job_left(node, message)
                 self._energy(node, message)
+                self._label(node, message)
                 self._on_news()
             case "lease_event":
                 self._lease_event(node, message)
@@ -118,6 +121,19 @@ class NodeDesk:
             return
         self._energies.take(job_id, node, job)
         self._recorder.job_energy(job_id, self._energies.of(job_id))
+
+    def _label(self, node: str, message: Message) -> None:
+        """Note which tier a start of a job was told; its next start is labelled anew, once it is told."""
+        job_id, told = str(message.get("job_id")), tier_of(message.get("told_tier"))
+        if not self._telemetry.may_have(node, job_id):
+            return
+        start = message.get("restart_count")
+        record = self._recorder.job_record(job_id)
+        if told:
+            figures = {"tier": told, "tier_told_at_start": start}
+            self._recorder.job_energy(job_id, {key: one for key, one in figures.items() if one is not None})
+        elif isinstance(start, int) and start > (record.get("tier_told_at_start") or 0):
+            self._recorder.job_energy(job_id, {"tier_told_at_start": None})
 
     def _stranger(self, node: str, message: Message) -> None:
         """A process on a GPU that is not its job's: for the ledger, since somebody's energy is in doubt."""

@@ -90,6 +90,9 @@ _SURE_RATIO = 0.95
 def _sentences(job: Answer) -> list[str]:
     who = f"Job {job['job_id']} ({job['name']}, {job['user']}) is {job['state']}"
     found = [f"{who}: {job['workload']}, {job['flex']}, {job['gpu_count']} GPUs."]
+    if job.get("tier"):
+        others = ", ".join(job.get("tiers_ok") or ()) or "no other"
+        found.append(f"Its model tier is {job['tier']}; it may be moved to {others}.")
     if wishes := _wishes(job):
         found.append(f"Its user asked for: {', '.join(wishes)}.")
     if job["gpu_watts"] is not None:
@@ -128,6 +131,8 @@ def _wishes(job: Answer) -> list[str]:
     ]
     if job.get("own_cap_watts") is not None:
         found.append(f"{watts_text(job['own_cap_watts'])} a GPU at most")
+    if job.get("min_quality") is not None:
+        found.append(f"a tier with a quality of {job['min_quality']:g} at least")
     return found
 
 
