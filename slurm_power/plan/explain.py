@@ -12,7 +12,6 @@ from slurm_power.model.reading import EssReading
 from slurm_power.model.site import Circuit, LimitKind
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.cap_columns import CapColumns, full_hertz
-from slurm_power.plan.curves import slope_at
 from slurm_power.plan.ess import sustainable_watts
 from slurm_power.plan.event_target import target_watts
 from slurm_power.plan.loads import (
@@ -340,7 +339,7 @@ def _cap(
             policy,
             weights,
             job,
-            slope=slope_at(job.workload, ratio, downwards=downwards),
+            slope=columns.slope(row, ratio, downwards=downwards),
             uncapped_watts=natural_watts,
             circuit_watts=circuit_weight,
         )
