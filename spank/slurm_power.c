@@ -50,6 +50,9 @@ static struct choice choices[POWER_OPTIONS] = {
 	[POWER_MAX_HOLD] = CHOICE("MAX_HOLD", "max_hold"),
 	[POWER_FINISH_BY] = CHOICE("FINISH_BY", "finish_by"),
 	[POWER_CAP] = CHOICE("CAP", "power_cap"),
+	[POWER_TIER] = CHOICE("TIER", "tier"),
+	[POWER_TIERS_OK] = CHOICE("TIERS_OK", "tiers_ok"),
+	[POWER_MIN_QUALITY] = CHOICE("MIN_QUALITY", "min_quality"),
 };
 
 static int take_option(int which, const char *text, int remote);
@@ -65,6 +68,11 @@ static struct spank_option options[] = {
 	  POWER_FINISH_BY, take_option },
 	{ "power-cap", "WATTS", "cap each GPU of the job at so many watts from its start on", 1, POWER_CAP,
 	  take_option },
+	{ "tier", "TIER", "the model tier that the job runs, as FAMILY/TIER", 1, POWER_TIER, take_option },
+	{ "tiers-ok", "TIERS", "lighter tiers of that family that it may be moved to: names, any or none", 1,
+	  POWER_TIERS_OK, take_option },
+	{ "min-quality", "NUMBER", "the least quality of such a tier, in the family's metric", 1,
+	  POWER_MIN_QUALITY, take_option },
 	SPANK_OPTIONS_TABLE_END
 };
 

@@ -9,6 +9,7 @@ from slurm_power import clock
 from slurm_power.model.lease import Lease
 from slurm_power.node.counters import HOST
 from slurm_power.node.job_environment import environment_lines, environment_of
+from slurm_power.node.job_tiers import JobTiers
 from slurm_power.node.jobs import NodeJob, NodeJobs
 from slurm_power.node.lease_mirror import LeaseMirror
 from slurm_power.node.orders import bound_named
@@ -51,6 +52,7 @@ class HookDesk:
         *,
         socket: Path,
         waits: PrologWaits,
+        tiers: JobTiers,
         visit: Callable[[str], None],
         tell: Callable[[Message], None],
     ) -> None:
@@ -61,6 +63,8 @@ class HookDesk:
         self._rack = rack
         self._socket = str(socket)
         self._waits = waits
+        self._tiers = tiers
+        tiers.answer = self._answer_environment
         self._visit = visit
         self._tell = tell
         self._epilogs: list[_Epilog] = []
@@ -75,7 +79,8 @@ class HookDesk:
             if operation == "status":
                 self.answer(client, self._status(client.uid))
             elif operation == "environment":
-                self.answer(client, self._environment(job_id_of(request), client.uid))
+                job = self._job_of(client, job_id_of(request))
+                self._tiers.ask(client, job, connected=self.controller_state() == "connected")
             elif operation not in ("prolog", "prolog_wait", "epilog"):
                 self.answer(client, {"ok": False, "error": f"unknown op {str(operation)[:40]!r}"})
             elif client.uid not in self._privileged:
@@ -115,12 +120,16 @@ class HookDesk:
         self._tell(registered.start_message())
         return registered
 
-    def _environment(self, job_id: str, uid: int) -> bytes:
-        """What belongs into a job's environment, for root and its own user; raises WireError."""
+    def _job_of(self, client: Client, job_id: str) -> NodeJob:
+        """A job, for root and its own user; raises WireError."""
         job = self._jobs.get(job_id)
-        if job is None or (uid != job.uid and uid not in self._privileged):
+        if job is None or (client.uid != job.uid and client.uid not in self._privileged):
             raise WireError(f"job_id: no job {job_id[:40]!r} of yours is here")
-        return environment_lines(environment_of(job, self._leases.leases(), self._socket))
+        return job
+
+    def _answer_environment(self, client: Client, job: NodeJob) -> None:
+        """Say what belongs into a job's environment."""
+        self.answer(client, environment_lines(environment_of(job, self._leases.leases(), self._socket)))
 
     def _epilog(self, client: Client, job_id: str) -> None:
         self._waits.ended(job_id)

@@ -32,9 +32,18 @@ def environment_of(job: NodeJob, leases: Iterable[Lease], socket: str) -> dict[s
         "SLURM_POWER_MAX_HOLD": None if job.max_hold_seconds is None else f"{job.max_hold_seconds}s",
         "SLURM_POWER_FINISH_BY": None if job.finish_by is None else f"@{job.finish_by}",
         "SLURM_POWER_CAP": None if job.own_cap_watts is None else str(job.own_cap_watts),
+        "SLURM_POWER_TIER": job.told_tier or job.tier or None,
+        "SLURM_POWER_MODEL": job.told_model,
+        "SLURM_POWER_TIERS_OK": job.tiers_ok,
+        "SLURM_POWER_MIN_QUALITY": None if job.min_quality is None else shortest_decimal(job.min_quality),
         "SLURM_POWER_CAP_WATTS": f"{min(caps_watts):.0f}" if caps_watts else None,
     }
     return {name: value for name, value in known.items() if value is not None}
+
+
+def shortest_decimal(value: float) -> str:
+    """A number as ``--min-quality`` has it in its normal form: 0.95, not 0.950000."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def environment_lines(variables: dict[str, str]) -> bytes:
