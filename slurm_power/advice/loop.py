@@ -301,15 +301,17 @@ class Advice:
         self._tell_at_seconds = now_seconds + TELL_SECONDS
         if not self._line.is_open or self._steps == 0 or seconds <= 0.0:
             return
-        told = self._line.tell({
-            "step": self._first_step + self._steps,
-            "samples_per_second": round(self._samples / seconds, 3),
-            "global_batch": self._global_batch,
-            "micro_batch": self._micro,
-            "max_micro_batch": self._max_micro,
-            "checkpoints": self._checkpoints,
-            "checkpoint_step": self._checkpoint_step,
-        })
+        told = self._line.tell(
+            {
+                "step": self._first_step + self._steps,
+                "samples_per_second": round(self._samples / seconds, 3),
+                "global_batch": self._global_batch,
+                "micro_batch": self._micro,
+                "max_micro_batch": self._max_micro,
+                "checkpoints": self._checkpoints,
+                "checkpoint_step": self._checkpoint_step,
+            }
+        )
         if told:
             self._samples, self._since_seconds = 0, now_seconds
 

@@ -144,6 +144,4 @@ class TorchRanks:
         stop, pause, micro, microseconds = tensor.tolist()
         between = min(MOST_STEPS_BETWEEN, int(INTERVAL_SECONDS * 1e6 / max(1, microseconds)))
         self._due_at_step = self._steps + max(0, between - 1)
-        return Flags(
-            stop=bool(stop), pause=bool(pause), micro_batch=_MOST_MICRO - micro if micro else None
-        )
+        return Flags(stop=bool(stop), pause=bool(pause), micro_batch=_MOST_MICRO - micro if micro else None)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slurm_power import clock
+from slurm_power.config.node_record import advice_directory
 from slurm_power.node.jobs import NodeJobs
 from slurm_power.node.pauses import JOB_ID
 from slurm_power.node.requests import MAX_TEXT, MAX_TTL_SECONDS, job_id_of
@@ -26,16 +27,6 @@ MAX_RANKS = 4096
 SILENT_RANK_SECONDS = 60.0
 
 log = logging.getLogger(__name__)
-
-
-def advice_directory(socket: Path) -> Path:
-    """Where the files of the powerd with this hook socket lie: beside it."""
-    return socket.with_suffix(".advice")
-
-
-def advice_file(socket: str, job_id: str) -> str:
-    """The file of one job, whether it is there or not."""
-    return str(advice_directory(Path(socket)) / f"{job_id}.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

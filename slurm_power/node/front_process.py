@@ -15,8 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from slurm_power.config.node_record import NodeConfig
-from slurm_power.node.advice import advice_directory
+from slurm_power.config.node_record import NodeConfig, advice_directory
 from slurm_power.node.frames import MAX_FRAME_BYTES
 
 LEAST_RESTART_SECONDS = 1.0
