@@ -16,6 +16,7 @@ from dataclasses import asdict
 
 from slurm_power import clock
 from slurm_power.config.node_record import NodeConfig, split_address
+from slurm_power.node.advice import AdviceDesk
 from slurm_power.node.beat import Beat
 from slurm_power.node.counters import COUNT_SECONDS, HOST, Count, CounterVisitor, HostCount
 from slurm_power.node.frames import (
@@ -88,6 +89,7 @@ class Daemon:
         self._link = self._new_link()
         self._waits = PrologWaits(self._tell, config.prolog_timeout_seconds)
         self._tiers = JobTiers(self._jobs, self._tell)
+        self._advice = AdviceDesk(config.socket, self._jobs)
         self._desk = HookDesk(
             config.node,
             self._node,
@@ -97,6 +99,7 @@ class Daemon:
             socket=config.socket,
             waits=self._waits,
             tiers=self._tiers,
+            advice=self._advice,
             visit=self._counters.submit,
             tell=self._tell,
         )
@@ -118,6 +121,7 @@ class Daemon:
         self._channel.setblocking(False)
         self._selector.register(self._channel, selectors.EVENT_READ, self._hear)
         self._jobs.load()
+        self._advice.load()
         self._server.open()
         log.info("powerd serves node %s on %s", self._config.node, self._config.socket)
         while not self._keeper_gone:
@@ -206,6 +210,7 @@ class Daemon:
         self._desk.expire(now_seconds)
         self._waits.expire(now_seconds)
         self._tiers.expire(now_seconds)
+        self._advice.expire(now_seconds)
         if self._link is not None:
             self._link.poll(now_seconds)
         self._workers.reinforce()
@@ -214,7 +219,7 @@ class Daemon:
     def _patience(self, now_seconds: float) -> float:
         """For how long nothing can become due."""
         deadlines = [self._beat.next_seconds, self._survey_at_seconds, self._telemetry_at_seconds]
-        clocked = (self._server, self._desk, self._waits, self._tiers)
+        clocked = (self._server, self._desk, self._waits, self._tiers, self._advice)
         deadlines += [at for one in clocked if (at := one.next_deadline()) is not None]
         if self._link is not None and self._link.state != "connected":
             deadlines.append(max(self._link.next_attempt_seconds, now_seconds + 0.05))
@@ -357,6 +362,8 @@ class Daemon:
                 self._waits.want(message)
             case "prolog_wait":
                 self._waits.heard(message)
+            case "advice":
+                self._advice.order(message)
             case "tier":
                 self._tiers.heard(message)
             case "rack":
@@ -376,6 +383,7 @@ class Daemon:
             "host": None if self._node.host is None else asdict(self._node.host),
             "leases": [lease_row(lease, clock.monotonic()) for lease in self._leases.leases()],
             "jobs": [job.message() for job in self._jobs.all()],
+            "progress": self._advice.rows(clock.monotonic()),
             "drift_count": self._leases.drift_count,
         }
         self._link.send(message, keep=False)

@@ -6,7 +6,9 @@ neither has to read JSON for it, and an answer that was cut off is none.
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
+from slurm_power.config.node_record import advice_directory
 from slurm_power.model.lease import Lease, LeaseState, Lever
 from slurm_power.node.jobs import NodeJob
 
@@ -26,6 +28,7 @@ def environment_of(job: NodeJob, leases: Iterable[Lease], socket: str) -> dict[s
     ]
     known = {
         "SLURM_POWER_SOCKET": socket,
+        "SLURM_POWER_ADVICE_FILE": str(advice_directory(Path(socket)) / f"{job.job_id}.json"),
         "SLURM_POWER_RESTART": str(job.restart_count),
         "SLURM_POWER_WORKLOAD": job.workload,
         "SLURM_POWER_FLEX": job.flex,

@@ -28,6 +28,7 @@ from slurm_power.telemetry.gpu_rows import gpu_of
 from slurm_power.telemetry.lease_rows import lease_of
 from slurm_power.telemetry.node_jobs import NodeJob, merged, unlisted, words_of
 from slurm_power.telemetry.node_report import NodeReport, node_report
+from slurm_power.telemetry.progress import progress_of
 from slurm_power.wire import Message, WireError
 
 # How many loads of the grid connection are kept, one for each interval of its meter.
@@ -179,6 +180,7 @@ class SiteTelemetry:
             gpus = [gpu_of(row) for row in _objects(message, "gpus")]
             jobs = [(str(job["job_id"]), job) for job in _objects(message, "jobs")]
             leases = [lease_of(row) for row in _objects(message, "leases")]
+            progress = progress_of(message)
         except (TypeError, KeyError, ValueError) as error:
             raise WireError(f"telemetry: {error}") from None
         self._node_leases[node] = leases
@@ -186,7 +188,7 @@ class SiteTelemetry:
         for _, job in jobs:
             self.job_registered(node, job, now_seconds)
         parts = [self._node_jobs[job_id].nodes[node].gpus for job_id in here]
-        self._nodes[node] = node_report({gpu.uuid: gpu for gpu in gpus}, parts, now_seconds)
+        self._nodes[node] = node_report({gpu.uuid: gpu for gpu in gpus}, parts, now_seconds, progress)
         for job_id, job in jobs:
             energy = job.get("energy_joules")
             if _amount(energy):
