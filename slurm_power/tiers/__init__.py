@@ -1,0 +1,1 @@
+"""Model tiers: their catalog, how they are built, and how they are evaluated."""
