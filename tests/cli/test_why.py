@@ -81,6 +81,22 @@ def test_the_latest_limit_is_named_and_no_raise() -> None:
     assert said(None, CAPPED_RECORD, CAP, raised)[1].startswith("Why: grid must stay below")
 
 
+def test_the_limit_that_took_most_is_named_once_it_is_over() -> None:
+    rack = {**CAP, "reason": "rack1 must stay below 20.0 kW (safety limit); flex2 allows up to 25% slowdown"}
+    times = [f"2026-01-02T03:00:{second:02d}+00:00" for second in (0, 8, 9, 10)]
+    moves = [
+        {**CAP, "saved_watts": 585.0},
+        {**CAP, "kind": "uncap", "reason": "there is room again: the cap is lifted"},
+        {**rack, "saved_watts": 10.0},
+        {**CAP, "kind": "uncap", "reason": "there is room again: the cap is lifted"},
+    ]
+    entries = [{**move, "at": at} for move, at in zip(moves, times, strict=True)]
+    _, why, _ = said(None, CAPPED_RECORD, *entries)
+    assert why == "Why: grid must stay below 20.0 kW (economic limit, ev-1: utility call)."
+    _, why, _ = said({**RUNNING, "cap_watts": 610.0, "slowdown_ratio": 0.1}, CAPPED_RECORD, *entries)
+    assert why == "Why: rack1 must stay below 20.0 kW (safety limit)."
+
+
 def test_a_job_that_is_held() -> None:
     held = {**PENDING, "held_seconds": 600.0, "hold_ends_in_seconds": 50.0}
     record = {"flex": "flex2", "delayed_watt_seconds": 2.4e6, "peak_delayed_watts": 4000.0}

@@ -160,7 +160,8 @@ def slurm_power(lab: Lab, user: str, *words: str) -> str:
 
 def test_receipts_wait_for_an_accounting_that_is_away_and_survive_a_restart(lab: Lab) -> None:
     """Each task of an array and each part of a het job has its own; another tool's comment stays."""
-    load = "--wrap=srun plant-load --workload training --seconds 3"
+    seconds = "$((3 + 2 * ${SLURM_ARRAY_TASK_ID:-0}))"  # equal jobs may have used the very same energy
+    load = f"--wrap=srun plant-load --workload training --seconds {seconds}"
     words = ["sbatch", "--parsable", "--output=/dev/null", "--time=2", "--gres=gpu:1"]
     array = lab.run([*words, "--array=0-2", load], user="alice").stdout.strip()
     het = lab.run([*words, ":", "--gres=gpu:1", load], user="alice").stdout.strip()

@@ -150,7 +150,8 @@ def _why_words(
     reasons.append(_reason(entries, "relocate"))
     reasons.append(_reason(entries, "prolog wait"))
     if capped:
-        reasons.append(_reason(entries, "cap") or _bare((job or {}).get("cap_reason")))
+        reason = _reason(entries, "cap") if _capped(job) else _main_cap_reason(entries)
+        reasons.append(reason or _bare((job or {}).get("cap_reason")))
     if paused:
         reasons.append(_reason(entries, "pause") or _bare((job or {}).get("pause_reason")))
     known = list(dict.fromkeys(reason for reason in reasons if reason))
@@ -165,6 +166,21 @@ def _reason(entries: Sequence[Answer], kind: str) -> str:
         if entry["kind"] == kind and not entry["reason"].startswith("there is room again"):
             return _bare(entry["reason"])
     return ""
+
+
+def _main_cap_reason(entries: Sequence[Answer]) -> str:
+    """The limit that caps took most for, now that they are over: of watts by the time until the next move."""
+    taken: dict[str, float] = {}
+    moves = [entry for entry in entries if entry["kind"] in ("cap", "uncap")]
+    for entry, after in zip(moves, [*moves[1:], *moves[-1:]], strict=True):
+        reason = _bare(entry["reason"])
+        if entry["kind"] != "cap" or reason.startswith("there is room again"):
+            continue
+        since, until = (datetime.fromisoformat(str(move["at"])) for move in (entry, after))
+        seconds = (until - since).total_seconds()
+        taken[reason] = taken.get(reason, 0.0) + seconds * float(entry.get("saved_watts") or 0.0)
+    # Of equals the newest.
+    return max(reversed(taken), key=lambda reason: taken[reason]) if taken else ""
 
 
 def _bare(reason: object) -> str:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from slurm_power.tiers.building.packed import PackedError, pack, unpack
 from slurm_power.tiers.building.quantizers import QuantizeError
 from slurm_power.tiers.building.structure import Change, StructureError, apply, resized
-from slurm_power.tiers.building.sums import file_sha256
+from slurm_power.tiers.model_sum import file_sha256
 from slurm_power.tiers.task import Task, TaskError, full_shape, load_task
 
 WEIGHTS, DESCRIPTION, LOG = "model.safetensors", "tier.json", "training.jsonl"

@@ -20,7 +20,7 @@ from slurm_power.tiers.building.fit import Fitted, Recipe, Surroundings
 from slurm_power.tiers.building.progress import Progress, Silent
 from slurm_power.tiers.building.rows import Data
 from slurm_power.tiers.building.structure import Change
-from slurm_power.tiers.building.sums import file_sha256
+from slurm_power.tiers.model_sum import file_sha256
 from slurm_power.tiers.building.work_folder import WorkFolder
 from slurm_power.tiers.task import Task
 
