@@ -19,9 +19,9 @@ from slurm_power.tiers.building.ending import BuildError, StopWish
 from slurm_power.tiers.building.fit import Fitted, Recipe, Surroundings
 from slurm_power.tiers.building.progress import Progress, Silent
 from slurm_power.tiers.building.rows import Data
-from slurm_power.tiers.building.structure import Change
-from slurm_power.tiers.model_sum import file_sha256
+from slurm_power.tiers.building.structure import Change, scheme_of
 from slurm_power.tiers.building.work_folder import WorkFolder
+from slurm_power.tiers.model_sum import file_sha256
 from slurm_power.tiers.task import Task
 
 _LIBRARIES = ("torch", "torchao", "torch-pruning", "optuna", "numpy", "safetensors")
@@ -78,7 +78,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """A tier that is on disk. ``validation`` is the metric on the validation rows; ``notes`` are for its user."""
+    """A tier on disk. ``validation`` is the metric on the validation rows; ``notes`` are for its user."""
 
     directory: Path
     sha256: str
@@ -105,9 +105,7 @@ def open_parent(name: str, directory: Path, task: Task, *, sha256: str = "") -> 
 
 def float_parent(parent: Parent, method: str) -> nn.Module:
     """Return the model of a parent that can be trained; raises BuildError for a quantized one."""
-    scheme = next(
-        (change["quantized"] for change in parent.description.structure if "quantized" in change), ""
-    )
+    scheme = scheme_of(parent.description.structure)
     if scheme:
         raise BuildError(
             f"parent {parent.name} is quantized ({scheme}) and cannot be trained: {method} its own parent,"
@@ -122,7 +120,7 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def use_threads() -> int:
-    """Let torch use as many threads as the job has processors, unless OMP_NUM_THREADS says; return how many."""
+    """Let torch use the processors of the job, unless OMP_NUM_THREADS says how many; return the threads."""
     cpus = os.environ.get("SLURM_CPUS_PER_TASK", "")
     if cpus.isdigit() and int(cpus) > 0 and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(int(cpus))
@@ -147,10 +145,10 @@ def deliver(
     """Write the tier with its lineage and return what it is."""
     task = order.task
     if order.floor is not None and not task.at_least(fitted.validation, order.floor):
-        notes += (
-            f"its validation {task.metric} of {fitted.validation:.4g} misses the floor of {order.floor:g}:"
-            " it would be refused",
+        missed = (
+            f"its validation {task.metric} of {fitted.validation:.4g} misses the floor of {order.floor:g}"
         )
+        notes += (f"{missed}: it would be refused",)
     lineage = {
         "made": clock.now().isoformat(timespec="seconds"),
         "command": order.command,

@@ -12,6 +12,7 @@ from slurm_power.tiers.building.build import Built, Order, Parent, count_paramet
 from slurm_power.tiers.building.ending import BuildError
 from slurm_power.tiers.building.fit import Objective, Recipe, fit, seed_everything, validate
 from slurm_power.tiers.building.rows import Data, read_data
+from slurm_power.tiers.building.structure import scheme_of
 from slurm_power.tiers.building.work_folder import WorkFolder
 from slurm_power.tiers.task import Task, full_shape
 
@@ -22,10 +23,10 @@ _AT_ONCE = 256
 class Distillation(Objective):
     """A mixture of the teacher's softened answers and the task's own loss.
 
-    mixture * T^2 * KL(teacher / T || student / T) + (1 - mixture) * loss, T the temperature (Hinton et al. 2015,
-    arXiv:1503.02531). With ``features`` (a layer of the student and one of the teacher) the mean squared
-    difference of the two layers' normalised outputs is added ``feature_weight`` times, the student's through a
-    learnt projection (FitNets, Romero et al. 2015, arXiv:1412.6550). The teacher answers all rows once.
+    mixture * T^2 * KL(teacher / T || student / T) + (1 - mixture) * loss, T the temperature (Hinton et al.
+    2015, arXiv:1503.02531). With ``features`` (a layer of the student and one of the teacher) the mean
+    squared difference of the two layers' normalised outputs is added, the student's through a learnt
+    projection (FitNets, Romero et al. 2015, arXiv:1412.6550). The teacher answers all rows once.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Distillation(Objective):
         super().__init__(task)
         self.temperature, self.mixture, self.feature_weight = temperature, mixture, 0.0
         self.projection: nn.Module = nn.Identity()
-        # Plain attributes in tuples: neither the teacher nor what it said is part of what is trained and saved.
+        # In tuples: neither the teacher nor what it said is part of what is trained and saved.
         self._teacher = (teacher.to(device).eval(),)
         self._said = (_answers(teacher, inputs, device),)
         self._layers: tuple[_Tap, ...] = ()
@@ -50,18 +51,16 @@ class Distillation(Objective):
         self, student: nn.Module, student_layer: str, teacher_layer: str, example: Tensor, weight: float
     ) -> None:
         """Let a layer of the student follow one of the teacher; raises BuildError where that cannot be."""
-        mine, theirs = (
-            _Tap(student, student_layer, "student"),
-            _Tap(self._teacher[0], teacher_layer, "teacher"),
-        )
+        mine = _Tap(student, student_layer, "student")
+        theirs = _Tap(self._teacher[0], teacher_layer, "teacher")
         with torch.no_grad():
             student.eval()(example)
             self._teacher[0](example)
         here, there = mine.take(), theirs.take()
         if here.shape[:-1] != there.shape[:-1]:
             raise BuildError(
-                f"features: {student_layer} gives {tuple(here.shape)} and {teacher_layer} {tuple(there.shape)},"
-                " rows by width: only the widths may differ"
+                f"features: {student_layer} gives {tuple(here.shape)}, {teacher_layer} {tuple(there.shape)}"
+                " (rows by width): only the widths may differ"
             )
         self._layers = (mine, theirs)
         self.projection, self.feature_weight = nn.Linear(here.shape[-1], there.shape[-1], bias=False), weight
@@ -76,9 +75,8 @@ class Distillation(Objective):
             reduction="batchmean",
             log_target=True,
         )
-        loss = self.mixture * self.temperature**2 * soft + (1.0 - self.mixture) * self.task.loss(
-            outputs, targets
-        )
+        hard = self.task.loss(outputs, targets)
+        loss = self.mixture * self.temperature**2 * soft + (1.0 - self.mixture) * hard
         if not self._layers:
             return loss
         with torch.no_grad():
@@ -130,9 +128,7 @@ def distill(
         fitted = fit(student, task, data, recipe, objective=objective, around=order.around(work))
         before = validate(teacher.to("cpu"), task, data.validation)
         if fitted.validation != before and task.at_least(fitted.validation, before):
-            notes += (
-                f"better than its teacher on the validation rows ({before:.4g}): is the teacher needed?",
-            )
+            notes += (f"better than its teacher on the validation rows ({before:.4g})",)
         return deliver(
             order,
             work,
@@ -183,14 +179,12 @@ class _Tap:
 
 def _answers(teacher: nn.Module, inputs: Tensor, device: str) -> Tensor:
     with torch.no_grad():
-        return torch.cat([teacher(part.to(device)).cpu() for part in inputs.split(_AT_ONCE)])
+        return torch.cat([teacher(part.to(device)).cpu() for part in torch.split(inputs, _AT_ONCE)])
 
 
 def _larger(student: nn.Module, teacher: nn.Module, parent: Parent) -> tuple[str, ...]:
     mine, theirs = count_parameters(student), count_parameters(teacher)
-    if parent.description.structure and any("quantized" in change for change in parent.description.structure):
-        return ()
-    if mine < theirs:
+    if mine < theirs or scheme_of(parent.description.structure):
         return ()
     return (f"not smaller than its teacher: {mine:,} parameters, {parent.name} has {theirs:,}",)
 

@@ -9,11 +9,14 @@ _EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR2: SAVED_Q
 
 
 class BuildError(ValueError):
-    """A tier cannot be built; says why and what to do. ``keeps_work``: what was done so far is still of use."""
+    """A tier cannot be built: why, and what to do.
 
-    def __init__(self, message: str, *, keeps_work: bool = False) -> None:
+    ``keeps_work``: what was done so far is still of use. ``failed``: it was tried; otherwise it was refused.
+    """
+
+    def __init__(self, message: str, *, keeps_work: bool = False, failed: bool = False) -> None:
         super().__init__(message)
-        self.keeps_work = keeps_work
+        self.keeps_work, self.failed = keeps_work, failed
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error

@@ -1,7 +1,7 @@
 """The one training loop: every method trains, tunes and resumes through it.
 
-The same seed gives the same weights on the same machine with as many threads, whether it was stopped in
-between or not: the order of the rows and torch's own random numbers are drawn anew from the seed at each epoch.
+The same seed gives the same weights on the same machine with as many threads, stopped in between or not: the
+order of the rows and torch's own random numbers are drawn anew from the seed at each epoch.
 """
 
 import json
@@ -128,7 +128,7 @@ def fit(
     around.progress.begin("epoch", recipe.epochs, state.epoch)
     for epoch in range(state.epoch + 1, recipe.epochs + 1):
         started = time.process_time()
-        loss = _epoch(task, data.train, recipe, state, epoch, around)
+        loss = _epoch(data.train, recipe, state, around, epoch=epoch, task=task)
         metric = validate(model, task, data.validation, device=recipe.device)
         state.end_epoch(
             task,
@@ -210,7 +210,8 @@ class _State:
             self.fitted = Fitted(**content["fitted"])
         except Exception as error:
             raise BuildError(
-                f"{checkpoint} cannot be gone on from ({type(error).__name__}: {error}): say --replace to begin again",
+                f"{checkpoint} cannot be gone on from ({type(error).__name__}: {error}):"
+                " say --replace to begin again",
                 keeps_work=True,
             ) from error
 
@@ -225,7 +226,7 @@ def put(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def _epoch(
-    task: Task, split: Split, recipe: Recipe, state: _State, epoch: int, around: Surroundings
+    split: Split, recipe: Recipe, state: _State, around: Surroundings, *, epoch: int, task: Task
 ) -> float:
     generator = seed_everything(recipe.seed, epoch)
     order = torch.randperm(len(split), generator=generator)
@@ -242,8 +243,9 @@ def _epoch(
         value = float(loss)
         if not math.isfinite(value):
             raise BuildError(
-                f"task {task.name}: the loss is {value} at step {step + 1} (epoch {epoch}) with a learning rate of"
-                f" {rate:.3g}: try a lower --learning-rate, and look for numbers out of range in the data"
+                f"task {task.name}: the loss is {value} at step {step + 1} (epoch {epoch}) with a learning"
+                f" rate of {rate:.3g}: try a lower --learning-rate, and look for wild numbers in the data",
+                failed=True,
             )
         state.optimizer.zero_grad()
         loss.backward()
@@ -254,8 +256,8 @@ def _epoch(
 
 
 def _batches(order: Tensor, size: int) -> list[Tensor]:
-    """Batches of rows; a last one of a single row goes into the one before it, for the sake of batch norms."""
-    batches = list(order.split(size))
+    """Batches of rows; a last one of a single row goes into the one before it, because of batch norms."""
+    batches = list(torch.split(order, size))
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches

@@ -32,10 +32,10 @@ def prune(
 ) -> Built:
     """Take ``ratio`` of the channels out of every layer of ``parent`` and train the rest again.
 
-    The groups of channels that belong together are found by tracing (DepGraph, Fang et al. 2023,
-    arXiv:2301.12900) and ranked by the norm of their weights. Layers that make the model's output keep their
-    width, and those named in ``keep``. Without training again a pruned model is of no use: ``recipe`` has one
-    epoch at least. ``round_to``: widths that are multiples of this. Raises BuildError, ArtifactError, Stopped.
+    The channels that belong together are found by tracing (DepGraph, Fang et al. 2023, arXiv:2301.12900) and
+    ranked by the norm of their weights. Layers that make the model's output keep their width, and those named
+    in ``keep``. Without training again a pruned model is of no use: ``recipe`` has one epoch at least.
+    ``round_to``: widths that are multiples of this. Raises BuildError, ArtifactError, Stopped.
     """
     if not 0.0 < ratio < 1.0:
         raise BuildError(f"ratio is {ratio}; it must be above 0 and below 1")
@@ -48,10 +48,10 @@ def prune(
         source = float_parent(parent, "prune")
         before = validate(source, order.task, data.validation)
         model = pruned(source, data.train.inputs[:_TRACED_ROWS], ratio=ratio, keep=keep, round_to=round_to)
+        untuned = validate(model, order.task, data.validation)
         order.progress.note(
             f"pruned from {count_parameters(source):,} to {count_parameters(model):,} parameters;"
-            f" validation {order.task.metric} {validate(model, order.task, data.validation):.4g} before tuning,"
-            f" {before:.4g} before pruning"
+            f" validation {order.task.metric} {before:.4g}, after pruning {untuned:.4g}"
         )
         fitted = fit(model, order.task, data, recipe, around=order.around(work))
         notes: tuple[str, ...] = ()
@@ -83,9 +83,8 @@ def pruned(
     layers = dict(copied.named_modules())
     unknown = [name for name in keep if name not in layers]
     if unknown:
-        raise BuildError(
-            f"keep: the model has no {', '.join(unknown)}; it has {', '.join(filter(None, layers))}"
-        )
+        known = ", ".join(filter(None, layers))
+        raise BuildError(f"keep: the model has no {', '.join(unknown)}; it has {known}")
     outputs, shape = _output_layers(copied, example)
     library = importlib.import_module("torch_pruning")
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -103,8 +102,8 @@ def pruned(
                 after = copied(example).shape
         except Exception as error:
             raise BuildError(
-                f"the model cannot be pruned: {type(error).__name__}: {error}: name layers that must keep their"
-                " width with --keep"
+                f"the model cannot be pruned: {type(error).__name__}: {error}: name layers that must keep"
+                " their width with --keep"
             ) from error
     if after != shape:
         raise BuildError(

@@ -10,9 +10,9 @@ from slurm_power.tiers.building.work_folder import WorkFolder
 def quantize(order: Order, *, parent: Parent, scheme: str = "int8") -> Built:
     """Make a quantized tier of ``parent``.
 
-    Schemes: ``int8`` (weights as 8-bit integers for each output channel, activations scaled at each call; the
-    fast one on CPUs), ``int8-weight-only`` and ``int8-dynamic`` and ``int4-weight-only`` (torchao, for GPUs; the
-    int8 ones run on CPUs, too, slower than float). Only dense layers are quantized. Raises QuantizeError,
+    Schemes: ``int8`` (8-bit weights, scaled for each output channel, activations scaled at each call; fast on
+    CPUs); ``int8-weight-only``, ``int8-dynamic``, ``int4-weight-only`` (torchao, for GPUs; the int8 ones run
+    on CPUs, too, slower than float). Only dense layers are quantized. Raises QuantizeError,
     BuildError, ArtifactError.
     """
     if scheme not in SCHEMES:
@@ -26,7 +26,9 @@ def quantize(order: Order, *, parent: Parent, scheme: str = "int8") -> Built:
         model = quantized(source.to(device), scheme)
         fitted = Fitted(validation=validate(model, order.task, data.validation, device=device))
         before = validate(source, order.task, data.validation, device=device)
-        notes = () if device == chosen.device or not chosen.note else (f"{scheme}: {chosen.note}",)
+        notes: tuple[str, ...] = (
+            () if device == chosen.device or not chosen.note else (f"{scheme}: {chosen.note}",)
+        )
         if fitted.validation != before and order.task.at_least(fitted.validation, before):
             notes += (f"better than its parent on the validation rows ({before:.4g}): within chance",)
         order.progress.note(

@@ -22,7 +22,7 @@ class Data:
 
 
 def read_data(task: Task) -> Data:
-    """Read the splits of a task; raises BuildError where one is empty, not finite, or shares rows with another."""
+    """Read the splits of a task; raises BuildError where one is empty, not finite, or shares rows."""
     splits = {name: task.split(name) for name in SPLITS}
     problems = [f"the {name} split has no rows" for name, split in splits.items() if not len(split)]
     problems += [
@@ -61,10 +61,9 @@ def _overlap(name: str, split: Split, other_name: str, other: Split) -> Sequence
     same = shared_rows(split, other)
     if same:
         mine, theirs = same[0]
-        return [
-            f"{len(same)} of {len(split)} {name} rows are in the {other_name} split, too, the first of them"
-            f" {_called(split, mine)}, there {_called(other, theirs)}: take them out of one of the two"
-        ]
+        first = f"the first of them {_called(split, mine)}, there {_called(other, theirs)}"
+        shared = f"{len(same)} of {len(split)} {name} rows are in the {other_name} split, too"
+        return [f"{shared}, {first}: take them out of one of the two"]
     named = sorted(set(split.ids) & set(other.ids))
     if named:
         return [f"{len(named)} ids are in both {name} and {other_name}, such as {named[0]}: each row once"]

@@ -15,16 +15,18 @@ _LISTED = 4
 
 
 class WorkFolder:
-    """``.NAME.building`` beside the output ``NAME``, used by one process at a time.
+    """``.NAME.building`` beside the output ``NAME``, used by one process at a time, or ``shared`` by several.
 
-    ``settings`` are what must be the same for the work in it to be gone on with. A context manager: what is in
-    the folder stays after a signal and after errors that keep their work, and goes otherwise. Raises
+    ``settings`` are what must be the same for the work to be gone on with. A context manager: what is in the
+    folder stays after a signal and after errors that keep their work, and goes otherwise. Raises
     BuildError: the output is there without ``replace``, another build works on it, or unfinished work is of
     other settings.
     """
 
-    def __init__(self, output: Path, settings: Mapping[str, Any], *, replace: bool = False) -> None:
-        self.output, self._replace = output, replace
+    def __init__(
+        self, output: Path, settings: Mapping[str, Any], *, replace: bool = False, shared: bool = False
+    ) -> None:
+        self.output, self._replace, self.alone = output, replace, not shared
         self._settings = json.loads(json.dumps(dict(settings), default=str))
         self.path = output.with_name(f".{output.name}.building")
         self._lock = output.with_name(f".{output.name}.lock")
@@ -35,7 +37,7 @@ class WorkFolder:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._held = self._lock.open("a")
         try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._held, (fcntl.LOCK_EX if self.alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError:
             self._held.close()
             raise BuildError(
@@ -53,7 +55,7 @@ class WorkFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         kept = isinstance(error, Stopped | OSError) or (isinstance(error, BuildError) and error.keeps_work)
-        if error is None or (not kept and isinstance(error, Exception)):
+        if self.alone and (error is None or (not kept and isinstance(error, Exception))):
             self.discard()
             self._lock.unlink(missing_ok=True)
         self._held.close()
@@ -72,14 +74,28 @@ class WorkFolder:
         """Throw the work away."""
         shutil.rmtree(self.path, ignore_errors=True)
 
+    def take_alone(self) -> bool:
+        """Have a shared folder for oneself; False where another process still works on it, which then can.
+
+        The lock is let go first: of several that ask at once the last to let go finds none held.
+        """
+        fcntl.flock(self._held, fcntl.LOCK_UN)
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        self.alone = True
+        return True
+
     def _open(self) -> None:
         said = self.path / "settings.json"
         before = _read(said)
         if before is not None and before != self._settings:
             different = [name for name in self._settings if before.get(name) != self._settings[name]]
             if not self._replace:
+                other = " and ".join(different[:_LISTED]) or "setting"
                 raise BuildError(
-                    f"{self.path} has unfinished work with another {' and '.join(different[:_LISTED]) or 'setting'}:"
+                    f"{self.path} has unfinished work with another {other}:"
                     " build with the same options to go on with it, or say --replace to begin again",
                     keeps_work=True,
                 )
