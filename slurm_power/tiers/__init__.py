@@ -1,1 +1,1 @@
-"""Model tiers: their catalog, how they are built, and how they are evaluated."""
+"""Model tiers: the catalog, what is wrong with it, and (in sub-packages with torch) how they are made."""

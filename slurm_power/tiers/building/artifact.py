@@ -1,4 +1,4 @@
-"""A tier on disk, a folder with ``model.safetensors``, ``tier.json``, ``training.jsonl``; and a model from it.
+"""A tier on disk, a folder with ``model.safetensors``, ``tier.json``, ``training.jsonl``; a model from it.
 
 Nothing that is read can run code: the model comes from the task, the weights are plain tensors, and
 ``tier.json`` has only numbers and words. Sums are checked before anything is made of the bytes.
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from slurm_power.tiers.building.packed import PackedError, pack, unpack
 from slurm_power.tiers.building.quantizers import QuantizeError
 from slurm_power.tiers.building.structure import Change, StructureError, apply, resized
-from slurm_power.tiers.building.sums import file_sha256
+from slurm_power.tiers.model_sum import file_sha256
 from slurm_power.tiers.task import Task, TaskError, full_shape, load_task
 
 WEIGHTS, DESCRIPTION, LOG = "model.safetensors", "tier.json", "training.jsonl"
@@ -64,8 +64,8 @@ def save_tier(
     """Write a tier into a folder that comes into being whole or not at all.
 
     ``structure`` may be left out for float models: it is found by comparison with the task's fresh model.
-    ``log`` is copied into the folder. Raises ArtifactError: the folder is there without ``replace``, it cannot
-    be written, or the model is not one of the task's.
+    ``log`` is copied into the folder. Raises ArtifactError: the folder is there without ``replace``, it
+    cannot be written, or the model is not one of the task's.
     """
     if directory.exists() and not replace:
         raise ArtifactError(f"{directory} is there already: choose another --output, or say --replace")
@@ -224,8 +224,9 @@ def _check_sum(directory: Path, sha256: str) -> None:
         raise ArtifactError(f"{directory} cannot be read: {_why(error)}") from error
     if found != sha256.removeprefix("sha256:").lower():
         raise ArtifactError(
-            f"{directory}: its sha256 is {found[:12]}..., the catalog has {sha256[:12]}...: the folder was changed"
-            " or is of another tier; copy or build it again, or correct the catalog if the change was meant"
+            f"{directory}: its sha256 is {found[:12]}..., the catalog has {sha256[:12]}...:"
+            " the folder was changed or is of another tier; copy or build it again, or correct the catalog if"
+            " the change was meant"
         )
 
 
