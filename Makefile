@@ -55,7 +55,7 @@ CALCULATING = tests/forecast tests/forecaster tests/docs tests/model tests/plan 
 	$(patsubst %,tests/node/test_%.py,beat frames host leases leases_stateful mig saved_settings) \
 	$(patsubst %,tests/controller/test_%.py,circuits day_plan event_desk fairness_desk job_energy job_expectations \
 	job_gains job_records kept_levers levers load_feed plan_answer planner_beat rack_feed recorder repeats sources start_watch)
-WATCHING = $(BIN)/python -m coverage run -m pytest -m "not containers and not hardware and not versions"
+WATCHING = $(BIN)/python -m coverage run -m pytest -m "not containers and not hardware and not slow and not versions"
 test: $(STAMP) packages ## All tests that belong to every change
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal $(CALCULATING) $(PYTEST_OPTIONS)
@@ -84,9 +84,10 @@ test-slurm-versions: $(STAMP) packages ## The tests that speak with Slurm, on 24
 
 check: lint test ## What CI runs
 
-check-all: check ## And what takes longer: the container images
+check-all: check ## And what takes longer: the container images, the training frameworks
 	containers/install-packages.sh engine
-	$(BIN)/python -m pytest -m containers tests
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,frameworks,tiers-gpu]'
+	$(BIN)/python -m pytest -m "containers or slow" tests
 
 bench: $(STAMP) ## Figures for docs/benchmarks.md
 	containers/install-packages.sh build cluster snmp

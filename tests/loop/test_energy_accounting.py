@@ -47,6 +47,13 @@ def lab(steady_file: Path) -> Iterator[Lab]:
         supply += 'carbon_file = "carbon.csv"\ncarbon_unit = "g_per_kWh"\n'
         site.write_text(f"{site.read_text()}\n{supply}")
         lab.restart("powerctld")
+        powerctld = lab.run_directory / "run" / "powerctld.sock"
+
+        def priced() -> bool:
+            answer = ask(powerctld, {"op": "plan", "explain": True})
+            return answer.get("energy_price_per_kwh") == PRICE_PER_KWH
+
+        lab.wait_until(priced, "the price of energy", seconds=30)
         yield lab
     finally:
         started.down()
