@@ -15,6 +15,7 @@ from torch import nn
 from slurm_power import clock
 from slurm_power.model.tier import TierMethod
 from slurm_power.tiers.building.artifact import WEIGHTS, Description, load_tier, read_description, save_tier
+from slurm_power.tiers.building.costs import multiply_adds
 from slurm_power.tiers.building.ending import BuildError, StopWish
 from slurm_power.tiers.building.fit import Fitted, Recipe, Surroundings
 from slurm_power.tiers.building.progress import Progress, Silent
@@ -88,6 +89,7 @@ class Built:
     validation: float
     model_bytes: int
     parameters: int
+    multiply_adds: int
     notes: tuple[str, ...]
 
 
@@ -186,6 +188,7 @@ def deliver(
         validation=fitted.validation,
         model_bytes=(order.output / WEIGHTS).stat().st_size,
         parameters=count_parameters(model),
+        multiply_adds=multiply_adds(model.to("cpu"), data.train.inputs[:1]),
         notes=notes,
     )
 

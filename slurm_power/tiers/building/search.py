@@ -216,7 +216,7 @@ def _in_full(
         reached.append(f"{fitted.validation:.4g}")
         order.progress.note(f"trained in full it reached {fitted.validation:.4g}: below the floor")
     raise BuildError(
-        f"trained in full the shapes that were chosen reached {', '.join(reached)}, the floor is {order.floor:g}:"
+        f"trained in full the chosen shapes reached {', '.join(reached)}, the floor is {order.floor:g}:"
         " more --trials, or more --epochs; the trials so far are kept",
         keeps_work=True,
         failed=True,

@@ -84,7 +84,7 @@ class Trials:
     def run(self, evaluate: Callable[["Rungs", Mapping[str, int | float]], Sequence[float]]) -> str:
         """Run one trial: ``evaluate`` gets its rungs and shape, returns quality and costs, or raises Pruned.
 
-        Returns how it went in a line for the user. A trial that diverges counts as pruned; any other exception
+        Returns how it went, a line for the user. A trial that diverges counts as pruned; any other exception
         ends the search with the trial forgotten.
         """
         number = len(self._study.get_trials(deepcopy=False))
