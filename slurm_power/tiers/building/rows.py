@@ -36,7 +36,7 @@ def read_data(task: Task) -> Data:
         problems += _overlap(name, splits[name], other, splits[other])
     try:
         fingerprint_of(task)  # it is written at the end, when much work would be lost
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever the user's code raises
         problems.append(f"prepare() fails on an item of probe(): {type(error).__name__}: {error}")
     if problems:
         raise BuildError(f"task {task.name}: " + "; ".join(problems))

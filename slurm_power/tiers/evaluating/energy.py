@@ -1,4 +1,4 @@
-"""Energy of one item: by powerd's account of the job, by RAPL, or not at all, with processor time in its place."""
+"""Energy of one item: by powerd's account of the job, by RAPL, or processor time in its place."""
 
 import json
 import os
@@ -131,10 +131,10 @@ def powerd_meter(environment: Mapping[str, str] = os.environ) -> PowerdMeter | N
 def measure_energy(
     model: nn.Module, batch: Tensor, meters: list[EnergyMeter], *, seconds: float, device: str
 ) -> ItemEnergy:
-    """Let the model work on ``batch`` again and again for ``seconds``, and read the first meter that is there.
+    """Let the model work on ``batch`` for ``seconds``, again and again, and read the first meter there is.
 
-    Accounts move now and then: powerd's once a second. Only what lies between the first and the last move that
-    were seen is counted, so the error is what two polls apart hide, and not two seconds of power.
+    Accounts move now and then: powerd's once a second. Only what lies between the first and the last move
+    that were seen is counted, so the error is what two polls hide, and not two seconds of power.
     """
     notes = []
     for meter in meters:
@@ -216,7 +216,9 @@ def _between(first: _Move, last: _Move, meter: EnergyMeter, device: str) -> Item
         resolution_joules=joules / seconds * 2.0 * POLL_SECONDS,
         estimated_ratio=min(1.0, estimated / joules),
         watts_per_gpu=joules / seconds / gpus if gpus and on_gpu else None,
-        note="the GPUs were held by the job but computed none of it: the model ran on the CPU" if idle else "",
+        note="the GPUs were held by the job but computed none of it: the model ran on the CPU"
+        if idle
+        else "",
     )
 
 

@@ -1,4 +1,4 @@
-"""Evaluates one tier on held-out rows: refusals first, then quality, speed, size, energy, and what stands out."""
+"""Evaluates one tier on held-out rows: refusals first, then quality, speed, size and energy."""
 
 import importlib.metadata
 import os
@@ -14,7 +14,13 @@ from torch import nn
 
 from slurm_power import clock
 from slurm_power.model.job import Workload
-from slurm_power.tiers.building.artifact import WEIGHTS, ArtifactError, Description, load_tier, read_description
+from slurm_power.tiers.building.artifact import (
+    WEIGHTS,
+    ArtifactError,
+    Description,
+    load_tier,
+    read_description,
+)
 from slurm_power.tiers.building.rows import fingerprint
 from slurm_power.tiers.evaluating.energy import EnergyMeter, ItemEnergy, measure_energy
 from slurm_power.tiers.evaluating.fingerprint import fingerprint_of, skew
@@ -78,7 +84,7 @@ class Evaluation:
 
 
 def evaluate(plan: Plan) -> Evaluation:
-    """Evaluate a tier; raises EvaluateError or ArtifactError with what is wrong, and then nothing was written."""
+    """Evaluate a tier; writes nothing. Raises EvaluateError or ArtifactError with what is wrong."""
     task = plan.task
     plan.say("looking at the data")
     split = held_out(task, plan.split)
@@ -89,9 +95,7 @@ def evaluate(plan: Plan) -> Evaluation:
     generation = None
     if task.workload == Workload.GENERATION:
         plan.say("generating")
-        generation = measure_generation(
-            model, generating(task), tokens=_GENERATED_TOKENS, device=plan.device
-        )
+        generation = measure_generation(model, generating(task), tokens=_GENERATED_TOKENS, device=plan.device)
     plan.say(f"measuring speed for {plan.seconds * _SPEED_SHARE:g} s")
     speed = measure_speed(model, split.inputs, seconds=plan.seconds * _SPEED_SHARE, device=plan.device)
     plan.say("measuring energy")
@@ -147,7 +151,7 @@ def _data_notes(task: Task, description: Description, name: str, split: Split) -
     """Whether the rows are still those that were set aside when the tier was built."""
     told = description.lineage.get("data")
     if not isinstance(told, Mapping):
-        return ["it does not say which rows it was trained on: whether the test rows are new to it, nobody knows"]
+        return ["it does not say which rows it was trained on: nobody knows whether these are new to it"]
     before = {key: value.get("sha256") for key, value in told.items() if isinstance(value, Mapping)}
     notes = []
     if before.get("train") not in (None, fingerprint(task.split("train"))):
@@ -162,8 +166,12 @@ def _data_notes(task: Task, description: Description, name: str, split: Split) -
 
 def _efficiency(energy: ItemEnergy) -> dict[str, float]:
     if energy.joules_per_item is not None:
-        return {"items_per_joule": 1.0 / energy.joules_per_item}
-    return {"items_per_cpu_second": 1.0 / max(energy.cpu_seconds_per_item, 1e-12)}
+        return {
+            "items_per_joule": 1.0 / energy.joules_per_item,
+            "cpu_seconds_per_item": energy.cpu_seconds_per_item,
+        }
+    cpu_seconds = max(energy.cpu_seconds_per_item, 1e-12)
+    return {"items_per_cpu_second": 1.0 / cpu_seconds, "cpu_seconds_per_item": cpu_seconds}
 
 
 def hardware(device: str) -> str:

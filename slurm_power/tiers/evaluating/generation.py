@@ -46,7 +46,7 @@ class GeneratingTask(Task, Generates):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How tokens are drawn: by softmax at a temperature, 0 for always the likeliest; from the ``top`` likeliest."""
+    """How tokens are drawn: from the ``top`` likeliest at a temperature, 0 for always the likeliest one."""
 
     tokens: int = 48
     temperature: float = 0.8
@@ -61,8 +61,8 @@ class GenerationQuality:
     ``distinct``: different n-grams of words over all of them, for n = 1, 2, 3 (Li et al. 2016,
     arXiv:1510.03055). ``repetition_4``: share of 4-grams that came before in the same text (Welleck et al.
     2019, arXiv:1908.04319). ``same_seed_agreement``: share of repeated samples that gave the same tokens
-    again. ``seed_consistency``: overlap of words between samples of other seeds for the same beginning, shared
-    over all (Jaccard). Times are of one stream alone.
+    again. ``seed_consistency``: overlap of the words of samples of other seeds for the same beginning
+    (Jaccard). Times are of one stream alone.
     """
 
     samples: int
@@ -81,8 +81,8 @@ class GenerationQuality:
         return {
             **{f"distinct_{n}": value for n, value in enumerate(self.distinct, start=1)},
             "repetition_4": self.repetition_4,
-            "same_seed_agreement": self.same_seed_agreement,
-            "seed_consistency": self.seed_consistency,
+            "consistency_same_seed": self.same_seed_agreement,
+            "consistency_across_seeds": self.seed_consistency,
             "time_to_first_token_seconds": self.time_to_first_token_seconds,
             "time_per_output_token_seconds": self.time_per_output_token_seconds,
             "cpu_seconds_per_token": self.cpu_seconds_per_token,
@@ -126,7 +126,7 @@ def tokens_of(
 
 
 def text_pieces(task: GeneratingTask, tokens: Iterator[int]) -> Iterator[str]:
-    """Turn tokens into pieces of text as they come, one for each; a character of several tokens comes whole."""
+    """Turn tokens into text as they come, a piece for each; a character of several tokens comes whole."""
     all_tokens: list[int] = []
     done = 0
     for token in tokens:

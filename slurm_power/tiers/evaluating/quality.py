@@ -1,4 +1,4 @@
-"""Quality of a tier on rows that it was not trained on: the task's metric with its interval, and further ones."""
+"""Quality of a tier on rows that it was not trained on: the task's metric, and further ones."""
 
 import importlib
 import math
@@ -33,7 +33,7 @@ def held_out(task: Task, name: str) -> Split:
     That is: no such split, no rows, inputs that are no finite numbers, or rows that are also trained on.
     """
     if name not in SPLITS or name == "train":
-        raise EvaluateError(f"split {name!r}: evaluate on test or validation, rows that no tier is trained on")
+        raise EvaluateError(f"split {name!r}: evaluate on test or validation, which no tier is trained on")
     try:
         split, train = task.split(name), task.split("train")
     except TaskError as error:
@@ -48,13 +48,13 @@ def held_out(task: Task, name: str) -> Split:
         row, there = same[0]
         called = f" ({split.ids[row]})" if split.ids else ""
         problems.append(
-            f"task {task.name}: {len(same)} of {len(split)} {name} rows are in the train split, too, the first of"
-            f" them row {row}{called}, there row {there}: a model knows these answers; take them out"
+            f"task {task.name}: {len(same)} of {len(split)} {name} rows are in the train split, too, the first"
+            f" of them row {row}{called}, there row {there}: a model knows these answers; take them out"
         )
     named = sorted(set(split.ids) & set(train.ids))
     if named and not same:
         problems.append(
-            f"task {task.name}: {len(named)} ids are in both {name} and train, such as {named[0]}: each row once"
+            f"task {task.name}: {len(named)} ids are in both {name} and train, such as {named[0]}"
         )
     if problems:
         raise EvaluateError(*problems)
@@ -80,9 +80,7 @@ def measure_quality(model: nn.Module, task: Task, split: Split, *, device: str =
     return Measured(metric=estimate(scores, task.of_mean), groups=groups, more=more)
 
 
-def _scored(
-    model: nn.Module, task: Task, split: Split, device: str
-) -> tuple[Scores, float, Tensor | None]:
+def _scored(model: nn.Module, task: Task, split: Split, device: str) -> tuple[Scores, float, Tensor | None]:
     """Scores of all rows, the mean loss, and the chosen classes where outputs are logits of classes."""
     model.eval()
     scores: list[Tensor] = []
@@ -108,8 +106,8 @@ def _scores_of(task: Task, outputs: Tensor, targets: Tensor) -> Tensor:
         raise EvaluateError(str(error)) from error
     if scores.shape != (len(targets),):
         raise EvaluateError(
-            f"task {task.name}: score() gave {tuple(scores.shape)} for {len(targets)} rows: it must give one value"
-            " for each row"
+            f"task {task.name}: score() gave {tuple(scores.shape)} for {len(targets)} rows: it must give one"
+            " value for each row"
         )
     if not bool(torch.isfinite(scores).all()):
         raise EvaluateError(f"task {task.name}: score() gave values that are no finite numbers")
@@ -122,8 +120,8 @@ def _check_finite(outputs: Tensor, split: Split, first: int) -> None:
         row = first + int(wrong.int().argmax())
         called = f" ({split.ids[row]})" if split.ids else ""
         raise EvaluateError(
-            f"outputs: row {row}{called} gives numbers that are not finite: this tier must not be used; build it"
-            " again, with a lower learning rate or another scheme"
+            f"outputs: row {row}{called} gives numbers that are not finite: this tier must not be used;"
+            " build it again, with a lower learning rate or another scheme"
         )
 
 
