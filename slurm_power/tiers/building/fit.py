@@ -240,7 +240,7 @@ def _epoch(
             group["lr"] = rate
         inputs, targets = split.inputs[rows].to(recipe.device), split.targets[rows].to(recipe.device)
         loss = state.objective(state.model, rows, inputs, targets)
-        value = float(loss)
+        value = float(loss.detach())
         if not math.isfinite(value):
             raise BuildError(
                 f"task {task.name}: the loss is {value} at step {step + 1} (epoch {epoch}) with a learning"
