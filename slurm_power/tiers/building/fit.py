@@ -211,7 +211,7 @@ class _State:
         except Exception as error:
             raise BuildError(
                 f"{checkpoint} cannot be gone on from ({type(error).__name__}: {error}):"
-                " say --replace to begin again",
+                f" remove {checkpoint.parent} to begin again",
                 keeps_work=True,
             ) from error
 

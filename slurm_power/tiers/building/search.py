@@ -205,7 +205,7 @@ def _in_full(
     assert order.floor is not None  # the search has seen to it
     reached = []
     for trial in candidates[:_TRAINED_IN_FULL]:
-        order.progress.note(f"chosen: trial {trial.number}, {words(trial.shape)}")
+        order.progress.note(f"chosen: {words(trial.shape)}")
         seed_everything(recipe.seed)
         model = task.new_model(**full_shape(task, trial.shape))
         around = Surroundings(
