@@ -211,7 +211,7 @@ class _State:
         except Exception as error:
             raise BuildError(
                 f"{checkpoint} cannot be gone on from ({type(error).__name__}: {error}):"
-                " say --replace to begin again",
+                f" remove {checkpoint.parent} to begin again",
                 keeps_work=True,
             ) from error
 
@@ -240,7 +240,7 @@ def _epoch(
             group["lr"] = rate
         inputs, targets = split.inputs[rows].to(recipe.device), split.targets[rows].to(recipe.device)
         loss = state.objective(state.model, rows, inputs, targets)
-        value = float(loss)
+        value = float(loss.detach())
         if not math.isfinite(value):
             raise BuildError(
                 f"task {task.name}: the loss is {value} at step {step + 1} (epoch {epoch}) with a learning"

@@ -96,7 +96,7 @@ class WorkFolder:
                 other = " and ".join(different[:_LISTED]) or "setting"
                 raise BuildError(
                     f"{self.path} has unfinished work with another {other}:"
-                    " build with the same options to go on with it, or say --replace to begin again",
+                    " build with the same options to go on with it, or say --replace to drop it",
                     keeps_work=True,
                 )
             self.discard()
