@@ -30,12 +30,12 @@ log = logging.getLogger("slurm_power.advice")
 class Advice:
     """The knobs of one rank of one training run; use it as a context around the loop.
 
-    ``global_batch`` is the samples of one optimizer step over all ``world_size`` ranks, ``max_micro`` the most
-    that one rank may take at a time: `micro` * `accumulation` * ``world_size`` is always ``global_batch``.
-    Without ``global_batch`` there is no micro-batch to advise. ``checkpoints`` False is for a loop that cannot
-    save itself: it is never asked to. ``stop_signal`` None leaves all signals alone. ``ranks`` is how many
-    ranks agree, by default over torch.distributed where that is in use; ``"alone"`` for ranks that are
-    independent of each other. Raises ValueError for numbers that do not fit together.
+    ``global_batch`` is the samples of one optimizer step over all ``world_size`` ranks, ``max_micro`` the
+    most that one rank may take at a time: `micro` * `accumulation` * ``world_size`` is always
+    ``global_batch``. Without ``global_batch`` there is no micro-batch to advise. ``checkpoints`` False is for
+    a loop that cannot save itself: it is never asked to. ``stop_signal`` None leaves all signals alone.
+    ``ranks`` is how several ranks agree, by default over torch.distributed where that is in use; ``"alone"``
+    for ranks that are independent of each other. Raises ValueError for numbers that do not fit together.
     """
 
     def __init__(
@@ -147,8 +147,9 @@ class Advice:
         if self._ranks is not None:
             self._together(self._step_together)
         elif self._asked and self._alone:
-            self._follow(self._flags())
-            if self._flags().pause and not self._stopping:
+            asked = self._flags()
+            self._follow(asked)
+            if asked.pause and not asked.stop:
                 self._pause_alone()
         return self._stopping
 
@@ -166,6 +167,7 @@ class Advice:
         """Leave with status 85, once all ranks have come here: the batch script queues the job again."""
         if self._ranks is not None:
             # Where one rank's end ends the step, none may go while another still writes its checkpoint.
+            self._ranks.leave()
             self._together(lambda ranks: ranks.agree_now(Flags(stop=True)))
         raise SystemExit(REQUEUE_EXIT_STATUS)
 
@@ -228,10 +230,12 @@ class Advice:
 
     def _pause_alone(self) -> None:
         begun_seconds = self._pause_begins()
-        while self._flags().pause and not self._signalled and not self._stopping:
+        asked = self._flags()
+        while asked.pause and not asked.stop:
             time.sleep(min(PAUSE_LOOK_SECONDS, self._look_seconds))
             self._look(monotonic())
-            self._follow(self._flags())
+            asked = self._flags()
+        self._follow(asked)
         self._pause_ends(begun_seconds)
 
     def _step_together(self, ranks: Ranks) -> None:
@@ -264,7 +268,7 @@ class Advice:
         log.info("going on after %.1f s", now_seconds - begun_seconds)
 
     def _together(self, act: Callable[[Ranks], object]) -> None:
-        """Do something with all ranks. Once that fails nothing is followed: one alone would hang the others."""
+        """Do something with all ranks. Once that fails nothing is followed: one alone would hang the rest."""
         if self._ranks is None:
             return
         try:

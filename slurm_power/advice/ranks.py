@@ -32,5 +32,8 @@ class Ranks(Protocol):
     def agree_now(self, flags: Flags) -> Flags:
         """Wait for all ranks; raises RanksError."""
 
+    def leave(self) -> None:
+        """The process is about to end, in all ranks; raises nothing."""
+
     def close(self) -> None:
         """The loop is over; raises nothing."""

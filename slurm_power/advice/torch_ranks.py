@@ -3,7 +3,9 @@
 It is begun at one step and read at the next, so that nobody waits for it, and short steps share one.
 """
 
+import atexit
 import time
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +16,10 @@ if TYPE_CHECKING:
 
 monotonic = time.monotonic  # noqa: TID251 - this package stands apart and has no slurm_power.clock
 
-# An agreement about every so often, whatever a step takes: it costs 0.1 ms to 0.3 ms of a core.
+# An agreement about every so often, since each costs some 0.1 ms of a core; but never many steps apart, for
+# steps that are short now may take long soon.
 INTERVAL_SECONDS = 0.1
-MOST_STEPS_BETWEEN = 1000
+MOST_STEPS_BETWEEN = 32
 # How long one rank may be about something else, such as writing a checkpoint, before the others give up.
 PATIENCE_SECONDS = 1800.0
 _TOGETHER, _APART = "together", "apart"
@@ -47,8 +50,9 @@ def torch_ranks(phase: str, within_seconds: float) -> "TorchRanks | None":
 def _meet(dist: Any, phase: str, within_seconds: float) -> None:
     """Wait for all ranks at the store, or leave without any of them; raises RanksError.
 
-    Making a group waits for all ranks, for half an hour if need be: where only some of them use Advice it must
-    not even be begun. The first to write decides for all: the last that comes, or who has waited too long.
+    Making a group waits for all ranks, for half an hour if need be: where only some of them use Advice it
+    must not even be begun. The first to write decides for all: the last that comes, or who has waited too
+    long.
     """
     global _rounds  # noqa: PLW0603 - each Advice of a process meets anew, in all ranks by the same number
     _rounds += 1
@@ -80,6 +84,13 @@ def _decide(store: Any, name: str, wanted: str) -> str:
     return (answer or store.get(f"{name}/decision")).decode()
 
 
+def _end_torch_distributed() -> None:
+    import torch.distributed as dist  # noqa: PLC0415 - torch is loaded already
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 class TorchRanks:
     """All ranks of torch.distributed, by ``group``, which is theirs alone."""
 
@@ -103,16 +114,25 @@ class TorchRanks:
         if self._pending is not None:
             self._finish()
         self._begin(flags)
-        return self._finish()
+        agreed = self._finish()
+        # What came before was no step: it says nothing about how long one takes.
+        self._begun, self._due_at_step = (self._steps, monotonic()), self._steps + 1
+        return agreed
 
     def close(self) -> None:
         """Let what was begun come to its end: all ranks have begun it."""
+        import torch.distributed as dist  # noqa: PLC0415 - torch is loaded already
+
         pending, self._pending = self._pending, None
-        if pending is not None:
-            try:
+        with suppress(RuntimeError, ValueError, AssertionError):  # the loop has ended torch.distributed
+            if pending is not None:
                 pending[1].wait(timedelta(seconds=5))
-            except RuntimeError:
-                return
+            dist.destroy_process_group(self._group)
+
+    def leave(self) -> None:
+        """The process is about to end: no thread of torch's may be left then, or it aborts with status 134."""
+        # Not at once: the loop may have a clean-up of its own on the way out, which would fail.
+        atexit.register(_end_torch_distributed)
 
     def _begin(self, flags: Flags) -> None:
         import torch  # noqa: PLC0415 - torch is loaded already

@@ -1,4 +1,4 @@
-"""What is asked of the job now: the advice file, looked at and checked. Whatever is wrong with it says nothing."""
+"""What is asked of the job now: the advice file, looked at and checked. A wrong one says nothing."""
 
 import json
 import math
@@ -87,7 +87,7 @@ def words_of(document: Any) -> Words:
         raise ValueError("micro_batch: not a whole number above 0")
     if action not in (None, "run", "pause", "checkpoint"):
         raise ValueError("action: not run, pause or checkpoint")
-    if type(until) not in (int, float) or not math.isfinite(until):
+    if not isinstance(until, int | float) or isinstance(until, bool) or not math.isfinite(until):
         raise ValueError("until_boottime: not a number")
     text = reason if isinstance(reason, str) else ""
     return Words(

@@ -103,7 +103,7 @@ class AdviceDesk:
             self._forget(job_id)
             return
         text = reason if isinstance(reason, str) else ""
-        row = {
+        row: Message = {
             "micro_batch": micro_batch,
             "action": action or "run",
             "reason": "".join(letter for letter in text[:MAX_TEXT] if letter.isprintable()),

@@ -90,6 +90,12 @@ class Daemon:
         self._waits = PrologWaits(self._tell, config.prolog_timeout_seconds)
         self._tiers = JobTiers(self._jobs, self._tell)
         self._advice = AdviceDesk(config.socket, self._jobs)
+        self._takers: dict[str, Callable[[Message], None]] = {
+            "prolog_waits": self._waits.want,
+            "prolog_wait": self._waits.heard,
+            "tier": self._tiers.heard,
+            "advice": self._advice.order,
+        }
         self._desk = HookDesk(
             config.node,
             self._node,
@@ -358,18 +364,12 @@ class Daemon:
                 self._leases.yield_for(seconds_of_yield(message))
             case "pause":
                 self._ask(pause_of(message))
-            case "prolog_waits":
-                self._waits.want(message)
-            case "prolog_wait":
-                self._waits.heard(message)
-            case "advice":
-                self._advice.order(message)
-            case "tier":
-                self._tiers.heard(message)
             case "rack":
                 self._rack.take(message, clock.monotonic())
             case "sampling":
                 self._beat.hasten(*sampling_of(message), clock.monotonic())
+            case str(kind) if kind in self._takers:
+                self._takers[kind](message)
             case other:
                 log.warning("the controller sent an unknown message type %.40r", other)
 

@@ -76,7 +76,7 @@ class BatchAdvice:
         def offers(need: Need) -> Iterable[Offer]:
             for job_id in sorted(self._snapshot.learned):
                 if not self.why_not(job_id, need.kind):
-                    yield from self._offers(job_id, columns, capped)
+                    yield from self.offers(job_id, columns, capped)
 
         return taken_offers(needs, offers, columns, self._policy, most=_MOST_AT_ONCE)
 
@@ -120,7 +120,8 @@ class BatchAdvice:
             and _fits(progress, point.micro_batch)
         ]
 
-    def _offers(self, job_id: str, columns: CapColumns, capped: Mapping[str, SetCap]) -> Iterable[Offer]:
+    def offers(self, job_id: str, columns: CapColumns, capped: Mapping[str, SetCap]) -> Iterable[Offer]:
+        """What a job gives with each smaller batch that keeps its promise, beside its cap of this cycle."""
         row = self._table.placed.row[job_id]
         job, policy = self._table.placed.jobs[row], self._policy
         before = self._slowdown_now(job_id)

@@ -40,9 +40,13 @@ class ServiceChoices:
     def offers(self, need: Need) -> list[Offer]:
         """What each service that may be switched for a need could give, an offer for each tier."""
         return [
+            offer for one in self.standing if not self.why_not(one) for offer in self.offers_of(one, need)
+        ]
+
+    def offers_of(self, one: Standing, need: Need) -> list[Offer]:
+        """The lighter tiers of one service that there is room for beside what serves now."""
+        return [
             self._offer(one, tier, need)
-            for one in self.standing
-            if not self.why_not(one)
             for tier in self.lighter(one)
             if overlap_room(self._snapshot, self._policy, one.service, tier.name) == 0.0
         ]

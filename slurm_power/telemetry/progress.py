@@ -1,6 +1,5 @@
 """What running jobs tell of themselves: rows of nodes into `JobProgress`, and those of all nodes into one."""
 
-import math
 from collections.abc import Collection, Iterable, Mapping
 
 from slurm_power.model.progress import JobProgress
@@ -70,6 +69,6 @@ def _count(row: Mapping[str, object], key: str, least: int, most: int) -> int | 
 
 def _amount(row: Mapping[str, object], key: str, most: float) -> float:
     value = row.get(key)
-    if type(value) not in (int, float) or not math.isfinite(value) or not 0.0 <= value <= most:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0.0 <= value <= most:
         raise ValueError(f"progress: {key}: not a number from 0 to {most:g}")
     return float(value)

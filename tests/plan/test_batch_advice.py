@@ -147,14 +147,16 @@ def test_advice_stands_until_there_is_room_for_the_whole_draw() -> None:
 
 
 def test_advice_ends_where_it_makes_no_sense_any_more() -> None:
-    ends: tuple[dict[str, object], ...] = (
-        {"progress": {}},
-        {"progress": {"1": replace(WORD, global_batch=250, micro_batch=32)}},
-        {"jobs": ()},
-        {"learned": {"1": batches((32, 540.0, 60.0), (64, 600.0, 100.0))}},
-    )
-    for more in ends:
-        assert advised(planned(standing(5_600.0, **more))) == [("1", None)]
+    seen = standing(5_600.0)
+    odd = {"1": replace(WORD, global_batch=250, micro_batch=32)}
+    slow = {"1": batches((32, 540.0, 60.0), (64, 600.0, 100.0))}
+    for ended in (
+        replace(seen, progress={}),
+        replace(seen, progress=odd),
+        replace(seen, jobs=()),
+        replace(seen, learned=slow),
+    ):
+        assert advised(planned(ended)) == [("1", None)]
 
 
 def test_a_cap_beside_advice_takes_no_more_than_is_left_of_the_promise() -> None:

@@ -168,4 +168,7 @@ def test_table_names_every_option_in_the_help(carrying_lab: Lab) -> None:
         "max-hold",
         "finish-by",
         "power-cap",
+        "tier",
+        "tiers-ok",
+        "min-quality",
     }

@@ -55,9 +55,11 @@ def test_builds_as_documented(tmp_path: Path) -> None:
 @pytest.mark.parametrize("context", [SRUN, SBATCH])
 def test_options_reach_hooks_and_job(drive: Drive, context: str) -> None:
     words = ["workload=inference", "flex=2", "max-hold=30", f"finish-by={SOON}", "power-cap=0.4kW"]
+    words += ["tier=digits/full", "tiers-ok=small,int8", "min-quality=0.950"]
     done = drive(context, *words)
     assert done.returncode == 0
     carried = ["WORKLOAD=inference", "FLEX=flex2", "MAX_HOLD=1800s", f"FINISH_BY={SOON}", "CAP=400"]
+    carried += ["TIER=digits/full", "TIERS_OK=int8,small", "MIN_QUALITY=0.95"]
     assert done.stdout.splitlines() == [
         *[f"control POWER_{word}" for word in carried],
         *[f"process SLURM_POWER_{word}" for word in carried],
@@ -98,6 +100,11 @@ def test_wrong_environment_is_ignored_with_a_warning(drive: Drive, value: str) -
             "is no moment: YYYY-MM-DD[THH:MM[:SS]], HH:MM[:SS], now+N[minutes|hours|days] or @EPOCH",
         ),
         ("power-cap", "is no power: watts per GPU: 400, 400W or 0.4kW"),
+        ("tier", "is no tier: FAMILY/TIER, each of a to z, 0 to 9, dot, dash and underscore"),
+        (
+            "min-quality",
+            "is no quality: a number as 0.95, with at most 9 digits before and 6 behind the point",
+        ),
     ],
 )
 @pytest.mark.parametrize("value", ["", "lots", "%s%n"])
