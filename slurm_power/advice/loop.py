@@ -302,9 +302,9 @@ class Advice:
     def _tell(self, now_seconds: float) -> None:
         """Report the rate since the word before; a word that is not taken is repeated with the next."""
         seconds = now_seconds - self._since_seconds
-        self._tell_at_seconds = now_seconds + TELL_SECONDS
         if not self._line.is_open or self._steps == 0 or seconds <= 0.0:
             return
+        self._tell_at_seconds = now_seconds + TELL_SECONDS
         told = self._line.tell(
             {
                 "step": self._first_step + self._steps,
