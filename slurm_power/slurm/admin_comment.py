@@ -132,6 +132,24 @@ def with_hold(text: str, note: HoldNote | None) -> str | None:
     return json.dumps(rest, separators=(",", ":")) if rest else ""
 
 
+def with_tier(text: str, tier: str, reason: str) -> str | None:
+    """Return the AdminComment with the tier we moved a job to; None if the text is foreign.
+
+    ``tier_from`` is the one of its submission, whatever it has been moved to since.
+    """
+    value = read_object(text)
+    if value is None:
+        return None
+    power = dict(value.get("power", {}))
+    before = power.get("tier_from") or power.get("tier")
+    power |= {"tier": tier, "tier_reason": reason}
+    if before and before != tier:
+        power["tier_from"] = before
+    else:
+        power.pop("tier_from", None)
+    return json.dumps({**value, "power": power}, separators=(",", ":"))
+
+
 def _text(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 

@@ -67,7 +67,7 @@ class JobRecord:
     """A job as Slurm tells it, with what holding and releasing need beside the port's ``Job``.
 
     ``update_id`` is what scontrol is to be told, ``shared`` whether that is more than one job: what waits of
-    an array, or a het job.
+    an array, or a ``het`` job.
     """
 
     job: Job
@@ -75,6 +75,7 @@ class JobRecord:
     eligible: datetime | None
     update_id: str
     shared: bool = False
+    het: bool = False
 
 
 def squeue_format(mark: str) -> str:
@@ -208,6 +209,7 @@ def record_of(fields: Mapping[str, str]) -> JobRecord:
         eligible=eligible,
         update_id=_update_id(fields, job.task_count),
         shared=any(_text(fields, key) not in ("", "0") for key in ("HetJobID", "ArrayTaskID")),
+        het=_text(fields, "HetJobID") not in ("", "0"),
     )
 
 
