@@ -236,6 +236,17 @@ class _Queue:
     async def resume(self, job_id: str) -> None:
         """Nothing to resume."""
 
+    async def ask_to_save(self, job_id: str) -> None:
+        """Nobody to ask."""
+
+    async def requeue(self, job_id: str) -> None:
+        """Nothing to queue again."""
+
+    async def change_tier(
+        self, job_id: str, tier: str, gpu_count: int, start_in_seconds: float | None, reason: str
+    ) -> None:
+        """Nothing to change."""
+
 
 class Doors:
     """The controller and a node, not running, with their doors open to us."""

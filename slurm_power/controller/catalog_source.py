@@ -12,7 +12,7 @@ _LOOK_SECONDS = 5.0
 
 
 class CatalogSource:
-    """Keeps the last catalog that was right; ``fault`` is told when the file is wrong, and when it is well."""
+    """Keeps the last catalog that was right; ``fault`` is told when its file goes wrong and well again."""
 
     def __init__(self, path: Path, fault: Callable[[str, str], None]) -> None:
         self._path = path

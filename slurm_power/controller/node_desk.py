@@ -49,11 +49,13 @@ class NodeDesk:
         on_news: Callable[[], None],
         on_pause: Callable[[str, str, str, str], None] = lambda _node, _job_id, _event, _detail: None,
         on_prolog: Callable[[str, str], None] = lambda _node, _job_id: None,
+        on_start: Callable[[str, Message], None] = lambda _node, _message: None,
     ) -> None:
         """``known_lease`` tells by job id whether a cap is ours; ``release`` sends (node, lease ids).
 
         ``on_pause`` takes node, job id, event and detail of what became of a pause's lease,
-        ``on_prolog`` node and job id of a prolog that asks whether it waits.
+        ``on_prolog`` node and job id of a prolog that asks whether it waits, ``on_start`` the node's word on
+        a job that starts or has been told its tier.
         """
         self._telemetry = telemetry
         self._recorder = recorder
@@ -62,6 +64,7 @@ class NodeDesk:
         self._on_news = on_news
         self._on_pause = on_pause
         self._on_prolog = on_prolog
+        self._on_start = on_start
         self._energies = JobEnergies()
         self._repeats = Repeats()
         self._gathered: dict[_Key, _Gathered] = {}
@@ -80,6 +83,8 @@ class NodeDesk:
             case "job_start":
                 self._telemetry.job_registered(node, message, clock.monotonic())
                 self._label(node, message)
+                if self._telemetry.may_have(node, str(message.get("job_id"))):
+                    self._on_start(node, message)
                 self._on_news()
             case "job_end":
                 self._telemetry.job_left(node, message)

@@ -60,13 +60,24 @@ class ServiceDesk:
         self._note = note
         self._known: dict[str, _Known] = {}
         self._asked = _asked_from(store.state(_KEY))
+        self._first_seconds: float | None = None
+
+    @property
+    def asked(self) -> Mapping[str, Asked]:
+        """What services are asked to run in place of their own tiers."""
+        return self._asked
 
     def onto(self, snapshot: Snapshot, now_seconds: float) -> Snapshot:
         """The snapshot with the services and what they are asked."""
         if not self._known and not self._asked:
             return snapshot
+        users = {job.job_id: job.user for job in snapshot.jobs}
         services = {
-            name: replace(known.service, age_seconds=now_seconds - known.heard_seconds)
+            name: replace(
+                known.service,
+                age_seconds=now_seconds - known.heard_seconds,
+                backends=_own_jobs(known.service, users),
+            )
             for name, known in self._known.items()
         }
         leases = {
@@ -111,14 +122,12 @@ class ServiceDesk:
                 self._tell(known.service, "service silent", "its gateway is heard no more")
         gone = [name for name in self._asked if name not in self._known]
         # After a restart a gateway has as long to be heard again.
-        if gone and self._silent_since(now_seconds):
+        if self._first_seconds is None:
+            self._first_seconds = now_seconds
+        if gone and now_seconds - self._first_seconds > SILENT_SECONDS:
             for name in gone:
                 del self._asked[name]
             self._keep()
-
-    def _silent_since(self, now_seconds: float) -> bool:
-        self._first_seconds = getattr(self, "_first_seconds", now_seconds)
-        return now_seconds - self._first_seconds > SILENT_SECONDS
 
     def let_go(self) -> None:
         """Ask nothing of anybody any more."""
@@ -136,7 +145,9 @@ class ServiceDesk:
             raise RefusedError(f"service {service.name} is somebody else's; choose another name")
         if known is None:
             self._may_come(service, caller)
-            self._tell(service, "service heard", f"serves {service.family} with {service.serving or 'nothing yet'}")
+            self._tell(
+                service, "service heard", f"serves {service.family} with {service.serving or 'nothing yet'}"
+            )
         uid = caller.uid if known is None else known.uid
         self._known[service.name] = _Known(service, now_seconds, uid)
         asked = self._asked.get(service.name) if enabled else None
@@ -167,7 +178,12 @@ class ServiceDesk:
                 "switching": known.service.switching,
                 "age_seconds": round(now_seconds - known.heard_seconds, 1),
                 "backends": [
-                    {"tier": one.tier, "state": one.state.value, "job_id": one.job_id, "open_streams": one.open_streams}
+                    {
+                        "tier": one.tier,
+                        "state": one.state.value,
+                        "job_id": one.job_id,
+                        "open_streams": one.open_streams,
+                    }
                     for one in known.service.backends
                 ],
             }
@@ -201,6 +217,14 @@ class ServiceDesk:
         )
 
 
+def _own_jobs(service: Service, users: Mapping[str, str]) -> tuple[Backend, ...]:
+    """Its backends; a job of somebody else's is none of them, whatever a gateway says."""
+    return tuple(
+        one if users.get(one.job_id, service.user) == service.user else replace(one, job_id="")
+        for one in service.backends
+    )
+
+
 def _asked_from(stored: object) -> dict[str, Asked]:
     found = {}
     for name, row in stored.items() if isinstance(stored, dict) else ():
@@ -218,7 +242,9 @@ def _service_of(request: Mapping[str, Any], caller: Caller, catalog: Catalog) ->
     """What a gateway says of its service; raises RefusedError with all that is wrong with it."""
     problems: list[str] = []
     name, family_name = _name(request, "name", problems), _name(request, "family", problems)
-    full, serving = (_name(request, key, problems, empty=key == "serving") for key in ("full_tier", "serving"))
+    full, serving = (
+        _name(request, key, problems, empty=key == "serving") for key in ("full_tier", "serving")
+    )
     tiers_ok = tiers_of(request.get("tiers_ok"))
     family = catalog.families.get(family_name)
     if family_name and family is None:

@@ -64,7 +64,7 @@ class TierBook:
         return {job_id: move for job_id, move in self._moves.items() if move.state not in OVER}
 
     def asked(self, action: ChangeTier, *, before: str, start: int, by_us: bool, at: datetime) -> None:
-        """Note a move that was begun: of a running job that is to save itself, or of a changed pending one."""
+        """Note a move that was begun: a running job is to save itself, a pending one is changed."""
         self._moves[action.job_id] = Move(
             tier=action.tier,
             before=before,

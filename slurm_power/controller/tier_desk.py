@@ -7,11 +7,12 @@ itself lets a job that was queued again start after two minutes, whoever is gone
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Any, Protocol
 
 from slurm_power import clock
+from slurm_power.controller.advice_book import AdviceBook, Word
 from slurm_power.controller.tier_book import Move, MoveState, TierBook
 from slurm_power.model.action import ChangeTier
 from slurm_power.model.job import Job, JobState
@@ -23,21 +24,12 @@ from slurm_power.tasks import end_all
 from slurm_power.wire import Message
 
 _KEY = "tier_moves"
-# An order to save itself holds so long on the nodes, and is said again in good time.
-_ORDER_SECONDS = 30.0
-_RENEW_SECONDS = 10.0
+# An order to save itself is renewed as long as it counts.
+_ORDER_SECONDS = 10.0
 # A job that waits changed starts so soon: not within the second of its end, which Slurm does not bear.
 _START_SECONDS = 3.0
 # A record that could not be changed is tried again, until the job starts by itself.
 _AGAIN_SECONDS = 2.0
-
-
-class Pen(Protocol):
-    """Where a job's record is."""
-
-    def job_record(self, job_id: str) -> Mapping[str, Any]:
-        """What is known of a job so far, {} for one that is not listed."""
-        ...
 
 
 class Records(Protocol):
@@ -61,41 +53,49 @@ class TierDesk:
         store: Records,
         *,
         send: Callable[[str, Message], bool],
+        advice: AdviceBook,
         catalog: Callable[[], Catalog],
         checkpoint_seconds: float,
+        moved: Callable[[str, str], None],
         note: Callable[..., None],
     ) -> None:
+        """``moved`` takes the job and the reason of each move that has begun."""
+        self._moved = moved
         self._scheduler = scheduler
         self._store = store
         self._send = send
+        self._advice = advice
         self._catalog = catalog
         self._checkpoint_seconds = checkpoint_seconds
         self._note = note
         self.book = TierBook.from_json(store.state(_KEY))
         self._written: object = self.book.to_json()
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._told_seconds: dict[str, float] = {}
         self._starts: dict[str, int] = {}
+        # Those who say that they save themselves when asked.
+        self._saving: frozenset[str] = frozenset()
 
-    async def begin(self, action: ChangeTier, job: Job | None, *, saves: bool) -> None:
-        """Begin a move; ``saves``: the job says that it saves itself when asked. Raises SchedulerError."""
+    async def begin(self, action: ChangeTier, job: Job | None) -> None:
+        """Begin a move; raises SchedulerError."""
         if job is None:
             raise SchedulerError(f"job {action.job_id} is gone")
         if not action.running:
             await self._scheduler.change_tier(
                 action.job_id, action.tier, action.gpu_count, None, action.reason
             )
-        elif saves:
-            self._ask(job, action.reason)
+        elif action.job_id in self._saving:
+            self._ask(job.job_id, action.reason, clock.monotonic())
             await self._scheduler.ask_to_save(action.job_id)
         else:
             await self._scheduler.requeue(action.job_id)
 
-    def took(self, action: ChangeTier, job: Job | None, *, saves: bool, at: datetime) -> bool:
+    def took(self, action: ChangeTier, job: Job | None, at: datetime) -> bool:
         """Note a move that has begun; always news."""
         start = self._starts.get(action.job_id, 0)
-        before = "" if job is None else job.tier
-        self.book.asked(action, before=before, start=start, by_us=not saves, at=at)
+        before, by_us = "" if job is None else job.tier, action.job_id not in self._saving
+        self.book.asked(action, before=before, start=start, by_us=by_us, at=at)
+        self._moved(action.job_id, action.reason)
+        self.keep()
         return True
 
     def refused(self, action: ChangeTier, job: Job | None, at: datetime) -> None:
@@ -121,6 +121,7 @@ class TierDesk:
     def follow(self, snapshot: Snapshot, now_seconds: float, *, enabled: bool) -> None:
         """Take each move as far as the world lets it, and keep what has changed."""
         jobs = {job.job_id: job for job in snapshot.jobs}
+        self._saving = frozenset(job_id for job_id, one in snapshot.progress.items() if one.checkpoints)
         if snapshot.jobs_age_seconds is not None:
             self.book.follow({job_id: job.state for job_id, job in jobs.items()})
             self._starts = {key: start for key, start in self._starts.items() if key in jobs}
@@ -148,12 +149,11 @@ class TierDesk:
             elif restarted:
                 self._give_up(job, move, at, "it had started again before it could be changed")
             elif not enabled or (at - move.asked_at).total_seconds() > self._checkpoint_seconds:
-                self._take_back(job)
+                self._advice.to_save(job.job_id, None)
                 why = "it has not saved itself in time" if enabled else "powerctld only watches now"
                 self._give_up(job, move, at, f"{why}, and goes on as it is")
-            elif there and not move.by_us and now_seconds >= self._told_seconds.get(job.job_id, 0.0):
-                self._told_seconds[job.job_id] = now_seconds + _RENEW_SECONDS
-                self._ask(job, move.reason)
+            elif there and not move.by_us:
+                self._ask(job.job_id, move.reason, now_seconds)
         elif move.state is MoveState.QUEUED:
             if there:
                 self._give_up(job, move, at, "it has started again with its old tier")
@@ -163,7 +163,9 @@ class TierDesk:
             # A node has been told by now, or tells its job the tier of its submission.
             if job.tier == move.tier:
                 self.book.turn(job.job_id, MoveState.STARTED, at)
-                words = f"runs {move.tier} on {job.gpu_count} GPUs, in place of {move.before or 'another tier'}"
+                words = (
+                    f"runs {move.tier} on {job.gpu_count} GPUs, in place of {move.before or 'another tier'}"
+                )
                 self._tell(job, "tier started", words)
             elif (at - move.since).total_seconds() > self._checkpoint_seconds:
                 self._give_up(job, move, at, f"its node has told it {job.tier or 'no tier'}")
@@ -193,13 +195,9 @@ class TierDesk:
         await end_all(list(self._tasks.values()))
         self.keep()
 
-    def _ask(self, job: Job, reason: str) -> None:
-        for node in job.nodes:
-            self._send(node, _advice(job.job_id, "checkpoint", reason, _ORDER_SECONDS))
-
-    def _take_back(self, job: Job) -> None:
-        for node in job.nodes:
-            self._send(node, _advice(job.job_id, None, "", 0.0))
+    def _ask(self, job_id: str, reason: str, now_seconds: float) -> None:
+        until_seconds = now_seconds + _ORDER_SECONDS
+        self._advice.to_save(job_id, Word(reason=reason, until_seconds=until_seconds, action="checkpoint"))
 
     def _give_up(self, job: Job, move: Move, at: datetime, why: str) -> None:
         self.book.turn(job.job_id, MoveState.GIVEN_UP, at)
@@ -207,14 +205,3 @@ class TierDesk:
 
     def _tell(self, job: Job, kind: str, reason: str) -> None:
         self._note("controller", kind, f"job:{job.job_id}", reason, job_id=job.job_id, user=job.user)
-
-
-def _advice(job_id: str, action: str | None, reason: str, ttl_seconds: float) -> Message:
-    return {
-        "type": "advice",
-        "job_id": job_id,
-        "micro_batch": None,
-        "action": action,
-        "reason": reason,
-        "ttl_seconds": ttl_seconds,
-    }

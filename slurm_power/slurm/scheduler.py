@@ -22,7 +22,6 @@ from slurm_power.slurm.hold_book import HoldBook
 from slurm_power.slurm.node_note import NodeNote, node_note, with_nodes
 from slurm_power.slurm.parse import JobRecord
 
-
 # What batch scripts of ours, and slurm_power.advice, take for "save yourself and end".
 SAVE_SIGNAL = "USR2"
 

@@ -79,7 +79,9 @@ class CliAccess:
     async def gpu_request(self, job_id: str) -> Mapping[str, str]:
         """The GPUs a job asks for; raises SchedulerError."""
         columns = ",".join(f"{name}:{_WIDTH}" for name in ("JobID", *ASKED_AS))
-        text = await self._commands.run("squeue", "--noheader", "--all", f"--jobs={job_id}", f"--Format={columns}")
+        text = await self._commands.run(
+            "squeue", "--noheader", "--all", f"--jobs={job_id}", f"--Format={columns}"
+        )
         for line in text.splitlines():
             row = [line[place : place + _WIDTH].strip() for place in range(0, len(line), _WIDTH)]
             if row[:1] == [job_id]:
