@@ -277,7 +277,7 @@ def test_at_each_start_the_node_is_asked_again(scenes: Scenes) -> None:
 
 
 def test_a_job_queued_again_goes_on_with_the_tier_that_was_ordered(scenes: Scenes) -> None:
-    """The order is as powerd keeps it for a start to come; it outlives powerd, and the job's own words stay."""
+    """The order is as powerd keeps it for a start to come; it outlives powerd."""
     home, lab = scenes.lab.run_directory / "home/alice", scenes.lab
     show = f"{SHOW}; srun sh -c 'echo STEP_TIER=$SLURM_POWER_TIER'"
     job = scenes.sbatch(
