@@ -82,8 +82,8 @@ def test_the_shipped_example_is_read_with_every_key() -> None:
         (
             "watts_per_gpu = 5",
             (
-                f"{AT}.power_source: missing; say how watts_per_gpu was found: nvml, rapl, pdu, declared, proxy,"
-                " unknown"
+                f"{AT}.power_source: missing; say how watts_per_gpu was found: nvml, rapl, pdu, declared,"
+                " proxy, unknown"
             ),
         ),
         (
@@ -139,8 +139,8 @@ def test_the_shipped_example_is_read_with_every_key() -> None:
             (
                 f"environment = {{ {name} = 'x' }}",
                 (
-                    f"{AT}.environment.{name}: may not be set by a catalog: it changes what the job loads, who it"
-                    " is, or what Slurm told it"
+                    f"{AT}.environment.{name}: may not be set by a catalog: it changes what the job loads, who"
+                    " it is, or what Slurm told it"
                 ),
             )
             for name in (

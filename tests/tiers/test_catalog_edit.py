@@ -131,7 +131,8 @@ def test_a_new_file_and_folder_are_made(tmp_path: Path) -> None:
             'tier = [{ name = "full", method = "none" }] }'
         ),
         (
-            '[family.digits]\nclass = "inference"\nmetric = "accuracy"\ntask = """\n[[family.digits.tier]]"""\n'
+            '[family.digits]\nclass = "inference"\nmetric = "accuracy"\n'
+            'task = """\n[[family.digits.tier]] # \\\n"""\n'
             '[[family.digits.tier]]\nname = "full"\nmethod = "none"'
         ),
     ],
@@ -139,9 +140,11 @@ def test_a_new_file_and_folder_are_made(tmp_path: Path) -> None:
 )
 def test_any_form_of_toml_keeps_its_meaning(tmp_path: Path, text: str) -> None:
     file = tmp_path / "tiers.toml"
-    file.write_text(text.replace('"""\n[[family.digits.tier]]"""', '"""[[family.digits.tier]]"""'))
-    write_tier(file, of(file), tier("int8", 0.98))
+    file.write_text(text)
+    before = of(file)
+    write_tier(file, before, tier("int8", 0.98))
     assert [one.name for one in of(file).tiers] == ["full", "int8"]
+    assert of(file).task == before.task
 
 
 def test_rights_and_links_stay(file: Path) -> None:
