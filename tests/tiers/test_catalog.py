@@ -139,8 +139,8 @@ def test_the_shipped_example_is_read_with_every_key() -> None:
             (
                 f"environment = {{ {name} = 'x' }}",
                 (
-                    f"{AT}.environment.{name}: may not be set by a catalog: it changes what the job loads, who"
-                    " it is, or what Slurm told it"
+                    f"{AT}.environment.{name}: may not be set by a catalog: it changes what the job loads,"
+                    " who it is, or what Slurm told it"
                 ),
             )
             for name in (

@@ -206,6 +206,8 @@ def test_choices_need_consent_and_quality_and_less_power() -> None:
     assert lighter_choices(of, current="full", allowed=[]) == ()
     assert lighter_choices(of, current="full", allowed=["any"], min_quality=0.97) == ()
     assert lighter_choices(of, current="gone", allowed=["any"]) == ()
+    users = dataclasses.replace(of, owner="ann")
+    assert lighter_choices(users, current="full", allowed=["any"]) == ()
 
 
 @pytest.mark.parametrize(
