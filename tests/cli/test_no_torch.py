@@ -120,6 +120,7 @@ def test_no_module_but_those_that_learn_loads_what_learning_needs(tmp_path: Path
     learning = (
         "slurm_power.tiers.building",
         "slurm_power.tiers.evaluating",
+        "slurm_power.tiers.examples",
         "slurm_power.cli.commands.tiers_build",
         "slurm_power.cli.commands.tiers_evaluate",
     )
