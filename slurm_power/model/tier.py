@@ -247,8 +247,8 @@ def _too_good(family: Family, tier: Tier) -> Sequence[str]:
     if not parent or tier.better_than_parent:
         return ()
     found = (
-        f"it is better than {parent} that it was made from by more than both intervals: look for a weak {parent}"
-        " or for test rows that it was trained on; if there is a reason, write it as better_than_parent"
+        f"it is better than its parent {parent} by more than both intervals: look for a weak {parent} or for"
+        " test rows that it was trained on; if there is a reason, write it as better_than_parent"
     )
     return (found,)
 
@@ -260,10 +260,10 @@ def lighter_choices(
 
     Only consented (``allowed``: names, or ``any``), not refused, as good as ``min_quality``, approved, of
     known power that is below the current tier's. One that another of them beats in draw, quality and
-    throughput is left out. Empty where the current tier or its power is unknown.
+    throughput is left out. Empty where the current tier or its power is unknown, and in a user's own family.
     """
     now = family.tier(current)
-    if now is None or now.watts is None:
+    if now is None or now.watts is None or family.owner:
         return ()
     known = [(tier.watts, tier) for tier in family.tiers if _may(family, tier, allowed, min_quality)]
     lighter = [(watts, tier) for watts, tier in known if watts is not None and watts < now.watts]
