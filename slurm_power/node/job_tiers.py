@@ -82,6 +82,8 @@ class JobTiers:
                 "job %s: the order of tier %s comes too late for its start %d, which runs %s",
                 *(order.job_id, order.tier, job.restart_count, job.told_tier),
             )
+        elif job.told_tier is not None:
+            job.told_model = order.model or job.told_model
         for one in [one for one in self._waiting if one.job.job_id == order.job_id]:
             self._waiting.remove(one)
             self._finish(one.client, one.job)

@@ -29,7 +29,8 @@ def order(tier: str = "digits/int8", restart_count: int = 1, **changed: object) 
 
 def connected(bench: NodeBench, controller: FakeController) -> "object":
     powerd = bench.start()
-    wait_until(lambda: controller.connected, "the connection")
+    wait_until(lambda: bench.status()["controller"] == "connected", "the connection on powerd's side")
+    assert controller.connected
     return powerd
 
 
@@ -136,6 +137,17 @@ def test_what_a_start_was_told_stays_through_a_restart_of_powerd(
     # An order that was kept for a job to come; its model is not known, and the submission's is not its.
     hook(bench, "prolog", SLURM_JOB_GPUS="1", SLURM_JOB_ID="18", SPANK_POWER_TIER="other/two")
     assert told(bench, "18") == {"TIER": "other/one", "MODEL": ""}
+
+
+def test_the_model_of_the_tier_that_was_told_may_come_later(
+    bench: NodeBench, controller: FakeController
+) -> None:
+    connected(bench, controller)
+    hook(bench, "prolog", SLURM_JOB_GPUS="0", SPANK_POWER_TIER="digits/full")
+    assert told(bench) == {"TIER": "digits/full"}
+    controller.send(order("digits/full", restart_count=0))
+    wait_until(taken(bench, "17", "digits/full"), "the order")
+    assert told(bench) == {"TIER": "digits/full", "MODEL": "/models/digits/full"}
 
 
 @pytest.mark.parametrize("words", [{}, {"SPANK_POWER_TIERS_OK": "none"}, {"SPANK_POWER_TIERS_OK": ""}])

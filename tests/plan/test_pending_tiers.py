@@ -117,7 +117,7 @@ def test_two_are_not_changed_into_the_room_of_one() -> None:
 
 
 def test_a_job_about_to_start_before_an_event_starts_light() -> None:
-    near = facing((FIRM, waiting(expected_in=30.0)), events=(event(9_000.0),))
+    near = facing((FIRM, waiting(tiers_ok=("half",), expected_in=30.0)), events=(event(9_000.0),))
     assert moves(planned(near)) == [("5", "digits/half")]
     for later in (
         facing((FIRM, waiting(expected_in=4_000.0)), events=(event(9_000.0),)),

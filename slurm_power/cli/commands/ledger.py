@@ -74,6 +74,8 @@ def why(job_id: str, socket_path: Path | None, as_json: bool) -> None:
             console.print(sentence)
     else:
         console.print(f"Job {plain_text(job_id)} is no longer in the queue.")
+        if record.get("tier"):
+            console.print(f"It ran the model tier {plain_text(str(record['tier']))}.")
     for sentence in [*_expectation_sentences(printable(record)), *_energy_sentences(record)]:
         console.print(sentence)
     if not entries:
