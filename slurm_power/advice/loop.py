@@ -21,7 +21,6 @@ monotonic = time.monotonic  # noqa: TID251 - this package stands apart and has n
 REQUEUE_EXIT_STATUS = 85
 TELL_SECONDS = 5.0
 PAUSE_LOOK_SECONDS = 0.2
-MEETING_SECONDS = 60.0
 BEFORE, FIRST_STEP = "before", "first step"
 
 log = logging.getLogger("slurm_power.advice")
@@ -35,7 +34,8 @@ class Advice:
     ``global_batch``. Without ``global_batch`` there is no micro-batch to advise. ``checkpoints`` False is for
     a loop that cannot save itself: it is never asked to. ``stop_signal`` None leaves all signals alone.
     ``ranks`` is how several ranks agree, by default over torch.distributed where that is in use; ``"alone"``
-    for ranks that are independent of each other. Raises ValueError for numbers that do not fit together.
+    for ranks that are independent of each other. They wait ``meet_seconds`` for each other at the beginning,
+    once; where one does not come, none is advised. ``file`` is looked at every ``look_seconds`` at most. Raises ValueError for numbers that do not fit together.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Advice:
         ranks: Ranks | Literal["alone"] | None = None,
         file: str | os.PathLike[str] | None = None,
         look_seconds: float = 1.0,
+        meet_seconds: float = 60.0,
     ) -> None:
         problems = _problems(global_batch, max_micro, world_size)
         if problems:
@@ -71,6 +72,7 @@ class Advice:
             rank_of_environment(),
         )
         self._look_seconds = look_seconds
+        self._meet_seconds = meet_seconds
         self._pid = os.getpid()
         self._words: Words = NOTHING_SAID
         self._asked = self._signalled = self._stopping = False
@@ -286,7 +288,7 @@ class Advice:
             if "torch.distributed" in sys.modules:
                 from slurm_power.advice.torch_ranks import torch_ranks  # noqa: PLC0415 - only where torch is
 
-                self._ranks = torch_ranks(phase, MEETING_SECONDS)
+                self._ranks = torch_ranks(phase, self._meet_seconds)
         except RanksError as error:
             log.warning("no advice is followed: %s", error)
             self._looks_for_ranks = self._alone = False
