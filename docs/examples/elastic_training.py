@@ -1,8 +1,8 @@
 """A training that follows the site: it can take smaller bites, wait, or save itself and go on later.
 
 Run it alone (`python3 elastic_training.py`) or under srun with any number of ranks. It goes on from
-$CHECKPOINT if that is there, and leaves with status 85 when it has saved itself before its end. Data and model
-are small stand-ins: put yours in their place.
+$CHECKPOINT if that is there, and leaves with status 85 when it has saved itself before its end. Data and
+model are small stand-ins: put yours in their place.
 """
 
 import os

@@ -34,8 +34,9 @@ class Advice:
     ``global_batch``. Without ``global_batch`` there is no micro-batch to advise. ``checkpoints`` False is for
     a loop that cannot save itself: it is never asked to. ``stop_signal`` None leaves all signals alone.
     ``ranks`` is how several ranks agree, by default over torch.distributed where that is in use; ``"alone"``
-    for ranks that are independent of each other. They wait ``meet_seconds`` for each other at the beginning,
-    once; where one does not come, none is advised. ``file`` is looked at every ``look_seconds`` at most. Raises ValueError for numbers that do not fit together.
+    for ranks that are independent of each other. They wait ``meet_seconds`` for each other at the beginning;
+    where one does not come, none is advised. ``file`` is looked at every ``look_seconds`` at most. Raises
+    ValueError for numbers that do not fit together.
     """
 
     def __init__(
