@@ -174,6 +174,6 @@ def _own_the_requeue(trainer: Any) -> None:
         getattr(trainer.strategy, "cluster_environment", None),
         getattr(getattr(trainer, "_accelerator_connector", None), "cluster_environment", None),
     ):
-        if getattr(environment, "auto_requeue", False):
+        if environment is not None and getattr(environment, "auto_requeue", False):
             environment.auto_requeue = False
             log.warning("Lightning's auto_requeue is off: the batch script queues this job again (status 85)")

@@ -249,12 +249,14 @@ class Advice:
         if not agreed.pause or self._stopping:
             return
         begun_seconds = self._pause_begins()
-        while agreed.pause and not agreed.stop:
+        waits = True
+        while waits:
             time.sleep(PAUSE_LOOK_SECONDS)
             now_seconds = monotonic()
             if now_seconds >= self._look_at_seconds:
                 self._look(now_seconds)
             agreed = ranks.agree_now(self._flags())
+            waits = agreed.pause and not agreed.stop
         self._follow(agreed)
         self._pause_ends(begun_seconds)
 

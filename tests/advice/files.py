@@ -3,9 +3,10 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 
-def advise(path: Path, *, seconds: float = 60.0, **words: object) -> None:
+def advise(path: Path, *, seconds: float = 60.0, **words: Any) -> None:
     """Put words in place at once and whole, leased for ``seconds``."""
     until = time.clock_gettime(time.CLOCK_BOOTTIME) + seconds
     unfinished = path.with_suffix(".new")

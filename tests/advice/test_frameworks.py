@@ -159,18 +159,22 @@ def test_lightning_says_which_knob_it_lacks_and_pauses(
 
 
 def test_lightning_s_own_requeue_is_turned_off(
-    tmp_path: Path, file: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("pytorch_lightning")
-    from lightning_fabric.plugins.environments import LightningEnvironment
-
-    class Own(LightningEnvironment):  # type: ignore[misc, unused-ignore] # typed only where it is installed
-        auto_requeue = True
-
-    environment = Own()
-    Lit(tmp_path).run(plugins=[environment], steps=2)
-    assert environment.auto_requeue is False
+    """With Lightning's own on the same signal: it alone would run ``scontrol`` within the handler."""
+    environments: Any = pytest.importorskip("pytorch_lightning.plugins.environments")
+    for name in ("PROCID", "LOCALID", "NODEID"):
+        monkeypatch.setenv(f"SLURM_{name}", "0")
+    for name, value in (("NTASKS", "1"), ("JOB_ID", "17"), ("JOB_NAME", "training"), ("NODELIST", "c1")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    environment = environments.SLURMEnvironment(auto_requeue=True, requeue_signal=signal.SIGUSR2)
+    lit = Lit(tmp_path)
+    lit.signal_after = 5
+    callback = lit.run(plugins=[environment])
     assert "auto_requeue is off" in caplog.text
+    assert (callback.advice.stopping, lit.trainer.global_step) == (True, 6)
+    with pytest.raises(SystemExit):
+        callback.leave_if_asked()
 
 
 class Hugging:

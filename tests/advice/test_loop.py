@@ -126,7 +126,7 @@ def test_a_broken_file_says_nothing(file: Path, text: bytes) -> None:
         *({"micro_batch": 16.0}, {"micro_batch": True}, {"micro_batch": "16"}, {"micro_batch": 1 << 40}),
     ],
 )
-def test_a_wrong_word_takes_the_whole_file_with_it(file: Path, words: dict[str, object]) -> None:
+def test_a_wrong_word_takes_the_whole_file_with_it(file: Path, words: dict[str, Any]) -> None:
     advise(file, **{"action": "checkpoint", "micro_batch": 16, **words})
     with looking(file) as advice:
         assert (advice.step(), advice.micro) == (False, 48)
@@ -143,7 +143,12 @@ def test_what_is_no_file_holds_nobody(tmp_path: Path) -> None:
 def test_a_pause_ends_when_the_word_does(file: Path) -> None:
     with looking(file) as advice:
         advise(file, action="pause", reason="a peak")
-        thread = in_thread(lambda: (until(lambda: "peak" in advice.reason), advise(file, action="run")))
+
+        def lifted() -> None:
+            until(lambda: "peak" in advice.reason)
+            advise(file, action="run")
+
+        thread = in_thread(lifted)
         start = time.monotonic()
         assert not advice.step()
         thread.join()
@@ -166,7 +171,12 @@ def test_who_is_paused_still_saves_and_ends_when_asked(file: Path) -> None:
         assert advice.step()
         thread.join()
     with looking(file) as advice:
-        thread = in_thread(lambda: (until(lambda: advice._steps == 1), advise(file, action="checkpoint")))
+
+        def asked() -> None:
+            until(lambda: advice._steps == 1)
+            advise(file, action="checkpoint")
+
+        thread = in_thread(asked)
         assert advice.step()
         thread.join()
 

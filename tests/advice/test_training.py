@@ -49,7 +49,7 @@ class Training:
             rows = torch.randperm(512, generator=torch.Generator().manual_seed(step))[:GLOBAL_BATCH]
             self.micros.append(advice.micro)
             whole = 0.0
-            for part in rows.split(advice.micro):
+            for part in torch.split(rows, advice.micro):
                 loss = nn.functional.cross_entropy(self.model(self.inputs[part]), self.classes[part])
                 (loss / advice.accumulation).backward()  # type: ignore[no-untyped-call] # torch's own
                 whole += loss.item() / advice.accumulation
@@ -126,5 +126,5 @@ def test_batch_norm_does_see_the_micro_batch(tmp_path: Path) -> None:
     inputs = torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
     layer = nn.BatchNorm1d(4)
     whole = layer(inputs)
-    parts = torch.cat([layer(part) for part in inputs.split(4)])
+    parts = torch.cat([layer(part) for part in torch.split(inputs, 4)])
     assert (whole - parts).abs().max().item() > 0.01
