@@ -1,8 +1,8 @@
 """A training that follows the site: it can take smaller bites, wait, or save itself and go on later.
 
-Run it alone (`python3 elastic_training.py`) or under srun with any number of ranks. It goes on from $CHECKPOINT
-if that is there, and leaves with status 85 when it has saved itself before its end. Data and model are small
-stand-ins: put yours in their place.
+Run it alone (`python3 elastic_training.py`) or under srun with any number of ranks. It goes on from
+$CHECKPOINT if that is there, and leaves with status 85 when it has saved itself before its end. Data and
+model are small stand-ins: put yours in their place.
 """
 
 import os
@@ -43,7 +43,7 @@ def data() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def rows_of(step: int, rank: int, ranks: int) -> torch.Tensor:
-    """The rows of one step for one rank: they depend on the step alone, so that a new start goes on exactly."""
+    """The rows of one step for one rank. They depend on the step alone: a new start goes on exactly."""
     order = torch.randperm(4096, generator=torch.Generator().manual_seed(SEED * 1_000_003 + step))
     return order[:GLOBAL_BATCH][rank::ranks]
 
@@ -67,7 +67,9 @@ def train(rank: int, ranks: int) -> float:
     def save(step: int) -> None:
         if rank == 0:  # all ranks have the same weights
             with atomic_file(CHECKPOINT) as file:
-                torch.save({"model": net.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, file)
+                torch.save(
+                    {"model": net.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, file
+                )
 
     loss = torch.tensor(float("nan"))
     with Advice(global_batch=GLOBAL_BATCH, max_micro=GLOBAL_BATCH // ranks, world_size=ranks) as advice:

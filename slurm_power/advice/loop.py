@@ -21,7 +21,6 @@ monotonic = time.monotonic  # noqa: TID251 - this package stands apart and has n
 REQUEUE_EXIT_STATUS = 85
 TELL_SECONDS = 5.0
 PAUSE_LOOK_SECONDS = 0.2
-MEETING_SECONDS = 60.0
 BEFORE, FIRST_STEP = "before", "first step"
 
 log = logging.getLogger("slurm_power.advice")
@@ -35,7 +34,9 @@ class Advice:
     ``global_batch``. Without ``global_batch`` there is no micro-batch to advise. ``checkpoints`` False is for
     a loop that cannot save itself: it is never asked to. ``stop_signal`` None leaves all signals alone.
     ``ranks`` is how several ranks agree, by default over torch.distributed where that is in use; ``"alone"``
-    for ranks that are independent of each other. Raises ValueError for numbers that do not fit together.
+    for ranks that are independent of each other. They wait ``meet_seconds`` for each other at the beginning;
+    where one does not come, none is advised. ``file`` is looked at every ``look_seconds`` at most. Raises
+    ValueError for numbers that do not fit together.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Advice:
         ranks: Ranks | Literal["alone"] | None = None,
         file: str | os.PathLike[str] | None = None,
         look_seconds: float = 1.0,
+        meet_seconds: float = 60.0,
     ) -> None:
         problems = _problems(global_batch, max_micro, world_size)
         if problems:
@@ -71,6 +73,7 @@ class Advice:
             rank_of_environment(),
         )
         self._look_seconds = look_seconds
+        self._meet_seconds = meet_seconds
         self._pid = os.getpid()
         self._words: Words = NOTHING_SAID
         self._asked = self._signalled = self._stopping = False
@@ -246,12 +249,14 @@ class Advice:
         if not agreed.pause or self._stopping:
             return
         begun_seconds = self._pause_begins()
-        while agreed.pause and not agreed.stop:
+        waits = True
+        while waits:
             time.sleep(PAUSE_LOOK_SECONDS)
             now_seconds = monotonic()
             if now_seconds >= self._look_at_seconds:
                 self._look(now_seconds)
             agreed = ranks.agree_now(self._flags())
+            waits = agreed.pause and not agreed.stop
         self._follow(agreed)
         self._pause_ends(begun_seconds)
 
@@ -286,7 +291,7 @@ class Advice:
             if "torch.distributed" in sys.modules:
                 from slurm_power.advice.torch_ranks import torch_ranks  # noqa: PLC0415 - only where torch is
 
-                self._ranks = torch_ranks(phase, MEETING_SECONDS)
+                self._ranks = torch_ranks(phase, self._meet_seconds)
         except RanksError as error:
             log.warning("no advice is followed: %s", error)
             self._looks_for_ranks = self._alone = False

@@ -130,7 +130,7 @@ class TorchRanks:
             dist.destroy_process_group(self._group)
 
     def leave(self) -> None:
-        """The process is about to end: no thread of torch's may be left then, or it aborts with status 134."""
+        """The process is about to end: torch's threads must have ended then, or it aborts."""
         # Not at once: the loop may have a clean-up of its own on the way out, which would fail.
         atexit.register(_end_torch_distributed)
 

@@ -1,4 +1,4 @@
-"""A training of two ranks on a real cluster saves itself, is queued again, and ends as if nothing had been."""
+"""A training of two ranks on a real cluster saves itself, is queued again and ends as it would have."""
 
 import json
 import os

@@ -82,7 +82,7 @@ def test_a_word_is_a_file_that_the_job_s_user_can_read(bench: NodeBench, control
     assert file_of(bench).stat().st_mode & 0o777 == 0o644
     read = subprocess.run(["cat", file_of(bench)], user=ALICE, capture_output=True, check=True)
     assert b"a peak" in read.stdout
-    for words in (["rm", file_of(bench)], ["touch", file_of(bench, "18")]):
+    for words in (["rm", str(file_of(bench))], ["touch", str(file_of(bench, "18"))]):
         assert subprocess.run(words, user=ALICE, capture_output=True, check=False).returncode != 0
     say(controller, micro_batch=None)
     wait_until(lambda: advised(bench).get("micro_batch", 0) is None, "the next word")
