@@ -122,7 +122,7 @@ def test_no_module_but_those_that_learn_loads_what_learning_needs(tmp_path: Path
         "slurm_power.tiers.evaluating",
         "slurm_power.tiers.examples",
         "slurm_power.cli.commands.tiers_build",
-        "slurm_power.cli.commands.tiers_evaluate",
+        "slurm_power.cli.commands.tiers_evaluat",  # tiers_evaluate, and its words
     )
     code = f"""
 import importlib, pkgutil, slurm_power

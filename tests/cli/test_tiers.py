@@ -139,7 +139,7 @@ def test_a_wrong_file_is_refused_with_all_problems(tmp_path: Path) -> None:
     for command in (["list"], ["show", "a"], ["check"], ["compare", "a"], ["card", "a/b"]):
         done = run(*command, catalog=tmp_path / "tiers.toml")
         assert done.exit_code == 2
-        assert len(done.stderr.splitlines()) == 4, done.stderr
+        assert len(done.stderr.splitlines()) == 3, done.stderr
         assert (
             f"Error: {tmp_path}/tiers.toml: family.a.metrc: unknown key; did you mean metric?" in done.stderr
         )
