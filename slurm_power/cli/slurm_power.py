@@ -24,6 +24,7 @@ from slurm_power.cli.commands.report import report
 from slurm_power.cli.commands.simulate import simulate
 from slurm_power.cli.commands.sources import sources
 from slurm_power.cli.commands.status import status
+from slurm_power.cli.commands.tiers import tiers
 from slurm_power.cli.commands.uninstall import uninstall
 
 # What an installation for operators alone does not have, by the extra that brings it.
@@ -32,6 +33,9 @@ _EXTRAS = {
     "forecast": ("statsmodels",),
     "report": ("matplotlib",),
     "parquet": ("pyarrow",),
+    "tiers": ("huggingface_hub", "optuna", "torch", "torch_pruning"),
+    "evaluation": ("fairlearn", "sklearn"),
+    "tiers-gpu": ("torchao",),
 }
 
 
@@ -83,6 +87,7 @@ for command in (
     backtest,
     backtest_jobs,
     simulate,
+    tiers,
 ):
     main.add_command(command)
 

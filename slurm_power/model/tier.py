@@ -247,8 +247,8 @@ def _too_good(family: Family, tier: Tier) -> Sequence[str]:
     if not parent or tier.better_than_parent:
         return ()
     found = (
-        f"it is better than {parent} that it was made from by more than both intervals: look for a weak {parent}"
-        " or for test rows that it was trained on; if there is a reason, write it as better_than_parent"
+        f"it is better than its parent {parent} by more than both intervals: look for a weak {parent} or for"
+        " test rows that it was trained on; if there is a reason, write it as better_than_parent"
     )
     return (found,)
 

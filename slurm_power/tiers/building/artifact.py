@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from slurm_power.tiers.building.packed import PackedError, pack, unpack
 from slurm_power.tiers.building.quantizers import QuantizeError
 from slurm_power.tiers.building.structure import Change, StructureError, apply, resized
+from slurm_power.tiers.evaluating.fingerprint import fingerprint_of
 from slurm_power.tiers.model_sum import file_sha256
 from slurm_power.tiers.task import Task, TaskError, full_shape, load_task
 
@@ -34,7 +35,10 @@ class ArtifactError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """What ``tier.json`` says. ``structure`` is how its model differs from a fresh one of ``shape``."""
+    """What ``tier.json`` says. ``structure`` is how its model differs from a fresh one of ``shape``.
+
+    ``pipeline`` is the fingerprint of the task's ``prepare`` when it was built.
+    """
 
     task_spec: str
     task_name: str
@@ -45,6 +49,7 @@ class Description:
     seed: int
     weights_sha256: str
     lineage: Mapping[str, Any]
+    pipeline: Mapping[str, Any]
 
 
 def save_tier(
@@ -91,6 +96,7 @@ def save_tier(
         "shape": dict(shape),
         "structure": changes,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "pipeline": fingerprint_of(task),
         "lineage": dict(lineage),
     }
     partial = directory.with_name(f".{directory.name}.writing")
@@ -192,6 +198,7 @@ def _described(path: Path, said: Mapping[str, Any]) -> Description:
         "structure": (said.get("structure"), list),
         "weights_sha256": (said.get("weights_sha256"), str),
         "lineage": (said.get("lineage"), dict),
+        "pipeline": (said.get("pipeline"), dict),
     }
     problems = [
         f"{name} is missing or no {kind.__name__}"
@@ -213,6 +220,7 @@ def _described(path: Path, said: Mapping[str, Any]) -> Description:
         seed=said["seed"],
         weights_sha256=said["weights_sha256"],
         lineage=said["lineage"],
+        pipeline=said["pipeline"],
     )
 
 

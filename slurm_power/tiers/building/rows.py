@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from slurm_power.tiers.building.ending import BuildError
+from slurm_power.tiers.evaluating.fingerprint import fingerprint_of
 from slurm_power.tiers.task import SPLITS, Split, Task
 
 
@@ -33,6 +34,10 @@ def read_data(task: Task) -> Data:
     pairs = (("validation", "train"), ("test", "train"), ("test", "validation"))
     for name, other in pairs:
         problems += _overlap(name, splits[name], other, splits[other])
+    try:
+        fingerprint_of(task)  # it is written at the end, when much work would be lost
+    except Exception as error:  # noqa: BLE001 - whatever the user's code raises
+        problems.append(f"prepare() fails on an item of probe(): {type(error).__name__}: {error}")
     if problems:
         raise BuildError(f"task {task.name}: " + "; ".join(problems))
     return Data(

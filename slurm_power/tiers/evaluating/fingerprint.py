@@ -38,11 +38,10 @@ def fingerprint_of(task: Task) -> Fingerprint:
 
 
 def skew(trained: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return what differs between the pipeline a tier was trained with and the one of now, empty for nothing."""
+    """Return what differs between the pipeline of a tier's training and that of now, empty for nothing."""
     if trained.get("version") != now["version"]:
         return [
-            f"its fingerprint has version {trained.get('version')!r}, this slurm-power makes {now['version']}:"
-            " build the tier again"
+            f"its fingerprint has version {trained.get('version')!r}, not {now['version']}: build it again"
         ]
     before, after = trained.get("items"), now["items"]
     if not isinstance(before, list) or not all(isinstance(item, dict) for item in before):

@@ -15,7 +15,7 @@ ENOUGH_ROWS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """One subgroup. ``judged`` is what it counts for: its value, or the kind end of its interval if too small."""
+    """One subgroup. ``judged`` is what it counts for: its value, or the kind end of the interval of few rows."""
 
     name: str
     estimate: Estimate
@@ -62,8 +62,8 @@ def measure_groups(
     """
     if len(set(names)) < 2:
         raise EvaluateError(
-            f"groups: all {len(names)} rows are of the {by} {names[0]!r}: there must be two or more to compare,"
-            " or none (leave Split.groups empty)"
+            f"groups: all {len(names)} rows are of the {by} {names[0]!r}: there must be two or more to"
+            " compare, or none (leave Split.groups empty)"
         )
     frame = importlib.import_module("fairlearn.metrics").MetricFrame(
         metrics={"mean": _mean, "count": _count},

@@ -1,7 +1,7 @@
 """95 % confidence intervals of a mean score: Wilson's for shares, the bootstrap for everything else.
 
-Wilson: E. B. Wilson 1927, "Probable inference, the law of succession, and statistical inference", J. Am. Stat.
-Assoc. 22; it stays within 0 and 1 and does not collapse where all rows are right. Bootstrap: percentile
+Wilson: E. B. Wilson 1927, "Probable inference, the law of succession, and statistical inference", J. Am.
+Stat. Assoc. 22; it stays within 0 and 1 and does not collapse where all rows are right. Bootstrap: percentile
 method, Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
 """
 

@@ -29,7 +29,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """Latencies are of one item alone; ``batches`` come in rising size. ``memory_bytes``: see `peak_memory`."""
+    """Latencies are of one item alone; ``batches`` come in rising size. For memory see `peak_memory`."""
 
     latency_p50_seconds: float
     latency_p99_seconds: float
@@ -116,7 +116,7 @@ def start_peak_memory(device: str) -> None:
 
 
 def peak_memory(device: str) -> int | None:
-    """Bytes at the peak: of a GPU what torch had taken, else the whole process with Python and torch in it."""
+    """Bytes at the peak: of a GPU what torch had taken, else of the whole process with all libraries."""
     if device.startswith("cuda"):
         return int(torch.cuda.max_memory_allocated(device))
     try:
