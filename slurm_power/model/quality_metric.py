@@ -1,6 +1,6 @@
 """What a metric's name tells: whether more of it is better, and whether it is a share from 0 to 1."""
 
-_RATIOS = ("accuracy", "f1", "precision", "recall", "auc", "auroc", "agreement", "consistency")
+_RATIOS = ("accuracy", "f1", "precision", "recall", "auc", "auroc")
 _DISTINCT = "distinct"
 _LOWER = (
     "loss",

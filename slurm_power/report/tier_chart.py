@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from slurm_power.report.drawing import BATTERY, IMPORT, INK, LIMIT, WITHOUT, style, svg
 from slurm_power.report.style import STYLE
@@ -13,6 +14,8 @@ from slurm_power.report.style import STYLE
 FORMATS = (".html", ".svg", ".png")
 _NUMBER = ' class="n"'
 _PNG_DOTS_PER_INCH = 150
+# Names nearer than this, at the figure's own 100 dots per inch, would lie on one another.
+_NAME_PIXELS, _LINE_PIXELS = 60.0, 12.0
 # More than this between the least and the largest cost, and the small ones would lie on one another.
 _SPAN_OF_A_LINEAR_AXIS = 20.0
 
@@ -148,8 +151,13 @@ def _figure(chart: TierChart, background: str) -> Figure:
     costs = [point.cost for point in chart.points if point.cost > 0.0]
     if costs and len(costs) == len(chart.points) and max(costs) > _SPAN_OF_A_LINEAR_AXIS * min(costs):
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(EngFormatter(unit=chart.cost_unit))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.12, y=0.12)
-    axes.set_xlabel(_with_unit(chart.cost_title, chart.cost_unit))
+    axes.autoscale_view()
+    _label(axes, chart.points)
+    axes.set_xlabel(chart.cost_title)
     axes.set_ylabel(chart.metric)
     axes.grid()
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=5, handlelength=1.8, fontsize=9)
@@ -171,11 +179,19 @@ def _scatter(axes: Axes, points: list[TierPoint], label: str, colour: str, marke
         ms=7,
         label=label,
     )
+
+
+def _label(axes: Axes, points: tuple[TierPoint, ...]) -> None:
+    """Name the points; names that would lie on one another stand one above the other."""
+    placed: list[tuple[float, float]] = []
     for point in points:
+        x, y = axes.transData.transform((point.cost, point.quality))
+        above = sum(abs(x - left) < _NAME_PIXELS and abs(y - low) < _LINE_PIXELS for left, low in placed)
+        placed.append((x, y))
         axes.annotate(
             point.name,
             (point.cost, point.quality),
-            xytext=(7, 5),
+            xytext=(7, 5 + 11 * above),
             textcoords="offset points",
             color=INK,
             fontsize=9,

@@ -47,7 +47,7 @@ def model_card(family: Family, tier: Tier) -> str:
         model_name=f"{family.name}-{tier.name}" if results else None,
         eval_results=results or None,
         base_model=_base_model(family, tier),
-        datasets=[family.data] if family.data else None,
+        datasets=[_data(family)[0]] if family.data else None,
         metrics=[family.metric],
         pipeline_tag=family.task or None,
         tags=["slurm-power", f"workload:{family.workload}", f"method:{tier.method}"],
@@ -96,12 +96,12 @@ def _results(family: Family, tier: Tier) -> Iterator["EvalResult"]:
     quality = tier.quality
     if quality is None:
         return
-    name, _, split = family.data.rpartition("/")
+    name, split = _data(family)
     common: dict[str, Any] = {
         "task_type": family.task or family.workload.value,
-        "dataset_type": _identifier(name or family.data or "unknown"),
-        "dataset_name": name or family.data or "unknown",
-        "dataset_split": split if name else None,
+        "dataset_type": name,
+        "dataset_name": family.data or name,
+        "dataset_split": split,
     }
     interval = {} if quality.ci95 is None else {"ci95": quality.ci95}
     samples = {} if quality.sample_count is None else {"samples": quality.sample_count}
@@ -128,8 +128,11 @@ def _results(family: Family, tier: Tier) -> Iterator["EvalResult"]:
         yield EvalResult(metric_type=metric, metric_value=value, metric_name=metric, **common)
 
 
-def _identifier(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._/-]+", "-", name)
+def _data(family: Family) -> tuple[str, str | None]:
+    """The data set's name as an identifier, and its split: ``digits/test``."""
+    name, _, split = family.data.rpartition("/")
+    identifier = re.sub(r"[^A-Za-z0-9._/-]+", "-", name or family.data)
+    return identifier or "unknown", split if name else None
 
 
 def _more(family: Family, quality: Quality) -> list[tuple[str, float]]:

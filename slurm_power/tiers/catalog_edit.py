@@ -109,7 +109,7 @@ def _tier_table(tier: Tier, folder: Path) -> dict[str, Any]:
         "sbatch": list(tier.sbatch),
         "environment": dict(tier.environment),
         "quality": _quality_table(tier.quality),
-        "approved": _told({"by": tier.approved_by, "date": tier.approved_date}),
+        "approved": _told({"by": tier.approved_by, "date": tier.approved_date}) if tier.approved_by else {},
     })  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def _placed(command: Command) -> Command:
                 "--device", default="cpu", show_default=True, help="Where to train: cpu, cuda, cuda:1."
             ),
             click.option(
-                "--replace", is_flag=True, help="Replace the tier, and begin unfinished work again."
+                "--replace", is_flag=True, help="Replace the tier, and unfinished work of other options."
             ),
         )
     ):

@@ -70,18 +70,16 @@ def family_line(family: Family) -> str:
 def family_table(family: Family) -> Table:
     """A row a tier."""
     table = Table(box=None, header_style="dim")
-    for heading in ("tier", "method", "parent"):
+    for heading in ("tier", "method"):
         table.add_column(heading, no_wrap=True)
-    for heading in (family.metric, "worst group", "GPUs", "power"):
+    for heading in (family.metric, "GPUs", "power"):
         table.add_column(escape(heading), justify="right", no_wrap=True)
     table.add_column("state")
     for tier in family.tiers:
         table.add_row(
             tier.name,
-            tier.method.value,
-            tier.parent or _DASH,
+            f"{tier.method} of {tier.parent}" if tier.parent else tier.method.value,
             quality_text(tier.quality),
-            escape(worst_text(tier.quality)),
             str(tier.gpu_count),
             watts_text(tier.watts),
             state_text(family, tier),
@@ -141,7 +139,7 @@ def tier_lines(family: Family, tier: Tier) -> Iterator[str]:
         yield f"dominated by {', '.join(better)}: as good, and costs no more in anything known"
     for said in warnings(family).get(tier.name, []):
         yield f"warning: {plain_text(said)}"
-    yield from (f"{name:<18}{plain_text(value)}" for name, value in _tier_rows(family, tier) if value)
+    yield from (f"{name:<22} {plain_text(value)}" for name, value in _tier_rows(family, tier) if value)
 
 
 def _tier_rows(family: Family, tier: Tier) -> Iterator[tuple[str, str]]:

@@ -174,8 +174,7 @@ def _model(path: Path, content: bytes, described: Description, task: Task) -> nn
         raise ArtifactError(f"{path} is no safetensors file: {error}; build the tier again") from error
     try:
         shape = full_shape(task, described.shape)
-        shapes = {name: tensor.shape for name, tensor in weights.items()}
-        model = apply(task.new_model(**shape), described.structure, shapes)
+        model = apply(task.new_model(**shape), described.structure)
         unpack(model, weights)
     except TaskError as error:
         raise ArtifactError(f"{path.with_name(DESCRIPTION)}: {error}; the task has changed since") from error

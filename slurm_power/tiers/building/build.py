@@ -15,13 +15,13 @@ from torch import nn
 from slurm_power import clock
 from slurm_power.model.tier import TierMethod
 from slurm_power.tiers.building.artifact import WEIGHTS, Description, load_tier, read_description, save_tier
-from slurm_power.tiers.building.costs import multiply_adds
 from slurm_power.tiers.building.ending import BuildError, StopWish
 from slurm_power.tiers.building.fit import Fitted, Recipe, Surroundings
 from slurm_power.tiers.building.progress import Progress, Silent
 from slurm_power.tiers.building.rows import Data
 from slurm_power.tiers.building.structure import Change, scheme_of
 from slurm_power.tiers.building.work_folder import WorkFolder
+from slurm_power.tiers.evaluating.multiply_adds import count_multiply_adds
 from slurm_power.tiers.model_sum import file_sha256
 from slurm_power.tiers.task import Task
 
@@ -89,7 +89,7 @@ class Built:
     validation: float
     model_bytes: int
     parameters: int
-    multiply_adds: int
+    multiply_adds: int | None
     notes: tuple[str, ...]
 
 
@@ -188,7 +188,7 @@ def deliver(
         validation=fitted.validation,
         model_bytes=(order.output / WEIGHTS).stat().st_size,
         parameters=count_parameters(model),
-        multiply_adds=multiply_adds(model.to("cpu"), data.train.inputs[:1]),
+        multiply_adds=count_multiply_adds(model.to("cpu"), data.train.inputs[:1]),
         notes=notes,
     )
 

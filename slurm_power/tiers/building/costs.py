@@ -1,42 +1,12 @@
-"""What a model costs to run: multiply-adds by counting, processor time by measuring."""
+"""What a model costs to run in processor time, measured quickly: for trials that are compared."""
 
 import time
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-_OPERATIONS_PER_MULTIPLY_ADD = 2
 _REPEATS = 5
 _LEAST_SECONDS = 0.01
-
-
-def multiply_adds(model: nn.Module, inputs: Tensor) -> int:
-    """Return the multiply-adds of one row: dense layers, convolutions, attention, quantized or not.
-
-    ``inputs`` are one or more rows as the model takes them. Norms and activations are not counted.
-    """
-    packed = 0
-
-    def note(module: nn.Module, _inputs: object, output: object) -> None:
-        nonlocal packed
-        if isinstance(output, Tensor):
-            packed += output.numel() * int(vars(module)["in_features"])
-
-    # torch's counter knows nothing of the int8 layers' own operation.
-    hooks = [
-        module.register_forward_hook(note)
-        for module in model.modules()
-        if type(module).__module__.startswith("torch.ao.nn.quantized") and "in_features" in vars(module)
-    ]
-    counter = FlopCounterMode(display=False)
-    try:
-        with torch.no_grad(), counter:
-            model.eval()(inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return round((counter.get_total_flops() / _OPERATIONS_PER_MULTIPLY_ADD + packed) / len(inputs))
 
 
 def cpu_seconds_per_row(model: nn.Module, inputs: Tensor) -> float:

@@ -52,8 +52,19 @@ class Recipe:
             )
             if not right
         ]
+        problems += _device_problems(self.device)
         if problems:
             raise BuildError("; ".join(problems))
+
+
+def _device_problems(name: str) -> list[str]:
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        return [f"device is {name!r}; it is cpu, or cuda with or without a number"]
+    if kind == "cuda" and not torch.cuda.is_available():
+        return [f"device is {name!r}, but torch finds no GPU here: --device cpu"]
+    return []
 
 
 class Objective(nn.Module):
@@ -211,7 +222,7 @@ class _State:
         except Exception as error:
             raise BuildError(
                 f"{checkpoint} cannot be gone on from ({type(error).__name__}: {error}):"
-                " say --replace to begin again",
+                f" remove {checkpoint.parent} to begin again",
                 keeps_work=True,
             ) from error
 
@@ -240,7 +251,7 @@ def _epoch(
             group["lr"] = rate
         inputs, targets = split.inputs[rows].to(recipe.device), split.targets[rows].to(recipe.device)
         loss = state.objective(state.model, rows, inputs, targets)
-        value = float(loss)
+        value = float(loss.detach())
         if not math.isfinite(value):
             raise BuildError(
                 f"task {task.name}: the loss is {value} at step {step + 1} (epoch {epoch}) with a learning"

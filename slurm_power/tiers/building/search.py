@@ -9,13 +9,14 @@ from torch import nn
 
 from slurm_power.model.tier import TierMethod
 from slurm_power.tiers.building.build import Built, Order, Parent, deliver
-from slurm_power.tiers.building.costs import cpu_seconds_per_row, multiply_adds
+from slurm_power.tiers.building.costs import cpu_seconds_per_row
 from slurm_power.tiers.building.distill import distillation
 from slurm_power.tiers.building.ending import BuildError
 from slurm_power.tiers.building.fit import Fitted, Objective, Recipe, Surroundings, fit, put, seed_everything
 from slurm_power.tiers.building.rows import Data, read_data
 from slurm_power.tiers.building.trials import OBJECTIVES, Pruned, Rungs, Trial, Trials, words
 from slurm_power.tiers.building.work_folder import WorkFolder
+from slurm_power.tiers.evaluating.multiply_adds import count_multiply_adds
 from slurm_power.tiers.task import Task, full_shape
 
 CHOSEN = Recipe(epochs=24, learning_rate=3e-3)
@@ -125,13 +126,13 @@ class _Trainer:
     ) -> None:
         self._order, self._data, self._recipe, self._objectives = order, data, recipe, objectives
         self._rows = data.train.inputs[:_ROWS]
-        self._most = None if parent is None else multiply_adds(parent.model, self._rows[:1])
+        self._most = None if parent is None else count_multiply_adds(parent.model, self._rows[:1])
 
     def __call__(self, rungs: Rungs, shape: Mapping[str, int | float]) -> list[float]:
         task, recipe = self._order.task, self._recipe
         seed_everything(recipe.seed)
         model = task.new_model(**full_shape(task, shape))
-        weight = multiply_adds(model, self._rows[:1])
+        weight = count_multiply_adds(model, self._rows[:1]) or 0
         if self._most is not None and weight >= self._most:
             raise Pruned(f"not tried: {weight:,} multiply-adds, its parent has {self._most:,}")
         at = {max(1, recipe.epochs * rung // _RUNGS) for rung in range(1, _RUNGS)}
@@ -162,7 +163,9 @@ def _run(order: Order, work: WorkFolder, tried: Trials, trainer: _Trainer, trial
     while True:
         while tried.count(running=True) < trials:
             order.stop.check()
-            order.progress.part(tried.run(trainer))
+            said, is_new = tried.run(trainer)
+            if is_new:
+                order.progress.part(said)
         if work.alone:
             return True
         if not work.take_alone():
@@ -202,7 +205,7 @@ def _in_full(
     assert order.floor is not None  # the search has seen to it
     reached = []
     for trial in candidates[:_TRAINED_IN_FULL]:
-        order.progress.note(f"chosen: trial {trial.number}, {words(trial.shape)}")
+        order.progress.note(f"chosen: {words(trial.shape)}")
         seed_everything(recipe.seed)
         model = task.new_model(**full_shape(task, trial.shape))
         around = Surroundings(

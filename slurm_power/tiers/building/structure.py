@@ -12,7 +12,7 @@ from torch import Tensor, empty_like, nn
 from slurm_power.tiers.building.quantizers import quantized
 
 Change = dict[str, Any]
-"""``{"resized": {module: {attribute: number}}, "tensors": [name]}`` or ``{"quantized": scheme}``."""
+"""``{"resized": {module: {attribute: number}}, "tensors": {name: shape}}`` or ``{"quantized": scheme}``."""
 
 
 class StructureError(ValueError):
@@ -35,21 +35,24 @@ def resized(model: nn.Module, fresh: nn.Module) -> list[Change]:
         if (changed := _changed_numbers(_numbers(mine[name]), _numbers(theirs[name])))
     }
     before = {name: tensor.shape for name, tensor in fresh.state_dict().items()}
-    tensors = [name for name, tensor in model.state_dict().items() if tensor.shape != before.get(name)]
+    tensors = {
+        name: list(tensor.shape)
+        for name, tensor in model.state_dict().items()
+        if tensor.shape != before.get(name)
+    }
     return [{"resized": widths, "tensors": tensors}] if widths or tensors else []
 
 
-def apply(fresh: nn.Module, structure: Sequence[Change], shapes: Mapping[str, Sequence[int]]) -> nn.Module:
+def apply(fresh: nn.Module, structure: Sequence[Change]) -> nn.Module:
     """Make a fresh model of the task one of that structure, its weights still to be filled in.
 
-    ``shapes`` are those of the tensors in the file, by name, for the layers that are resized. Raises
-    StructureError.
+    Layers only get smaller. Raises StructureError.
     """
     model = fresh
     for change in structure:
         match change:
-            case {"resized": dict(widths), "tensors": list(tensors)}:
-                _resize(model, widths, tensors, shapes)
+            case {"resized": dict(widths), "tensors": dict(tensors)}:
+                _resize(model, widths, tensors)
             case {"quantized": str(scheme)}:
                 model = quantized(model, scheme)
             case _:
@@ -82,9 +85,7 @@ def _changed_numbers(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict
     }
 
 
-def _resize(
-    model: nn.Module, widths: Mapping[str, Any], tensors: Sequence[str], shapes: Mapping[str, Sequence[int]]
-) -> None:
+def _resize(model: nn.Module, widths: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
     modules = dict(model.named_modules())
     for name, numbers in widths.items():
         module = modules.get(name)
@@ -99,16 +100,22 @@ def _resize(
                 )
             setattr(module, attribute, tuple(number) if isinstance(number, list) else int(number))
     remade: dict[int, Tensor] = {}  # tensors that two modules share stay shared
-    for name in tensors:
+    for name, shape in tensors.items():
         owner, _, last = name.rpartition(".")
         old = getattr(modules.get(owner), last, None)
-        if not isinstance(old, Tensor) or name not in shapes:
+        if not isinstance(old, Tensor) or not _no_larger(shape, old.shape):
             raise StructureError(
-                f"structure resizes {name}, which is not in the task's model and the weights"
+                f"structure resizes {name} to {shape}: the task's model has none as large by that name"
             )
         if id(old) not in remade:
-            remade[id(old)] = _empty(old, shapes[name])
+            remade[id(old)] = _empty(old, shape)
         setattr(modules[owner], last, remade[id(old)])
+
+
+def _no_larger(shape: object, full: Sequence[int]) -> bool:
+    if not isinstance(shape, list) or len(shape) != len(full):
+        return False
+    return all(type(width) is int and 0 < width <= most for width, most in zip(shape, full, strict=True))
 
 
 def _empty(old: Tensor, shape: Sequence[int]) -> Tensor:

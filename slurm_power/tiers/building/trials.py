@@ -23,6 +23,8 @@ OBJECTIVES = ("multiply_adds", "cpu_seconds")
 _SEED_STRIDE = 10_007
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _LEAST_TO_COMPARE = 4
+_REPEATED = 5
+_NEVER_REACHED = 1e9
 
 
 class Pruned(Exception):  # noqa: N818 - it is no error
@@ -72,38 +74,47 @@ class Trials:
         )
 
     def count(self, *, running: bool) -> int:
-        """Trials that are finished, and with ``running`` those under way, too."""
+        """Trials that are finished, and with ``running`` those under way, too; repetitions do not count.
+
+        Where there have been four times as many repetitions there is nothing new to find: they count.
+        """
         states = (*_FINISHED, TrialState.RUNNING) if running else _FINISHED
-        return len(self._study.get_trials(deepcopy=False, states=states))
+        trials = self._study.get_trials(deepcopy=False, states=states)
+        new = [trial for trial in trials if "repeats" not in trial.user_attrs]
+        return max(len(new), len(trials) // _REPEATED)
 
     def give_up_running(self) -> None:
         """Forget the trials of processes that are gone; only for whoever holds the search alone."""
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self._study.tell(trial.number, state=TrialState.FAIL)
 
-    def run(self, evaluate: Callable[["Rungs", Mapping[str, int | float]], Sequence[float]]) -> str:
+    def run(
+        self, evaluate: Callable[["Rungs", Mapping[str, int | float]], Sequence[float]]
+    ) -> tuple[str, bool]:
         """Run one trial: ``evaluate`` gets its rungs and shape, returns quality and costs, or raises Pruned.
 
-        Returns how it went, a line for the user. A trial that diverges counts as pruned; any other exception
-        ends the search with the trial forgotten.
+        Returns a line for the user, and whether the shape is a new one: the result of one that was tried is
+        taken from there. A trial that diverges counts as pruned; any other exception ends the search with the
+        trial forgotten.
         """
         number = len(self._study.get_trials(deepcopy=False))
         self._study.sampler = self._sampler(number)
         trial = self._study.ask(self._space)
+        if (same := self._tried(trial)) is not None:
+            trial.set_user_attr("repeats", same.number)
+            self._end(trial, same.user_attrs["quality"], same.values, same.state)
+            return f"{words(trial.params)}: as in trial {same.number + 1}", False
         rungs = Rungs(trial, self._earlier_rungs(), self._task, self._floor)
         try:
             values = [float(value) for value in evaluate(rungs, trial.params)]
         except (Pruned, BuildError) as error:
-            trial.set_user_attr("why", str(error))
-            trial.set_user_attr("quality", rungs.last)
-            self._study.tell(trial, state=TrialState.PRUNED)
-            return f"{words(trial.params)}: {error}"
+            self._end(trial, rungs.last, None, TrialState.PRUNED)
+            return f"{words(trial.params)}: {error}", True
         except BaseException:
             self._study.tell(trial, state=TrialState.FAIL)
             raise
-        trial.set_user_attr("quality", values[0])
-        self._study.tell(trial, values)
-        return f"{words(trial.params)}: {self._task.metric} {values[0]:.4g}"
+        self._end(trial, values[0], values, TrialState.COMPLETE)
+        return f"{words(trial.params)}: {self._task.metric} {values[0]:.4g}", True
 
     def that_keep_the_floor(self) -> list[Trial]:
         """Complete trials whose quality is no worse than the floor, each shape once."""
@@ -139,6 +150,19 @@ class Trials:
             for trial in self._study.get_trials(deepcopy=False)
         ]
 
+    def _tried(self, trial: optuna.Trial) -> FrozenTrial | None:
+        finished = self._study.get_trials(deepcopy=False, states=_FINISHED)
+        return next((other for other in finished if other.params == trial.params), None)
+
+    def _end(
+        self, trial: optuna.Trial, quality: float, values: Sequence[float] | None, state: TrialState
+    ) -> None:
+        """Tell optuna how far the trial misses the floor, and what came of it."""
+        missing = (self._floor - quality) * (1.0 if self._task.higher_is_better else -1.0)
+        trial.set_user_attr("quality", quality)
+        trial.set_constraint("floor", _NEVER_REACHED if math.isnan(missing) else missing)
+        self._study.tell(trial, values, state=state)
+
     def _complete(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
@@ -146,29 +170,21 @@ class Trials:
         return [
             list(trial.user_attrs.get("rungs", []))
             for trial in self._study.get_trials(deepcopy=False, states=_FINISHED)
+            if "repeats" not in trial.user_attrs
         ]
 
     def _sampler(self, number: int) -> NSGAIISampler:
         return NSGAIISampler(
             population_size=self._population,
             seed=(self._seed * _SEED_STRIDE + number) % 2**32,
-            constraints_func=self._violation,
         )
-
-    def _violation(self, trial: FrozenTrial) -> tuple[float]:
-        """How far a trial misses the floor, at most 0 where it keeps to it."""
-        quality = trial.user_attrs.get("quality", math.nan)
-        if math.isnan(quality):
-            return (math.inf,)
-        missing = self._floor - quality
-        return (missing if self._task.higher_is_better else -missing,)
 
 
 class Rungs:
     """Checks of a trial on its way, since optuna prunes no trial of several objectives.
 
-    At each rung a trial ends if it is still short of the floor and worse than half of the earlier trials were
-    there. What keeps to the floor is never ended: it may be the lightest.
+    At each rung a trial ends if it is still short of the floor and worse than three quarters of the earlier
+    trials were there. What keeps to the floor is never ended: it may be the lightest.
     """
 
     def __init__(
@@ -191,7 +207,7 @@ class Rungs:
         if len(there) < _LEAST_TO_COMPARE or self._task.at_least(quality, self._floor):
             return
         better = sum(other != quality and self._task.at_least(other, quality) for other in there)
-        if 2 * better > len(there):
+        if 4 * better > 3 * len(there):
             raise Pruned(f"ended at {self._task.metric} {quality:.4g}, short of the floor and the others")
 
 
