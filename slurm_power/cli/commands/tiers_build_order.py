@@ -92,6 +92,9 @@ def parent_folder(name: str, where: Place) -> tuple[str, Path, str]:
     ``name`` is a tier of the catalog's family, a tier beside the output, or a folder. Raises OrderError.
     """
     folder = Path(name)
+    itself = OrderError(f"--parent {name}: a tier cannot be made from itself; give --tier another name")
+    if name == where.tier:
+        raise itself
     if "/" in name or (folder / "tier.json").is_file():
         tier, found, sha256 = folder.absolute().name, folder, ""
         in_catalog = where.known.tier(tier) if where.known is not None else None
@@ -100,7 +103,7 @@ def parent_folder(name: str, where: Place) -> tuple[str, Path, str]:
     else:
         tier, found, sha256 = _named_parent(name, where)
     if tier == where.tier or found.absolute() == where.output:
-        raise OrderError(f"--parent {name}: a tier cannot be made from itself; give --tier another name")
+        raise itself
     if where.catalog is not None and (where.known is None or where.known.tier(tier) is None):
         raise OrderError(
             f"--parent {name}: {where.catalog} has no tier {where.family}/{tier}: add it first"

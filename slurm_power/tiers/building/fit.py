@@ -52,8 +52,19 @@ class Recipe:
             )
             if not right
         ]
+        problems += _device_problems(self.device)
         if problems:
             raise BuildError("; ".join(problems))
+
+
+def _device_problems(name: str) -> list[str]:
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        return [f"device is {name!r}; it is cpu, or cuda with or without a number"]
+    if kind == "cuda" and not torch.cuda.is_available():
+        return [f"device is {name!r}, but torch finds no GPU here: --device cpu"]
+    return []
 
 
 class Objective(nn.Module):

@@ -106,8 +106,9 @@ class WorkFolder:
 
 def refuse_existing(output: Path, *, replace: bool) -> None:
     """Raise BuildError where the output is there already, or is no place for a folder."""
-    if output.exists() and not output.is_dir():
-        raise BuildError(f"output {output} is a file: name a folder that is not there yet")
+    there = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise BuildError(f"output {output}: {there} is a file: name a folder that is not there yet")
     if output.exists() and not replace:
         raise BuildError(f"output {output} is there already: choose another --output, or say --replace")
     if output.exists() and not (output / "tier.json").is_file() and any(output.iterdir()):

@@ -1,5 +1,6 @@
-"""A task that trains in a blink: three clouds of points. `python file.py:NAME` forms of it that are wrong, too."""
+"""A task that trains in a blink: three clouds of points; and forms of it that are wrong."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -15,7 +16,11 @@ class Net(nn.Module):
         super().__init__()
         widths = [8, *[width] * depth]
         self.body = nn.Sequential(
-            *(layer for a, b in zip(widths, widths[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU()))
+            *(
+                layer
+                for a, b in itertools.pairwise(widths)
+                for layer in (nn.Linear(a, b), nn.ReLU())
+            )
         )
         self.head = nn.Linear(width, 3)
 
@@ -33,7 +38,9 @@ class Blobs(Task):
         targets = torch.arange(_ROWS[name]) % 3
         centres = torch.eye(3, 8) * 3.0
         inputs = centres[targets] + self.spread * torch.randn(len(targets), 8, generator=generator)
-        return Split(inputs=inputs, targets=targets, ids=tuple(f"{name}/{row}" for row in range(len(targets))))
+        return Split(
+            inputs=inputs, targets=targets, ids=tuple(f"{name}/{row}" for row in range(len(targets)))
+        )
 
     def prepare(self, raw: object) -> Tensor:
         return torch.as_tensor(raw, dtype=torch.float32)

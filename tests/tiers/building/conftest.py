@@ -1,6 +1,7 @@
 """One full model of each kind for all tests of this folder, and orders for lighter ones."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from slurm_power.tiers.task import load_task
 HERE = Path(__file__).parent
 BLOBS = f"{HERE}/blobs.py:blobs"
 DIGITS = "slurm_power.tiers.examples.digits:digits"
+QUICK = Recipe(epochs=4, batch_size=16, learning_rate=1e-2)
 SMALL = {"first": 8, "second": 16, "third": 16, "dense": 16}
 
 OrderMaker = Callable[..., Order]
@@ -28,7 +30,12 @@ def one_thread() -> None:
 
 
 def order_in(folder: Path, tier: str, spec: str = BLOBS, **more: object) -> Order:
-    said: dict[str, object] = {"task_spec": spec, "task": load_task(spec), "tier": tier, "output": folder / tier}
+    said: dict[str, object] = {
+        "task_spec": spec,
+        "task": load_task(spec),
+        "tier": tier,
+        "output": folder / tier,
+    }
     return Order(**{**said, **more})  # type: ignore[arg-type]  # tests say what they mean
 
 
@@ -39,7 +46,7 @@ def order(tmp_path: Path) -> OrderMaker:
 
 @pytest.fixture(scope="session")
 def blobs_full(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    return full(order_in(tmp_path_factory.mktemp("blobs"), "full"), recipe=Recipe(epochs=6))
+    return full(order_in(tmp_path_factory.mktemp("blobs"), "full"), recipe=replace(QUICK, epochs=6))
 
 
 @pytest.fixture(scope="session")

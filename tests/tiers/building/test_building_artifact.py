@@ -105,7 +105,9 @@ def test_one_other_byte_in_the_weights_is_seen(copy: Path, task: Task, at: int) 
     content = bytearray(path.read_bytes())
     content[at] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ArtifactError, match=r"model.safetensors: its sha256 is .* damaged or of another tier"):
+    with pytest.raises(
+        ArtifactError, match=r"model.safetensors: its sha256 is .* damaged or of another tier"
+    ):
         load_tier(copy, task)
 
 
