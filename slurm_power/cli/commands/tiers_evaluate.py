@@ -83,9 +83,7 @@ def evaluate(  # noqa: PLR0917 - click passes each option by its name
         refuse([f"this needs {', '.join(absent)}: pip install 'slurm-power[evaluation]'"])
     if not (math.isfinite(seconds) and _LEAST_SECONDS <= seconds <= _MOST_SECONDS):
         problems.append(f"--seconds {seconds:g}: from {_LEAST_SECONDS:g} to {_MOST_SECONDS:g}")
-    if record_as is not None and not all(
-        NAME.fullmatch(part) for part in (*record_as.split("/", 1), *([] if "/" in record_as else [""]))
-    ):
+    if record_as is not None and not _is_full_name(record_as):
         problems.append(f"--record-as {record_as!r}: write FAMILY/TIER, each {NAME_FORM}")
     if gpus is not None and record_as is None:
         problems.append("--gpus: is for the catalog; say --record-as FAMILY/TIER too")
@@ -102,7 +100,7 @@ def evaluate(  # noqa: PLR0917 - click passes each option by its name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Where:
-    """The folder, the sum it must have, and what a catalog knows of it: of the tier that is recorded, if any."""
+    """The folder, the sum it must have, and what a catalog knows of the tier, if any does."""
 
     directory: Path
     sha256: str
@@ -243,6 +241,11 @@ def _deliver(
         for line in lines(result, notes, refused, path, recorded):
             click.echo(line)
     sys.exit(1 if refused else 0)
+
+
+def _is_full_name(words: str) -> bool:
+    family, _, tier = words.partition("/")
+    return bool(NAME.fullmatch(family) and NAME.fullmatch(tier))
 
 
 def _name(where: _Where) -> str:

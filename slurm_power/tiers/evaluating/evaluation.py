@@ -142,7 +142,7 @@ def open_tier(directory: Path, task: Task, *, sha256: str = "") -> tuple[Descrip
     if different := skew(description.pipeline, now):
         raise EvaluateError(
             f"{directory}: the pipeline that prepares its inputs has changed since it was built"
-            f" (training-serving skew): {'; '.join(different)}. Take the task as it was, or build the tier again"
+            f" (training-serving skew): {'; '.join(different)}. Take the task as it was, or build it again"
         )
     return description, model
 

@@ -15,7 +15,7 @@ ENOUGH_ROWS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """One subgroup. ``judged`` is what it counts for: its value, or the kind end of the interval of few rows."""
+    """One subgroup. ``judged`` is what it counts for: its value, or of few rows the kind end."""
 
     name: str
     estimate: Estimate

@@ -48,8 +48,8 @@ def held_out(task: Task, name: str) -> Split:
         row, there = same[0]
         called = f" ({split.ids[row]})" if split.ids else ""
         problems.append(
-            f"task {task.name}: {len(same)} of {len(split)} {name} rows are in the train split, too, the first"
-            f" of them row {row}{called}, there row {there}: a model knows these answers; take them out"
+            f"task {task.name}: {len(same)} of {len(split)} {name} rows are in the train split, too, the"
+            f" first of them row {row}{called}, there row {there}: a model knows these answers; take them out"
         )
     named = sorted(set(split.ids) & set(train.ids))
     if named and not same:
