@@ -21,6 +21,7 @@ from slurm_power.controller.job_hint import job_hint
 from slurm_power.controller.jobs_answer import jobs
 from slurm_power.controller.plan_answer import plan
 from slurm_power.controller.sources import row_message
+from slurm_power.controller.tier_answers import advise, lineage, service, service_rows
 from slurm_power.controller.user_socket import Caller, RefusedError
 from slurm_power.model.job import Job
 from slurm_power.model.ledger import LedgerEntry
@@ -123,6 +124,7 @@ def status(controller: "Controller", caller: Caller) -> Message:
             for lease in leases
             if caller.operator or lease.get("job_id") in seen
         ],
+        "services": service_rows(controller, caller),
         "events": [event_row(snapshot, event) for event in snapshot.events],
         "shortfalls": [asdict(shortfall) for shortfall in controller.plan.shortfalls],
     }
@@ -318,4 +320,7 @@ _HANDLERS: dict[str, Callable[["Controller", Message, Caller], Message]] = {
     "yield": yield_node,
     "forget_node": _forget_node,
     "control": _control,
+    "service": service,
+    "advise": advise,
+    "lineage": lineage,
 }

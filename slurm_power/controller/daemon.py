@@ -153,6 +153,7 @@ class Controller:
             lineage=Lineage(self.recorder, self.telemetry.energies_joules),
             note=self._note,
             fault=self._fault,
+            wake=self._beat.wake,
         )
         self._actor = Actor(
             nodes=self._links,

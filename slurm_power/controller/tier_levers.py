@@ -7,7 +7,7 @@ from datetime import datetime
 
 from slurm_power.act import Outcome
 from slurm_power.config import SiteConfig
-from slurm_power.controller.advice_book import AdviceBook
+from slurm_power.controller.advice_book import AdviceBook, Word
 from slurm_power.controller.catalog_source import CatalogSource
 from slurm_power.controller.lineage import Lineage
 from slurm_power.controller.progress_book import ProgressBook
@@ -41,9 +41,12 @@ class TierLevers:
         lineage: Lineage,
         note: Callable[..., None],
         fault: Callable[[str, str], None],
+        wake: Callable[[], None],
     ) -> None:
         """``send`` gives a message to a node, False where it is not connected."""
         self._policy = config.policy
+        self._note = note
+        self._wake = wake
         self.source = CatalogSource(config.controller.tiers_path, fault)
         self.advice = AdviceBook(send)
         self.desk = TierDesk(
@@ -116,6 +119,15 @@ class TierLevers:
     def job_started(self, node: str, message: Message) -> None:
         """A node has a job that starts."""
         self.desk.job_started(node, message)
+        self.lineage.started(message)
+
+    def advise(self, job: Job, who: str, word: Word | None, details: Mapping[str, object]) -> None:
+        """Say a word of somebody's to a job, None takes it back; and write it down."""
+        self.advice.user_says(job.job_id, word)
+        reason = "taken back" if word is None else word.reason
+        about = {"job_id": job.job_id, "user": job.user, "details": details}
+        self._note(f"user:{who}", "advise", f"job:{job.job_id}", reason, **about)
+        self._wake()
 
     def let_go(self, jobs: Mapping[str, Job]) -> None:
         """Take back what can be: advice, and what services are asked."""
