@@ -202,6 +202,7 @@ def _job(controller: "Controller", snapshot: Snapshot, job: Job, load: JobLoad |
         "own_cap_watts": job.own_cap_watts,
         "tier": job.tier or None,
         "tiers_ok": list(job.tiers_ok),
+        "progress": _progress(snapshot, job),
         "min_quality": job.min_quality,
         "gpu_count": job.gpu_count,
         "nodes": list(job.nodes),
@@ -222,6 +223,12 @@ def _job(controller: "Controller", snapshot: Snapshot, job: Job, load: JobLoad |
         "pending_reason": job.pending_reason,
         **expected_row(snapshot.expected.get(job.job_id)),
     }
+
+
+def _progress(snapshot: Snapshot, job: Job) -> dict[str, Any] | None:
+    """What a job tells of itself, None where it tells nothing."""
+    word = snapshot.progress.get(job.job_id)
+    return None if word is None else asdict(word)
 
 
 def job(controller: "Controller", request: Message, caller: Caller) -> Message:
