@@ -152,3 +152,34 @@ def test_hooks_load_the_standard_library_alone(tmp_path: Path, hook: str) -> Non
     assert "os" in names or "posix" in names
     foreign = {name for name in names - sys.stdlib_module_names if not name.startswith("_")}
     assert foreign <= {"imported package", "slurm_power_hook"}, foreign
+
+
+@pytest.mark.parametrize(
+    ("command", "package", "extra"),
+    [
+        ("card chat/small", "huggingface_hub", "tiers"),
+        ("compare chat --output plot.png", "matplotlib", "report"),
+    ],
+)
+def test_what_needs_an_extra_says_which(tmp_path: Path, command: str, package: str, extra: str) -> None:
+    """With the extra ``cli`` alone; nothing is written."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] in {LEARNING | NUMERIC!r}:\n"
+        "            raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+    )
+    done = subprocess.run(
+        [str(PROGRAMS / "slurm-power"), "tiers", *command.split(), "--catalog", str(CATALOG)],
+        env={"PATH": os.defpath, "PYTHONPATH": f"{tmp_path}:{PROJECT}", "HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"Error: this needs {package}: pip install 'slurm-power[{extra}]'\n"
+    assert not (tmp_path / "plot.png").exists()

@@ -149,7 +149,7 @@ def test_check_names_what_is_refused(mine: Path) -> None:
     done = run("check", "--no-slurm", catalog=mine)
     assert done.exit_code == 1
     assert "digits/int8: refused: its accuracy of 0.9 is below the floor of 0.95\n" in done.stderr
-    assert done.stdout == "2 tiers in 1 families, 1 refused\n"
+    assert done.stdout == "tiers: 2, families: 1, refused: 1\n"
     mine.write_text(mine.read_text().replace("0.90", "0.96"))
     assert run("check", "--no-slurm", catalog=mine).exit_code == 0
 
