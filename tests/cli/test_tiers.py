@@ -154,6 +154,14 @@ def test_check_names_what_is_refused(mine: Path) -> None:
     assert run("check", "--no-slurm", catalog=mine).exit_code == 0
 
 
+def test_check_says_where_everybody_may_approve(mine: Path) -> None:
+    mine.chmod(0o664)
+    assert "everybody" not in run("check", "--no-slurm", catalog=mine).stderr
+    mine.chmod(0o666)
+    said = run("check", "--no-slurm", catalog=mine).stderr
+    assert f"{mine}: warning: everybody may write it, and so approve: chmod o-w\n" in said
+
+
 def test_check_finds_corrupt_and_swapped_weights(mine: Path, tmp_path: Path) -> None:
     mine.write_text(mine.read_text().replace("0.90", "0.96"))
     (tmp_path / "full" / "weights.bin").write_text("of int8")

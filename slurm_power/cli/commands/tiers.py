@@ -25,6 +25,7 @@ from slurm_power.cli.commands.tiers_files import (
     find_tier,
     load,
     refuse,
+    rights_problem,
 )
 from slurm_power.cli.commands.tiers_words import (
     comparison_table,
@@ -160,6 +161,7 @@ def check(
     refused, said = _findings(catalog, found, gpus)
     if unknown:
         said.insert(0, {"of": "Slurm", "text": unknown})
+    said[:0] = [{"of": str(file), "text": text} for file in catalogs.files if (text := rights_problem(file))]
     if as_json:
         print_json({"ok": not refused, "gpus_there": gpus, "refused": refused, "warnings": said})
         sys.exit(EXIT_REFUSED if refused else 0)

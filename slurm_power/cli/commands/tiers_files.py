@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -74,6 +75,15 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a uid without a name
         return "user"
+
+
+def rights_problem(file: Path) -> str:
+    """What is wrong with who may write a catalog, and so approve; empty for nothing, or no file."""
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return ""
+    return "everybody may write it, and so approve: chmod o-w" if mode & stat.S_IWOTH else ""
 
 
 def refuse(problems: Iterable[str]) -> NoReturn:
