@@ -225,7 +225,7 @@ _VALUES = st.recursive(
 
 
 @given(st.dictionaries(_KEYS, _VALUES, max_size=5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_any_document_is_written_as_toml(document: dict[str, object]) -> None:
     assert tomllib.loads(toml_document(document)) == document
 
