@@ -6,6 +6,7 @@ import sys
 import click
 
 from slurm_power import __version__
+from slurm_power.cli.commands.advise import advise
 from slurm_power.cli.commands.authority import ca
 from slurm_power.cli.commands.backtest import backtest
 from slurm_power.cli.commands.backtest_jobs import backtest_jobs
@@ -74,6 +75,7 @@ for command in (
     events,
     event_report,
     yield_node,
+    advise,
     ca,
     commission,
     control,
