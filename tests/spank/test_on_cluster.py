@@ -78,6 +78,47 @@ def test_psbatch_to_hooks_comment_and_job(carrying_lab: Lab, export: str) -> Non
     assert output(lab, job) == "training flex2\n"
 
 
+CATALOG = """
+[family.digits]
+task = "image-classification"
+class = "inference"
+metric = "accuracy"
+[[family.digits.tier]]
+name = "full"
+method = "none"
+model = "models/full"
+sbatch = ["--ntasks=2", "--job-name=tier"]
+environment = { BATCH = "64" }
+quality = { value = 0.98 }
+[[family.digits.tier]]
+name = "int8"
+method = "int8"
+parent = "full"
+quality = { value = 0.97 }
+"""
+
+
+@pytest.mark.parametrize("export", ["ALL", "NONE"])
+def test_a_job_has_what_the_catalog_says_of_its_tier(carrying_lab: Lab, export: str) -> None:
+    lab, folder = carrying_lab, carrying_lab.run_directory / "home/alice"
+    (folder / "tiers.toml").write_text(CATALOG)
+    (folder / "tiers.conf").write_text(f"tiers_path={folder}/tiers.toml\n")
+    show = "env | grep -E '^(BATCH|SLURM_NTASKS|SLURM_JOB_NAME|SLURM_POWER_[A-Z_]*)=' | sort"
+    words = ["--parsable", "--tier=digits/full", "--tiers-ok=int8", f"--export={export}", "--output=%j.out"]
+    words += ["--job-name=mine", f"--wrap={show}"]
+    done = psbatch(lab, *words, SLURM_POWER_CONF=str(folder / "tiers.conf"))
+    assert "digits/full comes with --job-name=tier: your own word stands" in done.stderr
+    job = done.stdout.strip()
+    power = json.loads(await_job(lab, job)["AdminComment"])["power"]
+    assert power == {"workload": "inference", "tier": "digits/full", "tiers_ok": ["int8"]}
+    assert in_prolog(lab, job) == {"WORKLOAD": "inference", "TIER": "digits/full", "TIERS_OK": "int8"}
+    found = dict(line.split("=", 1) for line in output(lab, job).splitlines())
+    assert (found["SLURM_NTASKS"], found["SLURM_JOB_NAME"]) == ("2", "mine")
+    assert found["SLURM_POWER_MODEL"] == f"{folder}/models/full"
+    assert found["SLURM_POWER_TIER"] == "digits/full"
+    assert found.get("BATCH") == ("64" if export == "ALL" else None), "what --export keeps out stays out"
+
+
 def test_options_of_plain_commands(carrying_lab: Lab) -> None:
     lab = carrying_lab
     show = "echo $SLURM_JOB_ID $SLURM_POWER_WORKLOAD $SLURM_POWER_FLEX"
