@@ -119,6 +119,27 @@ def test_a_job_has_what_the_catalog_says_of_its_tier(carrying_lab: Lab, export: 
     assert found.get("BATCH") == ("64" if export == "ALL" else None), "what --export keeps out stays out"
 
 
+def test_a_job_hands_its_tier_on_to_no_job_that_it_submits(carrying_lab: Lab) -> None:
+    """But what psbatch is told of the other one counts, in a job as well."""
+    lab = carrying_lab
+    child = 'env | grep -E "^SLURM_POWER_[A-Z_]*=" | sort'
+    submit = f"--parsable --output=%j.out --wrap='{child}'"
+    ours = f"{' '.join(PSBATCH)} --flex=2"
+    script = f"sbatch {submit}\n{ours} {submit}\n{ours} --tier=c/d --tiers-ok=e {submit}\n"
+    words = ["--parsable", "--flex=1", "--tier=a/b", "--tiers-ok=any", "--output=%j.out", "--wrap", script]
+    job = psbatch(lab, *words, "--workload=inference").stdout.strip()
+    await_job(lab, job)
+    numbers = [line for line in output(lab, job).splitlines() if line.isdigit()]
+    found = []
+    for number in numbers:
+        await_job(lab, number)
+        found.append(dict(line.split("=", 1) for line in output(lab, number).splitlines()))
+    tiers = [{name: one[name] for name in one if "TIER" in name or "SAID" in name} for one in found]
+    assert tiers == [{}, {}, {"SLURM_POWER_TIER": "c/d", "SLURM_POWER_TIERS_OK": "e"}]
+    assert [one["SLURM_POWER_FLEX"] for one in found] == ["flex1", "flex2", "flex2"]
+    assert in_prolog(lab, numbers[0]) == {"FLEX": "flex1", "WORKLOAD": "inference"}
+
+
 def test_options_of_plain_commands(carrying_lab: Lab) -> None:
     lab = carrying_lab
     show = "echo $SLURM_JOB_ID $SLURM_POWER_WORKLOAD $SLURM_POWER_FLEX"
