@@ -260,10 +260,10 @@ def lighter_choices(
 
     Only consented (``allowed``: names, or ``any``), not refused, as good as ``min_quality``, approved, of
     known power that is below the current tier's. One that another of them beats in draw, quality and
-    throughput is left out. Empty where the current tier or its power is unknown.
+    throughput is left out. Empty where the current tier or its power is unknown, and in a user's own family.
     """
     now = family.tier(current)
-    if now is None or now.watts is None:
+    if now is None or now.watts is None or family.owner:
         return ()
     known = [(tier.watts, tier) for tier in family.tiers if _may(family, tier, allowed, min_quality)]
     lighter = [(watts, tier) for watts, tier in known if watts is not None and watts < now.watts]

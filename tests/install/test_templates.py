@@ -10,6 +10,8 @@ import pytest
 
 from containers.cluster.lab import Lab
 from containers.cluster.layout import CHECKOUT
+from slurm_power.tiers.catalog import read_catalog
+from slurm_power.tiers.model_sum import file_sha256
 from tests.cluster.lab import await_job
 
 pytestmark = pytest.mark.slurm
@@ -21,9 +23,10 @@ CHOICES: dict[str, dict[str, str | int]] = {
     "inference": {"workload": "inference", "flex": "flex1"},
     "generation": {"workload": "generation", "flex": "flex3"},
     "simulation": {"flex": "flex1"},
+    "tiers": {"workload": "training", "flex": "flex3"},
 }
-# An inference service ends when it is told.
-UNTIL_DONE = [name for name in NAMES if name != "inference"]
+# An inference service ends when it is told; tiers are trained, which takes long.
+UNTIL_DONE = [name for name in NAMES if name not in ("inference", "tiers")]
 
 
 class Folder:
@@ -142,3 +145,29 @@ def test_generation_does_each_part_once(power_lab: Lab) -> None:
     await_job(power_lab, job)
     texts = [Path(results / f"part-{part}").read_text() for part in range(3)]
     assert texts == ["part 0, by start 0\n", "mine\n", "part 2, by start 0\n"]
+
+
+@pytest.mark.slow
+def test_an_array_builds_tiers(power_lab: Lab) -> None:
+    pytest.importorskip("torch", reason="the extra tiers is not installed")
+    folder = Folder(power_lab, "tiers", "array")
+    words = {
+        "TASK": str(CHECKOUT / "tests" / "tiers" / "building" / "blobs.py:blobs"),
+        "FAMILY": "blobs",
+        "FLOOR": "0.5",
+        "STUDENT": "--shape width=6 --batch-size 16",
+        "OMP_NUM_THREADS": "1",
+    }
+    full = folder.submit("psbatch", "--cpus-per-task=1", **words)
+    others = folder.submit(
+        "psbatch", "--cpus-per-task=1", f"--dependency=afterok:{full}", "--array=1-5", **words
+    )
+    for job in (f"{full}_0", *(f"{others}_{task}" for task in range(1, 6))):
+        await_job(power_lab, job, seconds=100)
+    text = folder.printed(others)
+    catalog = folder.path / "models" / "tiers.toml"
+    assert catalog.is_file(), text
+    tiers = {tier.name: tier for tier in read_catalog(catalog).families["blobs"].tiers}
+    assert set(tiers) == {"full", "int8", "pruned", "distilled", "nas"}, text
+    assert all(file_sha256(Path(tier.model_path)) == tier.sha256 for tier in tiers.values())
+    assert text.count("the last process at work trains the result") + text.count("is in ") == 1

@@ -63,8 +63,14 @@ def test_the_shipped_example_is_read_with_every_key() -> None:
         ("gpus = 2.0", f"{AT}.gpus: must be a whole number, not 2.0"),
         ("gpus = true", f"{AT}.gpus: must be a whole number, not True"),
         ("watts_per_gpu = -1\npower_source = 'nvml'", f"{AT}.watts_per_gpu: must be 0 or more, not -1"),
-        ("watts_per_gpu = nan\npower_source = 'nvml'", f"{AT}.watts_per_gpu: must be a finite number, not nan"),
-        ("watts_per_gpu = inf\npower_source = 'nvml'", f"{AT}.watts_per_gpu: must be a finite number, not inf"),
+        (
+            "watts_per_gpu = nan\npower_source = 'nvml'",
+            f"{AT}.watts_per_gpu: must be a finite number, not nan",
+        ),
+        (
+            "watts_per_gpu = inf\npower_source = 'nvml'",
+            f"{AT}.watts_per_gpu: must be a finite number, not inf",
+        ),
         (
             "watts_per_gpu = 0\npower_source = 'nvml'",
             f"{AT}.watts_per_gpu: a GPU at work draws more than 0 W; leave it out where nobody knows",
@@ -75,8 +81,10 @@ def test_the_shipped_example_is_read_with_every_key() -> None:
         ),
         (
             "watts_per_gpu = 5",
-            f"{AT}.power_source: missing; say how watts_per_gpu was found: nvml, rapl, pdu, declared, proxy,"
-            " unknown",
+            (
+                f"{AT}.power_source: missing; say how watts_per_gpu was found: nvml, rapl, pdu, declared,"
+                " proxy, unknown"
+            ),
         ),
         (
             "power_source = 'guess'",
@@ -130,10 +138,19 @@ def test_the_shipped_example_is_read_with_every_key() -> None:
         *(
             (
                 f"environment = {{ {name} = 'x' }}",
-                f"{AT}.environment.{name}: may not be set by a catalog: it changes what the job loads, who it"
-                " is, or what Slurm told it",
+                (
+                    f"{AT}.environment.{name}: may not be set by a catalog: it changes what the job loads,"
+                    " who it is, or what Slurm told it"
+                ),
             )
-            for name in ("LD_PRELOAD", "PATH", "PYTHONPATH", "SLURM_JOB_ID", "BASH_ENV", "CUDA_VISIBLE_DEVICES")
+            for name in (
+                "LD_PRELOAD",
+                "PATH",
+                "PYTHONPATH",
+                "SLURM_JOB_ID",
+                "BASH_ENV",
+                "CUDA_VISIBLE_DEVICES",
+            )
         ),
         ("environment = { PSBATCH_FLEX = 'x' }", f"{AT}.environment.PSBATCH_FLEX: is ours to set"),
         ("environment = { 'A B' = 'x' }", f"{AT}.environment.'A B': is no name of a variable"),
@@ -162,7 +179,10 @@ def test_what_is_wrong_with_a_tier_is_told_with_its_place(
             "class = 'inference'\nmetric = 'accuracy'\n",
             "family.digits.tier: missing; describe each tier as [[family.digits.tier]]",
         ),
-        ("metric = 'accuracy'\n" + TIER, "family.digits.class: missing; one of training, inference, generation"),
+        (
+            "metric = 'accuracy'\n" + TIER,
+            "family.digits.class: missing; one of training, inference, generation",
+        ),
         ("class = 'inference'\n" + TIER, "family.digits.metric: missing"),
         (
             "class = 'chat'\nmetric = 'accuracy'\n" + TIER,

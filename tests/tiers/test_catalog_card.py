@@ -25,7 +25,11 @@ def test_the_results_come_back_with_interval_subgroups_and_more() -> None:
             licence="MIT",
             joules_per_item=0.25,
             quality=quality(
-                0.98, groups={"8": 0.94, "0": 1.0}, worst_group=0.94, worst_group_name="8", more={"macro_f1": 0.97}
+                0.98,
+                groups={"8": 0.94, "0": 1.0},
+                worst_group=0.94,
+                worst_group_name="8",
+                more={"macro_f1": 0.97},
             ),
         ),
         data="digits/test",
@@ -79,7 +83,9 @@ def test_what_speaks_against_a_tier_is_in_its_card() -> None:
     distilled, full = of.tier("distilled"), of.tier("full")
     assert distilled is not None
     assert full is not None
-    assert "**Refused: the worst group loses 0.134 in recall, 0.05 are allowed.**" in model_card(of, distilled)
+    assert "**Refused: the worst group loses 0.134 in recall, 0.05 are allowed.**" in model_card(
+        of, distilled
+    )
     assert "**Not approved by anybody yet.**" in model_card(of, full)
     assert "nobody knows what it draws" in model_card(of, full)
     never = tier("never", None)

@@ -12,10 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slurm_power.model.job import Workload
-from slurm_power.model.tier import Family
+from slurm_power.model.tier import Family, Tier
 from slurm_power.tiers.catalog import CatalogError, read_catalog, write_tier
 from slurm_power.tiers.toml_text import toml_document
-from tests.tiers import catalogs
 from tests.tiers.catalogs import EXAMPLE, families, family, tier
 
 BEFORE = """\
@@ -107,7 +106,7 @@ def test_a_family_of_another_metric_is_not_written_into(file: Path) -> None:
         tier("int8", 0.98, licence="a\nb"),
     ],
 )
-def test_a_tier_that_would_break_the_catalog_is_not_written(file: Path, wrong: catalogs.Tier) -> None:
+def test_a_tier_that_would_break_the_catalog_is_not_written(file: Path, wrong: Tier) -> None:
     with pytest.raises(CatalogError):
         write_tier(file, of(file), wrong)
     assert file.read_text() == BEFORE
@@ -123,19 +122,29 @@ def test_a_new_file_and_folder_are_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        'family.digits.class = "inference"\nfamily.digits.metric = "accuracy"\n'
-        'family.digits.tier = [ { name = "full", method = "none" } ]\n',
-        '[family]\ndigits = { class = "inference", metric = "accuracy", tier = [{ name = "full", method = "none" }] }',
-        '[family.digits]\nclass = "inference"\nmetric = "accuracy"\ntask = """\n[[family.digits.tier]]"""\n'
-        '[[family.digits.tier]]\nname = "full"\nmethod = "none"',
+        (
+            'family.digits.class = "inference"\nfamily.digits.metric = "accuracy"\n'
+            'family.digits.tier = [ { name = "full", method = "none" } ]\n'
+        ),
+        (
+            '[family]\ndigits = { class = "inference", metric = "accuracy", '
+            'tier = [{ name = "full", method = "none" }] }'
+        ),
+        (
+            '[family.digits]\nclass = "inference"\nmetric = "accuracy"\n'
+            'task = """\n[[family.digits.tier]] # \\\n"""\n'
+            '[[family.digits.tier]]\nname = "full"\nmethod = "none"'
+        ),
     ],
     ids=["dotted", "inline", "header in a string"],
 )
 def test_any_form_of_toml_keeps_its_meaning(tmp_path: Path, text: str) -> None:
     file = tmp_path / "tiers.toml"
-    file.write_text(text.replace('"""\n[[family.digits.tier]]"""', '"""[[family.digits.tier]]"""'))
-    write_tier(file, of(file), tier("int8", 0.98))
+    file.write_text(text)
+    before = of(file)
+    write_tier(file, before, tier("int8", 0.98))
     assert [one.name for one in of(file).tiers] == ["full", "int8"]
+    assert of(file).task == before.task
 
 
 def test_rights_and_links_stay(file: Path) -> None:
@@ -153,7 +162,9 @@ def test_models_below_the_file_are_written_relative_to_it(file: Path) -> None:
     write_tier(file, of(file), tier("x", 0.98, model_path=str(below)))
     write_tier(file, of(file), tier("y", 0.98, model_path=str(beside)))
     write_tier(file, of(file), tier("z", 0.98, model_path="hf://a/b"))
-    written = {one["name"]: one.get("model") for one in tomllib.loads(file.read_text())["family"]["digits"]["tier"]}
+    written = {
+        one["name"]: one.get("model") for one in tomllib.loads(file.read_text())["family"]["digits"]["tier"]
+    }
     assert written == {"full": None, "x": "models/x", "y": "/models/y", "z": "hf://a/b"}
     read = {one.name: one.model_path for one in of(file).tiers}
     assert read == {"full": "", "x": str(below), "y": "/models/y", "z": "hf://a/b"}
@@ -205,7 +216,9 @@ _PLAIN = (
     | st.text(st.characters(exclude_categories=["Cs"]))
 )
 _KEYS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-_VALUES = st.recursive(_PLAIN, lambda inside: st.lists(inside) | st.dictionaries(_KEYS, inside), max_leaves=20)
+_VALUES = st.recursive(
+    _PLAIN, lambda inside: st.lists(inside) | st.dictionaries(_KEYS, inside), max_leaves=20
+)
 
 
 @given(st.dictionaries(_KEYS, _VALUES, max_size=5))

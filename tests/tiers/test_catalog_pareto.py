@@ -29,9 +29,7 @@ def test_of_a_metric_where_less_is_better() -> None:
     chat = read_catalog(EXAMPLE).families["chat"]
     assert first_known(chat) is COSTS["watts"]
     assert [one.on_front for one in place(chat, COSTS["watts"])] == [True, True]
-    worse = family(
-        tier("a", 8.0, 100.0), tier("b", 9.0, 200.0), metric="perplexity", higher_is_better=False
-    )
+    worse = family(tier("a", 8.0, 100.0), tier("b", 9.0, 200.0), metric="perplexity", higher_is_better=False)
     assert [one.dominated_by for one in place(worse, COSTS["watts"])] == [(), ("a",)]
 
 

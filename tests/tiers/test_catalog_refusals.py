@@ -82,9 +82,7 @@ def grouped(**groups: float) -> Quality:
             "the worst group loses 0.1 in recall, 0.05 are allowed",
         ),
         (
-            family(
-                tier("full", 0.98, quality=quality(0.98, worst_group=0.9)), tier("a", 0.98), **BY_CLASS
-            ),
+            family(tier("full", 0.98, quality=quality(0.98, worst_group=0.9)), tier("a", 0.98), **BY_CLASS),
             "a",
             "the recall by class of a was never measured",
         ),
@@ -116,15 +114,19 @@ def grouped(**groups: float) -> Quality:
             "its parents go in a circle: a from b from a",
         ),
         (
-            family(FULL, tier("c", 0.98, parent="a"), tier("a", 0.98, parent="b"), tier("b", 0.98, parent="a")),
+            family(
+                FULL, tier("c", 0.98, parent="a"), tier("a", 0.98, parent="b"), tier("b", 0.98, parent="a")
+            ),
             "c",
             "its parents go in a circle: c from a from b from a",
         ),
         (
             family(tier("full", 0.90), tier("a", 0.95, parent="full")),
             "a",
-            "it is better than its parent full by more than both intervals: look for a weak full or for test"
-            " rows that it was trained on; if there is a reason, write it as better_than_parent",
+            (
+                "it is better than its parent full by more than both intervals: look for a weak full or for"
+                " test rows that it was trained on; if there is a reason, write it as better_than_parent"
+            ),
         ),
     ],
 )
@@ -204,6 +206,8 @@ def test_choices_need_consent_and_quality_and_less_power() -> None:
     assert lighter_choices(of, current="full", allowed=[]) == ()
     assert lighter_choices(of, current="full", allowed=["any"], min_quality=0.97) == ()
     assert lighter_choices(of, current="gone", allowed=["any"]) == ()
+    users = dataclasses.replace(of, owner="ann")
+    assert lighter_choices(users, current="full", allowed=["any"]) == ()
 
 
 @pytest.mark.parametrize(
@@ -233,7 +237,7 @@ def test_a_tier_that_another_choice_beats_is_left_out(other: dict[str, float], k
     st.lists(st.sampled_from([*NAMES, "any"]), unique=True),
     st.none() | st.floats(0.0, 1.0),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_nothing_is_ever_chosen_that_may_not_be(
     of: Family, current: str, allowed: list[str], least: float | None
 ) -> None:
@@ -251,11 +255,11 @@ def test_nothing_is_ever_chosen_that_may_not_be(
         assert one.quality is not None
         assert least is None or one.quality.value >= least
     assert list(chosen) == sorted(chosen, key=lambda one: one.watts or 0.0)
-    # Nothing is lost by leaving out what another one beats: the lightest of equal quality is there.
-    may = [one for one in of.tiers if lighter_choices(of, current=current, allowed=[one.name], min_quality=least)]
-    for one in may:
-        if one.name in allowed or "any" in allowed:
-            assert any(other.watts <= one.watts for other in chosen if other.watts is not None and one.watts)  # type: ignore[operator]  # the line above
+    # Nothing is lost by leaving out what another one beats: something as light is there for each.
+    for one in of.tiers:
+        alone = lighter_choices(of, current=current, allowed=[one.name], min_quality=least)
+        if alone and (one.name in allowed or "any" in allowed):
+            assert min(other.watts or 0.0 for other in chosen) <= (one.watts or 0.0)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +298,8 @@ def test_what_is_to_be_looked_at_in_a_tier(one: Tier, words: str) -> None:
 @pytest.mark.parametrize(
     ("metric", "ratio", "higher"),
     [
-        ("accuracy", True, True), ("macro_f1", True, True), ("Recall", True, True), ("distinct_2", True, True),
+        ("accuracy", True, True), ("macro_f1", True, True), ("Recall", True, True),
+        ("distinct_2", True, True),
         ("perplexity", False, False), ("val_loss", False, False), ("wer", False, False),
         ("bleu", False, None), ("reward", False, None), ("glossary", False, None), ("f10", False, None),
     ],
@@ -307,4 +312,6 @@ def test_what_a_metrics_name_tells(metric: str, ratio: bool, higher: bool | None
 def test_full_names() -> None:
     catalog = Catalog(families={"digits": family(FULL)})
     assert catalog.find("digits/full") == (catalog.families["digits"], FULL)
-    assert [catalog.find(name) for name in ("digits", "digits/x", "x/full", "", "digits/full/x")] == [None] * 5
+    assert [catalog.find(name) for name in ("digits", "digits/x", "x/full", "", "digits/full/x")] == [
+        None
+    ] * 5

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import importlib
+import os
 import shutil
 import sys
 from importlib.util import find_spec
@@ -195,8 +196,10 @@ def _gpus_there() -> tuple[int | None, str]:
     """The most GPUs of a job, or why nobody knows."""
     if shutil.which("sinfo") is None:
         return None, "there is no sinfo here: GPUs were not compared with what there is"
+    # As for Slurm's own commands.
+    conf = os.environ.get("SLURM_CONF")
     try:
-        return asyncio.run(most_gpus(CommandRunner(None))), ""
+        return asyncio.run(most_gpus(CommandRunner(Path(conf) if conf else None))), ""
     except SchedulerError as error:
         return None, f"GPUs were not compared with what there is: {str(error)[:120]}"
 

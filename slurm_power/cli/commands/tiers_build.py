@@ -307,7 +307,8 @@ def _run(method: str, said: dict[str, Any], make: Callable[[_Job], "Built | None
             if built is not None:
                 add_to_catalog(where, task, built, floor)
     except Stopped as stopped:
-        _end(f"{stopped}: the same command goes on from what is kept", stopped.exit_status)
+        click.echo(f"{stopped}: the same command goes on from what is kept", err=True)
+        sys.exit(stopped.exit_status)
     except BuildError as error:
         _end(str(error), _FAILED if error.failed else _REFUSED)
     except (OrderError, TaskError, ArtifactError, QuantizeError) as error:
