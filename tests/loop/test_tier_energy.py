@@ -47,7 +47,7 @@ def test_in_a_job_the_energy_is_the_jobs_by_powerd(bed: Bed, tier: Path) -> None
         str(tier),
     ]
     words += ["--seconds", str(MEASURED_SECONDS / 0.75), "--output", "evaluation.json"]
-    # It tells when it measures by its own words; the GPUs, which only the plant has, are kept at work meanwhile.
+    # The GPUs, which only the plant has, are kept at work meanwhile.
     script = (
         f"export PYTHONPATH={CHECKOUT} OMP_NUM_THREADS=1; plant-load --workload training --seconds 100 &"
         f" {shlex.join(words)}; status=$?; kill %1; exit $status"
@@ -81,7 +81,5 @@ def test_in_a_job_the_energy_is_the_jobs_by_powerd(bed: Bed, tier: Path) -> None
     assert energy["resolution_joules"] < 0.2 * energy["joules"]
     assert energy["watts_per_gpu"] is None
     assert "computed none of it" in energy["note"]
-    told = energy["joules"] / energy["seconds"]
-    print(
-        f"powerd {energy['joules']:.0f} +- {energy['resolution_joules']:.0f} J, {told:.0f} W; plant {watts:.0f} W"
-    )
+    told = f"{energy['joules']:.0f} +- {energy['resolution_joules']:.0f} J"
+    print(f"{told}, {energy['joules'] / energy['seconds']:.0f} W by powerd; plant: {watts:.0f} W")
