@@ -28,6 +28,10 @@ _LADDER: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("int8", ("quantize", "--parent=large")),
     ("small", ("full", "--epochs=4", "--batch-size=16", "--learning-rate=8e-3", "--shape=width=64")),
 )
+_COLUMNS = (
+    *("tier", "perplexity", "of code", "distinct-1/2/3", "repetition-4", "seeds: same / other"),
+    *("first, per token (HTTP)", "CPU per token", "multiply-adds per token", "bytes", "built in"),
+)
 _MOST_CPU_SECONDS = 60.0
 _PROMPT, _TOKENS, _STREAMS = "The import statement", 64, 8
 
@@ -128,9 +132,8 @@ def _stream(port: int, seed: int) -> tuple[list[float], str]:
 
 def _table(tiers: Sequence[Tier], streams: dict[str, Streamed], spent: dict[str, float]) -> str:
     lines = [
-        "| tier | perplexity | of code | distinct-1/2/3 | repetition-4 | seeds: same / other | "
-        + "first, per token (HTTP) | CPU per token | multiply-adds per token | bytes | built in |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        f"| {' | '.join(_COLUMNS)} |",
+        f"|{'---|' * len(_COLUMNS)}",
     ]
     for tier in tiers:
         quality, stream = tier.quality, streams[tier.name]

@@ -55,7 +55,11 @@ def test_in_a_job_the_energy_is_the_jobs_by_powerd(bed: Bed, tier: Path) -> None
     submit = ["psbatch", "--parsable", "--workload=inference", "--nodes=1", f"--gres=gpu:{GPUS}"]
     submit += ["--nodelist=c2", "--time=5", "--output=%j.out", f"--wrap={script}"]
     job = bed.lab.run(submit, user="alice").stdout.strip()
-    gpus = lambda: bed.truth()["nodes"]["c2"]["gpus"]  # noqa: E731 - the plant's word
+
+    def gpus() -> list[dict[str, float]]:
+        found: list[dict[str, float]] = bed.truth()["nodes"]["c2"]["gpus"]
+        return found
+
     bed.until(lambda: sum(gpu["instant_watts"] > 500.0 for gpu in gpus()) == GPUS, "its draw", 40)
     drawing = [slot for slot, gpu in enumerate(gpus()) if gpu["instant_watts"] > 500.0]
     joules, began = sum(gpus()[slot]["energy_joules"] for slot in drawing), time.monotonic()
