@@ -21,7 +21,7 @@ from slurm_power.tiers.building.rows import fingerprint
 from slurm_power.tiers.building.search import search
 from slurm_power.tiers.model_sum import file_sha256
 from slurm_power.tiers.task import load_task
-from tests.tiers.building.conftest import BLOBS, DIGITS, QUICK, OrderMaker
+from tests.tiers.building.conftest import BLOBS, DIGITS, HERE, QUICK, OrderMaker
 
 
 def log_of(built: Built) -> list[dict[str, object]]:
@@ -75,6 +75,14 @@ def test_quantizing(order: OrderMaker, digits_full: Built, digits_parent: Parent
         BuildError, match=r"quantized \(int8\) and cannot be trained: prune its own parent, full"
     ):
         prune(order("p", spec=DIGITS), parent=again)
+
+
+def test_a_quantized_tier_that_is_no_smaller_is_said(order: OrderMaker) -> None:
+    """Two layers with the same weights are packed each for itself."""
+    spec = f"{HERE}/blobs.py:tied"
+    tied = full(order("tied", spec=spec), shape={"width": 3}, recipe=Recipe(epochs=1))
+    built = quantize(order("int8", spec=spec), parent=open_parent("tied", tied.directory, load_task(spec)))
+    assert any(note.startswith("no smaller than its parent: ") for note in built.notes)
 
 
 def test_pruning_and_tuning(order: OrderMaker, digits_full: Built, digits_parent: Parent) -> None:
