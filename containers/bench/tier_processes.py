@@ -57,8 +57,11 @@ class TierProcesses:
         if job is None:
             return f"there is no tier {tier}"
         words = [sys.executable, "-m", "containers.bench.tier_server", tier]
-        words += [job.environment.get("TIER_MILLISECONDS", "5"), str(self._service.directory / f"{key}.address")]
-        process = subprocess.Popen(
+        words += [
+            job.environment.get("TIER_MILLISECONDS", "5"),
+            str(self._service.directory / f"{key}.address"),
+        ]
+        process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
             words,
             env={**os.environ, **job.environment},
             stdin=subprocess.DEVNULL,
@@ -75,7 +78,7 @@ class TierProcesses:
 
 def main() -> None:
     """Run a gateway over processes."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(created).3f %(message)s")
     service = read_service(Path(sys.argv[1]))
     controller = Path(sys.argv[3]) if len(sys.argv) > 3 else None
     asyncio.run(run(service, TierProcesses(service), Path(sys.argv[2]), controller_socket=controller))

@@ -25,6 +25,7 @@ class TierServer:
         self._warm_status = os.environ.get("TIER_WARM_STATUS", "200 OK")
         self._busy = 0
         self._ending = asyncio.Event()
+        self._idle = asyncio.Event()
         self._began = 0.0
 
     async def serve(self, address_file: Path) -> None:
@@ -34,14 +35,13 @@ class TierServer:
         loop.add_signal_handler(signal.SIGTERM, self._ending.set)
         server = await asyncio.start_server(self._connection, "127.0.0.1", 0, backlog=1024)
         port = server.sockets[0].getsockname()[1]
-        fresh = address_file.with_suffix(".new")
-        fresh.write_text(f"http://127.0.0.1:{port}\n")
-        fresh.replace(address_file)
+        _write(address_file, f"http://127.0.0.1:{port}\n")
         await self._ending.wait()
-        address_file.unlink(missing_ok=True)
+        _write(address_file, "")
         server.close()
-        while self._busy:
-            await asyncio.sleep(0.02)
+        self._idle.clear()
+        if self._busy:
+            await self._idle.wait()
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(EOFError, ConnectionError):
@@ -52,12 +52,16 @@ class TierServer:
                     await self._answer(head.decode("latin-1"), reader, writer)
                 finally:
                     self._busy -= 1
+                    if not self._busy:
+                        self._idle.set()
         writer.close()
 
     async def _answer(self, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         first, *lines = head.split("\r\n")
         path = first.split()[1]
-        length = next((line.split(":")[1] for line in lines if line.lower().startswith("content-length")), "0")
+        length = next(
+            (line.split(":")[1] for line in lines if line.lower().startswith("content-length")), "0"
+        )
         await reader.readexactly(int(length))
         if path.startswith("/stream"):
             await self._stream(int(path.partition("n=")[2] or 80), writer)
@@ -83,6 +87,15 @@ class TierServer:
             await asyncio.sleep(EVENT_SECONDS)
         writer.write(_chunk("data: [DONE]\n\n") + b"0\r\n\r\n")
         await writer.drain()
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file whole; no text removes it."""
+    fresh = path.with_suffix(".new")
+    fresh.write_text(text)
+    fresh.replace(path)
+    if not text:
+        path.unlink()
 
 
 def _chunk(text: str) -> bytes:

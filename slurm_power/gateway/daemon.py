@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm_power import clock, tasks
-from slurm_power.gateway import controller_talk, haproxy_config, relay
+from slurm_power.gateway import controller_talk, haproxy_config
 from slurm_power.gateway.backends import Backends, BackendsError, JobSight
 from slurm_power.gateway.haproxy import Haproxy, HaproxyError, ServerSeen, ServerWish
 from slurm_power.gateway.haproxy_config import Folder
@@ -78,7 +78,7 @@ class Gateway:
         self._healthy: set[str] = set()
         self._warmed: set[str] = set()
         self._written: object = None
-        self._config_written = ""
+        self._config_written: list[ServerWish] | None = None
 
     def _known_tier(self, tier: object) -> str:
         """The tier that was last asked for by hand, where the service file still has it."""
@@ -164,28 +164,10 @@ class Gateway:
             self._note("HAProxy is replaced; the one before finishes its streams")
 
     def _write_config(self) -> None:
-        service = self._service
-        text = haproxy_config.configuration(
-            folder=self._folder,
-            family=service.family,
-            listen=service.listen,
-            certificate=service.certificate,
-            health_path=service.health_path,
-            stream_idle_seconds=service.stream_idle_seconds,
-            hard_stop_seconds=service.limits.drain_seconds + 30.0,
-            most_connections=service.most_connections,
-            servers=self._servers(),
-        )
-        if text == self._config_written and self._folder.config.exists():
-            return
-        for path, content in (
-            (self._folder.lua, relay.lua(stream_idle_seconds=service.stream_idle_seconds)),
-            (self._folder.config, text),
-        ):
-            fresh = path.with_name(path.name + ".new")
-            fresh.write_text(content)
-            fresh.replace(path)
-        self._config_written = text
+        servers = self._servers()
+        if servers != self._config_written or not self._folder.config.exists():
+            haproxy_config.write(self._service, self._folder, servers)
+            self._config_written = servers
 
     def _servers(self) -> list[ServerWish]:
         """HAProxy's servers as the state wants them."""

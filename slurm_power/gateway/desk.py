@@ -1,4 +1,4 @@
-"""The gateway's own socket: `slurm-power gateway status` and `switch` ask here. Its folder is the owner's alone."""
+"""The gateway's own socket, for `slurm-power gateway status` and `switch`, in a folder of the owner alone."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,7 @@ class Desk:
                 line = await reader.readuntil(b"\n")
                 writer.write(wire.encode(await self._answer(line)))
                 await writer.drain()
-        writer.transport.abort() if writer.is_closing() else writer.close()
+        writer.close()
 
     async def _answer(self, line: bytes) -> wire.Message:
         try:

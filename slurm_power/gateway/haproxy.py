@@ -105,18 +105,18 @@ class Haproxy:
             values = dict(zip(columns, row.split(), strict=False))
             admin[values["srv_name"]] = int(values["srv_admin_state"])
         found = {}
-        for row in csv.DictReader(("pxname," + stats).strip().splitlines()):
-            name = row["svname"]
-            if row["pxname"] != backend or name not in admin:
+        for stat in csv.DictReader(("pxname," + stats).strip().splitlines()):
+            name = stat["svname"]
+            if stat["pxname"] != backend or name not in admin:
                 continue
             maintenance = bool(admin[name] & _MAINTENANCE)
             found[name] = ServerSeen(
                 name=name,
-                address=row.get("addr", ""),
+                address=stat.get("addr", ""),
                 ready=not admin[name] & (_MAINTENANCE | _DRAIN),
                 maintenance=maintenance,
-                up=None if maintenance else _up(row.get("status", ""), row.get("check_status", "")),
-                open_streams=int(row.get("scur") or 0),
+                up=None if maintenance else _up(stat.get("status", ""), stat.get("check_status", "")),
+                open_streams=int(stat.get("scur") or 0),
             )
         return found
 

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from slurm_power.gateway import relay
 from slurm_power.gateway.haproxy import CHECK, ServerWish
+from slurm_power.gateway.service_file import ServiceFile
 
 BACKEND = "tiers"
 FRONTEND = "clients"
@@ -13,6 +15,7 @@ CONVERSATION_HEADER = "X-Conversation-Id"
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 
 
+_NONE = '{"error":"no tier serves"}'
 _IDEMPOTENT = "GET HEAD OPTIONS PUT DELETE TRACE"
 
 
@@ -68,26 +71,16 @@ class Folder:
         return self.path / "lock"
 
 
-def configuration(
-    *,
-    folder: Folder,
-    family: str,
-    listen: str,
-    certificate: Path | None,
-    health_path: str,
-    stream_idle_seconds: float,
-    hard_stop_seconds: float,
-    most_connections: int,
-    servers: Sequence[ServerWish],
-) -> str:
+def configuration(service: ServiceFile, folder: Folder, servers: Sequence[ServerWish]) -> str:
     """The whole file. A server that is not ready is left out: the gateway adds it within a second."""
-    tls = f" ssl crt {certificate}" if certificate is not None else ""
-    idle = f"{stream_idle_seconds:.0f}s"
+    tls = f" ssl crt {service.certificate}" if service.certificate is not None else ""
+    idle = f"{service.stream_idle_seconds:.0f}s"
+    hard_stop = f"{service.limits.drain_seconds + 30.0:.0f}s"
     return f"""# Written by slurm-power gateway at each change: do not edit.
 global
     stats socket unix@{folder.admin_socket} mode 600 level admin expose-fd listeners
-    maxconn {most_connections}
-    hard-stop-after {hard_stop_seconds:.0f}s
+    maxconn {service.most_connections}
+    hard-stop-after {hard_stop}
     # A request is replayed only while it fits into one buffer.
     tune.bufsize 65536
     setenv SLURM_POWER_GATEWAY_INNER unix@{folder.inner_socket}
@@ -104,12 +97,23 @@ defaults
     option redispatch 1
     retry-on conn-failure empty-response
 frontend {FRONTEND}
-    bind {listen}{tls}
+    bind {service.listen}{tls}
 {_routing()}
 frontend inner
     bind unix@{folder.inner_socket} mode 600
     default_backend {BACKEND}
-{backend(family=family, health_path=health_path)}{_servers(servers)}"""
+{backend(service)}{_servers(servers)}"""
+
+
+def write(service: ServiceFile, folder: Folder, servers: Sequence[ServerWish]) -> None:
+    """Write the configuration and what it loads, each whole; raises OSError."""
+    for path, content in (
+        (folder.lua, relay.lua(stream_idle_seconds=service.stream_idle_seconds)),
+        (folder.config, configuration(service, folder, servers)),
+    ):
+        fresh = path.with_name(path.name + ".new")
+        fresh.write_text(content)
+        fresh.replace(path)
 
 
 def _routing() -> str:
@@ -121,15 +125,16 @@ def _routing() -> str:
     default_backend {BACKEND}"""
 
 
-def backend(*, family: str, health_path: str, name: str = BACKEND) -> str:
+def backend(service: ServiceFile) -> str:
     """The backend alone, also for a site's own HAProxy.
 
     ``balance first`` asks the server with the least number, the newest, and the next where that one fails:
     so the old tier stands by as long as it is there, without any word of ours.
     """
+    name = service.haproxy.backend if service.haproxy else BACKEND
     return f"""backend {name}
     balance first
-    option httpchk GET {health_path}
+    option httpchk GET {service.health_path}
     http-check expect status 200
     # What is not idempotent is not sent twice, unless its sender says that it may be.
     acl idempotent method {_IDEMPOTENT}
@@ -138,8 +143,8 @@ def backend(*, family: str, health_path: str, name: str = BACKEND) -> str:
     # Who names a conversation stays on its tier for as long as that one takes requests.
     stick-table type string len 128 size 100k expire 30m
     stick on req.hdr({CONVERSATION_HEADER}) if {{ req.hdr({CONVERSATION_HEADER}) -m found }}
-    http-response set-header {TIER_HEADER} {family}/%[srv_name,field(1,:)]
-    http-error status 503 content-type application/json string '{{"error":"no tier serves"}}' hdr Retry-After 10
+    http-response set-header {TIER_HEADER} {service.family}/%[srv_name,field(1,:)]
+    http-error status 503 content-type application/json string '{_NONE}' hdr Retry-After 10
 """
 
 

@@ -14,6 +14,7 @@ from slurm_power.model.tier import ANY_TIER
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _SERVICE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+_NAME_HINT = "use a-z, 0-9, '.', '_', '-', at most 32 characters"
 _METHODS = ("GET", "POST", "PUT", "HEAD")
 _PATH = re.compile(r"/[!-~]{0,255}")
 _PRINTABLE = re.compile(r"[ -~]*")
@@ -129,7 +130,7 @@ def read_service(path: Path) -> ServiceFile:
     _check_plain(plain, folder, haproxy, problems)
     if warm_up is not None:
         _check_warm_up(warm_up, problems)
-    jobs = _jobs(plain, tables, tiers_ok, environment, folder, problems)
+    jobs = _jobs(plain, tables, tiers_ok, environment, folder=folder, problems=problems)
     if problems:
         raise ConfigError(path, problems)
     common = TierJob(script=folder / plain.script, sbatch=plain.sbatch, environment=environment)
@@ -178,9 +179,9 @@ def _tiers_ok(value: object, problems: list[str]) -> tuple[str, ...]:
         return ()
     if ANY_TIER in value and len(value) > 1:
         problems.append('tiers_ok: "any" stands alone')
-    for name in value:
-        if not _NAME.fullmatch(name):
-            problems.append(f"tiers_ok: {name!r} is no tier's name; use a-z, 0-9, '.', '_', '-', at most 32")
+    problems += [
+        f"tiers_ok: {name!r} is no tier's name; {_NAME_HINT}" for name in value if not _NAME.fullmatch(name)
+    ]
     return tuple(sorted(set(value)))
 
 
@@ -215,11 +216,11 @@ def _limits(value: object, problems: list[str]) -> Limits:
 def _check_plain(plain: _Plain, folder: Path, haproxy: SiteHaproxy | None, problems: list[str]) -> None:
     if not _SERVICE_NAME.fullmatch(plain.name):
         problems.append(f"name: {plain.name!r}; use a-z, 0-9 and '-', at most 32 characters")
-    for key in ("family", "full_tier"):
-        if not _NAME.fullmatch(getattr(plain, key)):
-            problems.append(
-                f"{key}: {getattr(plain, key)!r}; use a-z, 0-9, '.', '_', '-', at most 32 characters"
-            )
+    problems += [
+        f"{key}: {getattr(plain, key)!r}; {_NAME_HINT}"
+        for key in ("family", "full_tier")
+        if not _NAME.fullmatch(getattr(plain, key))
+    ]
     if haproxy is None:
         _check_listen(plain.listen, problems)
     elif plain.listen or plain.certificate:
@@ -230,6 +231,10 @@ def _check_plain(plain: _Plain, folder: Path, haproxy: SiteHaproxy | None, probl
         problems.append(f"directory: {folder / plain.directory} is no directory")
     if plain.certificate and not (folder / plain.certificate).is_file():
         problems.append(f"certificate: {folder / plain.certificate} is no file")
+    _check_numbers(plain, problems)
+
+
+def _check_numbers(plain: _Plain, problems: list[str]) -> None:
     if not _PATH.fullmatch(plain.health_path):
         problems.append(f"health_path: {plain.health_path!r} must begin with / and have no blanks")
     if plain.address_file.count("{job_id}") != 1 or "/" in plain.address_file:
@@ -272,6 +277,7 @@ def _jobs(
     tables: Mapping[str, dict[str, Any]],
     tiers_ok: tuple[str, ...],
     environment: Mapping[str, str],
+    *,
     folder: Path,
     problems: list[str],
 ) -> dict[str, TierJob]:

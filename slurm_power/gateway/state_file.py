@@ -1,4 +1,4 @@
-"""A service's state on disk: written whole and atomically before anything is done, read back after any death."""
+"""A service's state on disk: written whole before anything is done, read back after any death."""
 
 import fcntl
 import json

@@ -71,10 +71,11 @@ class _Turn:
         self.notes.append(f"{member.tier}{_job(member)}: {note}")
         self.members = [other for other in self.members if other.key != member.key]
 
-    def fail(self, member: Member, why: str) -> None:
-        """Give a member up, and its tier for a while."""
+    def fail(self, member: Member, why: str, *, free: int = 0) -> None:
+        """Give a member up, and its tier for a while: twice as long each time, after ``free`` failures."""
         count = self.failed[member.tier].count + 1 if member.tier in self.failed else 1
-        wait = min(self.limits.first_retry_seconds * 2.0 ** (count - 1), self.limits.most_retry_seconds)
+        wait = self.limits.first_retry_seconds * 2.0 ** min(count - 1 - free, 20) if count > free else 0.0
+        wait = min(wait, self.limits.most_retry_seconds)
         self.failed[member.tier] = Failed(count=count, until_seconds=self.now + wait)
         self.move(
             member, Phase.STOPPING, f"{why}; given up, the tier is tried again in {wait:g} s at the earliest"
@@ -232,7 +233,8 @@ def _take_over(turn: _Turn) -> None:
             turn.fail(serving, "it failed while the tier before it was still there")
             serving = turn.first(Phase.SERVING)
         elif _dead(turn, serving):
-            turn.fail(serving, "its job has ended while it served")
+            # It did well before: once, it is started again at once.
+            turn.fail(serving, "its job has ended while it served", free=1)
             serving = None
     if serving is None and before is not None and before.phase in GOING:
         serving = turn.move(before, Phase.SERVING, "serves again, nothing else does")
@@ -245,7 +247,7 @@ def _take_over(turn: _Turn) -> None:
 
 
 def _let_go(turn: _Turn) -> None:
-    """Let the old tier go once the new one has proved itself and no stream is open, or the deadline is over."""
+    """Let the old tier go once the new one has proved itself and no stream is open, or the time is over."""
     serving = turn.first(Phase.SERVING)
     if serving is None:
         return
@@ -322,10 +324,16 @@ def _renew(turn: _Turn, serving: Member, fresh_key: str) -> None:
         _begin(turn, serving.tier, fresh_key, f"job {serving.job_id} runs and does not answer")
     elif _lost(turn, serving):
         _begin(turn, serving.tier, fresh_key, f"Slurm does not know job {serving.job_id} any more")
-    elif left is not None and left < turn.limits.renew_seconds:
-        # Past half of it there is nothing to wait for any more: without a successor the service ends.
-        if turn.wish.may_start or left < turn.limits.renew_seconds / 2.0:
+    elif left is not None and left < turn.limits.renew_seconds and _past_half(turn, serving, left):
+        # Late there is nothing to wait for any more: without a successor the service ends.
+        late = left < turn.limits.renew_seconds / 2.0
+        if turn.wish.may_start or late:
             _begin(turn, serving.tier, fresh_key, f"job {serving.job_id} has {left:.0f} s left")
+
+
+def _past_half(turn: _Turn, member: Member, left_seconds: float) -> bool:
+    """A job that is shorter than all this takes must not be followed by another as soon as it serves."""
+    return member.running_seconds is not None and turn.now - member.running_seconds >= left_seconds
 
 
 def _begin(turn: _Turn, tier: str, key: str, why: str) -> None:
