@@ -142,6 +142,9 @@ class Haproxy:
             if known is None:
                 await self._add(backend, wish)
             state = "ready" if wish.ready else "drain"
+            if known is None or known.up is None:
+                # Again where nothing was checked yet: whoever added it may have died before this.
+                await self._told(f"enable health {backend}/{wish.name}")
             if known is None or known.maintenance or known.ready != wish.ready:
                 await self._told(f"set server {backend}/{wish.name} state {state}")
         for name in seen.keys() - {wish.name for wish in wishes}:
@@ -152,7 +155,6 @@ class Haproxy:
         said = await self.command(f"add server {server} {wish.address} id {wish.order} check {self._check}")
         if "registered" not in said:
             raise HaproxyError(f"add server {server}: {said.strip()}")
-        await self._told(f"enable health {server}")
 
     async def _delete(self, backend: str, name: str) -> None:
         server = f"{backend}/{name}"
