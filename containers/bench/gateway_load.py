@@ -1,10 +1,12 @@
-"""An open-loop load on an HTTP address: idempotent requests at a rate, and long streams of events; all counted."""
+"""An open-loop load on an HTTP address: idempotent requests at a rate, and long streams; all counted."""
 
 import asyncio
 import contextlib
 import time
 from collections import Counter, deque
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 TIER_HEADER = b"x-model-tier:"
 TIMEOUT_SECONDS = 10.0
@@ -76,15 +78,15 @@ class Load:
         """How the streams ended."""
         return Counter(stream.end for stream in self.streams)
 
-    def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)  # type: ignore[arg-type]  # ensure_future of a coroutine is a task
-        task.add_done_callback(self._tasks.discard)  # type: ignore[arg-type]  # the same
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _request(self, number: int) -> None:
         began, clock = time.time(), time.perf_counter()
         status, tier, retries = 0, "", 0
-        for retries in range(_RETRIES + 1):
+        for retries in range(_RETRIES + 1):  # noqa: B007 - read after the loop
             try:
                 async with asyncio.timeout(TIMEOUT_SECONDS):
                     status, tier = await self._once(number)

@@ -1,4 +1,4 @@
-"""A service of two tiers as plain processes behind a real HAProxy, with a gateway that may be killed at will."""
+"""A service of two tiers as plain processes behind a real HAProxy, with a gateway to be killed at will."""
 
 import asyncio
 import contextlib
@@ -58,7 +58,7 @@ class Stage:
         small_more: str = "",
         more: str = "",
     ) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="sp-", dir="/tmp"))  # noqa: S108 - short, for the sockets
+        self.folder = Path(tempfile.mkdtemp(prefix="sp-", dir="/tmp"))  # short, for the sockets
         self.jobs = self.folder / "jobs"
         self.jobs.mkdir()
         self.state = self.folder / "own"

@@ -70,10 +70,15 @@ def gpus(cluster: Cluster) -> int:
     return sum(int(count) for count in re.findall(r"GresUsed=gpu:\w+:(\d+)", shown))
 
 
+def said(log: Path) -> str:
+    return log.read_text()
+
+
 async def until(happened: Callable[[], bool], what: str, log: Path, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
-        assert time.monotonic() < deadline, f"gave up waiting for {what}\n{log.read_text()}"
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"gave up waiting for {what}\n{said(log)}")
         await asyncio.sleep(0.1)
 
 
@@ -92,7 +97,7 @@ async def there_and_back(cluster: Cluster, folder: Path) -> None:
         words = [sys.executable, "-m", "slurm_power.cli.slurm_power", "gateway", "run", str(service)]
         words += [f"--state={own}", f"--socket={controller.path}", f"--slurm-conf={cluster.conf}"]
         with log.open("ab") as file:
-            return subprocess.Popen(words, stdout=file, stderr=file)  # noqa: ASYNC220 - returns at once
+            return subprocess.Popen(words, stdout=file, stderr=file)
 
     def members() -> list[tuple[str, str]]:
         try:
@@ -142,5 +147,5 @@ async def there_and_back(cluster: Cluster, folder: Path) -> None:
         cluster.run("scancel", "--user=root", "--full", check=False)
         await until(lambda: not cluster.run("squeue", "--noheader").strip(), "an empty queue", log)
         await controller.stop()
-    assert load.failed() == {}, log.read_text()
+    assert load.failed() == {}, said(log)
     assert {request.tier for request in load.requests} == {"digits/full", "digits/small"}

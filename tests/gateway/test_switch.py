@@ -1,4 +1,4 @@
-"""The switch as a state machine: rows of "so it was, so it looked, so it goes on", and any order of misfortunes."""
+"""The switch as a state machine: rows of "so it was, so it looked", and any order of misfortunes."""
 
 from dataclasses import dataclass, field, replace
 
@@ -53,10 +53,12 @@ def member(key: str, tier: str, phase: Phase, *, age: float = 0.0, order: int = 
     return replace(kept, **more)  # type: ignore[arg-type]  # fields of Member
 
 
-def one_step(
-    members: list[Member], wish: Wish, *, failed: dict[str, Failed] | None = None, **sights: Sight
-) -> Step:
-    state = State(members=tuple(members), failed=failed or {}, next_order=4, last_served="full")
+def one_step(members: list[Member], wish: Wish, **sights: Sight) -> Step:
+    return after_failures({}, members, wish, **sights)
+
+
+def after_failures(failed: dict[str, Failed], members: list[Member], wish: Wish, **sights: Sight) -> Step:
+    state = State(members=tuple(members), failed=failed, next_order=4, last_served="full")
     return step(state, sights, wish, LIMITS, now=1000.0, fresh_key="new")
 
 
@@ -80,14 +82,24 @@ NEW = member("b", "small", Phase.STARTING, age=5.0, order=3, address="")
         ([SERVING], Wish(), {"a": WELL}, {"a": Phase.SERVING}),
         ([SERVING, NEW], Wish(), {"a": WELL, "b": WELL}, {"a": Phase.SERVING, "b": Phase.WARMING}),
         # Each phase waits for what it is named for.
-        ([SERVING, NEW], SMALL, {"a": WELL, "b": replace(WELL, address="")}, {"a": Phase.SERVING, "b": Phase.STARTING}),
+        (
+            [SERVING, NEW],
+            SMALL,
+            {"a": WELL, "b": replace(WELL, address="")},
+            {"a": Phase.SERVING, "b": Phase.STARTING},
+        ),
         (
             [SERVING, replace(NEW, phase=Phase.WARMING)],
             SMALL,
             {"a": WELL, "b": replace(WELL, warmed=False)},
             {"a": Phase.SERVING, "b": Phase.WARMING},
         ),
-        ([SERVING, replace(NEW, phase=Phase.WARMING)], SMALL, {"a": WELL, "b": WELL}, {"a": Phase.DRAINING, "b": Phase.SERVING}),
+        (
+            [SERVING, replace(NEW, phase=Phase.WARMING)],
+            SMALL,
+            {"a": WELL, "b": WELL},
+            {"a": Phase.DRAINING, "b": Phase.SERVING},
+        ),
         (
             [SERVING, replace(NEW, phase=Phase.READY)],
             SMALL,
@@ -119,12 +131,17 @@ NEW = member("b", "small", Phase.STARTING, age=5.0, order=3, address="")
             {"a": Phase.STOPPING, "b": Phase.SERVING},
         ),
         # Slurm does not answer: nothing is concluded.
-        ([SERVING], SMALL, {"a": replace(WELL, job=JobSeen.UNKNOWN)}, {"a": Phase.SERVING, "new": Phase.SUBMITTING}),
+        (
+            [SERVING],
+            SMALL,
+            {"a": replace(WELL, job=JobSeen.UNKNOWN)},
+            {"a": Phase.SERVING, "new": Phase.SUBMITTING},
+        ),
         ([SERVING, NEW], SMALL, {"a": WELL, "b": Sight()}, {"a": Phase.SERVING, "b": Phase.STARTING}),
         # Slurm has lost it, it answers: it serves on.
         ([SERVING], FULL, {"a": replace(WELL, job=JobSeen.ABSENT)}, {"a": Phase.SERVING}),
     ],
-)  # fmt: skip  # a row each
+)
 def test_before_the_shift(
     members: list[Member], wish: Wish, sights: dict[str, Sight], expected: dict[str, Phase]
 ) -> None:
@@ -140,8 +157,18 @@ def shifted(old: Phase, *, age: float) -> list[Member]:
     ("members", "wish", "sights", "expected"),
     [
         # Probation: the old one stays, whatever it has.
-        (shifted(Phase.DRAINING, age=5.0), SMALL, {"a": WELL, "b": WELL}, {"a": Phase.DRAINING, "b": Phase.SERVING}),
-        (shifted(Phase.DRAINING, age=11.0), SMALL, {"a": WELL, "b": WELL}, {"a": Phase.CLOSING, "b": Phase.SERVING}),
+        (
+            shifted(Phase.DRAINING, age=5.0),
+            SMALL,
+            {"a": WELL, "b": WELL},
+            {"a": Phase.DRAINING, "b": Phase.SERVING},
+        ),
+        (
+            shifted(Phase.DRAINING, age=11.0),
+            SMALL,
+            {"a": WELL, "b": WELL},
+            {"a": Phase.CLOSING, "b": Phase.SERVING},
+        ),
         (
             shifted(Phase.DRAINING, age=11.0),
             SMALL,
@@ -155,7 +182,12 @@ def shifted(old: Phase, *, age: float) -> list[Member]:
             {"a": replace(WELL, open_streams=None), "b": WELL},
             {"a": Phase.DRAINING, "b": Phase.SERVING},
         ),
-        (shifted(Phase.CLOSING, age=11.0), SMALL, {"a": WELL, "b": WELL}, {"a": Phase.STOPPING, "b": Phase.SERVING}),
+        (
+            shifted(Phase.CLOSING, age=11.0),
+            SMALL,
+            {"a": WELL, "b": WELL},
+            {"a": Phase.STOPPING, "b": Phase.SERVING},
+        ),
         # A stream of ten minutes: the deadline decides.
         (
             shifted(Phase.DRAINING, age=301.0),
@@ -164,7 +196,12 @@ def shifted(old: Phase, *, age: float) -> list[Member]:
             {"a": Phase.STOPPING, "b": Phase.SERVING},
         ),
         # The new one fails while the old one is there.
-        (shifted(Phase.DRAINING, age=5.0), SMALL, {"a": WELL, "b": ABSENT}, {"a": Phase.SERVING, "b": Phase.STOPPING}),
+        (
+            shifted(Phase.DRAINING, age=5.0),
+            SMALL,
+            {"a": WELL, "b": ABSENT},
+            {"a": Phase.SERVING, "b": Phase.STOPPING},
+        ),
         (
             shifted(Phase.CLOSING, age=15.0),
             SMALL,
@@ -179,7 +216,12 @@ def shifted(old: Phase, *, age: float) -> list[Member]:
             {"a": Phase.STOPPING, "b": Phase.SERVING},
         ),
         # Wanted back before it is gone: nothing has to start.
-        (shifted(Phase.DRAINING, age=5.0), FULL, {"a": WELL, "b": WELL}, {"a": Phase.SERVING, "b": Phase.DRAINING}),
+        (
+            shifted(Phase.DRAINING, age=5.0),
+            FULL,
+            {"a": WELL, "b": WELL},
+            {"a": Phase.SERVING, "b": Phase.DRAINING},
+        ),
         # A third tier waits.
         (
             shifted(Phase.DRAINING, age=5.0),
@@ -207,7 +249,7 @@ def shifted(old: Phase, *, age: float) -> list[Member]:
             {"b": Phase.SERVING},
         ),
     ],
-)  # fmt: skip  # a row each
+)
 def test_after_the_shift(
     members: list[Member], wish: Wish, sights: dict[str, Sight], expected: dict[str, Phase]
 ) -> None:
@@ -242,7 +284,7 @@ def test_a_job_is_asked_first_and_ended_later() -> None:
 
 def test_a_tier_that_failed_waits_twice_as_long_each_time() -> None:
     failed = {"small": Failed(count=3, until_seconds=900.0)}
-    done = one_step([SERVING, NEW], SMALL, failed=failed, a=WELL, b=ABSENT)
+    done = after_failures(failed, [SERVING, NEW], SMALL, a=WELL, b=ABSENT)
     assert done.state.failed["small"] == Failed(count=4, until_seconds=1080.0)
     barred = step(done.state, {"a": WELL, "b": ABSENT}, SMALL, LIMITS, now=1001.0, fresh_key="x")
     assert phases(barred) == {"a": Phase.SERVING}
@@ -263,7 +305,7 @@ def test_the_only_one_dies_and_is_started_again_at_once_then_later() -> None:
 
 def test_a_tier_that_cannot_be_had_is_replaced_by_the_full_one_where_nothing_serves() -> None:
     failed = {"small": Failed(count=1, until_seconds=2000.0)}
-    done = one_step([], SMALL, failed=failed)
+    done = after_failures(failed, [], SMALL)
     assert [found.tier for found in done.state.members] == ["full"]
 
 
@@ -333,7 +375,7 @@ EVENTS = st.sampled_from(
 )
 
 
-def play(world: World, state: State, wish: Wish, now: float, event: str, pick: int, key: str) -> Step:
+def play(world: World, state: State, wish: Wish, *, now: float, event: str, pick: int, key: str) -> Step:
     """One look at the world and what it leads to, with the promises checked."""
     keys = [found.key for found in state.members]
     chosen = keys[pick % len(keys)] if keys else ""
@@ -350,6 +392,8 @@ def play(world: World, state: State, wish: Wish, now: float, event: str, pick: i
             world.streams[chosen] = world.streams.get(chosen, 0) + 1
         case "streams end":
             world.streams.clear()
+        case _:
+            pass
     sights = {
         found.key: world.sight(
             found,
@@ -368,6 +412,8 @@ def play(world: World, state: State, wish: Wish, now: float, event: str, pick: i
                     world.jobs[submitted] = JobSeen.RUNNING
             case EndJob(key=ended):
                 world.jobs.pop(ended, None)
+            case WarmUp():
+                pass
     return done
 
 
@@ -412,13 +458,13 @@ def test_whatever_happens_it_keeps_its_promises_and_comes_to_rest(events: list[t
             wish = Wish(fallbacks=("full",))
         elif event == "no room":
             wish = replace(wish, may_start=False)
-        state = play(world, state, wish, now, event, pick, f"k{number}").state
+        state = play(world, state, wish, now=now, event=event, pick=pick, key=f"k{number}").state
     # From now on nothing goes wrong any more.
     world.streams.clear()
     world.broken.clear()
-    world.jobs = {key: JobSeen.RUNNING for key in world.jobs}
+    world.jobs = dict.fromkeys(world.jobs, JobSeen.RUNNING)
     wish = replace(FULL, tier=wish.tier or "full")
     for number in range(120):
         now += 10.0
-        state = play(world, state, wish, now, "nothing", 0, f"r{number}").state
+        state = play(world, state, wish, now=now, event="nothing", pick=0, key=f"r{number}").state
     assert [(found.tier, found.phase) for found in state.members] == [(wish.tier, Phase.SERVING)]

@@ -20,7 +20,8 @@ from slurm_power.gateway.haproxy import HaproxyError
 from slurm_power.gateway.haproxy_config import Folder
 from slurm_power.gateway.haproxy_process import HaproxyProcess
 from slurm_power.gateway.jobs import SlurmJobs
-from slurm_power.gateway.running import own_folder, run as run_gateway
+from slurm_power.gateway.running import own_folder
+from slurm_power.gateway.running import run as run_gateway
 from slurm_power.gateway.service_file import ServiceFile, read_service
 from slurm_power.gateway.state_file import FolderError
 
@@ -116,9 +117,8 @@ def status(file: Path, state: Path | None, as_json: bool) -> None:
     click.echo(f"{answer['service']} at {answer['listen'] or 'the site HAProxy'}: {serving} serves")
     for member in answer["members"]:
         streams = "?" if member["open_streams"] is None else member["open_streams"]
-        click.echo(
-            f"  {member['tier']:16} {member['phase']:10} job {member['job_id'] or '-':10} open streams {streams}"
-        )
+        job = member["job_id"] or "-"
+        click.echo(f"  {member['tier']:16} {member['phase']:10} job {job:10} open streams {streams}")
     said = answer["answer"]
     if said is not None:
         room = "" if said["may_start"] else f"; nothing may start: {said['wait_reason'] or 'no room'}"
