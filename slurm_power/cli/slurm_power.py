@@ -16,6 +16,7 @@ from slurm_power.cli.commands.event import cancel_event, control, event, yield_n
 from slurm_power.cli.commands.event_report import event_report, events
 from slurm_power.cli.commands.export import export
 from slurm_power.cli.commands.forecast import forecast
+from slurm_power.cli.commands.gateway import gateway
 from slurm_power.cli.commands.hres import hres
 from slurm_power.cli.commands.init import init
 from slurm_power.cli.commands.jobs import jobs
@@ -84,6 +85,7 @@ for command in (
     check,
     show_config,
     hres,
+    gateway,
     report,
     export,
     backtest,

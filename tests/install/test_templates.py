@@ -25,9 +25,10 @@ CHOICES: dict[str, dict[str, str | int]] = {
     "generation": {"workload": "generation", "flex": "flex3"},
     "simulation": {"flex": "flex1"},
     "tiers": {"workload": "training", "flex": "flex3"},
+    "service": {"workload": "inference", "flex": "flex1"},
 }
-# An inference service ends when it is told; tiers are trained, which takes long.
-UNTIL_DONE = [name for name in NAMES if name not in ("inference", "tiers")]
+# A service ends when it is told (tests/gateway has the one that the gateway starts); tiers take long to train.
+UNTIL_DONE = [name for name in NAMES if name not in {"inference", "service", "tiers"}]
 
 
 class Folder:
