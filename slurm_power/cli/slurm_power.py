@@ -35,7 +35,7 @@ _EXTRAS = {
     "forecast": ("statsmodels",),
     "report": ("matplotlib",),
     "parquet": ("pyarrow",),
-    "tiers": ("huggingface_hub", "optuna", "torch", "torch_pruning"),
+    "tiers": ("huggingface_hub", "optuna", "safetensors", "torch", "torch_pruning"),
     "evaluation": ("fairlearn", "sklearn"),
     "tiers-gpu": ("torchao",),
 }

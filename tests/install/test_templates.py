@@ -27,7 +27,7 @@ CHOICES: dict[str, dict[str, str | int]] = {
     "tiers": {"workload": "training", "flex": "flex3"},
     "service": {"workload": "inference", "flex": "flex1"},
 }
-# A service ends when it is told (tests/gateway has the one that the gateway starts); tiers take long to train.
+# A service ends when it is told (tests/gateway has the gateway's); tiers take long to train.
 UNTIL_DONE = [name for name in NAMES if name not in {"inference", "service", "tiers"}]
 
 
