@@ -53,6 +53,7 @@ class Policy:
     ``tier_move_least_seconds``: no move for what lasts shorter, or for a job with less of its time left.
     ``tier_move_cost_seconds``: time that saving, queueing and starting again cost, at full speed.
     ``tier_move_rest_seconds``: how long a job that was moved is left alone.
+    ``tier_checkpoint_seconds``: how long a job may take to save itself for a move; then it is left as it is.
     ``tier_moves_at_once``: the most jobs that are on their way to another tier at a time.
     ``quality_weight``: how many times a share of quality lost weighs what the same share of speed does.
     ``service_start_seconds``: how long a tier of a service takes to serve, from its submission.
@@ -108,6 +109,7 @@ class Policy:
     tier_move_least_seconds: float = 600.0
     tier_move_cost_seconds: float = 120.0
     tier_move_rest_seconds: float = 3600.0
+    tier_checkpoint_seconds: float = 120.0
     tier_moves_at_once: int = 4
     quality_weight: float = 5.0
     service_start_seconds: float = 180.0
@@ -164,6 +166,7 @@ class Policy:
             "tier_move_least_seconds": (10.0, 86_400.0),
             "tier_move_cost_seconds": (0.0, 86_400.0),
             "tier_move_rest_seconds": (30.0, 604_800.0),
+            "tier_checkpoint_seconds": (1.0, 3600.0),
             "tier_moves_at_once": (1.0, 1000.0),
             "quality_weight": (0.0, 1000.0),
             "service_start_seconds": (1.0, 3600.0),
