@@ -202,8 +202,10 @@ def _lineage(family: Family, tier: Tier) -> Sequence[str]:
 
 def _dropped(family: Family, tier: Tier) -> Sequence[str]:
     """Subgroups that fare too much worse than in the first tier of the family."""
+    if family.max_drop is None or tier.quality is None or not family.tiers:
+        return ()
     first = family.tiers[0]
-    if family.max_drop is None or tier.quality is None or tier.name == first.name:
+    if tier.name == first.name:
         return ()
     of = family.subgroup_metric or "quality"
     what = f"{of} by {family.subgroup_by or 'subgroup'}"

@@ -84,7 +84,6 @@ def _family(name: str, fields: Fields, folder: Path, owner: str) -> Family:
         higher = subgroup.flag("higher_is_better")
         subgroup.finish()
     higher_is_better = fields.flag("higher_is_better")
-    before = len(fields.problems)
     family = Family(
         name=name,
         task=fields.text("task"),
@@ -103,8 +102,7 @@ def _family(name: str, fields: Fields, folder: Path, owner: str) -> Family:
     )
     _tell_dotted_name(name, fields)
     fields.finish()
-    if len(fields.problems) == before or family.tiers:
-        fields.problems += family_problems(family, fields.path)
+    fields.problems += family_problems(family, fields.path)
     return family
 
 
@@ -118,8 +116,7 @@ def _tell_dotted_name(name: str, fields: Fields) -> None:
 
 def _tiers(fields: Fields, folder: Path) -> tuple[Tier, ...]:
     value = fields.take("tier")
-    if value is None or value == []:
-        fields.say("tier", f"missing; describe each tier as [[{fields.path}.tier]]")
+    if value is None:  # its rules stand before the first tier is built
         return ()
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         fields.say("tier", f"must be a list of tables, write [[{fields.path}.tier]]")

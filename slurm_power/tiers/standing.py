@@ -51,7 +51,7 @@ def warnings(family: Family) -> dict[str, list[str]]:
 
 
 def _family_warnings(family: Family) -> list[str]:
-    said = []
+    said = [] if family.tiers else ["it has no tiers yet"]
     measured = [tier for tier in family.tiers if tier.quality is not None]
     if family.floor is None:
         said.append("it has no floor: no tier is too bad for it")

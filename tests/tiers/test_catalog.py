@@ -1,14 +1,16 @@
 """Reading catalogs: what is taken, and that all that is wrong is told at once, each with its place."""
 
+import dataclasses
 import os
 from pathlib import Path
 
 import pytest
 
 from slurm_power.model.job import Workload
-from slurm_power.model.tier import PowerSource, TierMethod
+from slurm_power.model.tier import PowerSource, TierMethod, refusals
 from slurm_power.tiers.catalog import CatalogError, load_catalogs, read_catalog, user_catalog
-from tests.tiers.catalogs import EXAMPLE
+from slurm_power.tiers.standing import warnings
+from tests.tiers.catalogs import EXAMPLE, tier
 
 FAMILY = """
 [family.digits]
@@ -176,8 +178,8 @@ def test_what_is_wrong_with_a_tier_is_told_with_its_place(
     ("family", "problem"),
     [
         (
-            "class = 'inference'\nmetric = 'accuracy'\n",
-            "family.digits.tier: missing; describe each tier as [[family.digits.tier]]",
+            "class = 'inference'\nmetric = 'accuracy'\ntier = 'full'\n",
+            "family.digits.tier: must be a list of tables, write [[family.digits.tier]]",
         ),
         (
             "metric = 'accuracy'\n" + TIER,
@@ -248,9 +250,17 @@ def test_what_is_wrong_with_the_file_is_told(tmp_path: Path, text: str, problem:
     assert problem in found if problem else found
 
 
+def test_the_rules_of_a_family_may_stand_before_its_first_tier(tmp_path: Path) -> None:
+    (tmp_path / "tiers.toml").write_text(FAMILY)
+    family = read_catalog(tmp_path / "tiers.toml").families["digits"]
+    assert (family.tiers, family.floor) == ((), 0.95)
+    assert warnings(family)[""][0] == "it has no tiers yet"
+    assert refusals(dataclasses.replace(family, max_drop=0.1), tier("a", 0.98)) == ()
+
+
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     text = FAMILY.replace("inference", "chat") + TIER + "gpus = -1\nparent = 'x'\n[family.b]\nmetric = 1\n"
-    assert len(problems(tmp_path, text)) == 6
+    assert len(problems(tmp_path, text)) == 5
 
 
 def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import importlib
 import os
 import shutil
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -169,8 +168,8 @@ def check(
     for one in said:
         click.echo(plain_text(f"{one['of']}: warning: {one['text']}"), err=True)
     count = sum(len(family.tiers) for family in catalog.families.values())
-    names = sorted({one["of"] for one in refused})
-    click.echo(f"{count} tiers in {len(catalog.families)} families, {len(names) or 'none'} refused")
+    names = {one["of"] for one in refused}
+    click.echo(f"tiers: {count}, families: {len(catalog.families)}, refused: {len(names) or 'none'}")
     sys.exit(EXIT_REFUSED if refused else 0)
 
 
@@ -269,8 +268,6 @@ def _output_problems(output: Path | None, catalogs: Catalogs) -> list[str]:
         return []
     if output.suffix not in _PLOTS:
         return [f"--output: {output} ends in none of {', '.join(_PLOTS)}"]
-    if find_spec("matplotlib") is None:
-        return ["--output: plots need matplotlib: pip install 'slurm-power[report]'"]
     return out_problems({"--output": output}, catalogs.files)
 
 
@@ -290,8 +287,6 @@ def card(name: str, output: Path | None, catalog_path: Path | None) -> None:
     """
     catalogs = load(catalog_path)
     family, tier = find_tier(catalogs, name)
-    if find_spec("huggingface_hub") is None:
-        refuse(["model cards need huggingface_hub: pip install 'slurm-power[tiers]'"])
     if problems := out_problems({"--output": output}, catalogs.files):
         refuse(problems)
     from slurm_power.tiers.card import model_card  # noqa: PLC0415 - huggingface_hub
@@ -315,8 +310,8 @@ def card(name: str, output: Path | None, catalog_path: Path | None) -> None:
 def approve(name: str, by: str, catalog_path: Path | None) -> None:
     """Approve a tier, so that jobs may be moved to it.
 
-    A refused tier cannot be approved. Its model is read and must be the one of the catalog. Building or
-    evaluating it anew ends the approval.
+    A refused tier cannot be approved. Its model is read and must be the one of the catalog. Building it
+    anew ends the approval.
     """
     catalogs = load(catalog_path)
     family, tier = find_tier(catalogs, name)
