@@ -10,6 +10,10 @@
 local HEAD = "slurm-power-expected-watts 1 "
 local DEFAULT_FILE = "/var/lib/slurm-power/admission/expected_watts"
 local MOST_SETTINGS, MOST_KEPT, MOST_GPU_WATTS = 100, 2000, 100000
+-- The user's words and ours, and which of them are no numbers: texts, and what is JSON already.
+local KEYS = { "workload", "flex", "max_hold_seconds", "finish_by", "cap_watts", "tier", "tiers_ok", "min_quality",
+  "watts" }
+local AS_THEY_ARE = { workload = "text", tier = "text", tiers_ok = "json", min_quality = "json" }
 local CLASSES = { training = true, inference = true, generation = true }
 
 -- Where powerctld writes: `admission_file=` of the slurm-power.conf beside this file.
@@ -292,11 +296,23 @@ local function set_licences(job, text, size, at_nodes, watts, conf, before)
   end
 end
 
+-- The tiers of "int8,small" as a list in JSON; nil for none, and for what is no such list.
+local function tier_names(text)
+  local names = {}
+  for name in string.gmatch(text or "", "[^,]+") do
+    if not string.find(name, "^[%l%d][%l%d._-]*$") then
+      return nil
+    end
+    names[#names + 1] = '"' .. name .. '"'
+  end
+  return #names > 0 and text ~= "none" and "[" .. table.concat(names, ",") .. "]" or nil
+end
+
 -- What the user chose, as our SPANK plugin wrote it; what is no normal form is none.
 local function choices(job)
   local words, count = {}, tonumber(job.spank_job_env_size) or 0
   for index = 0, (count < 65534 and count or 0) - 1 do
-    local name, word = string.match(tostring(job.spank_job_env[index] or ""), "^POWER_([%u_]+)=([%w@]+)$")
+    local name, word = string.match(tostring(job.spank_job_env[index] or ""), "^POWER_([%u_]+)=([%w@/,._-]+)$")
     if name then
       words[name] = word
     end
@@ -308,17 +324,23 @@ local function choices(job)
     max_hold_seconds = string.match(words.MAX_HOLD or "", "^(%d+)s$"),
     finish_by = string.match(words.FINISH_BY or "", "^@(%d+)$"),
     cap_watts = cap and cap >= 1 and cap <= MOST_GPU_WATTS and cap or nil,
+    tier = string.match(words.TIER or "", "^[%l%d][%l%d._-]*/[%l%d][%l%d._-]*$"),
+    tiers_ok = tier_names(words.TIERS_OK),
+    min_quality = string.match(words.MIN_QUALITY or "", "^-?%d+$")
+      or string.match(words.MIN_QUALITY or "", "^-?%d+%.%d+$"),
   }
 end
 
 local function comment_of(chosen, watts)
   local fields = {}
   chosen.watts = watts and watts > 0 and watts or nil
-  for _, key in ipairs({ "workload", "flex", "max_hold_seconds", "finish_by", "cap_watts", "watts" }) do
+  for _, key in ipairs(KEYS) do
     local value = chosen[key]
-    local count = key ~= "workload" and tonumber(value)
+    local count = not AS_THEY_ARE[key] and tonumber(value)
     if count and count < 1e12 then
       fields[#fields + 1] = string.format('"%s":%.0f', key, count)
+    elseif value and AS_THEY_ARE[key] == "json" then
+      fields[#fields + 1] = string.format('"%s":%s', key, value)
     elseif value and not count then
       fields[#fields + 1] = string.format('"%s":"%s"', key, value)
     end

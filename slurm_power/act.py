@@ -7,6 +7,8 @@ from typing import Protocol, assert_never
 
 from slurm_power.model.action import (
     Action,
+    AdviseBatch,
+    ChangeTier,
     HoldJob,
     PauseJob,
     Plan,
@@ -15,6 +17,7 @@ from slurm_power.model.action import (
     ResumeJob,
     SetCap,
     SetDischarge,
+    SwitchService,
 )
 from slurm_power.model.job import Job
 from slurm_power.ports import DeviceError, NotRunningError, Scheduler, SchedulerError, Storage
@@ -37,6 +40,14 @@ class NodeSender(Protocol):
 
     def send(self, node: str, message: Message) -> bool:
         """Push one message; False if the node is not connected."""
+        ...
+
+
+class TierMover(Protocol):
+    """Who moves jobs to other model tiers."""
+
+    async def begin(self, action: ChangeTier, job: Job | None) -> None:
+        """Begin a move; raises SchedulerError."""
         ...
 
 
@@ -85,11 +96,13 @@ class Actor:
         scheduler: Scheduler,
         cap_lease_seconds: float,
         pause_lease_seconds: float = 60.0,
+        tiers: TierMover | None = None,
     ) -> None:
         self._nodes = nodes
         self._storages = storages
         self._ess_lease_seconds = ess_lease_seconds
         self._scheduler = scheduler
+        self._tiers = tiers
         self._cap_lease_seconds = cap_lease_seconds
         self._granted: dict[str, _Granted] = {}
         self._under_way: dict[str, asyncio.Task[Outcome]] = {}
@@ -122,7 +135,10 @@ class Actor:
         for action in plan.actions:
             if isinstance(action, PauseJob) and (pausing or action.job_id in renewed):
                 continue
-            if not isinstance(action, SetCap):
+            if isinstance(action, SwitchService | AdviseBatch):
+                # Gateways ask what they are to do, and advice goes out with what is said to jobs anyway.
+                outcomes.append(Outcome(action=action))
+            elif not isinstance(action, SetCap):
                 key = f"ess:{action.ess}" if isinstance(action, SetDischarge) else f"job:{action.job_id}"
                 if key not in self._under_way:
                     if isinstance(action, PauseJob):
@@ -152,8 +168,12 @@ class Actor:
                     await self.pauses.resume(action.job_id, jobs.get(action.job_id))
                 case RelocateJob():
                     await self._scheduler.relocate(action.job_id, action.avoid, action.reason)
-                case SetCap():
-                    raise AssertionError("caps are pushed, not awaited")
+                case ChangeTier():
+                    if self._tiers is None:
+                        raise SchedulerError(f"job {action.job_id}: nobody here moves jobs to other tiers")
+                    await self._tiers.begin(action, jobs.get(action.job_id))
+                case SetCap() | SwitchService() | AdviseBatch():
+                    raise AssertionError(f"{type(action).__name__} is nothing to wait for")
                 case _:
                     assert_never(action)
         except (DeviceError, SchedulerError) as error:

@@ -12,3 +12,8 @@ def now() -> datetime:
 def monotonic() -> float:
     """Return monotonic seconds; only differences mean anything, and only within one boot."""
     return time.monotonic()
+
+
+def boottime() -> float:
+    """Return seconds since this machine has started, sleep included: the same for all its processes."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

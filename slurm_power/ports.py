@@ -160,6 +160,30 @@ class Scheduler(Protocol):
         """Let a job go on; does nothing to one that runs, waits or has ended."""
         ...
 
+    async def ask_to_save(self, job_id: str) -> None:
+        """Send a running job the signal on which it saves itself and ends, to be queued again.
+
+        Raises NotRunningError.
+        """
+        ...
+
+    async def requeue(self, job_id: str) -> None:
+        """End a running job's run and queue it again, under its own number; raises NotRunningError.
+
+        It starts again by itself.
+        """
+        ...
+
+    async def change_tier(
+        self, job_id: str, tier: str, gpu_count: int, start_in_seconds: float | None, reason: str
+    ) -> None:
+        """Give a pending job another model tier, and as many GPUs as that needs.
+
+        ``start_in_seconds``: it may start then, whatever it waited for before since it was queued again; None
+        leaves its start as it is. A refusal leaves it as it was.
+        """
+        ...
+
 
 class Licences(Protocol):
     """The workload manager's licences. All calls raise SchedulerError."""

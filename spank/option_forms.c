@@ -1,4 +1,5 @@
 #include "option_forms.h"
+#include "tier_forms.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
@@ -306,8 +307,12 @@ const char *power_normal_form(enum power_option option, const char *text, time_t
 			      char form[POWER_FORM_BYTES])
 {
 	form[0] = '\0';
-	if (strnlen(text, LONGEST_VALUE + 1) > LONGEST_VALUE)
+	if (option == POWER_TIERS_OK) {
+		if (strnlen(text, POWER_TIERS_CHARACTERS + 1) > POWER_TIERS_CHARACTERS)
+			return "is longer than 160 characters";
+	} else if (strnlen(text, LONGEST_VALUE + 1) > LONGEST_VALUE) {
 		return "is longer than 80 characters";
+	}
 	switch (option) {
 	case POWER_WORKLOAD:
 		return workload(text, form);
@@ -319,6 +324,12 @@ const char *power_normal_form(enum power_option option, const char *text, time_t
 		return finish_by(text, now, form);
 	case POWER_CAP:
 		return power_cap(text, form);
+	case POWER_TIER:
+		return power_tier(text, form);
+	case POWER_TIERS_OK:
+		return power_tier_list(text, form);
+	case POWER_MIN_QUALITY:
+		return power_quality(text, form);
 	case POWER_OPTIONS:
 		break;
 	}

@@ -5,9 +5,19 @@
 
 #include <time.h>
 
-#define POWER_FORM_BYTES 32 /* of the longest normal form and its end */
+#define POWER_FORM_BYTES 161 /* of the longest normal form and its end */
 
-enum power_option { POWER_WORKLOAD, POWER_FLEX, POWER_MAX_HOLD, POWER_FINISH_BY, POWER_CAP, POWER_OPTIONS };
+enum power_option {
+	POWER_WORKLOAD,
+	POWER_FLEX,
+	POWER_MAX_HOLD,
+	POWER_FINISH_BY,
+	POWER_CAP,
+	POWER_TIER,
+	POWER_TIERS_OK,
+	POWER_MIN_QUALITY,
+	POWER_OPTIONS
+};
 
 /* Write the normal form of a text into form; return NULL, or what is wrong with it ("is no power: ...").
  * now is the wall clock; 0 stands for a node, where the text was judged before: relative and local times

@@ -243,6 +243,93 @@ _POWER_CAP: list[Case] = [
         )
     ],
 ]
+_LONG = "a" * 32
+_MOST_NAMES = ",".join([_LONG, "b" * 32, "c" * 32, "d" * 32, "e" * 28])  # 160 characters
+_TIER: list[Case] = [
+    *[
+        ("tier", text, text)
+        for text in (
+            *("digits/full", "d/f", "0/1", "chat-7b/int8", "a.b_c-d/e.f_g-h", "any/none", f"{_LONG}/{_LONG}"),
+        )
+    ],
+    *[
+        ("tier", text, None)
+        for text in (
+            *("", "/", "digits", "digits/", "/full", "digits//full", "digits/full/x", "Digits/full"),
+            *(
+                "digits/Full",
+                "digits/int 8",
+                " digits/full",
+                "digits/full ",
+                "digits/full\n",
+                "digits/f\u00fc",
+            ),
+            *(
+                "-d/full",
+                "d/-full",
+                ".d/full",
+                "d/.",
+                "_d/full",
+                "d/_",
+                "../full",
+                "digits/..",
+                "digits\\full",
+            ),
+            *(f"{_LONG}a/full", f"digits/{_LONG}a", "digits/full,int8", "digits:full", "digits/*", "d/f=1"),
+            *("\u0664/full", "d" * 81),
+        )
+    ],
+]
+_TIERS_OK: list[Case] = [
+    ("tiers-ok", "int8", "int8"),
+    ("tiers-ok", "any", "any"),
+    ("tiers-ok", "none", "none"),
+    ("tiers-ok", "small,int8", "int8,small"),
+    ("tiers-ok", "b,a,b,a", "a,b"),
+    ("tiers-ok", "a-b,a.b,a_b,a0,ab,a", "a,a-b,a.b,a0,a_b,ab"),  # in the order of their bytes
+    ("tiers-ok", "any,any", "any"),
+    ("tiers-ok", "h,g,f,e,d,c,b,a", "a,b,c,d,e,f,g,h"),
+    ("tiers-ok", ",".join(["a"] * 80), "a"),
+    ("tiers-ok", _MOST_NAMES, _MOST_NAMES),
+    ("tiers-ok", _MOST_NAMES + "e", None),
+    *[
+        ("tiers-ok", text, None)
+        for text in (
+            *("", ",", "a,", ",a", "a,,b", "a, b", " a", "a ", "A", "digits/int8", "any,int8", "none,int8"),
+            *("any,none", "ANY", "*", "a;b", "a b", "-a", "a,-b", ".a", f"{_LONG}a", "a\n", "\u00e9"),
+            *("i,h,g,f,e,d,c,b,a", ",".join(["a"] * 81)),
+        )
+    ],
+]
+_MIN_QUALITY: list[Case] = [
+    ("min-quality", "0.95", "0.95"),
+    ("min-quality", "0.950", "0.95"),
+    ("min-quality", "00.95", "0.95"),
+    ("min-quality", "1", "1"),
+    ("min-quality", "1.0", "1"),
+    ("min-quality", "100", "100"),
+    ("min-quality", "0", "0"),
+    ("min-quality", "000", "0"),
+    ("min-quality", "0.000", "0"),
+    ("min-quality", "-0.0", "0"),
+    ("min-quality", "-0", "0"),
+    ("min-quality", "-1.5", "-1.5"),
+    ("min-quality", "-012.340", "-12.34"),
+    ("min-quality", "108.6", "108.6"),
+    ("min-quality", "999999999.999999", "999999999.999999"),
+    ("min-quality", "000123456789", "123456789"),
+    ("min-quality", "0.000001", "0.000001"),
+    ("min-quality", "0.123456000000", "0.123456"),
+    *[
+        ("min-quality", text, None)
+        for text in (
+            *("", "-", ".", "-.", ".5", "5.", "+1", "--1", "1-", "1e-3", "0x1", "1,5", "0.9.5", "95%", " 1"),
+            *("1 ", "nan", "inf", "-inf", "infinity", "0.1234567", "1234567890", "0000000000001"),
+            *("0.0000000000001", "9" * 80, "\u0661", "0.\u0661", "1\n", "-1.", "1.-5"),
+        )
+    ],
+]
 CASES: list[Case] = [*_WORKLOAD, *_FLEX, *_MAX_HOLD, *_FINISH_BY, *_POWER_CAP]
+CASES += [*_TIER, *_TIERS_OK, *_MIN_QUALITY]
 CASES += [(option, normal, normal) for option, _, normal in CASES if normal is not None]
 CASES = list(dict.fromkeys(CASES))

@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from slurm_power.controller.lever_moves import took
 from slurm_power.controller.levers import LeverState
 from slurm_power.model.action import (
+    AdviseBatch,
+    ChangeTier,
     HoldJob,
     PauseJob,
     Plan,
@@ -19,6 +21,7 @@ from slurm_power.model.action import (
     ResumeJob,
     SetCap,
     SetDischarge,
+    SwitchService,
 )
 from slurm_power.model.job import Flex, Job, JobState, Workload
 from slurm_power.model.reading import EssReading, GpuReading, PowerReading, Quality
@@ -260,6 +263,8 @@ class BigSite:
                     self.levers.discharged(action)
                 case PauseJob() | ResumeJob():
                     took(self.levers, action, {}, at)
+                case ChangeTier() | SwitchService() | AdviseBatch():
+                    raise AssertionError("the site has no model tiers")
 
     def _circuits(self) -> dict[str, PowerReading]:
         """What every meter shows now, from the leaves up."""

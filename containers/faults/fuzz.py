@@ -55,7 +55,16 @@ JOB = {
     "workload": "training",
     "flex": "flex2",
 }
-WISHES = {"max_hold_seconds": 1800, "finish_by": 1_800_000_000, "own_cap_watts": 400}
+WISHES = {
+    "max_hold_seconds": 1800,
+    "finish_by": 1_800_000_000,
+    "own_cap_watts": 400,
+    "tier": "digits/full",
+    "tiers_ok": ["int8"],
+    "min_quality": 0.95,
+    "told_tier": "digits/int8",
+    "restart_count": 1,
+}
 LEASE = {"lease_id": "17@GPU-a", "uuid": "GPU-a", "cap_watts": 400.0, "ttl_seconds": 10.0, "kind": "economic"}
 FROM_NODE: tuple[dict[str, Any], ...] = (
     {"type": "telemetry", "gpus": [GPU, GPU], "leases": [{**LEASE, "state": "verified"}], "drift_count": 0,
@@ -75,12 +84,13 @@ FROM_CONTROLLER: tuple[dict[str, Any], ...] = (
                                   "kind": "economic"}]},
     {"type": "release", "lease_ids": ["17@GPU-a"]},
     {"type": "yield", "seconds": 60.0},
+    {"type": "tier", "job_id": "17", "tier": "digits/int8", "model": "/models/int8", "restart_count": 1},
     {"type": "sampling", "sample_seconds": 0.1, "for_seconds": 60.0},
     {"type": "rack", "circuit": "rack1", "watts": 3000.0, "quality": "good", "age_seconds": 1.0,
      "share_ratio": 0.5},
 )  # fmt: skip
 FROM_HOOKS: tuple[dict[str, Any], ...] = (
-    {"op": "prolog", **JOB, **WISHES, "gpu_slots": [0], "restart_count": 0},
+    {"op": "prolog", **JOB, **WISHES, "tiers_ok": "int8", "gpu_slots": [0], "restart_count": 0},
     {"op": "epilog", "job_id": "17"},
     {"op": "environment", "job_id": "17"},
     {"op": "status"},
@@ -225,6 +235,17 @@ class _Queue:
 
     async def resume(self, job_id: str) -> None:
         """Nothing to resume."""
+
+    async def ask_to_save(self, job_id: str) -> None:
+        """Nobody to ask."""
+
+    async def requeue(self, job_id: str) -> None:
+        """Nothing to queue again."""
+
+    async def change_tier(
+        self, job_id: str, tier: str, gpu_count: int, start_in_seconds: float | None, reason: str
+    ) -> None:
+        """Nothing to change."""
 
 
 class Doors:

@@ -12,6 +12,9 @@ from slurm_power.cli.option_forms import OPTIONS, NotMeantError
 from slurm_power.cli.sbatch_options import COMPLETION, WITHOUT_VALUE, our_name
 
 NAMES = tuple(OPTIONS)
+ABOUT_TIERS = ("tier", "tiers-ok", "min-quality")
+MODEL = "SLURM_POWER_MODEL"
+SAID = "SLURM_POWER_SAID"
 
 
 class Said:
@@ -48,14 +51,17 @@ class InScript:
 class Chosen:
     """The words that count, by option, in the order of the table; ``typed`` came by the command line.
 
-    ``in_sbatch_lines`` are those of our options that #SBATCH lines of the script name.
+    ``in_sbatch_lines`` are those of our options that #SBATCH lines of the script name; ``standing`` those
+    whose word is for all jobs, by the user's file or the site; ``by_site`` those by the site.
     """
 
-    __slots__ = ("in_sbatch_lines", "said", "typed", "warnings")
+    __slots__ = ("by_site", "in_sbatch_lines", "said", "standing", "typed", "warnings")
 
     def __init__(self) -> None:
         self.said: dict[str, Said] = {}
         self.typed: set[str] = set()
+        self.standing: set[str] = set()
+        self.by_site: set[str] = set()
         self.in_sbatch_lines: set[str] = set()
         self.warnings: list[str] = []
 
@@ -94,7 +100,8 @@ def choose(
     chosen = Chosen()
     # An #SBATCH line beats the environment in our plugin, which also says what is wrong with it.
     users[len(typed) : len(typed)] = script.said_to_sbatch[::-1]
-    users += from_user_file(problems, chosen.warnings)
+    from_file = from_user_file(problems, chosen.warnings)
+    users += from_file
     from_site = [
         Said(name, conf[key], f"the site's {key}") for name, key in site_keys().items() if conf.get(key)
     ]
@@ -107,6 +114,10 @@ def choose(
                 chosen.said[option] = said
                 if said in typed:
                     chosen.typed.add(option)
+                if said in from_site:
+                    chosen.by_site.add(option)
+                if said in from_site or said in from_file:
+                    chosen.standing.add(option)
                 break
     return chosen
 
@@ -212,11 +223,14 @@ def from_environment() -> list[Said]:
 
 
 def from_outer_job() -> list[Said]:
-    """What is in the environment already, as of a job that submits another; nobody's if it makes no sense."""
+    """What is in the environment already, as of a job that submits another; nobody's if it makes no sense.
+
+    Not its tier: what it submits may be anything, and nobody has said that this may be moved.
+    """
     return [
         Said(name, os.environ[option.variable], f"${option.variable}")
         for name, option in OPTIONS.items()
-        if os.environ.get(option.variable)
+        if name not in ABOUT_TIERS and os.environ.get(option.variable)
     ]
 
 

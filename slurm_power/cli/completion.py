@@ -13,6 +13,9 @@ _SAYS = {
     "max-hold": "the longest it may be held before it starts",
     "finish-by": "do not let power make it end later than this",
     "power-cap": "the most each of its GPUs may draw, in watts",
+    "tier": "the model tier that it runs, as FAMILY/TIER",
+    "tiers-ok": "tiers of that family that it may be moved to",
+    "min-quality": "the least quality of such a tier",
     "explain": "submit nothing; what the job should draw and cost, and when it should start",
     "dry-run": "submit nothing; how sbatch would be started",
     "print-script": "submit nothing; the script with the values that count",
@@ -23,6 +26,7 @@ _SAYS = {
 _EXAMPLES = {
     "max-hold": ("0", "15m", "1h", "4h", "1d"),
     "finish-by": ("now+8hours", "now+1days", "18:00"),
+    "tiers-ok": ("any", "none"),
 }
 _SBATCH_WORDS = {
     "mail-type": (

@@ -33,13 +33,17 @@ def show(request: Request) -> int:
 
 def _lines(request: Request, word: SlurmsWord) -> list[str]:
     lines = [f"sbatch would be started as:  {shlex.join(['sbatch', *request.sbatch_arguments])}"]
-    said = request.chosen.said
-    if said:
+    rows = [
+        (f"{OPTIONS[option].variable}={one.meant}", one.where) for option, one in request.chosen.said.items()
+    ]
+    if request.tier is not None:
+        rows += [
+            (f"{name}={value}", request.tier.catalog) for name, value in request.tier.environment.items()
+        ]
+    if rows:
         lines.append("with these variables more in its environment:")
-        width = max(len(f"{OPTIONS[option].variable}={one.meant}") for option, one in said.items())
-        for option, one in said.items():
-            setting = f"{OPTIONS[option].variable}={one.meant}"
-            lines.append(f"  {setting:{width}}  from {one.where}")
+        width = max(len(setting) for setting, _ in rows)
+        lines += [f"  {setting:{width}}  from {where}" for setting, where in rows]
     else:
         lines.append("with its environment as it is: nobody says anything about power.")
     lines.append(f"sbatch --test-only says: {word.text or 'nothing'}")
@@ -47,12 +51,11 @@ def _lines(request: Request, word: SlurmsWord) -> list[str]:
 
 
 def _object(request: Request, word: SlurmsWord) -> str:
-    environment = request.chosen.environment()
     return as_json.object_line(
         {
             "submitted": False,
             "command": [as_json.text(one) for one in ["sbatch", *request.sbatch_arguments]],
-            "environment": environment,
+            "environment": {name: as_json.text(value) for name, value in request.environment.items()},
             "values": as_json.values(request.chosen),
             "warnings": as_json.warnings(request.chosen),
             "test_only": as_json.slurms_word(word),

@@ -32,7 +32,8 @@ _MOST_ANSWER_BYTES = 1 << 20
 def answer(request: Request) -> int:
     """Say what is expected; returns the exit status."""
     word = slurms_word(request.sbatch_arguments)
-    asked = question(request.line.rest, request.script.path, request.script.head, request.chosen.words())
+    words = [*request.options, *request.line.rest]
+    asked = question(words, request.script.path, request.script.head, request.chosen.words())
     # Slurm's names come to the controller this way, too.
     asked = {
         key: os.fsencode(one).decode(errors="replace") if isinstance(one, str) else one
@@ -46,13 +47,41 @@ def answer(request: Request) -> int:
         complain(str(error))
         complain("nothing was submitted")
         if "json" in request.line.asked:
-            say(as_json.object_line({"submitted": False, "problems": [str(error)]}))
+            told = {"submitted": False, "problems": [str(error)]}
+            say(as_json.object_line(told | _tier_object(request)))
+        elif request.tier is not None:  # the catalog needs no controller
+            say("\n".join(_tier_lines(request, None)) + "\n")
         return EXIT_CANNOT_SAY
     if "json" in request.line.asked:
         say(as_json.object_line(_object(request, asked, found, word)))
     else:
-        say("\n".join(lines) + "\n")
+        *before, last = lines
+        say("\n".join([*before, *_tier_lines(request, found.get("run")), last]) + "\n")
     return 0
+
+
+def _tier_lines(request: Request, run: Any) -> list[str]:
+    """What the catalog says of the job's tier, nothing without one."""
+    if request.tier is None:
+        return []
+    from slurm_power.cli.tier_text import tier_lines  # noqa: PLC0415 - only where a tier is said
+
+    seconds = run.get("seconds") if isinstance(run, dict) else None
+    return tier_lines(request.tier, _least(request), seconds if isinstance(seconds, int | float) else None)
+
+
+def _tier_object(request: Request) -> dict[str, Any]:
+    if request.tier is None:
+        return {}
+    from slurm_power.cli.tier_text import tier_object  # noqa: PLC0415 - as above
+
+    return {"tier": tier_object(request.tier, _least(request))}
+
+
+def _least(request: Request) -> float | None:
+    """The least quality that its user wants of another tier."""
+    word = request.chosen.words().get("min-quality")
+    return None if word is None else float(word)
 
 
 def _ends(request: Request) -> list[int]:
@@ -114,6 +143,7 @@ def _object(
         "request": asked,
         "test_only": as_json.slurms_word(word),
         "answer": {key: value for key, value in found.items() if key != "ok"},
+        **_tier_object(request),
     }
 
 

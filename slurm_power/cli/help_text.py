@@ -13,11 +13,16 @@ Submits a batch job just as sbatch does, and says what the site may do with its 
   --finish-by=MOMENT  do not let power make it end later than this: 2026-12-24T18:00, 18:00, now+8hours.
                       Slurm does not end the job then (its own --deadline would)
   --power-cap=WATTS   the most each of its GPUs may draw: 400, 400W or 0.4kW
+  --tier=FAMILY/TIER  the model tier that it runs, as a catalog has it (slurm-power tiers list); its sbatch
+                      options and variables are added where you say nothing of these yourself
+  --tiers-ok=TIERS    tiers of that family it may be moved to when power is short: int8,small, or any;
+                      none: never, which is also where nothing is said. For a training name them
+  --min-quality=N     the least quality of such a tier, in the family's metric: 0.95
 
 These may also stand in the script (#PSBATCH --workload=training), in PSBATCH_WORKLOAD, PSBATCH_FLEX,
-PSBATCH_MAX_HOLD, PSBATCH_FINISH_BY and PSBATCH_POWER_CAP, or as workload=..., flex=..., max_hold=...,
-finish_by=... and power_cap=... in ~/.config/slurm-power/psbatch.conf. The command line counts first,
-then the script, the environment, your file, the site's defaults.
+PSBATCH_MAX_HOLD, PSBATCH_FINISH_BY, PSBATCH_POWER_CAP, PSBATCH_TIER and so on, or as workload=..., flex=...,
+max_hold=..., finish_by=..., power_cap=..., tier=... and so on in ~/.config/slurm-power/psbatch.conf. The
+command line counts first, then the script, the environment, your file, the site's defaults.
 
 Instead of a submission:
 

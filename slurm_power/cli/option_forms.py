@@ -18,10 +18,19 @@ _TIME_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _NOW_UNITS = {"": 1, "second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
 _LONGEST_NUMBER = 12
 _LONGEST_VALUE = 80
+MOST_TIERS = 8
+MOST_TIERS_CHARACTERS = 160
+_MOST_DIGITS, _MOST_DECIMALS = 9, 6
+_LONGEST_PART = 32
+_FIRST_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+_LETTERS = _FIRST_LETTERS + "._-"
 
 HOLD_FORMS = "minutes (30), MM:SS, HH:MM:SS, D-HH[:MM[:SS]], or a number with s, m, h or d (90s, 2h)"
 FINISH_FORMS = "YYYY-MM-DD[THH:MM[:SS]], HH:MM[:SS], now+N[minutes|hours|days] or @EPOCH"
 CAP_FORMS = "watts per GPU: 400, 400W or 0.4kW"
+TIER_FORMS = "FAMILY/TIER, each of a to z, 0 to 9, dot, dash and underscore, 32 characters at most"
+TIERS_FORMS = "names of tiers with commas between them, any, or none"
+QUALITY_FORMS = "a number as 0.95, with at most 9 digits before and 6 behind the point"
 
 
 class NotMeantError(Exception):
@@ -45,15 +54,16 @@ class Option:
         """What may be written, for messages."""
         if self.words:
             return "one of " + ", ".join(self.words)
-        return {"max-hold": HOLD_FORMS, "finish-by": FINISH_FORMS, "power-cap": CAP_FORMS}[self.name]
+        return _FORMS[self.name][0]
 
     def normal(self, value: str) -> str:
         """The normal form of a value; raises NotMeantError for what is none."""
-        if len(value) > _LONGEST_VALUE:
-            raise NotMeantError(f"is longer than {_LONGEST_VALUE} characters")
+        longest = MOST_TIERS_CHARACTERS if self.name == "tiers-ok" else _LONGEST_VALUE
+        if len(value) > longest:
+            raise NotMeantError(f"is longer than {longest} characters")
         if self.words:
             return _word(self, value)
-        return {"max-hold": max_hold, "finish-by": finish_by, "power-cap": power_cap}[self.name](value)
+        return _FORMS[self.name][1](value)
 
 
 OPTIONS: dict[str, Option] = {
@@ -64,6 +74,9 @@ OPTIONS: dict[str, Option] = {
         Option("max-hold", "SLURM_POWER_MAX_HOLD"),
         Option("finish-by", "SLURM_POWER_FINISH_BY"),
         Option("power-cap", "SLURM_POWER_CAP"),
+        Option("tier", "SLURM_POWER_TIER"),
+        Option("tiers-ok", "SLURM_POWER_TIERS_OK"),
+        Option("min-quality", "SLURM_POWER_MIN_QUALITY"),
     )
 }
 
@@ -205,5 +218,55 @@ def power_cap(value: str) -> str:
     return str(watts)
 
 
+def tier(value: str) -> str:
+    """A tier by its full name, ``FAMILY/TIER``."""
+    family, slash, name = value.partition("/")
+    if not slash or not is_tier_name(family) or not is_tier_name(name):
+        raise NotMeantError(f"is no tier: {TIER_FORMS}")
+    return value
+
+
+def tiers_ok(value: str) -> str:
+    """Tiers of one family by their names, sorted, each once; ``any`` and ``none`` stand alone."""
+    names = sorted(set(value.split(",")))
+    if not all(is_tier_name(name) for name in names):
+        raise NotMeantError(f"is no list of tiers: {TIERS_FORMS}")
+    if len(names) > 1 and ("any" in names or "none" in names):
+        raise NotMeantError("has other names beside any or none, which stand alone")
+    if len(names) > MOST_TIERS:
+        raise NotMeantError(f"has more than {MOST_TIERS} names")
+    return ",".join(names)
+
+
+def is_tier_name(text: str) -> bool:
+    """Whether a text may be the name of a family or of a tier."""
+    if not 0 < len(text) <= _LONGEST_PART or text[0] not in _FIRST_LETTERS:
+        return False
+    return all(letter in _LETTERS for letter in text)
+
+
+def min_quality(value: str) -> str:
+    """A number, without zeros that say nothing: ``0.95``. By its digits, so that no rounding is in it."""
+    sign = "-" if value.startswith("-") else ""
+    whole, dot, decimals = value.removeprefix("-").partition(".")
+    if not _is_number(whole) or (dot and not _is_number(decimals)):
+        raise NotMeantError(f"is no quality: {QUALITY_FORMS}")
+    whole, decimals = whole.lstrip("0") or "0", decimals.rstrip("0")
+    if len(whole) > _MOST_DIGITS or len(decimals) > _MOST_DECIMALS:
+        raise NotMeantError(f"is no quality: {QUALITY_FORMS}")
+    number = f"{whole}.{decimals}" if decimals else whole
+    return number if number == "0" else sign + number
+
+
 def _is_number(text: str) -> bool:
     return 0 < len(text) <= _LONGEST_NUMBER and text.isascii() and text.isdigit()
+
+
+_FORMS = {
+    "max-hold": (HOLD_FORMS, max_hold),
+    "finish-by": (FINISH_FORMS, finish_by),
+    "power-cap": (CAP_FORMS, power_cap),
+    "tier": (TIER_FORMS, tier),
+    "tiers-ok": (TIERS_FORMS, tiers_ok),
+    "min-quality": (QUALITY_FORMS, min_quality),
+}

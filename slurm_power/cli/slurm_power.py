@@ -6,6 +6,7 @@ import sys
 import click
 
 from slurm_power import __version__
+from slurm_power.cli.commands.advise import advise
 from slurm_power.cli.commands.authority import ca
 from slurm_power.cli.commands.backtest import backtest
 from slurm_power.cli.commands.backtest_jobs import backtest_jobs
@@ -25,6 +26,7 @@ from slurm_power.cli.commands.report import report
 from slurm_power.cli.commands.simulate import simulate
 from slurm_power.cli.commands.sources import sources
 from slurm_power.cli.commands.status import status
+from slurm_power.cli.commands.tiers import tiers
 from slurm_power.cli.commands.uninstall import uninstall
 
 # What an installation for operators alone does not have, by the extra that brings it.
@@ -33,6 +35,9 @@ _EXTRAS = {
     "forecast": ("statsmodels",),
     "report": ("matplotlib",),
     "parquet": ("pyarrow",),
+    "tiers": ("huggingface_hub", "optuna", "safetensors", "torch", "torch_pruning"),
+    "evaluation": ("fairlearn", "sklearn"),
+    "tiers-gpu": ("torchao",),
 }
 
 
@@ -71,6 +76,7 @@ for command in (
     events,
     event_report,
     yield_node,
+    advise,
     ca,
     commission,
     control,
@@ -85,6 +91,7 @@ for command in (
     backtest,
     backtest_jobs,
     simulate,
+    tiers,
 ):
     main.add_command(command)
 

@@ -5,27 +5,47 @@ from __future__ import annotations
 import os
 
 from slurm_power.cli import choices, hint, plain_conf
+from slurm_power.cli.option_forms import OPTIONS
 from slurm_power.cli.sbatch_options import ACTIONS, CommandLine, take_apart
 from slurm_power.cli.sbatch_process import complain, say
 from slurm_power.cli.script_source import HandOverError, Script, script_of
+
+TYPE_CHECKING = False  # as typing's own, whose import a submission would wait for
+if TYPE_CHECKING:
+    from slurm_power.cli.tier_choice import TierChoice
 
 EXIT_CANNOT_SAY = 1
 EXIT_WRONG_VALUE = 2
 
 
 class Request:
-    """All that is known of one call of psbatch."""
+    """All that is known of one call of psbatch. ``tier`` is None where nothing is said of tiers."""
 
-    __slots__ = ("chosen", "conf", "line", "options", "script")
+    __slots__ = ("chosen", "conf", "line", "options", "script", "tier")
 
     def __init__(
-        self, line: CommandLine, script: Script, chosen: choices.Chosen, conf: dict[str, str]
+        self,
+        line: CommandLine,
+        script: Script,
+        chosen: choices.Chosen,
+        conf: dict[str, str],
+        tier: TierChoice | None = None,
     ) -> None:
         self.line = line
         self.script = script
         self.chosen = chosen
         self.conf = conf
-        self.options = chosen.sbatch_words()
+        self.tier = tier
+        self.options = chosen.sbatch_words() + ([] if tier is None else tier.arguments)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What is put into the environment of this process, and so into sbatch's."""
+        if self.tier is None:
+            return self.chosen.environment()
+        # In a job our plugin takes what stands around it about tiers for that job's, unless told otherwise.
+        said = {choices.SAID: "1"} if "SLURM_JOB_ID" in os.environ else {}
+        return self.chosen.environment() | self.tier.environment | said
 
     @property
     def sbatch_arguments(self) -> list[str]:
@@ -74,15 +94,28 @@ def _request(line: CommandLine) -> Request | None:
         problems.append(f"{words} do not go together")
     script = script_of(line.script, reads_input=line.reads_input)
     chosen = choices.choose(line.ours, choices.from_script(script.head, script.where), conf, problems)
+    tier = _about_tiers(line, script, chosen, conf, problems)
     if problems:
         _refuse(line, problems)
         return None
     for warning in chosen.warnings:
         complain(warning)
-    os.environ.update(chosen.environment())
-    request = Request(line, script, chosen, conf)
+    request = Request(line, script, chosen, conf, tier)
+    for name in (*(OPTIONS[option].variable for option in choices.ABOUT_TIERS), choices.MODEL):
+        os.environ.pop(name, None)  # an outer job's
+    os.environ.update(request.environment)
     _hint_at_misspelt(request)
     return request
+
+
+def _about_tiers(
+    line: CommandLine, script: Script, chosen: choices.Chosen, conf: dict[str, str], problems: list[str]
+) -> TierChoice | None:
+    if not any(option in chosen.said for option in choices.ABOUT_TIERS):
+        return None
+    from slurm_power.cli import tier_choice  # noqa: PLC0415 - it reads catalogs: only where a tier is said
+
+    return tier_choice.choose(line, script.head, chosen, conf, problems)
 
 
 def _submit_as_json(request: Request) -> int:

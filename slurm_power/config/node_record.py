@@ -46,6 +46,11 @@ class NodeConfig:
         return json.dumps(asdict(self), default=str, separators=(",", ":"))
 
 
+def advice_directory(socket: Path) -> Path:
+    """Where the powerd with this hook socket keeps what it says to jobs: beside the socket."""
+    return socket.with_suffix(".advice")
+
+
 _PATHS = ("socket", "state_directory", "ca_file", "slurm_conf", "metrics_textfile")
 
 

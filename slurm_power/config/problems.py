@@ -1,6 +1,7 @@
 """Read TOML tables field by field, collecting every problem with its path before giving up."""
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
 from enum import StrEnum
@@ -32,10 +33,15 @@ def read_toml(file: Path) -> dict[str, Any]:
 
 def check_keys(table: dict[str, Any], known: set[str], path: str, problems: list[str]) -> None:
     """Report unknown keys, with the nearest known one as a hint."""
-    for key in sorted(set(table) - known):
-        near = get_close_matches(key, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(sorted(known))}"
-        problems.append(f"{path}{key}: unknown key{hint}")
+    unknown = sorted(set(table) - known)
+    problems += [f"{path}{key}: unknown key{did_you_mean(key, known)}" for key in unknown]
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """Return the nearest known word as a hint to add to a sentence, else all of them."""
+    words = sorted(known)
+    near = get_close_matches(wrong, words, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(words) or 'none'}"
 
 
 def subtables(document: dict[str, Any], key: str, problems: list[str]) -> dict[str, dict[str, Any]]:

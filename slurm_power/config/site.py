@@ -53,6 +53,7 @@ class ControllerConfig:
     cap_lease_seconds: float = 10.0
     hold_lease_seconds: float = 60.0
     receipts: bool = True
+    tiers_path: Path = Path("/etc/slurm-power/tiers.toml")
     log_level: str = "INFO"
 
 

@@ -21,6 +21,7 @@ from slurm_power.controller.job_hint import job_hint
 from slurm_power.controller.jobs_answer import jobs
 from slurm_power.controller.plan_answer import plan
 from slurm_power.controller.sources import row_message
+from slurm_power.controller.tier_answers import advise, lineage, service, service_rows
 from slurm_power.controller.user_socket import Caller, RefusedError
 from slurm_power.model.job import Job
 from slurm_power.model.ledger import LedgerEntry
@@ -123,6 +124,7 @@ def status(controller: "Controller", caller: Caller) -> Message:
             for lease in leases
             if caller.operator or lease.get("job_id") in seen
         ],
+        "services": service_rows(controller, caller),
         "events": [event_row(snapshot, event) for event in snapshot.events],
         "shortfalls": [asdict(shortfall) for shortfall in controller.plan.shortfalls],
     }
@@ -198,6 +200,10 @@ def _job(controller: "Controller", snapshot: Snapshot, job: Job, load: JobLoad |
         "finish_by": None if job.finish_by is None else job.finish_by.isoformat(),
         "deadline": None if job.deadline is None else job.deadline.isoformat(),
         "own_cap_watts": job.own_cap_watts,
+        "tier": job.tier or None,
+        "tiers_ok": list(job.tiers_ok),
+        "progress": _progress(snapshot, job),
+        "min_quality": job.min_quality,
         "gpu_count": job.gpu_count,
         "nodes": list(job.nodes),
         "gpu_watts": load.gpu_watts * job.gpu_count if load is not None and load.reachable else None,
@@ -217,6 +223,12 @@ def _job(controller: "Controller", snapshot: Snapshot, job: Job, load: JobLoad |
         "pending_reason": job.pending_reason,
         **expected_row(snapshot.expected.get(job.job_id)),
     }
+
+
+def _progress(snapshot: Snapshot, job: Job) -> dict[str, Any] | None:
+    """What a job tells of itself, None where it tells nothing."""
+    word = snapshot.progress.get(job.job_id)
+    return None if word is None else asdict(word)
 
 
 def job(controller: "Controller", request: Message, caller: Caller) -> Message:
@@ -315,4 +327,7 @@ _HANDLERS: dict[str, Callable[["Controller", Message, Caller], Message]] = {
     "yield": yield_node,
     "forget_node": _forget_node,
     "control": _control,
+    "service": service,
+    "advise": advise,
+    "lineage": lineage,
 }

@@ -22,6 +22,7 @@ from slurm_power.controller.forecasting import ForecastDesk
 from slurm_power.controller.job_expectations import JobExpectations
 from slurm_power.controller.kept_levers import KeptLevers
 from slurm_power.controller.lever_moves import moved, took
+from slurm_power.controller.lineage import Lineage
 from slurm_power.controller.metrics import MetricsServer
 from slurm_power.controller.node_desk import NodeDesk
 from slurm_power.controller.nodes import NodeLinks
@@ -39,6 +40,7 @@ from slurm_power.controller.scrape import page
 from slurm_power.controller.shadow import ShadowNews
 from slurm_power.controller.source_watch import SourceWatch
 from slurm_power.controller.supply_desk import SupplyDesk
+from slurm_power.controller.tier_levers import TierAction, TierLevers
 from slurm_power.controller.trust import note_trust, unproven
 from slurm_power.controller.user_socket import UserSocket
 from slurm_power.model.action import Plan
@@ -143,6 +145,16 @@ class Controller:
             on_hint=self._look.set,
             on_refusal=self._refusals.note,
         )
+        self.tiers = TierLevers(
+            config,
+            self.store,
+            scheduler,
+            send=self._links.send,
+            lineage=Lineage(self.recorder, self.telemetry.energies_joules),
+            note=self._note,
+            fault=self._fault,
+            wake=self._beat.wake,
+        )
         self._actor = Actor(
             nodes=self._links,
             storages=storages,
@@ -150,6 +162,7 @@ class Controller:
             scheduler=scheduler,
             cap_lease_seconds=config.controller.cap_lease_seconds,
             pause_lease_seconds=config.controller.hold_lease_seconds,
+            tiers=self.tiers,
         )
         self._prologs = PrologDesk(config.policy, note=self._note, send=self._links.send)
         self._pause_desk = PauseDesk(self.levers, self._actor.pauses, self._note)
@@ -161,6 +174,7 @@ class Controller:
             on_news=self._news,
             on_pause=self._pause_desk.heard,
             on_prolog=self._prolog_asked,
+            on_start=self.tiers.job_started,
         )
         self.operators = OperatorDesk(
             self.levers, note=self._note, send=self._links.send, wake=self._beat.wake
@@ -194,6 +208,7 @@ class Controller:
         at = clock.now()
         seen = self.telemetry.snapshot(at, now_seconds, self.levers.view(at))
         seen = self.planning.peak.onto(self.level.onto(self.events.onto(self.supply.onto(seen))))
+        seen = self.tiers.onto(seen, self.telemetry.progress(now_seconds), now_seconds)
         return self.fairness.onto(self.expectations.onto(self.admission.onto(seen)))
 
     def source_rows(self) -> list[SourceRow]:
@@ -224,8 +239,8 @@ class Controller:
             wake=self._beat.wake,
             on_fault=self._fault,
         )
-        desks = (self.forecasts.run(), self.supply.run(), self.receipts.run(), self.admission.run())
-        tasks = [asyncio.create_task(step) for step in (*pollers, *desks)]
+        desks = (self.forecasts, self.supply, self.receipts, self.admission, self.tiers.source)
+        tasks = [asyncio.create_task(step) for step in (*pollers, *(desk.run() for desk in desks))]
         tasks.append(asyncio.create_task(self._beat.run(self._cycle, self.planning.garbage.after_cycle)))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -245,7 +260,7 @@ class Controller:
         if self._enabled:
             outcomes = await self._actor.carry_out(self.plan, jobs, now_seconds)
         else:
-            if moved(self.levers) or self._actor.busy:
+            if moved(self.levers) or self.tiers.moved or self._actor.busy:
                 await self._let_go()
             outcomes = [Outcome(action=action) for action in self.plan.actions]
         self._beside.do("prologs", lambda: self._prologs.follow(snapshot, enabled=self._enabled))
@@ -253,6 +268,7 @@ class Controller:
         self._beside.do("forecast:feed", lambda: self.forecasts.observe(snapshot))
         self._beside.do("day plan", lambda: self.planning.look(snapshot, now_seconds))
         self._beside.do("battery level", lambda: self.level.observe(snapshot))
+        self._beside.do("tiers", lambda: self.tiers.follow(snapshot, now_seconds, enabled=self._enabled))
         self._beside.do("receipts", lambda: self.receipts.observe(snapshot, enabled=self._enabled))
         self._beside.do("admission", lambda: self.admission.observe(snapshot, controls=self._enabled))
         self._beside.do("events", lambda: self.events.follow(snapshot, self.plan.shortfalls))
@@ -271,7 +287,7 @@ class Controller:
         loads = job_loads(snapshot, self.config.policy)
         draws = {load.job.job_id: load.uncapped_watts for load in loads}
         for outcome in outcomes:
-            changed = self._took(outcome, draws, snapshot.at)
+            changed = self._took(outcome, draws, jobs, snapshot.at)
             self.recorder.outcome(outcome, snapshot, jobs, changed=changed, shadow=not self._enabled)
         self._shadow.keep(jobs)
         self.recorder.shortfalls(self.plan, snapshot.at)
@@ -288,13 +304,18 @@ class Controller:
         self._kept_levers.keep(self.levers)
         self.fairness.observe(snapshot, self.levers, cycle_seconds)
         self._beside.do("expectations", lambda: self.expectations.observe(snapshot, loads, cycle_seconds))
+        self._beside.do("progress", lambda: self.tiers.observe(snapshot, loads, cycle_seconds))
         self._sources.look(snapshot, now_seconds)
         self.store.broken_at_sequence(_CHECKED_A_CYCLE)
 
-    def _took(self, outcome: Outcome, draws: Mapping[str, float], at: datetime) -> bool:
+    def _took(
+        self, outcome: Outcome, draws: Mapping[str, float], jobs: Mapping[str, Job], at: datetime
+    ) -> bool:
         """Note a lever that was moved; in shadow mode nothing was, so every wish stays new only once."""
         if not self._enabled:
             return self._shadow.is_new(outcome.action)
+        if isinstance(outcome.action, TierAction):
+            return self.tiers.took(outcome, jobs, at)
         if not outcome.took:
             self.levers.moves.refused(outcome.action, at)
             return False
@@ -303,6 +324,7 @@ class Controller:
     async def _wind_down(self) -> None:
         """Give everything back, then hang up."""
         await self.admission.let_go()
+        await self.tiers.stop()
         if self._enabled:
             await self._let_go()
         self._kept_levers.keep(self.levers)
@@ -323,6 +345,7 @@ class Controller:
         jobs = {job.job_id: job for job in self.snapshot().jobs}
         paused = tuple(self.levers.paused.pauses)
         kept = tuple(self.levers.holds), self.levers.moves.standing, paused
+        self.tiers.let_go(jobs)
         for problem in await self._actor.let_go(jobs, *kept):
             self._note("controller", "failed", "site", f"giving back: {problem}")
         await self._links.drain()

@@ -240,6 +240,9 @@ def _describe(record: dict[str, Any], job: Job) -> None:
         gpu_count=job.gpu_count,
         nodes=list(job.nodes) or record.get("nodes", []),
     )
+    # What a node has told the job stands: the list knows its submission alone.
+    if job.tier and record.get("tier_told_at_start") is None:
+        record["tier"] = job.tier
     wishes = {"max_hold_seconds": job.max_hold_seconds, "own_cap_watts": job.own_cap_watts}
     record.update({key: value for key, value in wishes.items() if value is not None})
     moments = {"submitted": job.submitted, "started": job.started, "finish_by": job.finish_by}

@@ -19,7 +19,7 @@ _MOST_ANSWER_BYTES = 900_000
 _LONGEST_LOOK_SECONDS = 100 * 366 * 86_400.0
 _KEYS = (
     *("job_id", "user", "account", "name", "state", "workload", "flex", "gpu_count", "nodes"),
-    *("submitted", "started", "ended"),
+    *("submitted", "started", "ended", "tier"),
 )
 
 

@@ -7,6 +7,8 @@ from typing import assert_never
 from slurm_power.controller.levers import LeverState
 from slurm_power.model.action import (
     Action,
+    AdviseBatch,
+    ChangeTier,
     HoldJob,
     PauseJob,
     ReleaseJob,
@@ -14,6 +16,7 @@ from slurm_power.model.action import (
     ResumeJob,
     SetCap,
     SetDischarge,
+    SwitchService,
 )
 
 
@@ -34,6 +37,8 @@ def took(levers: LeverState, action: Action, draws: Mapping[str, float], at: dat
             news = levers.paused.resumed(action.job_id, at)
         case SetDischarge():
             news = levers.discharged(action)
+        case ChangeTier() | SwitchService() | AdviseBatch():
+            raise AssertionError("TierLevers notes those")
         case _:
             assert_never(action)
     return news

@@ -9,6 +9,7 @@ from slurm_power.controller.job_energy import JobEnergies
 from slurm_power.controller.recorder import Recorder
 from slurm_power.controller.repeats import Repeats
 from slurm_power.model.job import Job
+from slurm_power.model.tier_words import tier_of
 from slurm_power.telemetry import SiteTelemetry
 from slurm_power.wire import Message
 
@@ -48,11 +49,13 @@ class NodeDesk:
         on_news: Callable[[], None],
         on_pause: Callable[[str, str, str, str], None] = lambda _node, _job_id, _event, _detail: None,
         on_prolog: Callable[[str, str], None] = lambda _node, _job_id: None,
+        on_start: Callable[[str, Message], None] = lambda _node, _message: None,
     ) -> None:
         """``known_lease`` tells by job id whether a cap is ours; ``release`` sends (node, lease ids).
 
         ``on_pause`` takes node, job id, event and detail of what became of a pause's lease,
-        ``on_prolog`` node and job id of a prolog that asks whether it waits.
+        ``on_prolog`` node and job id of a prolog that asks whether it waits, ``on_start`` the node's word on
+        a job that starts or has been told its tier.
         """
         self._telemetry = telemetry
         self._recorder = recorder
@@ -61,6 +64,7 @@ class NodeDesk:
         self._on_news = on_news
         self._on_pause = on_pause
         self._on_prolog = on_prolog
+        self._on_start = on_start
         self._energies = JobEnergies()
         self._repeats = Repeats()
         self._gathered: dict[_Key, _Gathered] = {}
@@ -78,10 +82,14 @@ class NodeDesk:
                 self._release_strangers(node)
             case "job_start":
                 self._telemetry.job_registered(node, message, clock.monotonic())
+                self._label(node, message)
+                if self._telemetry.may_have(node, str(message.get("job_id"))):
+                    self._on_start(node, message)
                 self._on_news()
             case "job_end":
                 self._telemetry.job_left(node, message)
                 self._energy(node, message)
+                self._label(node, message)
                 self._on_news()
             case "lease_event":
                 self._lease_event(node, message)
@@ -118,6 +126,19 @@ class NodeDesk:
             return
         self._energies.take(job_id, node, job)
         self._recorder.job_energy(job_id, self._energies.of(job_id))
+
+    def _label(self, node: str, message: Message) -> None:
+        """Note which tier a start of a job was told; its next start is labelled anew, once it is told."""
+        job_id, told = str(message.get("job_id")), tier_of(message.get("told_tier"))
+        if not self._telemetry.may_have(node, job_id):
+            return
+        start = message.get("restart_count")
+        record = self._recorder.job_record(job_id)
+        if told:
+            figures = {"tier": told, "tier_told_at_start": start}
+            self._recorder.job_energy(job_id, {key: one for key, one in figures.items() if one is not None})
+        elif isinstance(start, int) and start > (record.get("tier_told_at_start") or 0):
+            self._recorder.job_energy(job_id, {"tier_told_at_start": None})
 
     def _stranger(self, node: str, message: Message) -> None:
         """A process on a GPU that is not its job's: for the ledger, since somebody's energy is in doubt."""

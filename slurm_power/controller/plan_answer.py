@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_power.controller.user_socket import Caller
 from slurm_power.model.action import (
+    AdviseBatch,
+    ChangeTier,
     HoldJob,
     PauseJob,
     Plan,
@@ -12,6 +14,7 @@ from slurm_power.model.action import (
     ResumeJob,
     SetCap,
     SetDischarge,
+    SwitchService,
 )
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.explain import CircuitPrice, LeverPrice, explain
@@ -135,7 +138,7 @@ def _action(action: object, snapshot: Snapshot, seen: set[str]) -> dict[str, Any
         case RelocateJob() if action.job_id in seen:
             lever = "relocate" if action.avoid else "give nodes back"
             return {"lever": lever, "subject": action.job_id, "watts": None, "reason": action.reason}
-    return _pause(action, seen)
+    return _pause(action, seen) or _tier(action, snapshot, seen)
 
 
 def _pause(action: object, seen: set[str]) -> dict[str, Any] | None:
@@ -151,6 +154,39 @@ def _pause(action: object, seen: set[str]) -> dict[str, Any] | None:
         case ResumeJob() if action.job_id in seen:
             return {"lever": "resume", "subject": action.job_id, "watts": None, "reason": action.reason}
     return None
+
+
+def _tier(action: object, snapshot: Snapshot, seen: set[str]) -> dict[str, Any] | None:
+    match action:
+        case ChangeTier() if action.job_id in seen:
+            return {
+                "lever": "change tier",
+                "subject": action.job_id,
+                "tier": action.tier,
+                "watts": action.saved_watts,
+                "reason": action.reason,
+            }
+        case AdviseBatch() if action.job_id in seen:
+            return {
+                "lever": "advise batch",
+                "subject": action.job_id,
+                "micro_batch": action.micro_batch,
+                "watts": action.saved_watts,
+                "reason": action.reason,
+                "changed": snapshot.micro_batches.get(action.job_id) != action.micro_batch,
+            }
+        case SwitchService():
+            asked = snapshot.service_leases.get(action.service)
+            return {
+                "lever": "switch service",
+                "subject": action.service,
+                "tier": action.tier,
+                "watts": action.saved_watts,
+                "reason": action.reason,
+                "changed": asked is None or asked.tier != action.tier,
+            }
+        case _:
+            return None
 
 
 def _circuit(one: CircuitPrice, seen: set[str]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from slurm_power.controller.job_records import JobRecords
 from slurm_power.controller.levers import LeverState
 from slurm_power.controller.series_values import series_values
 from slurm_power.model.action import (
+    AdviseBatch,
+    ChangeTier,
     HoldJob,
     PauseJob,
     Plan,
@@ -17,6 +19,7 @@ from slurm_power.model.action import (
     ResumeJob,
     SetCap,
     SetDischarge,
+    SwitchService,
 )
 from slurm_power.model.job import Job
 from slurm_power.model.ledger import LedgerEntry
@@ -29,7 +32,7 @@ from slurm_power.store.background import BackgroundSeries
 # A battery follows the load every second; its ledger gets a line when it moves by this share of its power.
 _WORTH_WRITING_RATIO = 0.2
 
-_JobAction = SetCap | HoldJob | ReleaseJob | PauseJob | ResumeJob | RelocateJob
+_JobAction = SetCap | HoldJob | ReleaseJob | PauseJob | ResumeJob | RelocateJob | ChangeTier | AdviseBatch
 
 
 class Recorder:
@@ -75,6 +78,8 @@ class Recorder:
                 self._error(at, f"job:{action.job_id}", outcome.error, jobs.get(action.job_id))
                 if changed:
                     self._relocate(action, at, jobs.get(action.job_id), verb)
+            case ChangeTier() | AdviseBatch() | SwitchService():
+                self._slow(outcome, snapshot, jobs, verb, changed=changed)
             case _:
                 assert_never(action)
 
@@ -154,6 +159,44 @@ class Recorder:
             job,
             saved_watts=action.saved_watts if action.avoid else None,
             details={"avoided_nodes": len(action.avoid), "pools": list(job.pools) if job else []},
+        )
+
+    def _slow(
+        self, outcome: Outcome, snapshot: Snapshot, jobs: Mapping[str, Job], verb: str, *, changed: bool
+    ) -> None:
+        """Write of model tiers and of advice."""
+        action = outcome.action
+        if isinstance(action, SwitchService):
+            if changed:
+                self._switch(action, snapshot, verb)
+        elif isinstance(action, ChangeTier | AdviseBatch):
+            job = jobs.get(action.job_id)
+            self._error(snapshot.at, f"job:{action.job_id}", outcome.error, job)
+            if changed:
+                self._tier(action, snapshot.at, job, verb)
+
+    def _tier(self, action: ChangeTier | AdviseBatch, at: datetime, job: Job | None, verb: str) -> None:
+        details: dict[str, Any] = {"limit_kind": action.kind.value}
+        if isinstance(action, ChangeTier):
+            details |= {"tier": action.tier, "gpu_count": action.gpu_count, "running": action.running}
+            kind = "change tier"
+        else:
+            details |= {"micro_batch": action.micro_batch, "slowdown_ratio": round(action.slowdown_ratio, 4)}
+            kind = "advise batch" if action.micro_batch is not None else "batch as before"
+        self._job(at, "planner", verb + kind, action, job, saved_watts=action.saved_watts, details=details)
+
+    def _switch(self, action: SwitchService, snapshot: Snapshot, verb: str) -> None:
+        service = snapshot.services.get(action.service)
+        tier = action.tier or (service.full_tier if service is not None else None)
+        self.note(
+            snapshot.at,
+            "planner",
+            verb + "switch service",
+            f"service:{action.service}",
+            action.reason,
+            user=service.user if service is not None else None,
+            saved_watts=action.saved_watts,
+            details={"tier": tier, "limit_kind": action.kind.value, "booked_watts": action.booked_watts},
         )
 
     def _job(

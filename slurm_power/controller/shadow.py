@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from slurm_power.model.action import Action, SetDischarge
+from slurm_power.model.action import Action, SetDischarge, SwitchService
 
 
 class ShadowNews:
@@ -13,7 +13,8 @@ class ShadowNews:
 
     def is_new(self, action: Action) -> bool:
         """Whether it was not wished for before; from now on it was."""
-        key = (type(action).__name__, "" if isinstance(action, SetDischarge) else action.job_id)
+        job_id = "" if isinstance(action, SetDischarge | SwitchService) else action.job_id
+        key = (type(action).__name__, job_id)
         news = key not in self.seen
         self.seen.add(key)
         return news

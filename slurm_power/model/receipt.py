@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
 
+from slurm_power.model.tier_words import tier_of
+
 VERSION = 1
 # A receipt stands in a job's record for ever: it stays small, whatever the job did.
 MOST_BYTES = 1000
@@ -46,6 +48,7 @@ class Receipt:
     (which holds the other two). ``mean_watts`` and ``peak_watts`` are of its GPUs together, caps of one GPU.
     ``coverage_ratio`` is the share of the GPUs' time with readings close together, on all its nodes.
     ``cost`` is in the currency of the site's prices. ``step_joules`` are of steps that ran alone in the job.
+    ``tier`` is the model tier that the job ran at its end, empty for none.
     """
 
     energy_joules: float | None = None
@@ -68,6 +71,7 @@ class Receipt:
     co2_grams: float | None = None
     step_joules: Mapping[str, float] = field(default_factory=dict)
     steps_left_out: int = 0
+    tier: str = ""
 
     @property
     def is_estimate(self) -> bool:
@@ -90,6 +94,7 @@ class Receipt:
             "v": VERSION,
             **{key: number for key, number in numbers.items() if number is not None},
             **{key: word.value for key, word in words.items() if word is not None},
+            **({"tier": self.tier} if self.tier else {}),
         }
         if steps:
             value["step_joules"] = {name: round(joules) for name, joules in steps.items()}
@@ -138,6 +143,7 @@ def receipt_from_json(value: object) -> Receipt | None:
         cost_basis=next((word for word in CostBasis if word == value.get("cost_basis")), None),
         step_joules={str(name): number for name, joules in named if (number := _number(joules)) is not None},
         steps_left_out=left_out if isinstance(left_out, int) else 0,
+        tier=tier_of(value.get("tier")),
     )
 
 
@@ -174,6 +180,7 @@ def receipt_of(record: Mapping[str, object]) -> Receipt | None:
         cost=cost,
         cost_basis=basis if cost is not None else None,
         co2_grams=None if carbon is None or kwh is None else carbon * kwh,
+        tier=tier_of(record.get("tier")),
     )
 
 

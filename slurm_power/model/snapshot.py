@@ -7,6 +7,7 @@ from datetime import datetime
 from slurm_power.model.expected_power import ExpectedPower
 from slurm_power.model.grid_event import LimitEvent
 from slurm_power.model.job import Job
+from slurm_power.model.job_curve import JobCurve
 from slurm_power.model.jobs_level import JobsLevel
 from slurm_power.model.outlook import EssOutlook
 from slurm_power.model.pool import Pool
@@ -96,12 +97,16 @@ class Relocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierMove:
-    """A job that we have asked to go on with another tier; ``done`` once it has started with it."""
+    """A job that we have asked to go on with another tier; ``done`` once it has started with it.
+
+    ``running``: it ran when it was asked, so that it waits only to go on.
+    """
 
     job_id: str
     tier: str
     asked_seconds_ago: float
     done: bool = False
+    running: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +128,10 @@ class Snapshot:
     knows, or nothing is limited. ``pools`` are the workload manager's, empty while it has not told them;
     ``relocations`` the pending jobs that we have sent elsewhere. ``licensed``: the workload manager itself
     counts watts as a licence, so that a job that waits for licences needs no hold.
+    ``catalog`` are the site's model tiers, ``services`` those whose gateways have been heard lately.
+    ``tier_moves``: the latest of each job, kept until the job has ended. ``short_seconds``: for how long each
+    circuit has been above its own limit without our levers, where it is. ``micro_batches`` is what jobs are
+    advised to take at a time, ``advised_seconds`` since when; ``learned`` the curves of single jobs.
     """
 
     at: datetime
@@ -158,6 +167,9 @@ class Snapshot:
     progress: Mapping[str, JobProgress] = field(default_factory=dict)
     micro_batches: Mapping[str, int] = field(default_factory=dict)
     tier_moves: Mapping[str, TierMove] = field(default_factory=dict)
+    short_seconds: Mapping[str, float] = field(default_factory=dict)
+    advised_seconds: Mapping[str, float] = field(default_factory=dict)
+    learned: Mapping[str, JobCurve] = field(default_factory=dict)
 
     def limit_watts(self, circuit: str, lead_seconds: float = 0.0) -> float:
         """The most ``circuit`` may draw: rating, standing limit and events, the tightest.

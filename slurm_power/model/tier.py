@@ -1,11 +1,13 @@
 """Model tiers: several models for one task, from the heaviest to the lightest, with what is known of each."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 
 from slurm_power.model.job import Workload
+from slurm_power.model.quality_metric import known_direction
 
 ANY_TIER = "any"
 """In place of names: every tier of the family that its checks let pass."""
@@ -65,7 +67,8 @@ class Tier:
     ``parent`` names the tier of the same family that it was made from, empty for none. ``sha256`` is that of
     the model's file, or of the sorted list of sums of the files in its folder. ``watts_per_gpu`` is its
     mean draw per GPU at work, None where nobody knows. ``sbatch`` are extra arguments, ``environment``
-    variables of its jobs. ``gpu_count`` is for the whole job.
+    variables of its jobs. ``gpu_count`` is for the whole job, 0 for a tier that needs none. One that is
+    better than its parent by more than chance explains needs a person's word why: ``better_than_parent``.
     """
 
     name: str
@@ -89,11 +92,14 @@ class Tier:
     environment: Mapping[str, str] = field(default_factory=dict)
     approved_by: str = ""
     approved_date: date | None = None
+    better_than_parent: str = ""
 
     @property
     def watts(self) -> float | None:
         """Draw of all its GPUs, None where nobody knows or it was only guessed by a proxy."""
         if self.watts_per_gpu is None or self.power_source in (PowerSource.UNKNOWN, PowerSource.PROXY):
+            return None
+        if not math.isfinite(self.watts_per_gpu) or self.watts_per_gpu < 0.0:
             return None
         return self.watts_per_gpu * self.gpu_count
 
@@ -103,7 +109,8 @@ class Family:
     """The tiers of one task, and what each has to keep to.
 
     ``floor`` is the worst value of ``metric`` that is still allowed, None for no floor. ``max_drop`` is how
-    much worse than in the first tier the subgroup metric of any subgroup may be.
+    much worse than in the first tier the subgroup metric of any subgroup may be. Whether more of the
+    subgroup metric is better: ``subgroup_higher_is_better``, else as its name tells, else as for ``metric``.
     """
 
     name: str
@@ -117,6 +124,7 @@ class Family:
     fingerprint: str = ""
     subgroup_by: str = ""
     subgroup_metric: str = ""
+    subgroup_higher_is_better: bool | None = None
     max_drop: float | None = None
     owner: str = ""
     """Empty for the site's own, else the user whose catalog it stands in."""
@@ -128,6 +136,24 @@ class Family:
     def at_least(self, value: float, bound: float) -> bool:
         """Whether a value of the metric is as good as ``bound`` or better."""
         return value >= bound if self.higher_is_better else value <= bound
+
+    def subgroup_loss(self, before: float, after: float) -> float:
+        """How much worse a value of the subgroup metric has become; below 0 where it got better."""
+        higher = self.subgroup_higher_is_better
+        if higher is None:
+            higher = known_direction(self.subgroup_metric)
+        if higher is None:
+            higher = self.higher_is_better
+        return before - after if higher else after - before
+
+    def ancestors(self, tier: Tier) -> tuple[Tier, ...]:
+        """Its parent, the parent's parent and so on; ends before any tier would come a second time."""
+        found: list[Tier] = []
+        parent = self.tier(tier.parent)
+        while parent is not None and parent.name != tier.name and parent not in found:
+            found.append(parent)
+            parent = self.tier(parent.parent)
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,40 +170,89 @@ class Catalog:
         return None if family is None or tier is None else (family, tier)
 
 
-def refusals(family: Family, tier: Tier) -> tuple[str, ...]:
-    """Why a tier must not be used, one sentence each; empty where nothing speaks against it."""
+def refusals(family: Family, tier: Tier, *, gpus_there: int | None = None) -> tuple[str, ...]:
+    """Why a tier must not be used, one sentence each; empty where nothing speaks against it.
+
+    ``gpus_there``: the most GPUs that a job may get, None where nobody knows.
+    """
+    found = list(_lineage(family, tier))
+    if gpus_there is not None and tier.gpu_count > gpus_there:
+        found.append(f"it needs {tier.gpu_count} GPUs and there are {gpus_there}")
     quality = tier.quality
     if quality is None:
-        return (f"its {family.metric} was never measured",)
-    found = []
+        return (*found, f"its {family.metric} was never measured")
+    if not math.isfinite(quality.value):
+        return (*found, f"its {family.metric} is {quality.value:g}, which is no number to judge by")
     if family.floor is not None and not family.at_least(quality.value, family.floor):
         side = "below" if family.higher_is_better else "above"
         found.append(f"its {family.metric} of {quality.value:g} is {side} the floor of {family.floor:g}")
-    found.extend(_dropped(family, tier))
-    return tuple(found)
+    return (*found, *_dropped(family, tier), *_too_good(family, tier))
+
+
+def _lineage(family: Family, tier: Tier) -> Sequence[str]:
+    """A parent that is not there, or parents in a circle."""
+    line = [tier, *family.ancestors(tier)]
+    last = line[-1].parent
+    if not last:
+        return ()
+    if family.tier(last) is None:
+        return (f"there is no tier {last} that {line[-1].name} could have been made from",)
+    return (f"its parents go in a circle: {' from '.join([*(one.name for one in line), last])}",)
 
 
 def _dropped(family: Family, tier: Tier) -> Sequence[str]:
     """Subgroups that fare too much worse than in the first tier of the family."""
-    first = family.tiers[0].quality
-    quality = tier.quality
-    if family.max_drop is None or first is None or quality is None or tier is family.tiers[0]:
+    if family.max_drop is None or tier.quality is None or not family.tiers:
         return ()
-    before, after = dict(first.groups), dict(quality.groups)
+    first = family.tiers[0]
+    if tier.name == first.name:
+        return ()
+    of = family.subgroup_metric or "quality"
+    what = f"{of} by {family.subgroup_by or 'subgroup'}"
+    if first.quality is None:
+        return (f"its {what} cannot be judged, {first.name} was never measured",)
+    before, after = dict(first.quality.groups), dict(tier.quality.groups)
     if not before or not after:
-        if first.worst_group is None or quality.worst_group is None:
-            return (
-                f"its {family.subgroup_metric or 'subgroups'} by {family.subgroup_by} was never measured",
-            )
-        before, after = {"the worst": first.worst_group}, {"the worst": quality.worst_group}
-    missing = sorted(before.keys() - after.keys())
-    dropped = [
-        f"{name} loses {before[name] - after[name]:g} in {family.subgroup_metric},"
-        f" {family.max_drop:g} are allowed"
-        for name in sorted(before.keys() & after.keys())
-        if before[name] - after[name] > family.max_drop + 1e-12
+        if first.quality.worst_group is None or tier.quality.worst_group is None:
+            missing = tier if tier.quality.worst_group is None and not after else first
+            return (f"the {what} of {missing.name} was never measured",)
+        before, after = (
+            {"the worst group": first.quality.worst_group},
+            {"the worst group": tier.quality.worst_group},
+        )
+    lost = {name: family.subgroup_loss(before[name], after[name]) for name in before if name in after}
+    return [
+        f"{name} loses {lost[name]:.4g} in {of}, {family.max_drop:g} are allowed"
+        if name in lost
+        else f"{name} was not measured"
+        for name in sorted(before)
+        # A loss that is no number is no loss that is small enough.
+        if name not in lost or not lost[name] <= family.max_drop + 1e-12
     ]
-    return [*dropped, *(f"{name} was not measured" for name in missing)]
+
+
+def better_than_parent(family: Family, tier: Tier) -> str:
+    """Name the tier it was made from if that is worse and both 95 % intervals lie apart, else nothing."""
+    parent = family.tier(tier.parent)
+    if parent is None or parent.quality is None or tier.quality is None:
+        return ""
+    if parent.quality.ci95 is None or tier.quality.ci95 is None:
+        return ""
+    gain = tier.quality.value - parent.quality.value
+    gain = gain if family.higher_is_better else -gain
+    return parent.name if gain > parent.quality.ci95 + tier.quality.ci95 else ""
+
+
+def _too_good(family: Family, tier: Tier) -> Sequence[str]:
+    """A copy that beats what it was made from has mostly seen the test, or its parent was weak."""
+    parent = better_than_parent(family, tier)
+    if not parent or tier.better_than_parent:
+        return ()
+    found = (
+        f"it is better than its parent {parent} by more than both intervals: look for a weak {parent} or for"
+        " test rows that it was trained on; if there is a reason, write it as better_than_parent"
+    )
+    return (found,)
 
 
 def lighter_choices(
@@ -186,14 +261,19 @@ def lighter_choices(
     """The tiers that a job on ``current`` may be moved to to save power, the lightest draw first.
 
     Only consented (``allowed``: names, or ``any``), not refused, as good as ``min_quality``, approved, of
-    known power that is below the current tier's. Empty where the current tier or its power is unknown.
+    known power that is below the current tier's. One that another of them beats in draw, quality and
+    throughput is left out. Empty where the current tier or its power is unknown, and in a user's own family.
     """
     now = family.tier(current)
-    if now is None or now.watts is None:
+    if now is None or now.watts is None or family.owner:
         return ()
     known = [(tier.watts, tier) for tier in family.tiers if _may(family, tier, allowed, min_quality)]
     lighter = [(watts, tier) for watts, tier in known if watts is not None and watts < now.watts]
-    return tuple(tier for _, tier in sorted(lighter, key=lambda pair: pair[0]))
+    return tuple(
+        tier
+        for _, tier in sorted(lighter, key=lambda pair: pair[0])
+        if not any(_beats(family, other, tier) for _, other in lighter)
+    )
 
 
 def _may(family: Family, tier: Tier, allowed: Sequence[str], min_quality: float | None) -> bool:
@@ -202,3 +282,20 @@ def _may(family: Family, tier: Tier, allowed: Sequence[str], min_quality: float 
     if refusals(family, tier) or not tier.approved_by or tier.watts is None or tier.quality is None:
         return False
     return min_quality is None or family.at_least(tier.quality.value, min_quality)
+
+
+def _beats(family: Family, one: Tier, other: Tier) -> bool:
+    """Whether one tier is as good as the other in draw, quality and throughput, and better in one of them."""
+    if one.watts is None or other.watts is None or one.quality is None or other.quality is None:
+        return False
+    if one.watts > other.watts or not family.at_least(one.quality.value, other.quality.value):
+        return False
+    rates = (one.items_per_second, other.items_per_second)
+    if rates[0] is None or rates[1] is None:
+        # Nobody knows which is faster: that may be why somebody keeps it.
+        if rates != (None, None):
+            return False
+        rates = (0.0, 0.0)
+    faster = rates[0] - rates[1]  # type: ignore[operator]  # both are numbers by the lines above
+    better = one.watts < other.watts or one.quality.value != other.quality.value
+    return faster >= 0.0 and (better or faster > 0.0)

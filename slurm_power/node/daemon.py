@@ -12,11 +12,11 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict
 
 from slurm_power import clock
 from slurm_power.config.node_record import NodeConfig, split_address
-from slurm_power.model.reading import GpuReading
+from slurm_power.node.advice import AdviceDesk
 from slurm_power.node.beat import Beat
 from slurm_power.node.counters import COUNT_SECONDS, HOST, Count, CounterVisitor, HostCount
 from slurm_power.node.frames import (
@@ -32,6 +32,7 @@ from slurm_power.node.frames import (
 from slurm_power.node.hooks import HookDesk, lease_row
 from slurm_power.node.host import HostMeter
 from slurm_power.node.identity import Identity
+from slurm_power.node.job_tiers import JobTiers
 from slurm_power.node.jobs import NodeJobs, stranger_message
 from slurm_power.node.lease_mirror import LeaseMirror
 from slurm_power.node.link import ControllerLink, greet
@@ -49,20 +50,18 @@ from slurm_power.node.requests import (
 from slurm_power.node.saved_settings import this_boot
 from slurm_power.node.server import HookServer
 from slurm_power.node.textfile import metrics_text, write_metrics
-from slurm_power.node.visits import RELEASE, SURVEY, Found, Node, Released, Survey, Visitor
+from slurm_power.node.visits import RELEASE, SURVEY, Found, Node, Released, Survey, Visitor, gpu_rows
 from slurm_power.node.workers import Workers
 from slurm_power.ports import Gpus
 from slurm_power.wire import Message, WireError
 
 SURVEY_SECONDS = 30.0
 FAILED_SURVEY_SECONDS = 2.0
-HANGING_SECONDS = 2.0
 # A keeper that says farewell has told us everything; what is left to send gets this long.
 FAREWELL_SECONDS = 0.5
 MAX_PATIENCE_SECONDS = 1.0
 PROOF_SECONDS = 5.0
 MAX_THREADS = 32
-GPU_FIELDS = tuple(field.name for field in fields(GpuReading))
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +88,14 @@ class Daemon:
         self._counters: Workers[Count | HostCount] = Workers(counter.visit, self._wake, MAX_THREADS)
         self._link = self._new_link()
         self._waits = PrologWaits(self._tell, config.prolog_timeout_seconds)
+        self._tiers = JobTiers(self._jobs, self._tell)
+        self._advice = AdviceDesk(config.socket, self._jobs)
+        self._takers: dict[str, Callable[[Message], None]] = {
+            "prolog_waits": self._waits.want,
+            "prolog_wait": self._waits.heard,
+            "tier": self._tiers.heard,
+            "advice": self._advice.order,
+        }
         self._desk = HookDesk(
             config.node,
             self._node,
@@ -97,6 +104,8 @@ class Daemon:
             self._rack,
             socket=config.socket,
             waits=self._waits,
+            tiers=self._tiers,
+            advice=self._advice,
             visit=self._counters.submit,
             tell=self._tell,
         )
@@ -118,6 +127,7 @@ class Daemon:
         self._channel.setblocking(False)
         self._selector.register(self._channel, selectors.EVENT_READ, self._hear)
         self._jobs.load()
+        self._advice.load()
         self._server.open()
         log.info("powerd serves node %s on %s", self._config.node, self._config.socket)
         while not self._keeper_gone:
@@ -205,6 +215,8 @@ class Daemon:
         self._server.expire(now_seconds)
         self._desk.expire(now_seconds)
         self._waits.expire(now_seconds)
+        self._tiers.expire(now_seconds)
+        self._advice.expire(now_seconds)
         if self._link is not None:
             self._link.poll(now_seconds)
         self._workers.reinforce()
@@ -213,7 +225,7 @@ class Daemon:
     def _patience(self, now_seconds: float) -> float:
         """For how long nothing can become due."""
         deadlines = [self._beat.next_seconds, self._survey_at_seconds, self._telemetry_at_seconds]
-        clocked = (self._server, self._desk, self._waits)
+        clocked = (self._server, self._desk, self._waits, self._tiers, self._advice)
         deadlines += [at for one in clocked if (at := one.next_deadline()) is not None]
         if self._link is not None and self._link.state != "connected":
             deadlines.append(max(self._link.next_attempt_seconds, now_seconds + 0.05))
@@ -330,6 +342,7 @@ class Daemon:
     def _on_loss(self) -> None:
         self._leases.controller_is(connected=False)
         self._waits.lost()
+        self._tiers.lost()
 
     def _on_message(self, message: Message) -> None:
         try:
@@ -351,14 +364,12 @@ class Daemon:
                 self._leases.yield_for(seconds_of_yield(message))
             case "pause":
                 self._ask(pause_of(message))
-            case "prolog_waits":
-                self._waits.want(message)
-            case "prolog_wait":
-                self._waits.heard(message)
             case "rack":
                 self._rack.take(message, clock.monotonic())
             case "sampling":
                 self._beat.hasten(*sampling_of(message), clock.monotonic())
+            case str(kind) if kind in self._takers:
+                self._takers[kind](message)
             case other:
                 log.warning("the controller sent an unknown message type %.40r", other)
 
@@ -368,24 +379,14 @@ class Daemon:
         message: Message = {
             "type": "telemetry",
             "at_seconds": clock.now().timestamp(),
-            "gpus": self._gpu_rows(),
+            "gpus": gpu_rows(self._node.readings, self._workers.hanging_seconds),
             "host": None if self._node.host is None else asdict(self._node.host),
             "leases": [lease_row(lease, clock.monotonic()) for lease in self._leases.leases()],
             "jobs": [job.message() for job in self._jobs.all()],
+            "progress": self._advice.rows(clock.monotonic()),
             "drift_count": self._leases.drift_count,
         }
         self._link.send(message, keep=False)
-
-    def _gpu_rows(self) -> list[Message]:
-        rows = []
-        for uuid, reading in self._node.readings.items():
-            # Eight of these a second: asdict copies every value, which is most of the cost of a report.
-            row: Message = {name: getattr(reading, name) for name in GPU_FIELDS}
-            hanging_seconds = self._workers.hanging_seconds(uuid)
-            if hanging_seconds > HANGING_SECONDS:
-                row["error"] = f"the driver has not answered for {hanging_seconds:.0f} s"
-            rows.append(row)
-        return rows
 
     def _farewell(self) -> None:
         """Send what is left, and hang up."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from slurm_power.config.node_record import NodeConfig
+from slurm_power.config.node_record import NodeConfig, advice_directory
 from slurm_power.node.frames import MAX_FRAME_BYTES
 
 LEAST_RESTART_SECONDS = 1.0
@@ -58,13 +58,16 @@ class FrontProcess:
     def prepare(self) -> None:
         """Make the front's folder and the hook socket; raises OSError, KeyError for an unknown user."""
         self.directory.mkdir(mode=0o700, exist_ok=True)
-        if self._config.user is None:
-            _give(self.directory, os.getuid(), os.getgid())
-        else:
-            account = pwd.getpwnam(self._config.user)
-            _give(self.directory, account.pw_uid, account.pw_gid)
         path = self._config.socket
         path.parent.mkdir(parents=True, exist_ok=True)
+        # What it says to jobs lies where every job may read it.
+        advice = advice_directory(path)
+        advice.mkdir(exist_ok=True)
+        _open_to_all(advice)
+        account = None if self._config.user is None else pwd.getpwnam(self._config.user)
+        uid, gid = (os.getuid(), os.getgid()) if account is None else (account.pw_uid, account.pw_gid)
+        for directory in (self.directory, advice):
+            _give(directory, uid, gid)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             path.unlink(missing_ok=True)
@@ -187,6 +190,14 @@ class FrontProcess:
             self._listener.close()
             self._config.socket.unlink(missing_ok=True)
             self._listener = None
+
+
+def _open_to_all(directory: Path) -> None:
+    folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        os.fchmod(folder, 0o755)
+    finally:
+        os.close(folder)
 
 
 def _give(directory: Path, uid: int, gid: int) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from slurm_power import clock
 from slurm_power.model.lease import Lease
+from slurm_power.node.advice import AdviceDesk
 from slurm_power.node.counters import HOST
 from slurm_power.node.job_environment import environment_lines, environment_of
+from slurm_power.node.job_tiers import JobTiers
 from slurm_power.node.jobs import NodeJob, NodeJobs
 from slurm_power.node.lease_mirror import LeaseMirror
 from slurm_power.node.orders import bound_named
@@ -51,6 +53,8 @@ class HookDesk:
         *,
         socket: Path,
         waits: PrologWaits,
+        tiers: JobTiers,
+        advice: AdviceDesk,
         visit: Callable[[str], None],
         tell: Callable[[Message], None],
     ) -> None:
@@ -61,6 +65,9 @@ class HookDesk:
         self._rack = rack
         self._socket = str(socket)
         self._waits = waits
+        self._tiers = tiers
+        self._advice = advice
+        tiers.answer = self._answer_environment
         self._visit = visit
         self._tell = tell
         self._epilogs: list[_Epilog] = []
@@ -75,7 +82,11 @@ class HookDesk:
             if operation == "status":
                 self.answer(client, self._status(client.uid))
             elif operation == "environment":
-                self.answer(client, self._environment(job_id_of(request), client.uid))
+                job = self._job_of(client, job_id_of(request))
+                self._tiers.ask(client, job, connected=self.controller_state() == "connected")
+            elif operation == "progress":
+                self._advice.progress(request, client.uid, clock.monotonic())
+                self.answer(client, {"ok": True})
             elif operation not in ("prolog", "prolog_wait", "epilog"):
                 self.answer(client, {"ok": False, "error": f"unknown op {str(operation)[:40]!r}"})
             elif client.uid not in self._privileged:
@@ -100,6 +111,7 @@ class HookDesk:
         for gone in self._jobs.start(job):
             log.warning("job %s must have ended unseen: job %s has its GPUs", gone.job_id, job.job_id)
             self._tell(gone.end_message())
+        self._advice.tidy()
         self._jobs.resolve(self._node.gpus_of)
         registered = self._jobs.get(job.job_id) or job
         self._jobs.lead_on(registered, clock.monotonic())
@@ -115,12 +127,16 @@ class HookDesk:
         self._tell(registered.start_message())
         return registered
 
-    def _environment(self, job_id: str, uid: int) -> bytes:
-        """What belongs into a job's environment, for root and its own user; raises WireError."""
+    def _job_of(self, client: Client, job_id: str) -> NodeJob:
+        """A job, for root and its own user; raises WireError."""
         job = self._jobs.get(job_id)
-        if job is None or (uid != job.uid and uid not in self._privileged):
+        if job is None or (client.uid != job.uid and client.uid not in self._privileged):
             raise WireError(f"job_id: no job {job_id[:40]!r} of yours is here")
-        return environment_lines(environment_of(job, self._leases.leases(), self._socket))
+        return job
+
+    def _answer_environment(self, client: Client, job: NodeJob) -> None:
+        """Say what belongs into a job's environment."""
+        self.answer(client, environment_lines(environment_of(job, self._leases.leases(), self._socket)))
 
     def _epilog(self, client: Client, job_id: str) -> None:
         self._waits.ended(job_id)
@@ -161,6 +177,7 @@ class HookDesk:
         self._jobs.take_rack(self._rack.node_watts(now_seconds), now_seconds)
         self._jobs.lead_on(epilog.job, now_seconds)
         job = self._jobs.end(epilog.job.job_id)
+        self._advice.tidy()
         used = epilog.job.used()
         self.answer(epilog.client, {"ok": True, **epilog.job.energy_message()})
         if job is not None:
@@ -179,6 +196,7 @@ class HookDesk:
         jobs = [job for job in self._jobs.all() if all_of_them or job.uid == uid]
         own = {job.job_id for job in jobs}
         now_seconds = clock.monotonic()
+        progress = self._advice.rows(now_seconds)
         leases = [
             lease_row(lease, now_seconds)
             for lease in self._leases.leases()
@@ -193,7 +211,7 @@ class HookDesk:
             "host": None if self._node.host is None else asdict(self._node.host),
             "rack": self._rack.message(now_seconds),
             "leases": leases,
-            "jobs": [job.message() for job in jobs],
+            "jobs": [{**job.message(), "progress": progress.get(job.job_id)} for job in jobs],
             "drift_count": self._leases.drift_count,
         }
 

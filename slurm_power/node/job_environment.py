@@ -6,7 +6,9 @@ neither has to read JSON for it, and an answer that was cut off is none.
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
+from slurm_power.config.node_record import advice_directory
 from slurm_power.model.lease import Lease, LeaseState, Lever
 from slurm_power.node.jobs import NodeJob
 
@@ -26,15 +28,25 @@ def environment_of(job: NodeJob, leases: Iterable[Lease], socket: str) -> dict[s
     ]
     known = {
         "SLURM_POWER_SOCKET": socket,
+        "SLURM_POWER_ADVICE_FILE": str(advice_directory(Path(socket)) / f"{job.job_id}.json"),
         "SLURM_POWER_RESTART": str(job.restart_count),
         "SLURM_POWER_WORKLOAD": job.workload,
         "SLURM_POWER_FLEX": job.flex,
         "SLURM_POWER_MAX_HOLD": None if job.max_hold_seconds is None else f"{job.max_hold_seconds}s",
         "SLURM_POWER_FINISH_BY": None if job.finish_by is None else f"@{job.finish_by}",
         "SLURM_POWER_CAP": None if job.own_cap_watts is None else str(job.own_cap_watts),
+        "SLURM_POWER_TIER": job.told_tier or job.tier or None,
+        "SLURM_POWER_MODEL": job.told_model,
+        "SLURM_POWER_TIERS_OK": job.tiers_ok,
+        "SLURM_POWER_MIN_QUALITY": None if job.min_quality is None else shortest_decimal(job.min_quality),
         "SLURM_POWER_CAP_WATTS": f"{min(caps_watts):.0f}" if caps_watts else None,
     }
     return {name: value for name, value in known.items() if value is not None}
+
+
+def shortest_decimal(value: float) -> str:
+    """A number as ``--min-quality`` has it in its normal form: 0.95, not 0.950000."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def environment_lines(variables: dict[str, str]) -> bytes:

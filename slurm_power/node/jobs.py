@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slurm_power.model.tier_words import tiers_of_option
 from slurm_power.node.counters import Count
 from slurm_power.node.energy import EnergyAccount, EnergyBooks, UsedEnergy, account_of, used_together
 from slurm_power.node.processes import GpuProcess
@@ -17,8 +18,19 @@ FILE_NAME = "jobs.json"
 SAVE_SECONDS = 60.0
 # Energy by the PDU is told if its readings cover so much of a job's time.
 LEAST_PDU_COVERAGE = 0.95
+MOST_TIER_ORDERS = 1000
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierOrder:
+    """The controller's word: from its start number ``restart_count`` on a job runs this tier and model."""
+
+    job_id: str
+    tier: str
+    model: str
+    restart_count: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -26,7 +38,8 @@ class NodeJob:
     """One job on this node. ``gpu_slots`` are what Slurm calls the GPUs, ``energy`` is kept by UUID.
 
     ``mig_uuids`` are the instances that Slurm gave it, where it names any. ``finish_by`` is in seconds since
-    the epoch, ``own_cap_watts`` the user's own cap on each GPU.
+    the epoch, ``own_cap_watts`` the user's own cap on each GPU. ``tier`` is its submission's, ``tiers_ok``
+    the normal form of the option; ``told_tier`` what this start has been told, None before it has asked.
     """
 
     job_id: str
@@ -38,6 +51,11 @@ class NodeJob:
     max_hold_seconds: int | None = None
     finish_by: int | None = None
     own_cap_watts: int | None = None
+    tier: str = ""
+    tiers_ok: str | None = None
+    min_quality: float | None = None
+    told_tier: str | None = None
+    told_model: str | None = None
     restart_count: int = 0
     mig_uuids: tuple[str, ...] = ()
     energy: dict[str, EnergyAccount] = field(default_factory=dict)
@@ -46,6 +64,11 @@ class NodeJob:
     pdu_joules: float | None = None
     pdu_read_seconds: float = 0.0
     pdu_due_seconds: float = 0.0
+
+    @property
+    def may_be_moved(self) -> bool:
+        """Whether its user consents to any other tier."""
+        return bool(self.tier and tiers_of_option(self.tiers_ok or "none"))
 
     @property
     def gpus(self) -> list[str]:
@@ -64,6 +87,11 @@ class NodeJob:
             "max_hold_seconds": self.max_hold_seconds,
             "finish_by": self.finish_by,
             "own_cap_watts": self.own_cap_watts,
+            "tier": self.tier or None,
+            "tiers_ok": None if self.tiers_ok is None else list(tiers_of_option(self.tiers_ok) or ()),
+            "min_quality": self.min_quality,
+            "told_tier": self.told_tier,
+            "restart_count": self.restart_count,
             **self.energy_message(),
         }
 
@@ -97,6 +125,7 @@ class NodeJob:
         return {
             "type": "job_end",
             "job_id": self.job_id,
+            "told_tier": self.told_tier,
             **self.energy_message(),
             "energy_joules": energy_joules,
         }
@@ -109,6 +138,7 @@ class NodeJobs:
         self._file = directory / FILE_NAME
         self._boot_id = boot_id
         self._jobs: dict[str, NodeJob] = {}
+        self._tier_orders: dict[str, TierOrder] = {}
         self._strangers: dict[str, frozenset[int]] = {}
         self._changed = False
         self._saved_at_seconds = 0.0
@@ -123,6 +153,8 @@ class NodeJobs:
             if document["boot_id"] == self._boot_id:
                 self.books.load(document["gpus"])
                 self._jobs = {row["job_id"]: _job(row) for row in document["jobs"]}
+                orders = [TierOrder(**row) for row in document.get("tier_orders", [])]
+                self._tier_orders = {order.job_id: order for order in orders}
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -140,7 +172,13 @@ class NodeJobs:
             return
         self._saved_at_seconds = now_seconds
         rows = [asdict(job) for job in self._jobs.values()]
-        document = {"boot_id": self._boot_id, "jobs": rows, "gpus": self.books.document()}
+        orders = [asdict(order) for order in self._tier_orders.values()]
+        document = {
+            "boot_id": self._boot_id,
+            "jobs": rows,
+            "tier_orders": orders,
+            "gpus": self.books.document(),
+        }
         try:
             write_durably(self._file, json.dumps(document) + "\n")
             self._changed = False
@@ -165,6 +203,33 @@ class NodeJobs:
         job = self._jobs.pop(job_id, None)
         self._changed = self._changed or job is not None
         return job
+
+    def tier_order(self, job_id: str) -> TierOrder | None:
+        """The last order of a tier for a job, also for one that is not here yet."""
+        return self._tier_orders.get(job_id)
+
+    def order_tier(self, order: TierOrder) -> None:
+        """Keep an order; one for an earlier start than the order before says nothing any more."""
+        known = self._tier_orders.pop(order.job_id, order)
+        self._tier_orders[order.job_id] = max(order, known, key=lambda one: one.restart_count)
+        while len(self._tier_orders) > MOST_TIER_ORDERS:
+            del self._tier_orders[next(iter(self._tier_orders))]
+        self._changed = True
+
+    def tell_tier(self, job: NodeJob) -> bool:
+        """Settle which tier this start of a job runs; False where that is settled, or there is none."""
+        order = self._tier_orders.get(job.job_id)
+        if order is not None and order.restart_count > job.restart_count:
+            order = None
+        tier = job.tier if order is None else order.tier
+        if job.told_tier is not None or not tier:
+            return False
+        job.told_tier = tier
+        # An empty path stands for none: the model of the submission's tier is not that of another.
+        if order is not None and (order.model or order.tier != job.tier):
+            job.told_model = order.model
+        self._changed = True
+        return True
 
     def get(self, job_id: str) -> NodeJob | None:
         """Return a job, or None if it is not known."""

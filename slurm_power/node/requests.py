@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 from slurm_power.model.lease import Lever
 from slurm_power.model.site import LimitKind
+from slurm_power.model.tier_words import tier_of, tiers_of_option
 from slurm_power.node.frames import Grant, Pause
 from slurm_power.node.jobs import NodeJob
 from slurm_power.node.pauses import JOB_ID
@@ -21,6 +22,7 @@ MAX_HOLD_SECONDS = 30 * 86_400
 MAX_CAP_WATTS = 100_000
 # Past every moment that the option allows, for eighty years.
 MAX_EPOCH_SECONDS = (1 << 32) - 1
+MAX_QUALITY = 1e9
 MAX_SLOTS = 64
 # Seven instances on each of 64 GPUs.
 MAX_MIG = 7 * MAX_SLOTS
@@ -45,6 +47,9 @@ def job_of_prolog(request: Message) -> NodeJob:
         max_hold_seconds=_bounded(request, "max_hold_seconds", 0, MAX_HOLD_SECONDS),
         finish_by=_bounded(request, "finish_by", 1, MAX_EPOCH_SECONDS),
         own_cap_watts=_bounded(request, "own_cap_watts", 1, MAX_CAP_WATTS),
+        tier=_tier(request),
+        tiers_ok=_tiers_ok(request),
+        min_quality=_quality(request),
         restart_count=_number(request, "restart_count"),
     )
 
@@ -168,6 +173,30 @@ def _bounded(row: Message, key: str, least: int, most: int) -> int | None:
     if value is not None and (type(value) is not int or not least <= value <= most):
         raise WireError(f"{key}: not a whole number from {least} to {most}")
     return value
+
+
+def _tier(row: Message) -> str:
+    value = row.get("tier")
+    if value is not None and not tier_of(value):
+        raise WireError("tier: not FAMILY/TIER")
+    return tier_of(value)
+
+
+def _tiers_ok(row: Message) -> str | None:
+    value = _text(row, "tiers_ok")
+    if value is not None and tiers_of_option(value) is None:
+        raise WireError("tiers_ok: not names of tiers, any or none")
+    return value
+
+
+def _quality(row: Message) -> float | None:
+    value = row.get("min_quality")
+    if value is None:
+        return None
+    # A comparison with what is not finite is false.
+    if type(value) not in (int, float) or not abs(float(str(value))) <= MAX_QUALITY:
+        raise WireError("min_quality: not a finite number")
+    return float(str(value))
 
 
 def _mig_name(value: object) -> bool:

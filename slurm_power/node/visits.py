@@ -1,19 +1,22 @@
 """What the worker threads do with a GPU: read it; and what they find on the whole node."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TypeAlias
 
 from slurm_power import clock
 from slurm_power.model.reading import GpuReading, HostReading
 from slurm_power.ports import DeviceError, Gpus
+from slurm_power.wire import Message
 
 # The name under which the whole node is visited, to see which GPUs there are.
 SURVEY = ""
 # And the name under which the driver is let go of.
 RELEASE = "release"
+HANGING_SECONDS = 2.0
+GPU_FIELDS = tuple(one.name for one in fields(GpuReading))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,3 +150,15 @@ class Node:
             return [reading.uuid for reading in ordered if wanted & set(reading.mig_uuids)]
         uuid_of_slot = {reading.slot: reading.uuid for reading in ordered}
         return [uuid_of_slot[slot] for slot in slots if slot in uuid_of_slot]
+
+
+def gpu_rows(readings: Mapping[str, GpuReading], hanging_seconds: Callable[[str], float]) -> list[Message]:
+    """All GPUs as the controller gets them; a visit that hangs for too long is an error of its GPU's."""
+    rows = []
+    for uuid, reading in readings.items():
+        # Eight of these a second: asdict copies every value, which is most of the cost of a report.
+        row: Message = {name: getattr(reading, name) for name in GPU_FIELDS}
+        if hanging_seconds(uuid) > HANGING_SECONDS:
+            row["error"] = f"the driver has not answered for {hanging_seconds(uuid):.0f} s"
+        rows.append(row)
+    return rows

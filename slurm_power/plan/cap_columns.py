@@ -11,7 +11,8 @@ from slurm_power.model.job import Flex, Job, Workload
 from slurm_power.model.snapshot import CapLease, Snapshot
 from slurm_power.plan.cap_leases import cap_leases
 from slurm_power.plan.curves import CAP_CURVES, CURVES, SEGMENTS, Curve, read_backwards
-from slurm_power.plan.job_table import WORKLOADS, PlacedJobs
+from slurm_power.plan.job_table import MOST_SLOWDOWN, WORKLOADS, PlacedJobs
+from slurm_power.plan.learned_columns import own_curves
 from slurm_power.plan.loads import LoadTable
 from slurm_power.plan.memo import LastFew
 from slurm_power.plan.policy import Policy
@@ -158,10 +159,14 @@ class CapColumns:
         felt_watts = np.maximum(self.uncapped_watts, np.minimum(table.busiest_watts, self.default_watts))
         promised_watts = felt_watts * _PROMISED_RATIOS[self.workload, static.flex]
         cap_promised_watts = felt_watts * _CAP_PROMISED_RATIOS[self.workload, static.flex]
-        own_promises = np.flatnonzero(own | (placed.ends_by_at < np.inf))
+        own_promises = np.flatnonzero(own | (allowed < MOST_SLOWDOWN[static.flex]))
         if len(own_promises):
             for promise, curves in ((promised_watts, CURVES), (cap_promised_watts, CAP_CURVES)):
                 promise[own_promises] = self._least_watts(own_promises, felt_watts, allowed, curves)
+        self._own = own_curves(snapshot.learned, placed, _MOST_SEGMENTS)
+        if self._own is not None:
+            learned = self._own.rows
+            cap_promised_watts[learned] = self._own_least_watts(felt_watts[learned], allowed[learned])
         self.cap_promised_watts = np.maximum(cap_promised_watts, self.deepest_watts)
         # A cap that its user asks for is a power limit: such a job is not locked beside it.
         self.locked = (self.workload == _WORKLOAD_PLACES[Workload.GENERATION]) & ~own
@@ -186,22 +191,48 @@ class CapColumns:
             found[of] = np.interp(least, performances, powers) * base_watts[of]
         return found
 
+    def _own_least_watts(self, felt_watts: Floats, allowed: Floats) -> Floats:
+        """The same of the jobs whose own curve was learned."""
+        assert self._own is not None
+        places = np.arange(len(self._own.rows))
+        base_watts = np.maximum(felt_watts, self.natural_watts[self._own.rows])
+        full = np.minimum(felt_watts / base_watts, 1.0)
+        least = self._own.performance_at(places, full) * (1.0 - allowed)
+        return self._own.power_for(places, least) * base_watts
+
+    def _stretches(self, of_class: Floats, pick: str) -> Floats:
+        """One figure of the stretches of each job's curve: its own where that was learned."""
+        found: Floats = of_class[self.workload]
+        if self._own is not None:
+            found[self._own.rows] = getattr(self._own, pick)
+        return found
+
     @cached_property
     def high_watts(self) -> Floats:
         """Where each stretch of a job's curve begins."""
-        return self._base_watts * _HIGH[self.workload]
+        return self._base_watts * self._stretches(_HIGH, "high")
 
     @cached_property
     def low_watts(self) -> Floats:
         """Where each stretch of a job's curve ends."""
-        return self._base_watts * _LOW[self.workload]
+        return self._base_watts * self._stretches(_LOW, "low")
 
     @cached_property
     def money(self) -> Floats:
         """The price of each stretch of a job's curve."""
         ones = np.ones((1, 1))
-        work = cap_work_per_kwh(_SLOPE[self.workload], ones, self._base_watts, ones)
+        work = cap_work_per_kwh(self._stretches(_SLOPE, "slope"), ones, self._base_watts, ones)
         return work * self.worth[:, None]
+
+    def slope(self, row: int, power_ratio: float, *, downwards: bool) -> float:
+        """Performance a job loses per share of power there: of the next watt, or of the last one taken."""
+        stretches = [self._stretches(of, pick)[row] for of, pick in ((_LOW, "low"), (_SLOPE, "slope"))]
+        found = 0.0
+        for low, slope in zip(*(one.tolist() for one in stretches), strict=True):
+            found = slope or found
+            if (power_ratio > low) if downwards else (power_ratio >= low):
+                break
+        return found
 
     @cached_property
     def worth(self) -> Floats:
@@ -273,6 +304,11 @@ class CapColumns:
                 powers, performances = zip(*reversed(curves[kind]), strict=True)
                 left = np.interp(ratios[of], powers, performances)
                 found[of] = 1.0 - np.minimum(1.0, left / np.interp(full[of], powers, performances))
+        if self._own is not None:
+            of = (self._own.place[rows] >= 0) & ~by_lock
+            places = self._own.place[rows[of]]
+            left = self._own.performance_at(places, ratios[of])
+            found[of] = 1.0 - np.minimum(1.0, left / self._own.performance_at(places, full[of]))
         return found
 
 

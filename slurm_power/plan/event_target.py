@@ -16,6 +16,7 @@ from slurm_power.model.site import Circuit, Ess, LimitKind
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import joules_from_kwh, kilowatts_text
 from slurm_power.plan.cap_columns import CapColumns
+from slurm_power.plan.job_table import PlacedJobs
 from slurm_power.plan.loads import LoadTable, behind_discharge_watts, circuit_watts
 from slurm_power.plan.memo import LastFew
 from slurm_power.plan.policy import Policy
@@ -77,14 +78,15 @@ def target_watts(snapshot: Snapshot, circuit: str, policy: Policy, *, ramp: bool
         [ceiling_watts * (1.0 - policy.margin_ratio)]
         + [
             event.lowest_within(policy.event_lead_seconds, ceiling_watts)
-            * (1.0 - _margin_ratio(event, policy))
+            * (1.0 - margin_ratio(event, policy))
             for event in snapshot.events
             if event.circuit == circuit and (ramp or event.event_id != RAMP_EVENT_ID)
         ]
     )
 
 
-def _margin_ratio(event: LimitEvent, policy: Policy) -> float:
+def margin_ratio(event: LimitEvent, policy: Policy) -> float:
+    """The share of an event's limit that is kept free."""
     match event.commitment:
         case Commitment.LIMIT:
             return policy.margin_ratio
@@ -199,16 +201,20 @@ def _draw(snapshot: Snapshot, circuit: str, total_watts: float, table: LoadTable
         np.maximum(0.0, table.gpu_watts - columns.promised_watts),
         0.0,
     )
-    ends_at = _ends.of(lambda: np.array([_ends_at(job) for job in placed.jobs], dtype=float), placed)
     return _Draw(
         total_watts,
-        ends_in_seconds=ends_at[rows] - snapshot.at.timestamp(),
+        ends_in_seconds=ends_at(placed)[rows] - snapshot.at.timestamp(),
         whole_watts=weights * np.maximum(0.0, table.gpu_watts[rows] - policy.idle_gpu_watts),
         takeable_watts=weights * takeable_watts[rows],
     )
 
 
 _ends: LastFew[Watts] = LastFew(3)
+
+
+def ends_at(placed: PlacedJobs) -> Watts:
+    """When the time limit of each placed job is over, in seconds of the epoch; inf where it has none."""
+    return _ends.of(lambda: np.array([_ends_at(job) for job in placed.jobs], dtype=float), placed)
 
 
 def _ends_at(job: Job) -> float:
@@ -227,7 +233,7 @@ def _foreseen(snapshot: Snapshot, event: LimitEvent, draw: _Draw, policy: Policy
     gap_watts = floor_watts - event.limit_watts
     if gap_watts <= 0.5 * policy.margin_ratio * event.limit_watts:
         return None
-    power_watts, energy_joules = _batteries(snapshot, event.circuit, begins_seconds)
+    power_watts, energy_joules = batteries_then(snapshot, event.circuit, begins_seconds)
     if gap_watts <= power_watts:
         carried_seconds = energy_joules / gap_watts
         if carried_seconds >= lasts_seconds:
@@ -252,7 +258,7 @@ def _foreseen(snapshot: Snapshot, event: LimitEvent, draw: _Draw, policy: Policy
     )
 
 
-def _batteries(snapshot: Snapshot, circuit: str, in_seconds: float) -> tuple[float, float]:
+def batteries_then(snapshot: Snapshot, circuit: str, in_seconds: float) -> tuple[float, float]:
     """What the batteries behind a circuit can give from then on: watts, and joules above the reserve."""
     power_watts = energy_joules = 0.0
     for name, ess in snapshot.site.ess.items():

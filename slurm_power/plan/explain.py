@@ -12,9 +12,9 @@ from slurm_power.model.reading import EssReading
 from slurm_power.model.site import Circuit, LimitKind
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.cap_columns import CapColumns, full_hertz
-from slurm_power.plan.curves import slope_at
 from slurm_power.plan.ess import sustainable_watts
 from slurm_power.plan.event_target import target_watts
+from slurm_power.plan.explain_tiers import slow_levers
 from slurm_power.plan.loads import (
     JobLoad,
     behind_discharge_watts,
@@ -44,10 +44,10 @@ _MOST_HOLDS = 200
 class LeverPrice:
     """One lever at one circuit: what it gives there and for how much.
 
-    ``lever`` is ``discharge``, ``cap``, ``lock`` (of the clock, for decoding), ``pause`` or ``hold``;
-    ``subject`` the
-    battery's name or the job's id. ``price`` is that of the last watt chosen (None: none was), ``next_price``
-    of the next one it could give (None: it has no more, ``remark`` says why). Watts count at the circuit.
+    ``lever`` is ``discharge``, ``cap``, ``lock`` (of the clock, for decoding), ``pause``, ``hold``, ``tier``,
+    ``service`` or ``batch``; ``subject`` the battery's or service's name or the job's id. ``price`` is that
+    of the last watt chosen (None: none was), ``next_price`` of the next one it could give (None: it has no
+    more, ``remark`` says why). Watts count at the circuit.
     """
 
     lever: str
@@ -168,6 +168,10 @@ def _circuit_price(
         key=lambda row: row.next_price.money_per_kwh if row.next_price else 0.0,
         default=None,
     )
+    marginal = _marginal(rows, following) if binding else None
+    # What is taken whole, minutes ahead, has no last watt: it is ranked, and makes no shadow price.
+    rows += _slow_levers(asked, circuit) if wanted else []
+    rows.sort(key=lambda row: (row.money_per_kwh, row.lever, row.subject))
     return CircuitPrice(
         circuit=circuit,
         limit_watts=snapshot.limit_watts(circuit.name, policy.event_lead_seconds),
@@ -177,7 +181,7 @@ def _circuit_price(
         binding=binding,
         short_watts=short_watts,
         levers=tuple(rows),
-        marginal=_marginal(rows, following) if binding else None,
+        marginal=marginal,
         next=following,
     )
 
@@ -221,6 +225,28 @@ def _levers(asked: _Asked, circuit: Circuit) -> list[LeverPrice]:
             )
             for job_id, watts in asked.held.items()
         ]
+    return rows
+
+
+def _slow_levers(asked: _Asked, circuit: Circuit) -> list[LeverPrice]:
+    """Model tiers of jobs and services, and advice on batches."""
+    table = load_table(asked.snapshot, asked.policy)
+    rows = []
+    for one in slow_levers(asked.snapshot, table, asked.plan, asked.policy, circuit):
+        watts = 0.0 if one.offer is None else one.offer.saved_watts.get(circuit.name, 0.0)
+        price = one.price(circuit.name)
+        rows.append(
+            LeverPrice(
+                lever=one.lever,
+                subject=one.subject,
+                chosen_watts=watts if one.chosen else 0.0,
+                left_watts=0.0 if one.chosen else watts,
+                price=price if one.chosen else None,
+                next_price=None if one.chosen else price,
+                job=one.job,
+                remark=one.remark,
+            )
+        )
     return rows
 
 
@@ -340,7 +366,7 @@ def _cap(
             policy,
             weights,
             job,
-            slope=slope_at(job.workload, ratio, downwards=downwards),
+            slope=columns.slope(row, ratio, downwards=downwards),
             uncapped_watts=natural_watts,
             circuit_watts=circuit_weight,
         )

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from slurm_power.model.action import HoldJob, ReleaseJob, RelocateJob
+from slurm_power.model.action import ChangeTier, HoldJob, ReleaseJob, RelocateJob
 from slurm_power.model.day_plan import DayPlan
 from slurm_power.model.job import Flex
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import kilowatts_text
 from slurm_power.plan.fairness import debt_factors
+from slurm_power.plan.free_gpus import free_gpus
 from slurm_power.plan.job_classes import classes_of
 from slurm_power.plan.job_table import (
     FLEXES,
@@ -17,14 +18,15 @@ from slurm_power.plan.job_table import (
     PendingJobs,
     longest_hold_seconds,
     pending_jobs,
-    placed_jobs,
 )
-from slurm_power.plan.loads import class_watts, reported_gpus, worst_factor
+from slurm_power.plan.loads import class_watts, known_power, reported_gpus, tier_power, worst_factor
+from slurm_power.plan.pending_tiers import plan_pending_tiers
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.promises import hold_promise
 from slurm_power.plan.release import BY_PLAN, FREE, SHORT_OF_GPUS, Budgets, Candidates, Release, release
 from slurm_power.plan.relocation import Waiting, plan_relocations
-from slurm_power.plan.site_table import Numbers, Watts, site_table, summed
+from slurm_power.plan.site_table import Numbers, Watts, site_table
+from slurm_power.plan.tier_rows import tier_rows
 
 __all__ = ["longest_hold_seconds", "plan_holds"]
 
@@ -53,14 +55,15 @@ def plan_holds(
     hold_seconds: float,
     policy: Policy,
     day: DayPlan | None = None,
-) -> tuple[HoldJob | ReleaseJob | RelocateJob, ...]:
+) -> tuple[HoldJob | ReleaseJob | RelocateJob | ChangeTier, ...]:
     """Let the pending jobs start that are worth most of what ``room_watts`` has room for; hold the rest.
 
     ``room_watts``, by circuit, is the free power with all running jobs uncapped; infinite for no bound. Only
     flexible jobs are held that would start into a circuit without room for them, or that the day's plan lets
     wait: those that only lack GPUs are left to the scheduler. Jobs held by their users or with a later begin
     of their own do not compete. A held job is let go only with some room to spare, so that it does not flap.
-    One that is held for a circuit, and could start behind another, is kept off the former.
+    One that is held for a circuit, and could start behind another, is kept off the former; one that could
+    start with a lighter model tier, with its user's consent, is changed to that.
     """
     waiting = _Waiting(snapshot, policy)
     budgets = _budgets(snapshot, room_watts, policy)
@@ -69,7 +72,10 @@ def plan_holds(
     found = release(site_table(snapshot.site), budgets, waiting.candidates(snapshot, policy, day))
     actions = waiting.actions(found, hold_seconds=hold_seconds)
     busy = frozenset(action.job_id for action in actions)
-    return (*actions, *plan_relocations(snapshot, waiting.found(found, budgets), policy, busy))
+    there = waiting.found(found, budgets)
+    moved = plan_relocations(snapshot, there, policy, busy)
+    sent = frozenset(action.job_id for action in moved)
+    return (*actions, *moved, *plan_pending_tiers(snapshot, there, policy, sent))
 
 
 class _Waiting:
@@ -96,6 +102,11 @@ class _Waiting:
             able &= np.array([job.pending_reason != FOR_LICENCES for job in jobs.jobs], dtype=bool)
         self.rows = np.flatnonzero(held | able)
         self._held, self._waited = held, waited
+        # Asked to go on with a lighter tier: what it has freed is there for it to come back to.
+        self._goes_on = np.zeros(count, dtype=bool)
+        for job_id, move in snapshot.tier_moves.items():
+            if move.running and not move.done and (row := jobs.row.get(job_id)) is not None:
+                self._goes_on[row] = True
         by_deadline = jobs.latest_start_at - at_seconds
         self._patience = np.minimum(jobs.patience_seconds - waited, by_deadline)
         self._late = by_deadline < jobs.patience_seconds - waited
@@ -123,7 +134,7 @@ class _Waiting:
             value=self._values(snapshot, policy)[rows],
             gpus=self._gpus[rows],
             added_watts=self._added[rows],
-            must=(flex0 | (self._patience <= 0.0))[rows],
+            must=(flex0 | self._goes_on | (self._patience <= 0.0))[rows],
             held=self._held[rows],
             settled=self._settled(snapshot)[rows],
             deferred=deferred[rows],
@@ -228,6 +239,16 @@ def added_watts(snapshot: Snapshot, jobs: PendingJobs, policy: Policy) -> Watts:
     for job_id, known in snapshot.expected.items():
         if (row := row_of.get(job_id)) is not None:
             watts[row] = known.mean_watts
+    if snapshot.catalog.families:
+        # Tens of thousands may name a tier: by tier, and what is known better by job.
+        for rows in tier_rows(jobs).by_tier.values():
+            one = tier_power(snapshot, jobs.jobs[rows[0]])
+            if one is not None:
+                watts[rows] = one.mean_watts
+        for job_id, known in snapshot.expected.items():
+            if known.own_seconds > 0.0 and (row := row_of.get(job_id)) is not None:
+                found = known_power(snapshot, jobs.jobs[row])
+                watts[row] = known.mean_watts if found is None else found.mean_watts
     watts = np.minimum(watts, jobs.own_cap_watts)
     return np.maximum(0.0, watts - policy.idle_gpu_watts + policy.host_watts_per_gpu)
 
@@ -252,23 +273,3 @@ def _budgets(snapshot: Snapshot, room_watts: Mapping[str, float], policy: Policy
         spare_watts=policy.release_margin_ratio * limits,
         free_gpus=free_gpus(snapshot),
     )
-
-
-def free_gpus(snapshot: Snapshot) -> Watts:
-    """GPUs without a job behind each circuit; infinite everywhere while no node has said anything.
-
-    A node that says nothing counts as large as the largest.
-    """
-    table = site_table(snapshot.site)
-    counts = {name: len(node.gpus) for name, node in snapshot.nodes.items()}
-    most = max(counts.values(), default=0)
-    if most == 0:
-        return np.full(len(table.names), np.inf)
-    leaves = np.array(list(table.leaf_of_node.values()), dtype=np.int64)
-    gpus = np.array([counts.get(node, most) for node in table.leaf_of_node], dtype=float)
-    placed = placed_jobs(snapshot)
-    at_leaf = summed(leaves, gpus, len(table.names))
-    at_leaf -= summed(placed.leaf, placed.leaf_gpus, len(table.names))
-    known = table.paths >= 0
-    below = np.broadcast_to(np.maximum(at_leaf, 0.0)[:, None], table.paths.shape)
-    return summed(table.paths[known], below[known], len(table.names))

@@ -11,6 +11,7 @@ from slurm_power.model.job import Job, JobState
 from slurm_power.model.reading import Quality
 from slurm_power.model.site import Circuit, Site
 from slurm_power.model.snapshot import Snapshot
+from slurm_power.model.tier import Tier
 from slurm_power.plan.cap_leases import cap_leases
 from slurm_power.plan.curves import expected_gpu_watts
 from slurm_power.plan.job_readings import PlacedReadings, placed_readings
@@ -18,6 +19,9 @@ from slurm_power.plan.job_table import WORKLOADS, Flags, PlacedJobs, placed_jobs
 from slurm_power.plan.memo import LastFew
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.site_table import Numbers, Watts, site_table
+
+# A job that has been seen for so long is known better than its model tier.
+_OWN_SECONDS = 60.0
 
 
 # Not frozen, which would double what it costs to make one: thousands are made each second.
@@ -207,8 +211,29 @@ def _own_caps(placed: PlacedJobs, gpus: PlacedReadings) -> Watts:
 
 def _known(snapshot: Snapshot, placed: PlacedJobs, rows: Iterable[int]) -> list[tuple[int, ExpectedPower]]:
     """What is known of the jobs in some rows; it is asked of those that do not show yet what they draw."""
-    jobs, expected = placed.jobs, snapshot.expected
-    return [(row, expected[jobs[row].job_id]) for row in rows if jobs[row].job_id in expected]
+    jobs = placed.jobs
+    return [(row, one) for row in rows if (one := known_power(snapshot, jobs[row])) is not None]
+
+
+def known_power(snapshot: Snapshot, job: Job) -> ExpectedPower | None:
+    """What is known of a job's draw beyond its class: its own, its model tier's, that of jobs like it.
+
+    Of a job that was asked to change its tier what was seen of it before says nothing.
+    """
+    known = snapshot.expected.get(job.job_id)
+    if not job.tier or not snapshot.catalog.families:
+        return known
+    own = known is not None and known.own_seconds >= _OWN_SECONDS and job.job_id not in snapshot.tier_moves
+    return known if own else tier_power(snapshot, job) or known
+
+
+def tier_power(snapshot: Snapshot, job: Job) -> ExpectedPower | None:
+    """What a job is expected to draw by the model tier that it names; None where nobody knows."""
+    found = snapshot.catalog.find(job.tier)
+    if found is None or found[1].watts is None or found[1].watts_per_gpu is None:
+        return None
+    watts = found[1].watts_per_gpu
+    return ExpectedPower(mean_watts=watts, p95_watts=watts, known_from=f"tier {job.tier}", jobs=0)
 
 
 def class_watts(workload: Numbers, policy: Policy) -> Watts:
@@ -222,7 +247,7 @@ def expected_watts(snapshot: Snapshot, job: Job, policy: Policy) -> float:
     For what lasts: holds, coming starts, a job whose GPUs do not answer. A careful figure would hold jobs for
     which there is room, one after the other; when one draws more, caps and batteries are there at once.
     """
-    known = snapshot.expected.get(job.job_id)
+    known = known_power(snapshot, job)
     watts = expected_gpu_watts(job.workload, policy) if known is None else known.mean_watts
     return _under_own_cap(job, watts)
 
@@ -234,7 +259,7 @@ def _under_own_cap(job: Job, watts: float) -> float:
 
 def start_watts(snapshot: Snapshot, job: Job, policy: Policy) -> float:
     """The level per GPU to be ready for while a job starts; by its class where no more is known."""
-    known = snapshot.expected.get(job.job_id)
+    known = known_power(snapshot, job)
     watts = expected_gpu_watts(job.workload, policy) if known is None else _start_watts(known, policy)
     return _under_own_cap(job, watts)
 
@@ -273,6 +298,11 @@ def pending_watts(snapshot: Snapshot, job: Job, policy: Policy) -> float:
 def added_watts(expected_gpu_watts: float, policy: Policy) -> float:
     """What one GPU and its share of the host add once a job draws ``expected_gpu_watts`` on it."""
     return max(0.0, expected_gpu_watts - policy.idle_gpu_watts + policy.host_watts_per_gpu)
+
+
+def tier_watts(tier: Tier, policy: Policy) -> float:
+    """What a model tier at work adds where its GPUs were idle, their share of the hosts included."""
+    return tier.gpu_count * added_watts(tier.watts_per_gpu or 0.0, policy)
 
 
 _gpus: LastFew[int] = LastFew(2, passing=True)

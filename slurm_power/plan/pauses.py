@@ -176,7 +176,7 @@ class _Needs:
             rows, weights = columns.members(name)
             per_hour = float((cliff_watts * money * columns.gpus)[rows].sum()) / 1000.0
             self._cliff[name] = (float(cliff_watts[rows] @ weights), per_hour)
-            need = max(0.0, caps.unmet_watts.get(name, 0.0) - _spike_watts(snapshot, name))
+            need = max(0.0, caps.unmet_watts.get(name, 0.0) - spike_watts(snapshot, name))
             if demand.kind is LimitKind.SAFETY:
                 need += beyond_watts[name]
             need = max(need, standing.ending[name] - standing.room[name] - slack_watts[name])
@@ -223,7 +223,7 @@ class _Needs:
         )
 
 
-def _spike_watts(snapshot: Snapshot, circuit: str) -> float:
+def spike_watts(snapshot: Snapshot, circuit: str) -> float:
     """By how much a circuit's last reading is above the lower of its last two: no pause is for a spike."""
     load_watts, lasting_watts = consumer_watts(snapshot)[circuit], snapshot.lasting_watts.get(circuit)
     if load_watts is None or lasting_watts is None:

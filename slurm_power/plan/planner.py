@@ -6,6 +6,7 @@ from slurm_power.model.action import Action, HoldJob, Plan, SetDischarge, Shortf
 from slurm_power.model.day_plan import DayPlan
 from slurm_power.model.job import Job
 from slurm_power.model.snapshot import Snapshot
+from slurm_power.plan.batch_advice import plan_batch_advice
 from slurm_power.plan.caps import CapResult, plan_caps
 from slurm_power.plan.demands import batteries_behind, circuit_demands, expected_circuit_watts, meter_lost
 from slurm_power.plan.ess import burst_watts, dispatch, sustainable_watts
@@ -16,10 +17,12 @@ from slurm_power.plan.gates import with_gates
 from slurm_power.plan.holds import plan_holds
 from slurm_power.plan.level_levers import level_demand, level_start_room_watts
 from slurm_power.plan.loads import LoadTable, circuits_watts, consumer_watts, load_table
+from slurm_power.plan.overlaps import booked_by_circuit
 from slurm_power.plan.own_caps import with_own_caps
 from slurm_power.plan.pausable import paused_watts
 from slurm_power.plan.pauses import plan_pauses
 from slurm_power.plan.policy import Policy
+from slurm_power.plan.tiers import plan_tiers
 
 
 def plan_cycle(
@@ -29,7 +32,7 @@ def plan_cycle(
 
     ``day`` is the latest plan of the day, None where there is none.
     """
-    guard = guard_cycle(snapshot, policy, begin_pauses=True)
+    guard = guard_cycle(snapshot, policy, begin=True)
     holds = plan_holds(
         snapshot,
         room_watts=_start_room_watts(snapshot, policy),
@@ -40,10 +43,11 @@ def plan_cycle(
     return replace(guard, actions=(*guard.actions, *holds))
 
 
-def guard_cycle(snapshot: Snapshot, policy: Policy, *, begin_pauses: bool = False) -> Plan:
+def guard_cycle(snapshot: Snapshot, policy: Policy, *, begin: bool = False) -> Plan:
     """Only what cannot wait: batteries and caps, every second. Holds stay as they are.
 
-    Pauses are renewed and ended; who is to be paused next is looked for with the whole plan.
+    Pauses, tiers of services and advice are renewed; what is next is looked for with the whole plan
+    (``begin``).
     """
     net_watts = circuits_watts(snapshot)
     notes = tuple(
@@ -58,7 +62,9 @@ def guard_cycle(snapshot: Snapshot, policy: Policy, *, begin_pauses: bool = Fals
     actions: list[Action] = [
         *_discharges(snapshot, table, caps, policy),
         *with_own_caps(snapshot, table, with_gates(snapshot, table, caps.actions, demands, policy)),
-        *plan_pauses(snapshot, table, demands, caps if begin_pauses else None, policy),
+        *plan_pauses(snapshot, table, demands, caps if begin else None, policy),
+        *plan_batch_advice(snapshot, table, caps.actions, policy, begin=begin),
+        *plan_tiers(snapshot, table, policy, begin=begin),
     ]
     shortfalls = _shortfalls(snapshot, caps, policy)
     if snapshot.events:
@@ -179,7 +185,7 @@ def room_for_starts(snapshot: Snapshot, policy: Policy) -> dict[str, float]:
 
 def _start_room_watts(snapshot: Snapshot, policy: Policy) -> dict[str, float]:
     """Room for new starts on each circuit, with every running job at its uncapped draw,
-    a paused one included.
+    a paused one included, and what services that change their tier have booked.
 
     The battery is not counted: it is there for the jobs that already run. A stale meter leaves no room. A
     circuit that nothing measures bounds nothing, but for the grid connection.
@@ -187,6 +193,7 @@ def _start_room_watts(snapshot: Snapshot, policy: Policy) -> dict[str, float]:
     root = snapshot.site.root.name
     table = load_table(snapshot, policy)
     back_watts = paused_watts(snapshot, table, policy)
+    booked = booked_by_circuit(snapshot, table, policy) if snapshot.services else {}
     room = {}
     for circuit in snapshot.site.leaves_first():
         name = circuit.name
@@ -197,7 +204,7 @@ def _start_room_watts(snapshot: Snapshot, policy: Policy) -> dict[str, float]:
             room[name] = float("inf")
         else:
             uncapped_watts = full_watts + table.circuit_withheld_watts[name] + back_watts[name]
-            room[name] = target_watts(snapshot, name, policy) - uncapped_watts
+            room[name] = target_watts(snapshot, name, policy) - uncapped_watts - booked.get(name, 0.0)
             if name == root:
                 room[name] = min(room[name], level_start_room_watts(snapshot, table, uncapped_watts, policy))
     return room

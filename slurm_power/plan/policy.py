@@ -48,6 +48,17 @@ class Policy:
     ``pause_rest_seconds``: how long a job runs after a pause before it may be paused again.
     ``pause_cost_seconds``: work that stopping and getting going again costs, in seconds of full speed.
     ``paused_gpu_watts``: what a GPU of a stopped process draws, its memory held.
+    ``tier_moves``: whether those who consent are moved to lighter model tiers (docs/tier-moves.md).
+    ``tier_move_lead_seconds``: how long before an event jobs are moved, so that it finds them moved.
+    ``tier_move_least_seconds``: no move for what lasts shorter, or for a job with less of its time left.
+    ``tier_move_cost_seconds``: time that saving, queueing and starting again cost, at full speed.
+    ``tier_move_rest_seconds``: how long a job that was moved is left alone.
+    ``tier_checkpoint_seconds``: how long a job may take to save itself for a move; then it is left as it is.
+    ``tier_moves_at_once``: the most jobs that are on their way to another tier at a time.
+    ``quality_weight``: how many times a share of quality lost weighs what the same share of speed does.
+    ``service_start_seconds``: how long a tier of a service takes to serve, from its submission.
+    ``service_dwell_seconds``: a service's tier is not changed again before it has been asked for this long.
+    ``batch_dwell_seconds``: advice on a micro-batch is not taken back for room before this.
     ``peak_jobs``: whether jobs are capped and held for the month's peak (docs/ess.md): off, shadow, or on.
     ``relocate``: whether held jobs are kept off the nodes of full circuits, so that they start on others.
     ``relocate_dwell_seconds``: a job that has not started by then may start anywhere again, and stays so.
@@ -93,6 +104,17 @@ class Policy:
     pause_rest_seconds: float = 600.0
     pause_cost_seconds: float = 30.0
     paused_gpu_watts: float = 120.0
+    tier_moves: bool = True
+    tier_move_lead_seconds: float = 300.0
+    tier_move_least_seconds: float = 600.0
+    tier_move_cost_seconds: float = 120.0
+    tier_move_rest_seconds: float = 3600.0
+    tier_checkpoint_seconds: float = 120.0
+    tier_moves_at_once: int = 4
+    quality_weight: float = 5.0
+    service_start_seconds: float = 180.0
+    service_dwell_seconds: float = 600.0
+    batch_dwell_seconds: float = 60.0
     value_per_gpu_hour: float = 2.0
     delay_price_per_gpu_hour: float = 0.25
     energy_price_per_kwh: float = 0.10
@@ -140,6 +162,16 @@ class Policy:
             "pause_rest_seconds": (5.0, 86_400.0),
             "pause_cost_seconds": (0.0, 86_400.0),
             "paused_gpu_watts": (0.0, 1000.0),
+            "tier_move_lead_seconds": (0.0, 86_400.0),
+            "tier_move_least_seconds": (10.0, 86_400.0),
+            "tier_move_cost_seconds": (0.0, 86_400.0),
+            "tier_move_rest_seconds": (30.0, 604_800.0),
+            "tier_checkpoint_seconds": (1.0, 3600.0),
+            "tier_moves_at_once": (1.0, 1000.0),
+            "quality_weight": (0.0, 1000.0),
+            "service_start_seconds": (1.0, 3600.0),
+            "service_dwell_seconds": (10.0, 86_400.0),
+            "batch_dwell_seconds": (5.0, 86_400.0),
             "value_per_gpu_hour": (0.0, 10_000.0),
             "delay_price_per_gpu_hour": (0.0, 10_000.0),
             "energy_price_per_kwh": (-10.0, 100.0),

@@ -14,6 +14,7 @@ from slurm_power.model.job import Flex, Job
 from slurm_power.model.reading import EssReading
 from slurm_power.model.site import Ess
 from slurm_power.model.snapshot import Snapshot
+from slurm_power.model.tier import Family, Tier
 from slurm_power.model.units import joules_from_kwh
 from slurm_power.plan.fairness import debt_factors
 from slurm_power.plan.policy import Policy
@@ -129,6 +130,58 @@ def pause_price(
     )
     work *= weights.work(job)
     return Price(work * policy.value_per_gpu_hour * weights.debt_factor(job), work)
+
+
+def quality_loss_ratio(family: Family, current: Tier, lighter: Tier) -> float:
+    """The share of the family's metric that a lighter tier loses against the current one, 0 where none.
+
+    Where the current one was never measured the best of the family stands for it.
+    """
+    measured = [tier.quality.value for tier in family.tiers if tier.quality is not None]
+    if lighter.quality is None or not measured:
+        return 1.0
+    if current.quality is not None:
+        before = current.quality.value
+    else:
+        before = max(measured) if family.higher_is_better else min(measured)
+    drop = before - lighter.quality.value if family.higher_is_better else lighter.quality.value - before
+    return max(0.0, drop) / max(abs(before), 1e-9)
+
+
+def tier_slowdown_ratio(current: Tier, lighter: Tier) -> float:
+    """The share of its speed that a job loses on a lighter tier, 0 where it loses none.
+
+    Where nobody has measured both, speed is taken to go with the GPUs.
+    """
+    before, after = current.items_per_second, lighter.items_per_second
+    if before is None or after is None:
+        before, after = float(current.gpu_count), float(lighter.gpu_count)
+    return max(0.0, 1.0 - after / before) if before > 0.0 else 0.0
+
+
+def tier_work_per_hour(
+    gpu_count: float,
+    *,
+    quality_weight: float,
+    quality_loss: float,
+    slowdown: float,
+    cost_seconds: float,
+    lasts_seconds: float,
+    rest_seconds: float,
+) -> float:
+    """GPU-hours that a lighter tier costs in an hour of the ``lasts_seconds`` that it is needed for.
+
+    A share of quality lost weighs ``quality_weight`` times that share of speed. It is lost for the
+    ``rest_seconds`` that the job goes on, whether it is needed or not; the move costs ``cost_seconds`` once.
+    """
+    lasts = max(lasts_seconds, 1.0)
+    longer = max(1.0, rest_seconds / lasts)
+    return gpu_count * ((quality_weight * quality_loss + slowdown) * longer + cost_seconds / lasts)
+
+
+def batch_work_per_hour(gpu_count: float, slowdown: float) -> float:
+    """GPU-hours that a smaller micro-batch costs in an hour, by what the job itself was seen to lose."""
+    return gpu_count * slowdown
 
 
 def hold_price(policy: Policy, weights: JobWeights, job: Job, needed_watts: float) -> Price:

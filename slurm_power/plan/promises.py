@@ -11,6 +11,7 @@ import numpy as np
 from slurm_power.model.job import Job
 from slurm_power.model.snapshot import Lost, Snapshot
 from slurm_power.plan.job_table import MOST_SLOWDOWN, PlacedJobs, flex_hold_seconds
+from slurm_power.plan.learned_curve import batch_slowdown
 from slurm_power.plan.site_table import Numbers, Watts
 
 _NO_LOST = Lost()
@@ -65,4 +66,10 @@ def allowed_slowdowns(snapshot: Snapshot, placed: PlacedJobs, flex: Numbers) -> 
         left_seconds = placed.ends_by_at[row] - snapshot.at.timestamp()
         share = spare_seconds(snapshot, job) / left_seconds if left_seconds > 0.0 else 0.0
         allowed[row] = min(allowed[row], share)
+    for job_id, micro_batch in snapshot.micro_batches.items():
+        number, curve = placed.row.get(job_id), snapshot.learned.get(job_id)
+        if number is not None and curve is not None:
+            # What a smaller micro-batch costs it already is no longer there for a cap to take.
+            taken = min(0.99, batch_slowdown(curve, micro_batch))
+            allowed[number] = max(0.0, (allowed[number] - taken) / (1.0 - taken))
     return allowed

@@ -1,7 +1,7 @@
 """What we keep in a job's AdminComment, beside what others keep there: its user's wishes and our hold.
 
     {"power": {"workload": "training", "flex": "flex2", "max_hold_seconds": 1800, "finish_by": 1767225600,
-               "cap_watts": 400,
+               "cap_watts": 400, "tier": "digits/full", "tiers_ok": ["int8", "small"], "min_quality": 0.95,
                "hold": {"by": "slurm-power", "reason": "...", "until": "...Z", "begin": "...Z" or null}}}
 
 ``begin`` is the start time the user had asked for before our hold, ``until`` the one we wrote. Text
@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from slurm_power.model.job import Flex, Workload
+from slurm_power.model.tier_words import tier_of, tiers_of
 
 OWNER = "slurm-power"
 
@@ -23,6 +24,7 @@ OWNER = "slurm-power"
 _MOST_HOLD_SECONDS = 30 * 86_400.0
 _MOST_CAP_WATTS = 100_000.0
 _LAST_EPOCH_SECONDS = 253_402_300_799.0
+_MOST_QUALITY = 1e9
 _TAGS_KEPT = 4096
 
 
@@ -35,6 +37,9 @@ class UserTags:
     max_hold_seconds: float | None = None
     finish_by: datetime | None = None
     own_cap_watts: float | None = None
+    tier: str = ""
+    tiers_ok: tuple[str, ...] = ()
+    min_quality: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +82,9 @@ def user_tags(text: str) -> UserTags:
         max_hold_seconds=_number(power.get("max_hold_seconds"), 0.0, _MOST_HOLD_SECONDS),
         finish_by=None if finish_by is None else datetime.fromtimestamp(finish_by, UTC),
         own_cap_watts=_number(power.get("cap_watts"), 1.0, _MOST_CAP_WATTS),
+        tier=tier_of(power.get("tier")),
+        tiers_ok=tiers_of(power.get("tiers_ok")),
+        min_quality=_number(power.get("min_quality"), -_MOST_QUALITY, _MOST_QUALITY),
     )
 
 
@@ -122,6 +130,24 @@ def with_hold(text: str, note: HoldNote | None) -> str | None:
     if power:
         rest["power"] = power
     return json.dumps(rest, separators=(",", ":")) if rest else ""
+
+
+def with_tier(text: str, tier: str, reason: str) -> str | None:
+    """Return the AdminComment with the tier we moved a job to; None if the text is foreign.
+
+    ``tier_from`` is the one of its submission, whatever it has been moved to since.
+    """
+    value = read_object(text)
+    if value is None:
+        return None
+    power = dict(value.get("power", {}))
+    before = power.get("tier_from") or power.get("tier")
+    power |= {"tier": tier, "tier_reason": reason}
+    if before and before != tier:
+        power["tier_from"] = before
+    else:
+        power.pop("tier_from", None)
+    return json.dumps({**value, "power": power}, separators=(",", ":"))
 
 
 def _text(time: datetime) -> str:

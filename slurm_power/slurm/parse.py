@@ -20,7 +20,7 @@ FIELDS = (
     "JobID", "ArrayJobID", "ArrayTaskID", "HetJobID", "UserName", "Account", "Name", "State", "Reason",
     "NodeList", "NumNodes", "NumTasks", "tres-alloc", "tres-per-job", "tres-per-node", "tres-per-socket",
     "tres-per-task", "SubmitTime", "StartTime", "EligibleTime", "TimeLimit", "PriorityLong", "admin_comment",
-    "SchedNodes", "Partition", "ReqNodes", "Feature", "Deadline",
+    "SchedNodes", "Partition", "ReqNodes", "Feature", "Deadline", "Requeue", "BatchFlag",
 )  # fmt: skip
 _MARK = "\0"
 # A job is whole with this field: what comes behind it is worth having, no more.
@@ -67,7 +67,7 @@ class JobRecord:
     """A job as Slurm tells it, with what holding and releasing need beside the port's ``Job``.
 
     ``update_id`` is what scontrol is to be told, ``shared`` whether that is more than one job: what waits of
-    an array, or a het job.
+    an array, or a ``het`` job.
     """
 
     job: Job
@@ -75,6 +75,7 @@ class JobRecord:
     eligible: datetime | None
     update_id: str
     shared: bool = False
+    het: bool = False
 
 
 def squeue_format(mark: str) -> str:
@@ -197,6 +198,10 @@ def record_of(fields: Mapping[str, str]) -> JobRecord:
         finish_by=asked.finish_by,
         deadline=_time(fields, "Deadline"),
         own_cap_watts=asked.own_cap_watts,
+        tier=asked.tier,
+        tiers_ok=asked.tiers_ok,
+        min_quality=asked.min_quality,
+        requeues=_requeues(fields),
     )
     return JobRecord(
         job=job,
@@ -204,7 +209,15 @@ def record_of(fields: Mapping[str, str]) -> JobRecord:
         eligible=eligible,
         update_id=_update_id(fields, job.task_count),
         shared=any(_text(fields, key) not in ("", "0") for key in ("HetJobID", "ArrayTaskID")),
+        het=_text(fields, "HetJobID") not in ("", "0"),
     )
+
+
+def _requeues(fields: Mapping[str, str]) -> bool:
+    """Whether Slurm may queue it again: batch jobs that allow it. A het job would go back as a whole: no."""
+    if _text(fields, "HetJobID") not in ("", "0"):
+        return False
+    return fields.get("BatchFlag") == "1" and fields.get("Requeue") == "1"
 
 
 def _state(fields: Mapping[str, str]) -> JobState:

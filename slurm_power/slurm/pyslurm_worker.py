@@ -64,6 +64,8 @@ def _fields(job: Any) -> dict[str, str]:
         "Partition": job.partition or "",
         "ReqNodes": job.required_nodes or "",
         "Feature": ",".join(job.constraints or ()),
+        "Requeue": str(int(bool(getattr(job, "is_requeueable", False)))),
+        "BatchFlag": str(int(bool(getattr(job, "is_batch_job", False)))),
     }
 
 

@@ -6,7 +6,7 @@ belongs to another tool, in a file of ours; nothing is kept only in memory, so a
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -17,9 +17,13 @@ from slurm_power.model.pool import Pool
 from slurm_power.ports import NotRunningError, SchedulerError
 from slurm_power.slurm import admin_comment
 from slurm_power.slurm.admin_comment import HoldNote
+from slurm_power.slurm.gpu_request import changed_request
 from slurm_power.slurm.hold_book import HoldBook
 from slurm_power.slurm.node_note import NodeNote, node_note, with_nodes
 from slurm_power.slurm.parse import JobRecord
+
+# What batch scripts of ours, and slurm_power.advice, take for "save yourself and end".
+SAVE_SIGNAL = "USR2"
 
 
 class Access(Protocol):
@@ -44,8 +48,11 @@ class Access(Protocol):
         start: datetime | None = None,
         comment: str | None = None,
         excluded: frozenset[str] | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> None:
         """Write what is given, and nothing else, in one request: start time, AdminComment, nodes to avoid.
+
+        ``more`` are further words for scontrol, by their names.
 
         An empty comment, or no node, takes away what was there. It is for all pending tasks of an array, and
         all components of a het job.
@@ -58,6 +65,18 @@ class Access(Protocol):
 
     async def resume(self, job_id: str) -> None:
         """Let a suspended job go on."""
+        ...
+
+    async def gpu_request(self, job_id: str) -> Mapping[str, str]:
+        """The GPUs that a job asks for, by the names of ``gpu_request.ASKED_AS``."""
+        ...
+
+    async def signal(self, job_id: str, signal: str) -> None:
+        """Send a signal to all steps of a running job, not to its script."""
+        ...
+
+    async def requeue(self, job_id: str) -> None:
+        """Queue a running job again."""
         ...
 
     async def pools(self) -> tuple[Pool, ...]:
@@ -163,6 +182,53 @@ class SlurmScheduler:
             )
         nodes = own.union(avoid) if avoid or ours else None
         await self._access.update(record, comment=comment, excluded=nodes)
+
+    async def ask_to_save(self, job_id: str) -> None:
+        """Send SIGUSR2 to all steps; raises NotRunningError."""
+        await self._running(job_id)
+        await self._access.signal(job_id, SAVE_SIGNAL)
+
+    async def requeue(self, job_id: str) -> None:
+        """Queue a running batch job again; Slurm lets it start in two minutes. Raises NotRunningError."""
+        await self._running(job_id)
+        await self._access.requeue(job_id)
+
+    async def _running(self, job_id: str) -> None:
+        record = await self._record(job_id)
+        if record is None or record.job.state is not JobState.RUNNING:
+            raise NotRunningError(f"job {job_id} does not run")
+
+    async def change_tier(
+        self, job_id: str, tier: str, gpu_count: int, start_in_seconds: float | None, reason: str
+    ) -> None:
+        """Write tier, GPUs and start in one request, so that a job has all of it or nothing.
+
+        What waits of an array is changed as one. Raises SchedulerError where the job has started, is held by
+        its user, is part of a het job, asks for GPUs in a way that cannot be changed, or where its
+        AdminComment is another tool's, since nothing would tell its next reader what it runs.
+        """
+        record = await self._record(job_id)
+        if record is None or record.job.state is not JobState.PENDING:
+            raise SchedulerError(f"job {job_id} is not pending, so its tier cannot be changed")
+        if record.job.held_by_user:
+            raise SchedulerError(f"job {job_id} is held by its user: left alone")
+        if record.het:
+            raise SchedulerError(f"job {job_id} is part of a het job: left alone")
+        comment = admin_comment.with_tier(record.admin_comment, tier, reason)
+        if comment is None:
+            raise SchedulerError(f"job {job_id}: its AdminComment is another tool's, so its tier stays")
+        try:
+            words = changed_request(
+                await self._access.gpu_request(job_id),
+                node_count=record.job.node_count,
+                gpu_count=gpu_count,
+            )
+        except SchedulerError as error:
+            raise SchedulerError(f"job {job_id}: {error}") from error
+        start = None if start_in_seconds is None else clock.now() + timedelta(seconds=start_in_seconds)
+        await self._access.update(
+            record, start=None if start is None else _whole_second(start), comment=comment, more=words
+        )
 
     async def _record(self, job_id: str) -> JobRecord | None:
         if not job_id.isdigit():

@@ -1,16 +1,21 @@
 """Slurm through ``squeue``, ``scontrol`` and ``sinfo``, for 22.05 to 26.05."""
 
 import secrets
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from slurm_power.model.pool import Pool
 from slurm_power.ports import SchedulerError
 from slurm_power.slurm.commands import CommandRunner
+from slurm_power.slurm.gpu_request import ASKED_AS
 from slurm_power.slurm.hostlist import compress, expand
 from slurm_power.slurm.parse import JobReader, JobRecord, squeue_format
 from slurm_power.slurm.pools import SINFO_FORMAT, parse_sinfo
 from slurm_power.slurm.scheduler import SlurmScheduler
+
+# Wider than any request for GPUs.
+_WIDTH = 160
 
 
 class CliAccess:
@@ -51,9 +56,10 @@ class CliAccess:
         start: datetime | None = None,
         comment: str | None = None,
         excluded: frozenset[str] | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> None:
         """Write to a job's record; raises SchedulerError."""
-        words = []
+        words = [f"{name}={value}" for name, value in (more or {}).items()]
         if start is not None:
             words.append(f"StartTime={start.astimezone(UTC):%Y-%m-%dT%H:%M:%S}")
         if comment is not None:
@@ -69,6 +75,26 @@ class CliAccess:
     async def resume(self, job_id: str) -> None:
         """Let a suspended job go on; raises SchedulerError."""
         await self._commands.run("scontrol", "resume", job_id)
+
+    async def gpu_request(self, job_id: str) -> Mapping[str, str]:
+        """The GPUs a job asks for; raises SchedulerError."""
+        columns = ",".join(f"{name}:{_WIDTH}" for name in ("JobID", *ASKED_AS))
+        text = await self._commands.run(
+            "squeue", "--noheader", "--all", f"--jobs={job_id}", f"--Format={columns}"
+        )
+        for line in text.splitlines():
+            row = [line[place : place + _WIDTH].strip() for place in range(0, len(line), _WIDTH)]
+            if row[:1] == [job_id]:
+                return {key: value for key, value in zip(ASKED_AS, row[1:], strict=False) if value != "N/A"}
+        raise SchedulerError(f"squeue: no job {job_id}")
+
+    async def signal(self, job_id: str, signal: str) -> None:
+        """Send a signal to a job's steps; raises SchedulerError."""
+        await self._commands.run("scancel", f"--signal={signal}", job_id)
+
+    async def requeue(self, job_id: str) -> None:
+        """Queue a running job again; raises SchedulerError."""
+        await self._commands.run("scontrol", "requeue", job_id)
 
     async def pools(self) -> tuple[Pool, ...]:
         """The partitions; raises SchedulerError."""

@@ -155,14 +155,15 @@ class PyslurmAccess:
         start: datetime | None = None,
         comment: str | None = None,
         excluded: frozenset[str] | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> None:
         """Write to a job's record; raises SchedulerError.
 
         pyslurm says nothing where something is to be taken away, and one number where a whole array or het
         job is meant.
         """
-        if comment == "" or excluded == frozenset() or record.shared:
-            await self._cli.update(record, start=start, comment=comment, excluded=excluded)
+        if comment == "" or excluded == frozenset() or record.shared or more:
+            await self._cli.update(record, start=start, comment=comment, excluded=excluded, more=more)
             return
         changes: dict[str, object] = {}
         if start is not None:
@@ -180,6 +181,18 @@ class PyslurmAccess:
     async def resume(self, job_id: str) -> None:
         """Let a suspended job go on; raises SchedulerError."""
         await self._do("resume", job_id)
+
+    async def gpu_request(self, job_id: str) -> Mapping[str, str]:
+        """The GPUs a job asks for, by Slurm's commands; raises SchedulerError."""
+        return await self._cli.gpu_request(job_id)
+
+    async def signal(self, job_id: str, signal: str) -> None:
+        """Send a signal to a job's steps, by Slurm's commands; raises SchedulerError."""
+        await self._cli.signal(job_id, signal)
+
+    async def requeue(self, job_id: str) -> None:
+        """Queue a running job again, by Slurm's commands; raises SchedulerError."""
+        await self._cli.requeue(job_id)
 
     async def pools(self) -> tuple[Pool, ...]:
         """The partitions; raises SchedulerError."""

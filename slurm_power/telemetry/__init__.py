@@ -9,6 +9,7 @@ from typing import TypeGuard
 
 from slurm_power.model.job import Job, JobState
 from slurm_power.model.pool import Pool
+from slurm_power.model.progress import JobProgress
 from slurm_power.model.reading import EssReading, PowerReading, Quality, judged
 from slurm_power.model.site import Site
 from slurm_power.model.snapshot import (
@@ -28,6 +29,7 @@ from slurm_power.telemetry.gpu_rows import gpu_of
 from slurm_power.telemetry.lease_rows import lease_of
 from slurm_power.telemetry.node_jobs import NodeJob, merged, unlisted, words_of
 from slurm_power.telemetry.node_report import NodeReport, node_report
+from slurm_power.telemetry.progress import progress_of, progress_together
 from slurm_power.wire import Message, WireError
 
 # How many loads of the grid connection are kept, one for each interval of its meter.
@@ -179,6 +181,7 @@ class SiteTelemetry:
             gpus = [gpu_of(row) for row in _objects(message, "gpus")]
             jobs = [(str(job["job_id"]), job) for job in _objects(message, "jobs")]
             leases = [lease_of(row) for row in _objects(message, "leases")]
+            progress = progress_of(message)
         except (TypeError, KeyError, ValueError) as error:
             raise WireError(f"telemetry: {error}") from None
         self._node_leases[node] = leases
@@ -186,7 +189,7 @@ class SiteTelemetry:
         for _, job in jobs:
             self.job_registered(node, job, now_seconds)
         parts = [self._node_jobs[job_id].nodes[node].gpus for job_id in here]
-        self._nodes[node] = node_report({gpu.uuid: gpu for gpu in gpus}, parts, now_seconds)
+        self._nodes[node] = node_report({gpu.uuid: gpu for gpu in gpus}, parts, now_seconds, progress)
         for job_id, job in jobs:
             energy = job.get("energy_joules")
             if _amount(energy):
@@ -268,6 +271,18 @@ class SiteTelemetry:
             recent_load_watts=tuple(self._recent_loads) if fresh else (),
             jobs_age_seconds=None if self._jobs_at_seconds is None else now_seconds - self._jobs_at_seconds,
         )
+
+    def progress(self, now_seconds: float) -> dict[str, JobProgress]:
+        """What running jobs have told of themselves lately, their nodes together."""
+        words: dict[str, list[JobProgress]] = {}
+        for node, report in self._nodes.items():
+            age_seconds = now_seconds - report.at_seconds
+            if report.progress and age_seconds < _NODE_SILENT_SECONDS:
+                for job_id, word in report.progress.items():
+                    if self.may_have(node, job_id):
+                        aged = replace(word, age_seconds=word.age_seconds + age_seconds)
+                        words.setdefault(job_id, []).append(aged)
+        return {job_id: progress_together(found) for job_id, found in words.items()}
 
     def _node_states(self, now_seconds: float) -> dict[str, NodeState]:
         return {

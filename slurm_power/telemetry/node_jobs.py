@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from slurm_power.model.job import Flex, Job, JobState, Workload
+from slurm_power.model.tier_words import tier_of, tiers_of
 from slurm_power.wire import Message
 
 Value = TypeVar("Value")
@@ -16,6 +17,7 @@ _FLEXES = {word.value: word for word in Flex}
 _MOST_HOLD_SECONDS = 30 * 86_400.0
 _MOST_CAP_WATTS = 100_000.0
 _MOST_EPOCH_SECONDS = float(1 << 32)
+_MOST_QUALITY = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,11 @@ class Words:
     max_hold_seconds: float | None = None
     finish_by: datetime | None = None
     own_cap_watts: float | None = None
+    tier: str = ""
+    tiers_ok: tuple[str, ...] | None = None
+    min_quality: float | None = None
+    told_tier: str = ""
+    restart_count: int = 0
 
 
 @dataclass(slots=True)
@@ -51,6 +58,11 @@ def words_of(message: Message) -> Words:
         max_hold_seconds=_number(message, "max_hold_seconds", 0.0, _MOST_HOLD_SECONDS),
         finish_by=None if finish_by is None else datetime.fromtimestamp(finish_by, UTC),
         own_cap_watts=_number(message, "own_cap_watts", 1.0, _MOST_CAP_WATTS),
+        tier=tier_of(message.get("tier")),
+        tiers_ok=None if message.get("tiers_ok") is None else tiers_of(message["tiers_ok"]),
+        min_quality=_number(message, "min_quality", -_MOST_QUALITY, _MOST_QUALITY),
+        told_tier=tier_of(message.get("told_tier")),
+        restart_count=int(_number(message, "restart_count", 0.0, float(1 << 31)) or 0),
     )
 
 
@@ -63,6 +75,14 @@ def _number(message: Message, key: str, least: float, most: float) -> float | No
 
 def _first(values: Iterable[Value | None], otherwise: Value | None) -> Value | None:
     return next((value for value in values if value is not None), otherwise)
+
+
+def _tier(told: Iterable[Words]) -> str:
+    """What a node has told the job counts before what was submitted, whichever node says it."""
+    words = list(told)
+    return next((one.told_tier for one in words if one.told_tier), "") or next(
+        (one.tier for one in words if one.tier), ""
+    )
 
 
 def unlisted(job_id: str, known: NodeJob, starting: bool) -> Job:
@@ -91,6 +111,9 @@ def merged(job: Job, known: NodeJob, starting: bool) -> Job:
         max_hold_seconds=_first((words.max_hold_seconds for words in told.values()), job.max_hold_seconds),
         finish_by=_first((words.finish_by for words in told.values()), job.finish_by),
         own_cap_watts=_first((words.own_cap_watts for words in told.values()), job.own_cap_watts),
+        tier=_tier(told.values()) or job.tier,
+        tiers_ok=_first((words.tiers_ok for words in told.values()), job.tiers_ok) or (),
+        min_quality=_first((words.min_quality for words in told.values()), job.min_quality),
         nodes=job.nodes or tuple(told),
         gpus_by_node=tuple((node, words.gpus) for node, words in told.items()),
     )

@@ -1,24 +1,32 @@
 """What a node said last, summed once when it comes: all who plan and compare ask for it every second."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
+from slurm_power.model.progress import JobProgress
 from slurm_power.model.reading import GpuReading, GpuSums, gpu_sums
 from slurm_power.telemetry.circuits import Draw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeReport:
-    """The GPUs of one node, ``sums`` of those of each job on it by their UUIDs, and the draw of all."""
+    """The GPUs of one node, ``sums`` of those of each job on it by their UUIDs, and the draw of all.
+
+    ``progress`` is what jobs here tell of themselves, aged ``age_seconds`` already when it came.
+    """
 
     gpus: dict[str, GpuReading]
     sums: dict[tuple[str, ...], GpuSums]
     draw: Draw
     at_seconds: float
+    progress: Mapping[str, JobProgress] = field(default_factory=dict)
 
 
 def node_report(
-    gpus: dict[str, GpuReading], parts: Iterable[tuple[str, ...]], now_seconds: float
+    gpus: dict[str, GpuReading],
+    parts: Iterable[tuple[str, ...]],
+    now_seconds: float,
+    progress: Mapping[str, JobProgress] | None = None,
 ) -> NodeReport:
     """A report of ``gpus``; ``parts`` are the GPUs of each job on the node."""
     return NodeReport(
@@ -29,6 +37,7 @@ def node_report(
             doubt_watts=sum(max(_worst_watts(gpu), 1.0) for gpu in gpus.values() if gpu.error),
         ),
         at_seconds=now_seconds,
+        progress=progress or {},
     )
 
 

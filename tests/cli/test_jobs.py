@@ -109,6 +109,19 @@ def test_accounting_says_which_and_powerctld_what_they_used(tmp_path: Path, told
     assert lines[4].split() == ["7", "now", "alice", "RUNNING", "00:01:00", "8"]
 
 
+def test_the_tier_is_powerctld_s_word_or_the_receipt_s(tmp_path: Path) -> None:
+    stored = without_quotes(with_receipt("", {**RECEIPT, "tier": "digits/full"}) or "")
+    line = LINES.splitlines()[0].replace(STORED, stored)
+    record = {**RECORD, "tier": "digits/int8"}
+    with sacct(tmp_path, line):
+        assert jobs("--socket", "/nonexistent", "-P", "-n", "-o", "tier").stdout == "digits/full\n"
+        with fake_powerctld(lambda _: {"ok": True, "jobs": [record], "cursor": None}) as fake:
+            path = str(fake.path)
+            assert jobs("--socket", path, "-P", "-n", "-o", "tier").output == "digits/int8\n"
+            assert "It ran the model tier digits/int8." in jobs("--socket", path, "5").output
+            assert json.loads(jobs("--socket", path, "--json").stdout)["jobs"][0]["tier"] == "digits/int8"
+
+
 def test_on_a_login_node_the_receipts_in_the_accounting_stand_in(tmp_path: Path) -> None:
     with sacct(tmp_path):
         done = jobs("--socket", "/nonexistent", "-P", "-n", "-o", "jobid,energyRAW,receipt,nodelist")

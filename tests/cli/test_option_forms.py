@@ -221,6 +221,9 @@ def test_names_follow_one_scheme() -> None:
         "SLURM_POWER_MAX_HOLD",
         "SLURM_POWER_FINISH_BY",
         "SLURM_POWER_CAP",
+        "SLURM_POWER_TIER",
+        "SLURM_POWER_TIERS_OK",
+        "SLURM_POWER_MIN_QUALITY",
     ]
     assert OPTIONS["power-cap"].user_variable == "PSBATCH_POWER_CAP"
     assert OPTIONS["max-hold"].site_key == "default_max_hold"

@@ -18,6 +18,9 @@ VALUES = {
     "max-hold": ("1m", "2m", "3m", "4m", "5m"),
     "finish-by": ("@{0}1", "@{0}2", "@{0}3", "@{0}4", "@{0}5"),
     "power-cap": ("101", "102W", "0.103kW", "104", "105"),
+    "tier": ("a/1", "a/2", "a/3", "a/4", "a/5"),
+    "tiers-ok": ("b,a", "b", "any", "none", "c,c"),
+    "min-quality": ("0.10", "0.2", "00.3", "-4.0", "5"),
 }
 NORMAL = {
     "workload": VALUES["workload"],
@@ -25,7 +28,13 @@ NORMAL = {
     "max-hold": ("60s", "120s", "180s", "240s", "300s"),
     "finish-by": VALUES["finish-by"],
     "power-cap": ("101", "102", "103", "104", "105"),
+    "tier": VALUES["tier"],
+    "tiers-ok": ("a,b", "b", "any", "none", "c"),
+    "min-quality": ("0.1", "0.2", "0.3", "-4", "5"),
 }
+# The words about tiers are those of this job, not of one that submits it; and all but the tier need one.
+NOT_INHERITED = ("tier", "tiers-ok", "min-quality")
+WITH_A_TIER = {b"PSBATCH_TIER": b"a/b", b"PSBATCH_WORKLOAD": b"inference"}
 
 
 @pytest.fixture
@@ -56,19 +65,23 @@ def test_command_line_script_environment_own_file_site(recorder: Recorder, name:
     normal = [soon(value) for value in NORMAL[name]]
     silent = recorder.script("#!/bin/sh\ntrue\n", "silent.sh")
     speaking = recorder.script(f"#!/bin/sh\n#PSBATCH --{name}={line}\ntrue\n")
-    environ = {option.user_variable.encode(): variable.encode()}
+    around = WITH_A_TIER if name in NOT_INHERITED[1:] else {}
+    others = {} if not around else {"tier": "a/b", "workload": "inference"}
+    environ = {option.user_variable.encode(): variable.encode(), **around}
     assert carried(recorder.run(silent)) == {}
-    outer = {option.variable.encode(): typed.encode()}
-    assert carried(recorder.run(silent, environ=outer)) == {name: normal[4]}
+    outer = {option.variable.encode(): typed.encode(), **around}
+    inherited = {} if name in NOT_INHERITED else {name: normal[4]}
+    assert carried(recorder.run(silent, environ=outer)) == {**others, **inherited}
     recorder.site(f"{option.site_key}={site}\n")
-    assert carried(recorder.run(silent, environ=outer)) == {name: normal[0]}
-    assert carried(recorder.run(silent)) == {name: normal[0]}
+    assert carried(recorder.run(silent, environ=outer)) == {**others, name: normal[0]}
+    assert carried(recorder.run(silent, environ=around)) == {**others, name: normal[0]}
     recorder.user(f"{name.replace('-', '_')} = {own}\n")
-    assert carried(recorder.run(silent)) == {name: normal[1]}
-    assert carried(recorder.run(silent, environ=environ)) == {name: normal[2]}
-    assert carried(recorder.run(speaking, environ=environ)) == {name: normal[3]}
-    assert carried(recorder.run(f"--{name}", typed, speaking, environ=environ)) == {name: normal[4]}
-    assert carried(recorder.run(f"--{name}={typed}", silent, environ=environ)) == {name: normal[4]}
+    assert carried(recorder.run(silent, environ=around)) == {**others, name: normal[1]}
+    assert carried(recorder.run(silent, environ=environ)) == {**others, name: normal[2]}
+    assert carried(recorder.run(speaking, environ=environ)) == {**others, name: normal[3]}
+    typed_words = (f"--{name}", typed)
+    assert carried(recorder.run(*typed_words, speaking, environ=environ)) == {**others, name: normal[4]}
+    assert carried(recorder.run(f"--{name}={typed}", silent, environ=environ)) == {**others, name: normal[4]}
 
 
 def test_nonsense_of_an_outer_job_is_left_to_the_plugin(recorder: Recorder) -> None:

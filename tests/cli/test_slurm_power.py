@@ -167,6 +167,26 @@ def test_why_explains() -> None:
         assert words in result.output, words
 
 
+def test_the_tier_is_shown_where_there_is_one() -> None:
+    tiered = {**STATUS["jobs"][0], "tier": "digits/int8", "tiers_ok": ["int8", "small"], "min_quality": 0.95}
+
+    def told(request: dict[str, Any], jobs: list[dict[str, Any]]) -> Answer:
+        if request["op"] == "status":
+            return {**STATUS, "jobs": jobs}
+        if request["op"] == "job":
+            return {"ok": True, "record": {**RECORD, "tier": "digits/int8"}}
+        return answer(request)
+
+    with fake_powerctld(lambda request: told(request, [tiered])) as fake:
+        assert "tier digits/int8, 6 % slower" in run("status", "--socket", fake.path).output
+        said = run("why", "17", "--socket", fake.path).output
+    assert "Its model tier is digits/int8; it may be moved to int8, small." in said
+    assert "Its user asked for: a tier with a quality of 0.95 at least." in said
+    with fake_powerctld(lambda request: told(request, [])) as fake:
+        said = run("why", "17", "--socket", fake.path).output
+    assert "Job 17 is no longer in the queue.\nIt ran the model tier digits/int8.\n" in said
+
+
 def test_why_of_an_unknown_job() -> None:
     def nothing(request: dict[str, Any]) -> Answer:
         if request["op"] == "status":

@@ -37,6 +37,8 @@ DIRECTIVES = {"job.sh": script("#PSBATCH --workload=training --flex=2", "#SBATCH
 FINISH_BY = int(time.time()) + 9 * 86_400
 OUR_WORDS = ("--workload=training", "--flex=2")
 ALL_OUR_WORDS = (*OUR_WORDS, "--max-hold=30", f"--finish-by=@{FINISH_BY}", "--power-cap=0.4kW")
+# No catalog is there: the words travel, with a line on stderr that the record compares without.
+TIER_WORDS = ("--workload=inference", "--tier=digits/full", "--tiers-ok=small,int8", "--min-quality=0.950")
 
 OWN_CASES = (
     _pair("typed", ("job.sh",), (*OUR_WORDS, "job.sh")),
@@ -53,6 +55,7 @@ OWN_CASES = (
         ("job.sh", "a"),
         (*" ".join(ALL_OUR_WORDS).replace("=", " ").split(), "job.sh", "a"),
     ),
+    _pair("with a tier", ("job.sh",), (*TIER_WORDS, "job.sh")),
     _pair("with an array", ("-a1-3%2", "job.sh"), ("-a1-3%2", *OUR_WORDS, "job.sh")),
     _pair("with --wrap", ("--wrap=true",), ("--wrap=true", *OUR_WORDS)),
     _pair("script on input", ("-J", "x"), ("-J", "x", *OUR_WORDS), stdin=SCRIPT),
@@ -86,6 +89,7 @@ OWN_CASES = (
     ),
     _same("the same words to both", *OUR_WORDS, "job.sh"),
     _same("the same, all of ours", *ALL_OUR_WORDS, "job.sh"),
+    _same("the same, with a tier", *TIER_WORDS, "job.sh"),
     _same("the same, an array", "-a1-3", *OUR_WORDS, "job.sh"),
     _same("the same, on an #SBATCH line", "job.sh", files={"job.sh": script("#SBATCH --workload=training")}),
 )

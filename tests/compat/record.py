@@ -19,8 +19,12 @@ OUR_VARIABLES = re.compile(
     rb"^(?:(?:SLURM_SPANK_)?_SLURM_SPANK_OPTION_slurm_power_\w+|(?:SLURM_(?:SPANK_)?)?POWER_[A-Z_]+)="
 )
 
-# Said by psbatch while powerctld does not answer in time, as on a busy machine; the submission goes on.
-OUR_NOTE = re.compile(rb"^psbatch: no power controller[^\n]*: submitting plainly\n", re.MULTILINE)
+# Said by psbatch while powerctld does not answer in time, as on a busy machine, and where a tier is said and
+# no catalog is there; the submission goes on.
+OUR_NOTE = re.compile(
+    rb"^psbatch: (no power controller[^\n]*: submitting plainly|there is no catalog[^\n]*is not checked)\n",
+    re.MULTILINE,
+)
 
 # Different by nature: each job has its own number, also inside these fields...
 NUMBERED_FIELDS = frozenset(

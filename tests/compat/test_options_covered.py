@@ -9,7 +9,7 @@ from tests.compat.slurm import Slurm, run
 
 TABLE = {option.name: option for option in OPTIONS}
 # The plugin's; they are cases in cases_own.
-OURS = {"workload", "flex", "max-hold", "finish-by", "power-cap"}
+OURS = {"workload", "flex", "max-hold", "finish-by", "power-cap", "tier", "tiers-ok", "min-quality"}
 
 
 def installed_options(slurm: Slurm) -> set[str]:

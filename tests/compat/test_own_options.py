@@ -56,6 +56,19 @@ def test_all_our_fields_are_set(own: Mapping[str, Pair]) -> None:
         assert power["finish_by"] == FINISH_BY
 
 
+def test_what_is_said_of_tiers_is_set(own: Mapping[str, Pair]) -> None:
+    for submission in (
+        own["with a tier"].psbatch,
+        own["the same, with a tier"].sbatch,
+        own["the same, with a tier"].psbatch,
+    ):
+        power = json.loads(submission.components[0].fields["AdminComment"])["power"]
+        assert (power["tier"], power["tiers_ok"], power["min_quality"]) == (
+            *("digits/full", ["int8", "small"]),
+            0.95,
+        )
+
+
 def test_sbatch_runs_a_script_with_our_lines(own: Mapping[str, Pair]) -> None:
     pair = own["on #PSBATCH lines"]
     assert pair.sbatch.outcome.status == 0

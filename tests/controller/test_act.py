@@ -74,6 +74,17 @@ class Queue:
     async def resume(self, job_id: str) -> None:
         await self._do("resume", job_id)
 
+    async def ask_to_save(self, job_id: str) -> None:
+        """Nothing of the kind."""
+
+    async def requeue(self, job_id: str) -> None:
+        """Nothing of the kind."""
+
+    async def change_tier(
+        self, job_id: str, tier: str, gpu_count: int, start_in_seconds: float | None, reason: str
+    ) -> None:
+        """Nothing of the kind."""
+
 
 class Battery:
     def __init__(self) -> None:

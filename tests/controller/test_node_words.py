@@ -18,6 +18,9 @@ SAID = {
     "max_hold_seconds": 1800,
     "finish_by": 1_800_000_000,
     "own_cap_watts": 400,
+    "tier": "digits/full",
+    "tiers_ok": ["int8", "small"],
+    "min_quality": 0.95,
 }
 MOMENT = datetime.fromtimestamp(1_800_000_000, UTC)
 
@@ -50,8 +53,21 @@ def test_what_nodes_do_not_say_is_left_as_the_list_has_it() -> None:
     assert (job.max_hold_seconds, job.own_cap_watts) == (1800.0, 400.0)
 
 
-@pytest.mark.parametrize("key", ["max_hold_seconds", "finish_by", "own_cap_watts"])
-@pytest.mark.parametrize("wrong", [-1, "400", True, 1e300, float("nan"), float("inf"), [], {}])
+def test_the_tier_is_what_the_job_was_told_else_what_was_submitted() -> None:
+    listed = replace(running("17", ("c1", "c2")), tier="digits/full", tiers_ok=("int8",), min_quality=0.5)
+    job = merged(listed, known({}, {}), False)
+    assert (job.tier, job.tiers_ok, job.min_quality) == ("digits/full", ("int8",), 0.5)
+    job = merged(listed, known({}, SAID), False)
+    assert (job.tier, job.tiers_ok, job.min_quality) == ("digits/full", ("int8", "small"), 0.95)
+    job = merged(listed, known(SAID, {**SAID, "told_tier": "digits/int8", "restart_count": 2}), False)
+    assert job.tier == "digits/int8"
+    assert merged(listed, known({**SAID, "tiers_ok": []}), False).tiers_ok == ()
+    assert words_of({**SAID, "told_tier": "nonsense"}).told_tier == ""
+    assert words_of({"restart_count": 2}).restart_count == 2
+
+
+@pytest.mark.parametrize("key", ["max_hold_seconds", "finish_by", "own_cap_watts", "min_quality"])
+@pytest.mark.parametrize("wrong", [-1e300, "400", True, 1e300, float("nan"), float("inf"), [], {}])
 def test_nonsense_of_a_node_is_no_wish(key: str, wrong: object) -> None:
     words = words_of({**SAID, key: wrong})
     assert getattr(words, key) is None

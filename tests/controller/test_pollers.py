@@ -55,6 +55,14 @@ class Queue:
 
     async def resume(self, job_id: str) -> None: ...
 
+    async def ask_to_save(self, job_id: str) -> None: ...
+
+    async def requeue(self, job_id: str) -> None: ...
+
+    async def change_tier(
+        self, job_id: str, tier: str, gpu_count: int, start_in_seconds: float | None, reason: str
+    ) -> None: ...
+
 
 def telemetry() -> SiteTelemetry:
     return SiteTelemetry(site(), {"grid": ("meter", 3.0)})

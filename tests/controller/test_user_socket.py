@@ -65,6 +65,14 @@ class Queue:
 
     async def resume(self, job_id: str) -> None: ...
 
+    async def ask_to_save(self, job_id: str) -> None: ...
+
+    async def requeue(self, job_id: str) -> None: ...
+
+    async def change_tier(
+        self, job_id: str, tier: str, gpu_count: int, start_in_seconds: float | None, reason: str
+    ) -> None: ...
+
 
 @pytest.fixture
 def folder(open_folder: Path) -> Iterator[Path]:

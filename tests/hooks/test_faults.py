@@ -207,6 +207,9 @@ def test_an_environment_that_makes_no_sense(folder: Path) -> None:
         "SPANK_POWER_FINISH_BY": "@" + "9" * 100,
         "SPANK_POWER_CAP": "-1",
         "SPANK_POWER_FLEX": '"}\n{',
+        "SPANK_POWER_TIER": '"/\udcff' * 100,
+        "SPANK_POWER_TIERS_OK": '",' * 100,
+        "SPANK_POWER_MIN_QUALITY": "1" * 12 + "." + "9" * 400,
     }
     with served(folder / "sock", said(b'{"ok":true}\n')):
         assert_harmless(run_all(folder, HOOKS, words))

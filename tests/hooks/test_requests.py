@@ -31,6 +31,9 @@ def test_a_start_with_all_that_its_user_said(folder: Path) -> None:
             SPANK_POWER_MAX_HOLD="1800s",
             SPANK_POWER_FINISH_BY="@1800000000",
             SPANK_POWER_CAP="400",
+            SPANK_POWER_TIER="digits/full",
+            SPANK_POWER_TIERS_OK="int8,small",
+            SPANK_POWER_MIN_QUALITY="0.95",
         )
     assert (done.status, done.output, done.error) == (0, "", "")
     assert json.loads(server.requests[0]) == {
@@ -45,8 +48,23 @@ def test_a_start_with_all_that_its_user_said(folder: Path) -> None:
         "max_hold_seconds": 1800,
         "finish_by": 1_800_000_000,
         "own_cap_watts": 400,
+        "tier": "digits/full",
+        "tiers_ok": "int8,small",
+        "min_quality": 0.95,
         "restart_count": 2,
     }
+
+
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [("1", 1.0), ("-12.5", -12.5), ("0.000001", 1e-06), ("999999999.999999", 999999999.999999)]
+    + [(word, None) for word in ("", "-", ".5", "5.", "1e3", "nan", "inf", "1.2.3", "٣", "9" * 13, "0x1")],
+)
+def test_a_least_quality_is_a_number_or_none(folder: Path, word: str, number: float | None) -> None:
+    with served(folder / "powerd.c1.sock", said(GOOD)) as server:
+        done = run(folder, "prolog", SPANK_POWER_MIN_QUALITY=word)
+    assert done.error == ""
+    assert json.loads(server.requests[0])["min_quality"] == number
 
 
 @pytest.mark.parametrize(

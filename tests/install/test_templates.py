@@ -10,6 +10,8 @@ import pytest
 
 from containers.cluster.lab import Lab
 from containers.cluster.layout import CHECKOUT
+from slurm_power.tiers.catalog import read_catalog
+from slurm_power.tiers.model_sum import file_sha256
 from tests.cluster.lab import await_job
 
 pytestmark = pytest.mark.slurm
@@ -17,14 +19,16 @@ TEMPLATES = CHECKOUT / "batch_templates"
 NAMES = sorted(file.stem for file in TEMPLATES.glob("*.sbatch"))
 CHOICES: dict[str, dict[str, str | int]] = {
     "training": {"workload": "training", "flex": "flex2"},
+    "elastic-training": {"workload": "training", "flex": "flex2"},
     "sweep": {"workload": "training", "flex": "flex3", "max_hold_seconds": 3600},
     "inference": {"workload": "inference", "flex": "flex1"},
     "generation": {"workload": "generation", "flex": "flex3"},
     "simulation": {"flex": "flex1"},
+    "tiers": {"workload": "training", "flex": "flex3"},
     "service": {"workload": "inference", "flex": "flex1"},
 }
-# An inference service ends when it is told; tests/gateway has the one that the gateway starts.
-UNTIL_DONE = [name for name in NAMES if name not in {"inference", "service"}]
+# A service ends when it is told (tests/gateway has the gateway's); tiers take long to train.
+UNTIL_DONE = [name for name in NAMES if name not in {"inference", "service", "tiers"}]
 
 
 class Folder:
@@ -66,6 +70,7 @@ def test_a_template_runs_as_it_is(power_lab: Lab, name: str, command: str) -> No
     parts = 6 if name == "sweep" else 1
     done = {
         "training": "trained 2 steps on 2 computers",
+        "elastic-training": "rank 1 trained 2 steps",
         "sweep": "would train with rate 0.001 and seed 2",
         "generation": "All 4 parts are in",
         "simulation": "process 7 of 8 on c2",
@@ -143,3 +148,29 @@ def test_generation_does_each_part_once(power_lab: Lab) -> None:
     await_job(power_lab, job)
     texts = [Path(results / f"part-{part}").read_text() for part in range(3)]
     assert texts == ["part 0, by start 0\n", "mine\n", "part 2, by start 0\n"]
+
+
+@pytest.mark.slow
+def test_an_array_builds_tiers(power_lab: Lab) -> None:
+    pytest.importorskip("torch", reason="the extra tiers is not installed")
+    folder = Folder(power_lab, "tiers", "array")
+    words = {
+        "TASK": str(CHECKOUT / "tests" / "tiers" / "building" / "blobs.py:blobs"),
+        "FAMILY": "blobs",
+        "FLOOR": "0.5",
+        "STUDENT": "--shape width=6 --batch-size 16",
+        "OMP_NUM_THREADS": "1",
+    }
+    full = folder.submit("psbatch", "--cpus-per-task=1", **words)
+    others = folder.submit(
+        "psbatch", "--cpus-per-task=1", f"--dependency=afterok:{full}", "--array=1-5", **words
+    )
+    for job in (f"{full}_0", *(f"{others}_{task}" for task in range(1, 6))):
+        await_job(power_lab, job, seconds=100)
+    text = folder.printed(others)
+    catalog = folder.path / "models" / "tiers.toml"
+    assert catalog.is_file(), text
+    tiers = {tier.name: tier for tier in read_catalog(catalog).families["blobs"].tiers}
+    assert set(tiers) == {"full", "int8", "pruned", "distilled", "nas"}, text
+    assert all(file_sha256(Path(tier.model_path)) == tier.sha256 for tier in tiers.values())
+    assert text.count("the last process at work trains the result") + text.count("is in ") == 1

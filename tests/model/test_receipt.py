@@ -55,6 +55,14 @@ def receipt(**changes: Any) -> Receipt:
     return found
 
 
+def test_the_tier_is_a_label() -> None:
+    labelled = receipt(tier="digits/int8", step_joules={})
+    assert labelled.as_json() == {**receipt().as_json(), "tier": "digits/int8"}
+    assert receipt_from_json(labelled.as_json()) == labelled
+    assert receipt(tier="nonsense").tier == ""
+    assert receipt_from_json({"v": 1, "tier": ["a/b"]}) == Receipt()
+
+
 def test_a_record_becomes_a_receipt() -> None:
     assert receipt().as_json() == {
         "v": 1,

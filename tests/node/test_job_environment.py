@@ -42,6 +42,7 @@ def test_a_job_s_environment_is_for_root_and_its_user(bench: NodeBench, controll
     hook(bench, "prolog", SLURM_JOB_GPUS="1,2", SLURM_JOB_RESTART_COUNT="3", **WORDS)
     lines = [
         f"SLURM_POWER_SOCKET={bench.socket}",
+        f"SLURM_POWER_ADVICE_FILE={bench.socket.with_suffix('.advice')}/17.json",
         "SLURM_POWER_RESTART=3",
         "SLURM_POWER_WORKLOAD=training",
         "SLURM_POWER_FLEX=flex2",
@@ -71,6 +72,7 @@ def test_words_survive_powerd_and_are_none_where_nothing_was_said(
     hook(bench, "prolog", SLURM_JOB_GPUS="1", SLURM_JOB_ID="18")
     assert environment(bench, "18").splitlines() == [
         f"SLURM_POWER_SOCKET={bench.socket}",
+        f"SLURM_POWER_ADVICE_FILE={bench.socket.with_suffix('.advice')}/18.json",
         "SLURM_POWER_RESTART=0",
         ".",
     ]

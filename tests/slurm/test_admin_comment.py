@@ -66,6 +66,10 @@ def test_a_users_wishes() -> None:
     assert (found.max_hold_seconds, found.own_cap_watts) == (1800.0, 400.0)
     assert found.finish_by == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     assert user_tags('{"power":{"max_hold_seconds":0}}').max_hold_seconds == 0.0
+    text = '{"power":{"tier":"digits/full","tiers_ok":["int8","small"],"min_quality":0.95}}'
+    found = user_tags(text)
+    assert (found.tier, found.tiers_ok, found.min_quality) == ("digits/full", ("int8", "small"), 0.95)
+    assert user_tags('{"power":{"tiers_ok":["any"]}}').tiers_ok == ("any",)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +80,12 @@ def test_a_users_wishes() -> None:
         '{"max_hold_seconds":NaN,"finish_by":Infinity,"cap_watts":NaN}',
         '{"max_hold_seconds":true,"finish_by":true,"cap_watts":true}',
         '{"max_hold_seconds":"1800","finish_by":"@1767323045","cap_watts":[400]}',
+        '{"tier":"digits","tiers_ok":"int8","min_quality":"0.95"}',
+        '{"tier":["a/b"],"tiers_ok":["int8",3],"min_quality":1e300}',
+        '{"tier":"a/b/c","tiers_ok":["int8","any"],"min_quality":NaN}',
+        '{"tier":"A/b","tiers_ok":["none"],"min_quality":true}',
+        '{"tier":"","tiers_ok":{"int8":1},"min_quality":null}',
+        '{"tiers_ok":["1","2","3","4","5","6","7","8","9"]}',
         "{}",
     ],
 )
@@ -83,9 +93,15 @@ def test_wishes_that_make_no_sense_are_none(power: str) -> None:
     assert user_tags(f'{{"power":{power}}}') == UserTags()
 
 
-@pytest.mark.parametrize("key", ["max_hold_seconds", "finish_by", "cap_watts"])
-def test_wishes_outlive_a_hold(key: str) -> None:
-    text = f'{{"power":{{"{key}":1767323045}}}}' if key == "finish_by" else f'{{"power":{{"{key}":500}}}}'
+@pytest.mark.parametrize(
+    "word",
+    [
+        *('"max_hold_seconds":500', '"finish_by":1767323045', '"cap_watts":500', '"tier":"a/b"'),
+        *('"tiers_ok":["b"]', '"min_quality":-0.5'),
+    ],
+)
+def test_wishes_outlive_a_hold(word: str) -> None:
+    text = f'{{"power":{{{word}}}}}'
     assert user_tags(text) != UserTags()
     held = with_hold(text, NOTE)
     assert held is not None

@@ -199,7 +199,11 @@ def test_what_a_user_asks_for_is_told() -> None:
     assert job.finish_by == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     assert job.deadline == datetime(2026, 1, 2, 5, tzinfo=UTC)
     assert job.ends_by == job.finish_by
+    tags = '{"power":{"tier":"digits/full","tiers_ok":["int8"],"min_quality":0.9}}'
+    (record,) = parse_squeue(made(admin_comment=tags), MARK)
+    assert (record.job.tier, record.job.tiers_ok, record.job.min_quality) == ("digits/full", ("int8",), 0.9)
     (bare,) = parse_squeue(made(), MARK)
+    assert (bare.job.tier, bare.job.tiers_ok, bare.job.min_quality) == ("", (), None)
     assert (bare.job.max_hold_seconds, bare.job.ends_by, bare.job.own_cap_watts) == (None, None, None)
 
 
@@ -207,3 +211,19 @@ def test_a_job_is_whole_without_the_fields_behind_the_last_needed() -> None:
     index = FIELDS.index("SchedNodes")
     (short,) = parse_squeue(made(Name="x").replace(f"N/A{MARK}{index};", ""), MARK)
     assert (short.job.name, short.job.planned_nodes) == ("x", ())
+
+
+@pytest.mark.parametrize(
+    ("values", "requeues"),
+    [
+        ({"BatchFlag": "1", "Requeue": "1"}, True),
+        ({"BatchFlag": "1", "Requeue": "1", "HetJobID": "0", "ArrayTaskID": "3"}, True),
+        ({"BatchFlag": "0", "Requeue": "1"}, False),  # salloc and srun
+        ({"BatchFlag": "1", "Requeue": "0"}, False),
+        ({"BatchFlag": "1", "Requeue": "1", "HetJobID": "7"}, False),
+        ({}, False),  # a version that does not say
+    ],
+)
+def test_which_jobs_slurm_may_queue_again(values: dict[str, str], requeues: bool) -> None:
+    (record,) = parse_squeue(made(**values), MARK)
+    assert record.job.requeues is requeues

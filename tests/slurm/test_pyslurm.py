@@ -155,6 +155,8 @@ def test_a_jobs_attributes_become_squeues_fields() -> None:
         admin_comment='{"power":{"flex":"flex3","cap_watts":300}}',
         deadline=1_767_330_000,
         excluded_nodes="c[1-2]",
+        is_batch_job=True,
+        is_requeueable=True,
     )
     answer = told(module, "record", job_id="7")
     job = record_of(answer["fields"]).job
@@ -162,8 +164,10 @@ def test_a_jobs_attributes_become_squeues_fields() -> None:
     assert (job.time_limit_seconds, job.priority, job.node_count) == (5400.0, 17, 2)
     assert job.deadline is not None and job.deadline.timestamp() == 1_767_330_000
     assert answer["excluded"] == "c[1-2]"
+    assert job.requeues
     assert job.begin is None
     begun = record_of(told(Pyslurm(eligible_time=1_767_340_000), "record", job_id="7")["fields"]).job
+    assert not begun.requeues
     assert begun.begin is not None and begun.begin.timestamp() == 1_767_340_000
 
 

@@ -36,17 +36,31 @@ def test_what_a_user_asks_for(bench: Bench) -> None:
     job_id = bench.cluster.submit(
         "-n1", "-t", "10", "--begin=now+1hour", f"--deadline={begin_text(deadline)}"
     )
-    wishes = '{"power":{"flex":"flex3","max_hold_seconds":900,"finish_by":1893456000,"cap_watts":400}}'
+    power = {"flex": "flex3", "max_hold_seconds": 900, "finish_by": 1_893_456_000, "cap_watts": 400}
+    power |= {"tier": "digits/full", "tiers_ok": ["int8", "small"], "min_quality": 0.95}
+    wishes = json.dumps({"power": power})
     bench.cluster.run("scontrol", "update", f"job={job_id}", f"AdminComment={wishes}")
     job = bench.job(job_id)
     assert job.deadline == deadline == job.ends_by
     assert (job.max_hold_seconds, job.own_cap_watts) == (900.0, 400.0)
     assert job.finish_by == datetime(2030, 1, 1, tzinfo=UTC)
+    assert (job.tier, job.tiers_ok, job.min_quality) == ("digits/full", ("int8", "small"), 0.95)
     bench.hold(job_id, 5000)
     held = bench.job(job_id)
     assert (held.deadline, held.finish_by, held.own_cap_watts) == (deadline, job.finish_by, 400.0)
     bench.release(job_id)
     assert json.loads(bench.comment(job_id)) == json.loads(wishes)
+
+
+def test_which_jobs_slurm_may_queue_again(bench: Bench) -> None:
+    """Batch jobs, and each task of an array, where the user has not said otherwise; no het job."""
+    later = "--begin=now+1hour"
+    plain, never, tasks = (
+        bench.cluster.submit("-n1", later, *more) for more in (["--requeue"], ["--no-requeue"], ["-a1-2"])
+    )
+    het = bench.cluster.submit("-n1", later, "--requeue", ":", "-n1", later)
+    found = {job_id: bench.job(job_id).requeues for job_id in (plain, never, tasks, het)}
+    assert found == {plain: True, never: False, tasks: True, het: False}
 
 
 def test_a_hold_expires_by_itself(bench: Bench) -> None:

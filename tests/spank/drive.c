@@ -122,7 +122,8 @@ static int give(char *word)
 
 int main(int argc, char **argv)
 {
-	static const char *names[] = { "WORKLOAD", "FLEX", "MAX_HOLD", "FINISH_BY", "CAP" };
+	static const char *names[] = { "WORKLOAD", "FLEX", "MAX_HOLD", "FINISH_BY",
+				       "CAP", "TIER", "TIERS_OK", "MIN_QUALITY" };
 	char *arguments[8];
 	int argument_count = 0;
 	double began;
@@ -154,7 +155,7 @@ int main(int argc, char **argv)
 		return 13;
 	if (context == S_CTX_REMOTE)
 		printf("took %.0f\n", 1000.0 * (seconds() - began));
-	for (int i = 0; i < 5; i++) {
+	for (int i = 0; i < 8; i++) {
 		char name[64];
 
 		snprintf(name, sizeof(name), "SLURM_POWER_%s", names[i]);

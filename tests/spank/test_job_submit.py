@@ -50,6 +50,30 @@ def test_syntax(name: str) -> None:
         ),
         ('{spank_job_env_size=1, spank_job_env={[0]="POWER_CAP=100001"}}', "nil"),
         (
+            """{spank_job_env_size=4, spank_job_env={[0]="POWER_TIER=a-b.c_d/int8", "POWER_CAP=400",
+                "POWER_TIERS_OK=int4,small_2", "POWER_MIN_QUALITY=-0.95"}}""",
+            '{"power":{"cap_watts":400,"tier":"a-b.c_d/int8","tiers_ok":["int4","small_2"],"min_quality":-0.95}}',
+        ),
+        (
+            """{spank_job_env_size=3, spank_job_env={[0]="POWER_TIER=1/2", "POWER_TIERS_OK=any",
+                "POWER_MIN_QUALITY=108"}}""",
+            '{"power":{"tier":"1/2","tiers_ok":["any"],"min_quality":108}}',
+        ),
+        (
+            """{spank_job_env_size=2, spank_job_env={[0]="POWER_TIER=a/b", "POWER_TIERS_OK=none"}}""",
+            '{"power":{"tier":"a/b"}}',
+        ),
+        (
+            """{spank_job_env_size=3, spank_job_env={[0]="POWER_TIER=../b", "POWER_TIERS_OK=a,/b",
+                "POWER_MIN_QUALITY=1."}}""",
+            "nil",
+        ),
+        (
+            """{spank_job_env_size=3, spank_job_env={[0]='POWER_TIER=a/b"', 'POWER_TIERS_OK=a",b',
+                "POWER_MIN_QUALITY=0.9.5"}}""",
+            "nil",
+        ),
+        (
             '{spank_job_env_size=1, spank_job_env={[0]="POWER_MAX_HOLD=0s"}}',
             '{"power":{"max_hold_seconds":0}}',
         ),

@@ -13,15 +13,15 @@ from slurm_power.cli import option_forms
 from tests.option_forms_cases import CASES, NOW, TIME_ZONE
 from tests.spank.building import PROJECT, build_driver
 
-OPTIONS = ("workload", "flex", "max-hold", "finish-by", "power-cap")
+OPTIONS = tuple(option_forms.OPTIONS)  # in the order of the enumeration there
 # What the parsers look for: a random text of these comes far into them.
-LETTERS = "0123456789" * 2 + "@:-+.TsmhdWwkK now" + "hours" + "flex" + "\t\x01é"
+LETTERS = "0123456789" * 2 + "@:-+.TsmhdWwkK now" + "hours" + "flex" + "\t\x01é" + "abz0/,_"
 
 
 @pytest.fixture(scope="module")
 def parsers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sources = [PROJECT / "tests/spank/parsers.c"]
-    sources += [PROJECT / f"spank/{name}.c" for name in ("option_forms", "node_answer")]
+    sources += [PROJECT / f"spank/{name}.c" for name in ("option_forms", "tier_forms", "node_answer")]
     return build_driver(tmp_path_factory.mktemp("parsers") / "parsers", *sources)
 
 
@@ -82,6 +82,12 @@ def test_a_node_takes_normal_forms_alone_of_what_a_clock_decides(parsers: Path) 
         ("power-cap", "x", "is no power: watts per GPU: 400, 400W or 0.4kW"),
         ("power-cap", "0", "is not between 1 W and 100 kW"),
         ("power-cap", "4" * 81, "is longer than 80 characters"),
+        ("tier", "digits", "is no tier: FAMILY/TIER, each of a to z"),
+        ("tiers-ok", "digits/int8", "is no list of tiers: names of tiers with commas"),
+        ("tiers-ok", "any,int8", "has other names beside any or none"),
+        ("tiers-ok", "a,b,c,d,e,f,g,h,i", "has more than 8 names"),
+        ("tiers-ok", "a" * 161, "is longer than 160 characters"),
+        ("min-quality", "high", "is no quality: a number as 0.95"),
     ],
 )
 def test_a_refusal_says_why(parsers: Path, option: str, text: str, refusal: str) -> None:

@@ -55,9 +55,11 @@ def test_builds_as_documented(tmp_path: Path) -> None:
 @pytest.mark.parametrize("context", [SRUN, SBATCH])
 def test_options_reach_hooks_and_job(drive: Drive, context: str) -> None:
     words = ["workload=inference", "flex=2", "max-hold=30", f"finish-by={SOON}", "power-cap=0.4kW"]
+    words += ["tier=digits/full", "tiers-ok=small,int8", "min-quality=0.950"]
     done = drive(context, *words)
     assert done.returncode == 0
     carried = ["WORKLOAD=inference", "FLEX=flex2", "MAX_HOLD=1800s", f"FINISH_BY={SOON}", "CAP=400"]
+    carried += ["TIER=digits/full", "TIERS_OK=int8,small", "MIN_QUALITY=0.95"]
     assert done.stdout.splitlines() == [
         *[f"control POWER_{word}" for word in carried],
         *[f"process SLURM_POWER_{word}" for word in carried],
@@ -71,6 +73,28 @@ def test_environment_stands_in_for_options_not_given(drive: Drive) -> None:
     assert "control POWER_FLEX=flex1" in done.stdout
     assert "process SLURM_POWER_FLEX=flex1" in done.stdout
     assert "control POWER_MAX_HOLD=7200s" in done.stdout
+
+
+AROUND = {
+    "SLURM_JOB_ID": "17",
+    "SLURM_POWER_FLEX": "flex1",
+    "SLURM_POWER_TIER": "a/b",
+    "SLURM_POWER_TIERS_OK": "any",
+    "SLURM_POWER_MIN_QUALITY": "0.5",
+}
+
+
+def test_a_job_hands_its_words_on_but_not_its_tier(drive: Drive) -> None:
+    done = drive(SBATCH, **AROUND)
+    assert done.stdout.splitlines() == ["control POWER_FLEX=flex1", "process SLURM_POWER_FLEX=flex1"]
+    done = drive(SBATCH, "tier=c/d", **AROUND)
+    assert "process SLURM_POWER_TIER=c/d" in done.stdout
+    assert "TIERS_OK" not in done.stdout
+    for said in (drive(SBATCH, SLURM_POWER_SAID="1", **AROUND), drive(SRUN, **AROUND)):
+        assert "control POWER_TIER=a/b" in said.stdout
+        assert "process SLURM_POWER_TIERS_OK=any" in said.stdout
+    outside = {name: value for name, value in AROUND.items() if name != "SLURM_JOB_ID"}
+    assert "control POWER_TIER=a/b" in drive(SBATCH, **outside).stdout
 
 
 @pytest.mark.parametrize("value", ["flex9", "x" * 5000, "4", "%s%n", "\x01", "flex1 "])
@@ -98,6 +122,11 @@ def test_wrong_environment_is_ignored_with_a_warning(drive: Drive, value: str) -
             "is no moment: YYYY-MM-DD[THH:MM[:SS]], HH:MM[:SS], now+N[minutes|hours|days] or @EPOCH",
         ),
         ("power-cap", "is no power: watts per GPU: 400, 400W or 0.4kW"),
+        ("tier", "is no tier: FAMILY/TIER, each of a to z, 0 to 9, dot, dash and underscore"),
+        (
+            "min-quality",
+            "is no quality: a number as 0.95, with at most 9 digits before and 6 behind the point",
+        ),
     ],
 )
 @pytest.mark.parametrize("value", ["", "lots", "%s%n"])

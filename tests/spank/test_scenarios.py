@@ -15,17 +15,14 @@ from containers.cluster.layout import Options
 from containers.cluster.lifecycle import up
 from tests.cluster.lab import await_job, output
 from tests.spank.building import PLUGIN_FLAGS, PROJECT
+from tests.spank.scenes import HOOKS, SHOW, Scenes, read, variables
 from tests.versions.chosen import chosen_root
 
 pytestmark = pytest.mark.slurm
-HOOKS = {
-    "prolog": "prolog_slurmd",
-    "epilog": "epilog_slurmd",
-    "prolog_slurmctld": "prolog_slurmctld",
-    "epilog_slurmctld": "epilog_slurmctld",
-}
 OPTIONS = ["--workload=training", "--flex=2", "--max-hold=30", "--finish-by=now+2hours", "--power-cap=0.4kW"]
+OPTIONS += ["--tier=digits/full", "--tiers-ok=small,int8", "--min-quality=0.950"]
 FORMS = {"WORKLOAD": "training", "FLEX": "flex2", "MAX_HOLD": "1800s", "CAP": "400"}
+FORMS |= {"TIER": "digits/full", "TIERS_OK": "int8,small", "MIN_QUALITY": "0.95"}
 ASK = """\
 import json, os, socket
 powerd = socket.socket(socket.AF_UNIX)
@@ -33,68 +30,6 @@ powerd.connect(os.environ["SLURM_POWER_SOCKET"])
 powerd.sendall(b'{"op":"status"}\\n')
 print(json.dumps(json.loads(powerd.makefile().readline())["jobs"]))
 """
-SHOW = "env | grep ^SLURM_POWER_ | sort"
-
-
-class Scenes:
-    """One lab with our plugin, and hooks that write down their environment before they do their work."""
-
-    def __init__(self, lab: Lab, witness: Path) -> None:
-        self.lab = lab
-        self.etc = lab.layout.etc
-        self.plugin = self.etc / "slurm_power_spank.so"
-        self.witness = witness
-        self.log = lab.run_directory / "log" / "witness"
-        kept = self.etc / "hooks"
-        kept.mkdir()
-        shutil.copy(self.etc / "slurm-power.conf", kept)
-        for name in HOOKS:
-            (self.etc / name).rename(kept / name)
-            wrapper = self.etc / name
-            record = f"{lab.run_directory}/log/$SLURM_SCRIPT_CONTEXT.$SLURM_JOB_ID"
-            lines = ["#!/bin/sh", f"/usr/bin/env > {record}.new", f"/usr/bin/mv {record}.new {record}"]
-            wrapper.write_text("\n".join([*lines, f"exec {kept}/{name}", ""]))
-            wrapper.chmod(0o755)
-
-    def plugstack(self, *lines: str) -> None:
-        """Have Slurm load these plugins, from the next command and the next step on."""
-        (self.etc / "plugstack.conf").write_text("".join(f"{line}\n" for line in lines))
-
-    def ours(self, *arguments: str) -> str:
-        """The line of our plugin."""
-        return " ".join(["optional", str(self.plugin), *arguments])
-
-    def other(self, *arguments: str) -> str:
-        """The line of the witness, which writes to an empty log."""
-        self.log.write_text("")
-        self.log.chmod(0o666)
-        return " ".join(["optional", str(self.witness), f"log={self.log}", *arguments])
-
-    def sbatch(self, *arguments: str, **environment: str) -> str:
-        """Submit as alice; returns the job's number."""
-        words = ["sbatch", "--parsable", "--time=5", "--output=%j.out", *arguments]
-        return self.lab.run(words, user="alice", environment=environment).stdout.strip()
-
-    def batch(self, *arguments: str, **environment: str) -> dict[str, str]:
-        """Run a job that shows its environment; our variables in it, by what follows SLURM_POWER_."""
-        job = self.sbatch(*arguments, f"--wrap={SHOW}", **environment)
-        await_job(self.lab, job)
-        return variables(output(self.lab, job))
-
-    def in_hook(self, hook: str, job: str) -> dict[str, str]:
-        """What SPANK put into a hook's environment for us, once the hook has run."""
-        record = self.lab.run_directory / "log" / f"{HOOKS[hook]}.{job}"
-        self.lab.wait_until(record.exists, f"{hook} of job {job}", seconds=20.0)
-        return variables(record.read_text(), "SPANK_POWER_")
-
-    def undrained(self) -> bool:
-        """Whether every node may be used."""
-        return "drain" not in self.lab.run(["sinfo", "--noheader", "--format=%T"]).stdout
-
-
-def variables(text: str, prefix: str = "SLURM_POWER_") -> dict[str, str]:
-    """Lines of name=value, those with the prefix, without it."""
-    return dict(re.findall(rf"^{prefix}(\w+)=(.*)$", text, re.MULTILINE))
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +54,8 @@ def scenes(module_scenes: Scenes) -> Iterator[Scenes]:
 def test_each_command_shows_our_options(scenes: Scenes, command: str) -> None:
     text = scenes.lab.run([command, "--help"], user="alice").stdout
     for name in ("workload=CLASS", "flex=FLEX", "max-hold=TIME", "finish-by=TIME", "power-cap=WATTS"):
+        assert f"--{name}" in text
+    for name in ("tier=TIER", "tiers-ok=TIERS", "min-quality=NUMBER"):
         assert f"--{name}" in text
 
 
@@ -146,6 +83,12 @@ def test_the_node_daemon_knows_what_the_prolog_was_told(scenes: Scenes) -> None:
     [known] = json.loads(output(scenes.lab, job))
     assert (known["max_hold_seconds"], known["own_cap_watts"], known["flex"]) == (1800, 400, "flex2")
     assert known["finish_by"] > time.time()
+    assert (known["tier"], known["tiers_ok"], known["min_quality"]) == (
+        "digits/full",
+        ["int8", "small"],
+        0.95,
+    )
+    assert known["told_tier"] == "digits/full"
 
 
 @pytest.mark.parametrize("export", ["NONE", "NIL"])
@@ -158,16 +101,20 @@ def test_whatever_export_says(scenes: Scenes, export: str) -> None:
 
 
 def test_options_in_the_script(scenes: Scenes) -> None:
-    script = f"#!/bin/sh\n#SBATCH --flex=1 --max-hold=1h\n#SBATCH --power-cap 350W\n{SHOW}\n"
+    lines = "#SBATCH --flex=1 --max-hold=1h\n#SBATCH --power-cap 350W --tier a/b\n#SBATCH --tiers-ok=any\n"
+    script = f"#!/bin/sh\n{lines}{SHOW}\n"
     job = scenes.lab.run(
         ["sbatch", "--parsable", "--output=%j.out", "--flex=3"], user="alice", stdin=script
     ).stdout.strip()
     await_job(scenes.lab, job)
     found = variables(output(scenes.lab, job))
     assert (found["FLEX"], found["MAX_HOLD"], found["CAP"]) == ("flex3", "3600s", "350")
+    assert (found["TIER"], found["TIERS_OK"]) == ("a/b", "any")
 
 
-@pytest.mark.parametrize("option", ["workload", "flex", "max-hold", "finish-by", "power-cap"])
+@pytest.mark.parametrize(
+    "option", ["workload", "flex", "max-hold", "finish-by", "power-cap", "tier", "min-quality"]
+)
 def test_a_wrong_option_submits_nothing_and_says_so_once(scenes: Scenes, option: str) -> None:
     script = f"#!/bin/sh\n#SBATCH --{option}=lots\ntrue\n"
     for command, stdin in (
@@ -329,8 +276,41 @@ def test_at_each_start_the_node_is_asked_again(scenes: Scenes) -> None:
     assert re.findall(r"RESTART=(\d)", read(home / f"{job}.out")) == ["0", "1"]
 
 
-def read(file: Path) -> str:
-    return file.read_text() if file.exists() else ""
+def test_a_job_queued_again_goes_on_with_the_tier_that_was_ordered(scenes: Scenes) -> None:
+    """The order is as powerd keeps it for a start to come; it outlives powerd."""
+    home, lab = scenes.lab.run_directory / "home/alice", scenes.lab
+    show = f"{SHOW}; srun sh -c 'echo STEP_TIER=$SLURM_POWER_TIER'"
+    job = scenes.sbatch(
+        *("--requeue", "--open-mode=append", "--nodelist=c1", *OPTIONS[-3:]),
+        f"--wrap={show}; test -e {home}/moved || sleep 60",
+    )
+    log = home / f"{job}.out"
+    lab.wait_until(lambda: "STEP_TIER=" in read(log), "the first start", seconds=20)
+    name = next(name for name in lab.daemon_names if name.startswith("powerd") and "c1" in name)
+
+    def known() -> list[Path]:
+        return [file for file in lab.run_directory.rglob("front/jobs.json") if f'"{job}"' in read(file)]
+
+    lab.wait_until(lambda: bool(known()), "powerd's record", seconds=10.0)
+    [kept] = known()
+    lab.stop(name)
+    document = json.loads(kept.read_text())
+    order = {"job_id": job, "tier": "digits/int8", "model": "/models/int8", "restart_count": 1}
+    kept.write_text(json.dumps({**document, "tier_orders": [order]}))
+    lab.start(name)
+    (home / "moved").touch()
+    over = int(log.stat().st_mtime) + 1.0
+    lab.wait_until(lambda: time.time() > over, "the second to be over", seconds=5.0)
+    lab.run(["scontrol", "requeue", job])
+    lab.wait_until(lambda: lab.job(job)["JobState"] == "PENDING", "its end", seconds=20.0)
+    lab.run(["scontrol", "update", f"jobid={job}", "starttime=now+2"])
+    await_job(lab, job, seconds=60)
+    text = read(log)
+    assert re.findall(r"^SLURM_POWER_TIER=(.*)$", text, re.MULTILINE) == ["digits/full", "digits/int8"]
+    assert re.findall(r"^STEP_TIER=(.*)$", text, re.MULTILINE) == ["digits/full", "digits/int8"]
+    assert re.findall(r"^SLURM_POWER_MODEL=(.*)$", text, re.MULTILINE) == ["/models/int8"]
+    assert re.findall(r"^SLURM_POWER_TIERS_OK=(.*)$", text, re.MULTILINE) == ["int8,small"] * 2
+    assert scenes.in_hook("prolog", job)["TIER"] == "digits/full"
 
 
 @pytest.mark.parametrize("state", ["stopped", "gone"])

@@ -27,6 +27,15 @@ WORDS = [
         int(FINISH_BY[1:]),
     ),
     ("--power-cap", "0.4kW", "SLURM_POWER_CAP", "POWER_CAP", "400", "cap_watts", 400),
+    ("--tier", "digits/full", "SLURM_POWER_TIER", "POWER_TIER", "digits/full", "tier", "digits/full"),
+    (
+        *("--tiers-ok", "small,int8", "SLURM_POWER_TIERS_OK", "POWER_TIERS_OK", "int8,small", "tiers_ok"),
+        ["int8", "small"],
+    ),
+    (
+        *("--min-quality", "0.950", "SLURM_POWER_MIN_QUALITY", "POWER_MIN_QUALITY", "0.95", "min_quality"),
+        0.95,
+    ),
 ]
 OPTIONS = [f"{option}={said}" for option, said, *_ in WORDS]
 ENVIRONMENT = "env | grep ^SLURM_POWER_ | sort"

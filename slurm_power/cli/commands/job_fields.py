@@ -92,6 +92,11 @@ FIELDS = (
         "Workload", lambda row: row.workload, "training, inference or generation; known to powerctld alone"
     ),
     Field("Flex", lambda row: row.flex, "its user's promise, flex0 to flex3; known to powerctld alone"),
+    Field(
+        "Tier",
+        lambda row: row.tier or ("" if row.receipt is None else row.receipt.tier),
+        "the model tier that it ran at the end",
+    ),
     Field("Submit", lambda row: _time(row.submit), "when it was submitted"),
     Field("Start", lambda row: _time(row.start), "when it started"),
     Field("End", lambda row: _time(row.end), "when it ended"),
@@ -166,7 +171,7 @@ def table(rows: Sequence[Row], wanted: Sequence[Column], *, header: bool) -> lis
     return shown
 
 
-_TO_THE_LEFT = frozenset({"JobID", "JobIDRaw", "JobName", "User", "Account", "State", "NodeList"})
+_TO_THE_LEFT = frozenset({"JobID", "JobIDRaw", "JobName", "User", "Account", "State", "NodeList", "Tier"})
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], left: Sequence[bool]) -> str:

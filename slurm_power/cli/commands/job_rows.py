@@ -78,6 +78,7 @@ class Row:
     nodes: str = ""
     workload: str = ""
     flex: str = ""
+    tier: str = ""
     receipt: Receipt | None = None
     final: bool = False
     source: str = ""
@@ -264,6 +265,7 @@ def _with_record(row: Row, record: Mapping[str, Any]) -> Row:
         nodes=row.nodes or ",".join(map(str, record.get("nodes") or ())),
         workload=str(record.get("workload") or ""),
         flex=str(record.get("flex") or ""),
+        tier=str(record.get("tier") or (receipt.tier if receipt is not None else "") or row.tier),
         receipt=receipt or row.receipt,
         final=bool(record.get("final")) if receipt is not None else row.final,
         source="powerctld" if receipt is not None else row.source,

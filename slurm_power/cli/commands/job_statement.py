@@ -29,6 +29,8 @@ def statement(row: Row) -> list[str]:
     lines = [f"{what}: {row.state}{ran}{since}{where}{gpus}."]
     if row.receipt is None:
         return [*lines, "No energy is known of it: no node has told of any, or it has not started."]
+    if tier := row.tier or row.receipt.tier:
+        lines.append(f"It ran the model tier {tier}.")
     kind = "Final" if row.final else "So far: its nodes have not closed their accounts"
     for part in (_energies, _levers, _worth, _steps):
         lines += part(row.receipt)

@@ -6,6 +6,7 @@ import click
 
 from slurm_power.cli.commands.connection import json_option, print_json, socket_option
 from slurm_power.cli.commands.job_fields import DEFAULT, FIELDS, as_object, columns, table
+from slurm_power.cli.commands.job_lineage import show_lineage
 from slurm_power.cli.commands.job_rows import AskedWrongly, Row, Selection, read_rows
 from slurm_power.cli.commands.job_statement import statement
 from slurm_power.cli.commands.quantities import plain_text
@@ -32,6 +33,7 @@ def _list(text: str | None) -> tuple[str, ...]:
 @click.option("-n", "--noheader", is_flag=True, help="Without headings.")
 @click.option("-X", "--allocations", is_flag=True, help="One line a job, as always; taken as sacct takes it.")
 @click.option("--statement", "as_statement", is_flag=True, help="An account of each job in sentences.")
+@click.option("--lineage", "as_lineage", is_flag=True, help="The runs of one JOB, each with its model tier.")
 @socket_option
 @json_option
 def jobs(  # noqa: PLR0917  # click passes them by name
@@ -49,6 +51,7 @@ def jobs(  # noqa: PLR0917  # click passes them by name
     noheader: bool,
     allocations: bool,  # noqa: ARG001  # there are no other lines
     as_statement: bool,
+    as_lineage: bool,
     socket_path: Path | None,
     as_json: bool,
 ) -> None:
@@ -60,6 +63,9 @@ def jobs(  # noqa: PLR0917  # click passes them by name
     if helpformat:
         width = max(len(field.name) for field in FIELDS)
         click.echo("\n".join(f"{field.name:<{width}}  {field.meaning}" for field in FIELDS))
+        return
+    if as_lineage:
+        show_lineage(job, socket_path, as_json=as_json)
         return
     problems: list[str] = []
     wanted = columns(format_text or DEFAULT, problems)

@@ -74,6 +74,8 @@ def why(job_id: str, socket_path: Path | None, as_json: bool) -> None:
             console.print(sentence)
     else:
         console.print(f"Job {plain_text(job_id)} is no longer in the queue.")
+        if record.get("tier"):
+            console.print(f"It ran the model tier {plain_text(str(record['tier']))}.")
     for sentence in [*_expectation_sentences(printable(record)), *_energy_sentences(record)]:
         console.print(sentence)
     if not entries:
@@ -90,6 +92,9 @@ _SURE_RATIO = 0.95
 def _sentences(job: Answer) -> list[str]:
     who = f"Job {job['job_id']} ({job['name']}, {job['user']}) is {job['state']}"
     found = [f"{who}: {job['workload']}, {job['flex']}, {job['gpu_count']} GPUs."]
+    if job.get("tier"):
+        others = ", ".join(job.get("tiers_ok") or ()) or "no other"
+        found.append(f"Its model tier is {job['tier']}; it may be moved to {others}.")
     if wishes := _wishes(job):
         found.append(f"Its user asked for: {', '.join(wishes)}.")
     if job["gpu_watts"] is not None:
@@ -128,6 +133,8 @@ def _wishes(job: Answer) -> list[str]:
     ]
     if job.get("own_cap_watts") is not None:
         found.append(f"{watts_text(job['own_cap_watts'])} a GPU at most")
+    if job.get("min_quality") is not None:
+        found.append(f"a tier with a quality of {job['min_quality']:g} at least")
     return found
 
 

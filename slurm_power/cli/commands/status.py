@@ -118,7 +118,7 @@ def _jobs(answer: Answer) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("")
     for job in answer["jobs"]:
-        remarks = []
+        remarks = [f"tier {job['tier']}"] if job.get("tier") else []
         if job["cap_watts"] is not None and job.get("cap_is_own"):
             remarks.append("cap asked for by its user")
         elif job["cap_watts"] is not None and job["slowdown_ratio"]:
@@ -132,6 +132,6 @@ def _jobs(answer: Answer) -> Table:
             str(job["gpu_count"]),
             watts_text(job["gpu_watts"]),
             watts_text(job["cap_watts"]),
-            ", ".join(remarks),
+            escape(", ".join(remarks)),
         )
     return table

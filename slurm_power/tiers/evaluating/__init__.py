@@ -1,0 +1,1 @@
+"""Evaluate a tier: quality with intervals, subgroups, speed, energy. Needs the extra ``evaluation``."""
