@@ -65,7 +65,8 @@ class Queue:
 
     async def resume(self, job_id: str) -> None: ...
 
-    async def ask_to_save(self, job_id: str) -> None: ...
+    async def queue_saved(self, job_id: str) -> bool:
+        return False
 
     async def requeue(self, job_id: str) -> None: ...
 
