@@ -158,7 +158,9 @@ class ServiceDesk:
         self._known[service.name] = _Known(service, now_seconds, uid)
         asked = self._asked.get(service.name) if enabled else None
         wanted = service.full_tier if asked is None else asked.tier
-        missing = overlap_room(self._booked(snapshot, service.name, now_seconds), self._policy, service, wanted)
+        missing = overlap_room(
+            self._booked(snapshot, service.name, now_seconds), self._policy, service, wanted
+        )
         # Who nobody can tell the power of starts as any job does, by the workload manager's own word.
         may_start = missing is None or missing <= 0.0 or not service.serving
         self._book(service, wanted, now_seconds, may_start=may_start)

@@ -1,9 +1,11 @@
 """Moves jobs to other model tiers, step by step; each step is looked for in the world, so none is lost.
 
-A running job is asked to save itself and end, by the file that it reads at each step: a signal would end what
-else runs in its steps and does not know it. Its own script queues it again; one that only ends with the status
-that says so, or has nothing to save, is queued again by us. While it waits its tier and its GPUs are changed in one request. When it starts,
-its nodes are told the tier. Whatever fails in between, the job runs: with its old tier if need be. Slurm
+A running job is asked to save itself and end, by the file that it reads at each step: a signal would end
+what else runs in its steps and does not know it. Its own script queues it again; one that only ends with the
+status that says so, or has nothing to save, is queued again by us. While it waits its tier and its GPUs are
+changed in one request. When it starts, its nodes are told the tier.
+
+Whatever fails in between, the job runs: with its old tier if need be. Slurm
 itself lets a job that was queued again start after two minutes, whoever is gone by then.
 """
 
@@ -133,7 +135,7 @@ class TierDesk:
         self.keep()
 
     def _saved(self, jobs: Mapping[str, Job], at: datetime) -> set[str]:
-        """Jobs that may have ended because we asked: they are queued again, whoever has given up meanwhile."""
+        """Jobs that may have ended because we asked; they are queued again, also where we gave up since."""
         found = set()
         for job_id, move in self.book.asked_to_save().items():
             job = jobs.get(job_id)
@@ -184,23 +186,28 @@ class TierDesk:
             elif there and not move.by_us:
                 self._ask(job.job_id, move.reason, now_seconds)
         elif move.state is MoveState.QUEUED:
-            if job.tier == move.tier:
-                # Slurm has the change, and a crash of ours kept us from writing it down.
-                self.book.turn(job.job_id, MoveState.CHANGED, at)
-            elif there:
-                self._give_up(job, move, at, "it has started again with its old tier")
-            elif job.state is JobState.PENDING and enabled:
-                self._in_task(job.job_id, self._change(job, move))
+            self._queued(job, move, at, there=there, enabled=enabled)
         elif there and (restarted or not move.running):
-            # A node has been told by now, or tells its job the tier of its submission.
-            if job.tier == move.tier:
+            # A node has been told by now, or tells its job the tier of its submission. The list of jobs may
+            # be older than a node's word, and still have the GPUs of the run before.
+            late = (at - move.since).total_seconds() > self._checkpoint_seconds
+            if job.tier == move.tier and (job.gpu_count == move.gpu_count or late):
                 self.book.turn(job.job_id, MoveState.STARTED, at)
                 words = (
                     f"runs {move.tier} on {job.gpu_count} GPUs, in place of {move.before or 'another tier'}"
                 )
                 self._tell(job, "tier started", words)
-            elif (at - move.since).total_seconds() > self._checkpoint_seconds:
+            elif late:
                 self._give_up(job, move, at, f"its node has told it {job.tier or 'no tier'}")
+
+    def _queued(self, job: Job, move: Move, at: datetime, *, there: bool, enabled: bool) -> None:
+        if job.tier == move.tier:
+            # Slurm has the change, and a crash of ours kept us from writing it down.
+            self.book.turn(job.job_id, MoveState.CHANGED, at)
+        elif there:
+            self._give_up(job, move, at, "it has started again with its old tier")
+        elif job.state is JobState.PENDING and enabled:
+            self._in_task(job.job_id, self._change(job, move))
 
     async def _change(self, job: Job, move: Move) -> None:
         """Change a job that waits. Errors come back at the next look, as long as it waits."""

@@ -16,8 +16,8 @@ def changed_request(asked: Mapping[str, str], *, node_count: int, gpu_count: int
     """The words for ``scontrol update`` that give a job ``gpu_count`` GPUs in all; none where it has them.
 
     ``asked`` is its request by squeue's names (`ASKED_AS`). A job that asks by node comes on as many of its
-    nodes as divide the GPUs. Raises SchedulerError where its request is of a kind that cannot be changed, or is
-    for fewer GPUs already.
+    nodes as divide the GPUs. Raises SchedulerError where its request is of a kind that cannot be changed, or
+    is for fewer GPUs already.
     """
     found = {key: text for key in ASKED_AS if "gpu" in (text := asked.get(key, ""))}
     if gpu_count < 1 or len(found) != 1:

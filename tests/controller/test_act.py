@@ -76,7 +76,7 @@ class Queue:
 
     async def queue_saved(self, job_id: str) -> bool:
         """Nothing of the kind."""
-        return False
+        return not job_id
 
     async def requeue(self, job_id: str) -> None:
         """Nothing of the kind."""

@@ -53,7 +53,7 @@ class Bench:
         )
 
     def says(
-        self, caller: Caller = ALICE, at: float = 0.0, *, enabled: bool = True, **more: object
+        self, caller: Caller = ALICE, at: float = 0.0, *, enabled: bool = True, **more: Any
     ) -> dict[str, Any]:
         return self.desk.answer(self.world, {**WORD, **more}, caller, at, enabled=enabled)
 
@@ -68,11 +68,25 @@ def bench(tmp_path: Path) -> Bench:
 
 def test_a_service_is_in_the_snapshot_as_its_gateway_told_it(bench: Bench) -> None:
     assert bench.says() == {
-        "tier": "full", "reason": "nothing is short", "ttl_seconds": 30.0, "may_start": True, "wait_reason": "",
-    }  # fmt: skip
+        "tier": "full",
+        "reason": "nothing is short",
+        "ttl_seconds": 30.0,
+        "may_start": True,
+        "wait_reason": "",
+    }
     one = bench.seen(at=5.0).services["ask"]
-    assert (one.user, one.account, one.full_tier, one.tiers_ok) == (ALICE.user, "lab", "full", ("half", "small"))
-    assert (one.serving, one.min_quality, one.requests_per_second, one.age_seconds) == ("full", 0.9, 12.5, 5.0)
+    assert (one.user, one.account, one.full_tier, one.tiers_ok) == (
+        ALICE.user,
+        "lab",
+        "full",
+        ("half", "small"),
+    )
+    assert (one.serving, one.min_quality, one.requests_per_second, one.age_seconds) == (
+        "full",
+        0.9,
+        12.5,
+        5.0,
+    )
     (backend,) = one.backends
     assert (backend.state, backend.job_id, backend.open_streams) == (BackendState.SERVING, "1", 3)
     assert bench.notes == [("service heard", "service:ask")]
@@ -80,7 +94,14 @@ def test_a_service_is_in_the_snapshot_as_its_gateway_told_it(bench: Bench) -> No
 
 @pytest.mark.parametrize(
     ("said", "understood"),
-    [(["small", "half"], ("small", "half")), (["any"], ("any",)), ("any", ("any",)), ("none", ()), ([], ()), (None, ())],
+    [
+        (["small", "half"], ("small", "half")),
+        (["any"], ("any",)),
+        ("any", ("any",)),
+        ("none", ()),
+        ([], ()),
+        (None, ()),
+    ],
 )
 def test_consent_comes_as_a_list_or_as_the_option_s_text(
     bench: Bench, said: object, understood: tuple[str, ...]
@@ -163,7 +184,10 @@ def test_a_tier_is_started_only_where_there_is_room_for_both(bench: Bench) -> No
 
 def test_of_two_that_come_back_into_room_for_one_the_first_starts(bench: Bench) -> None:
     """Neither waits for room that the other only would like to have."""
-    light = {"serving": "half", "backends": [{"tier": "half", "state": "serving", "job_id": ""}]}
+    light: dict[str, Any] = {
+        "serving": "half",
+        "backends": [{"tier": "half", "state": "serving", "job_id": ""}],
+    }
     site = bench.world.site
     # 10 kW are drawn, and one full tier adds 4.8 kW and its overhead.
     room = replace(site.circuits["grid"], limit_watts=17_500.0)
@@ -177,7 +201,10 @@ def test_of_two_that_come_back_into_room_for_one_the_first_starts(bench: Bench) 
 
 
 def test_room_that_is_booked_and_not_used_is_free_again(bench: Bench) -> None:
-    light = {"serving": "half", "backends": [{"tier": "half", "state": "serving", "job_id": ""}]}
+    light: dict[str, Any] = {
+        "serving": "half",
+        "backends": [{"tier": "half", "state": "serving", "job_id": ""}],
+    }
     site = bench.world.site
     room = replace(site.circuits["grid"], limit_watts=17_500.0)
     bench.world = replace(bench.world, site=replace(site, circuits={**site.circuits, "grid": room}))
@@ -211,7 +238,7 @@ def test_room_that_is_booked_and_not_used_is_free_again(bench: Bench) -> None:
         ({"backends": ["full"]}, r"backends\[0\]"),
     ],
 )
-def test_what_is_wrong_is_said(bench: Bench, more: dict[str, object], words: str) -> None:
+def test_what_is_wrong_is_said(bench: Bench, more: dict[str, Any], words: str) -> None:
     with pytest.raises(RefusedError, match=words):
         bench.says(**more)
     assert bench.seen() == bench.world
@@ -221,9 +248,7 @@ def test_what_is_wrong_is_said(bench: Bench, more: dict[str, object], words: str
 def test_all_that_is_wrong_is_said_at_once(bench: Bench) -> None:
     with pytest.raises(RefusedError) as caught:
         bench.says(name="", full_tier="huge", min_quality="x", backends=None)
-    assert all(
-        key in str(caught.value) for key in ("name: ", "full_tier: ", "min_quality: ", "backends: ")
-    )
+    assert all(key in str(caught.value) for key in ("name: ", "full_tier: ", "min_quality: ", "backends: "))
 
 
 def test_nobody_fills_the_desk(bench: Bench) -> None:

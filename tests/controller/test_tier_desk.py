@@ -113,7 +113,6 @@ class Bench:
             "c1", {"job_id": "1", "tier": "digits/full", "tiers_ok": ["half"], "restart_count": number}
         )
 
-    @property
     def state(self) -> MoveState | None:
         move = self.desk.book.get("1")
         return None if move is None else move.state
@@ -148,27 +147,27 @@ def test_the_whole_way_and_from_each_step_after_a_crash(bench: Bench, crash_at: 
         await bench.begin()
         crash("saving")
         await bench.look()
-        assert bench.state is MoveState.SAVING
+        assert bench.state() is MoveState.SAVING
         assert bench.ordered("advice")[-1]["action"] == "checkpoint"
         crash("queued")
         await bench.look(WAITS)
-        if bench.state is MoveState.QUEUED:
+        if bench.state() is MoveState.QUEUED:
             await bench.look(WAITS)
         assert bench.slurm.asked == ["change 1 digits/half 4 3.0"], "one request, and it ends by itself"
         crash("changed")
         await bench.look(CHANGED, later=3.0)
-        assert bench.state is MoveState.CHANGED
+        assert bench.state() is MoveState.CHANGED
         bench.starts(1)
         assert bench.ordered("tier")[-1] | {"model": ""} == {
             "type": "tier", "job_id": "1", "tier": "digits/half", "model": "", "restart_count": 1,
         }  # fmt: skip
         crash("running")
         await bench.look(again(CHANGED, bench))
-        assert bench.state is MoveState.STARTED
+        assert bench.state() is MoveState.STARTED
         await bench.look(again(CHANGED, bench))
         assert [kind for kind, _ in bench.notes] == ["tier changed", "tier started"]
         await bench.look(replace(CHANGED, state=JobState.ENDED))
-        assert bench.state is None
+        assert bench.state() is None
 
     asyncio.run(way())
 
@@ -177,14 +176,17 @@ def test_a_job_that_does_not_save_itself_in_time_goes_on_untouched(bench: Bench)
     async def way() -> None:
         await bench.begin()
         await bench.look(later=CHECKPOINT_SECONDS - 2.0)
-        assert bench.state is MoveState.SAVING
+        assert bench.state() is MoveState.SAVING
         await bench.look(later=10.0)
-        assert bench.state is MoveState.GIVEN_UP
+        assert bench.state() is MoveState.GIVEN_UP
         await bench.look()
         assert bench.ordered("advice")[-1]["action"] is None, "what it was told is taken back"
         assert bench.slurm.asked == []
         assert bench.notes == [
-            ("tier given up", "not moved to digits/half: it has not saved itself in time, and goes on as it is")
+            (
+                "tier given up",
+                "not moved to digits/half: it has not saved itself in time, and goes on as it is",
+            )
         ]
         assert bench.desk.book.view(AT)["1"].done
 
@@ -195,7 +197,7 @@ def test_when_powerctld_is_to_watch_only_the_word_is_taken_back(bench: Bench) ->
     async def way() -> None:
         await bench.begin()
         await bench.look(enabled=False)
-        assert bench.state is MoveState.GIVEN_UP
+        assert bench.state() is MoveState.GIVEN_UP
         await bench.look(enabled=False)
         assert bench.slurm.asked == []
 
@@ -212,7 +214,7 @@ def test_a_change_that_was_made_and_not_written_down_is_not_made_again(bench: Be
         bench.starts(1)
         assert bench.ordered("tier")[-1]["tier"] == "digits/half"
         await bench.look(again(CHANGED, bench))
-        assert bench.state is MoveState.STARTED
+        assert bench.state() is MoveState.STARTED
 
     asyncio.run(way())
 
@@ -227,7 +229,7 @@ def test_a_job_that_only_ends_with_the_word_that_it_is_saved_is_queued_again(
             bench.start_anew()
         await bench.look(ENDED)
         assert bench.slurm.asked == ["queue saved 1"]
-        assert bench.state is MoveState.SAVING
+        assert bench.state() is MoveState.SAVING
         await bench.look(WAITS)
         await bench.look(WAITS)
         assert bench.slurm.asked[-1] == "change 1 digits/half 4 3.0"
@@ -239,7 +241,7 @@ def test_one_that_saves_itself_after_we_gave_up_is_queued_again_as_it_was(bench:
     async def way() -> None:
         await bench.begin()
         await bench.look(later=CHECKPOINT_SECONDS + 10.0)
-        assert bench.state is MoveState.GIVEN_UP
+        assert bench.state() is MoveState.GIVEN_UP
         await bench.look(ENDED)
         assert bench.slurm.asked == ["queue saved 1"]
         await bench.look(WAITS)
@@ -256,7 +258,7 @@ def test_one_that_ends_long_after_that_has_ended(bench: Bench) -> None:
         await bench.look(later=CHECKPOINT_SECONDS + 10.0)
         await bench.look(ENDED)
         assert bench.slurm.asked == []
-        assert bench.state is None
+        assert bench.state() is None
 
     asyncio.run(way())
 
@@ -266,7 +268,7 @@ def test_one_that_ends_by_itself_meanwhile_is_left_alone(bench: Bench) -> None:
         bench.slurm.saved = False
         await bench.begin()
         await bench.look(ENDED)
-        assert bench.state is None
+        assert bench.state() is None
         await bench.look(ENDED)
         assert bench.slurm.asked == ["queue saved 1"], "and not asked about again"
         assert bench.notes == [("tier given up", "not moved to digits/half: it has ended")]
@@ -282,9 +284,9 @@ def test_slurm_that_does_not_answer_is_asked_again_until_the_job_starts_by_itsel
         await bench.look(WAITS)
         await bench.look(WAITS)
         assert len(bench.slurm.asked) == 2
-        assert bench.state is MoveState.QUEUED
+        assert bench.state() is MoveState.QUEUED
         await bench.look(again(JOB, bench))
-        assert bench.state is MoveState.GIVEN_UP
+        assert bench.state() is MoveState.GIVEN_UP
         assert bench.notes[-1][1].endswith("it has started again with its old tier")
 
     asyncio.run(way())
@@ -307,11 +309,11 @@ def test_a_job_that_waits_is_changed_with_its_start_as_it_is(bench: Bench) -> No
     async def way() -> None:
         await bench.begin(replace(MOVE, running=False), WAITS)
         assert bench.slurm.asked == ["change 1 digits/half 4 None"]
-        assert bench.state is MoveState.CHANGED
+        assert bench.state() is MoveState.CHANGED
         bench.starts(0)
         assert bench.ordered("tier")[-1]["tier"] == "digits/half"
         await bench.look(again(CHANGED, bench))
-        assert bench.state is MoveState.STARTED
+        assert bench.state() is MoveState.STARTED
 
     asyncio.run(way())
 
@@ -340,10 +342,25 @@ def test_a_node_that_told_the_job_its_old_tier_is_believed(bench: Bench) -> None
         started = replace(again(CHANGED, bench), tier="digits/full")
         bench.starts(1)
         await bench.look(started)
-        assert bench.state is MoveState.CHANGED
+        assert bench.state() is MoveState.CHANGED
         await bench.look(started, later=CHECKPOINT_SECONDS + 1.0)
-        assert bench.state is MoveState.GIVEN_UP
+        assert bench.state() is MoveState.GIVEN_UP
         assert "has told it digits/full" in bench.notes[-1][1]
+
+    asyncio.run(way())
+
+
+def test_a_list_of_jobs_that_is_older_than_a_node_s_word_is_waited_for(bench: Bench) -> None:
+    async def way() -> None:
+        await bench.begin()
+        await bench.look(WAITS)
+        await bench.look(WAITS)
+        bench.starts(1)
+        await bench.look(replace(again(CHANGED, bench), gpu_count=8))
+        assert bench.state() is MoveState.CHANGED
+        await bench.look(again(CHANGED, bench))
+        assert bench.state() is MoveState.STARTED
+        assert "on 4 GPUs" in bench.notes[-1][1]
 
     asyncio.run(way())
 
@@ -361,5 +378,6 @@ def test_the_book_takes_back_what_it_gave_and_nothing_of_rubbish() -> None:
     book = TierBook()
     book.asked(MOVE, before="digits/full", start=2, by_us=False, at=AT)
     assert TierBook.from_json(book.to_json()).to_json() == book.to_json()
-    for rubbish in (None, [], "x", {}):
+    rubbishes: tuple[object, ...] = (None, [], "x", {})
+    for rubbish in rubbishes:
         assert len(TierBook.from_json(rubbish)) == 0

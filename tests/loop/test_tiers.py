@@ -63,7 +63,8 @@ from slurm_power.advice import Advice
 count = Path(sys.argv[1])
 load = subprocess.Popen(["plant-load", "--workload", "training", "--seconds", "600"])
 step = int(count.read_text()) if count.exists() else 0
-print("begins at", step, "with", os.environ.get("SLURM_POWER_TIER"), os.environ.get("SLURM_POWER_MODEL"), flush=True)
+told = [os.environ.get(name) for name in ("SLURM_POWER_TIER", "SLURM_POWER_MODEL")]
+print("begins at", step, "with", *told, flush=True)
 with Advice(ranks="alone") as advice:
     while not count.with_suffix(".stop").exists():
         time.sleep(0.2)

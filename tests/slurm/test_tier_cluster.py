@@ -173,7 +173,12 @@ def test_a_job_that_ends_with_the_word_that_it_has_saved_itself_is_queued_again(
 
 @pytest.mark.parametrize(
     ("options", "ends"),
-    [("--requeue", "exit 1"), ("--requeue", "true"), ("--requeue", "kill -9 $$"), ("--no-requeue", "exit 85")],
+    [
+        ("--requeue", "exit 1"),
+        ("--requeue", "true"),
+        ("--requeue", "kill -9 $$"),
+        ("--no-requeue", "exit 85"),
+    ],
 )
 def test_a_job_that_has_ended_otherwise_is_left_alone(bench: Bench, options: str, ends: str) -> None:
     job_id = script(bench, options, ends=ends)
