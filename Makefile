@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 LAB ?= /tmp/slurm-power-demo
 REPORT ?= demo-report.html
 
-.PHONY: help venv packages demo demo-containers test test-slurm-versions check check-all lint bench bench-forecast bench-plan bench-reaction bench-slurm bench-faults bench-fuzz cluster-up cluster-down clean
+.PHONY: help venv packages demo demo-containers test test-slurm-versions check check-all lint bench bench-forecast bench-plan bench-reaction bench-slurm bench-tiers bench-gateway bench-faults bench-fuzz cluster-up cluster-down clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml Makefile
 	@touch $@
 
 packages: ## Install the Debian packages of the test bed
-	containers/install-packages.sh build cluster accounting snmp stores
+	containers/install-packages.sh build cluster accounting snmp stores gateway
 
 demo: $(STAMP) ## A peak shaved on a real cluster with a simulated plant (writes demo-report.html)
 	containers/install-packages.sh build cluster
@@ -47,7 +47,7 @@ lint: $(STAMP) ## Formatters, linters, types, layers, shell and C
 # These only calculate: they may run two at a time. The others watch clocks and mostly wait: those of the closed loop, which
 # share a lab, run beside the rest.
 CALCULATING = tests/forecast tests/forecaster tests/docs tests/model tests/plan tests/report tests/signals tests/simulate \
-	tests/config tests/wire tests/cli/test_backtest.py tests/cli/test_backtest_jobs.py tests/cli/test_forecast.py \
+	tests/config tests/tiers tests/wire tests/cli/test_backtest.py tests/cli/test_backtest_jobs.py tests/cli/test_forecast.py \
 	tests/cli/test_fan_text.py tests/cli/test_export.py tests/cli/test_simulate_ess.py tests/cli/test_simulate_jobs.py \
 	tests/cli/test_simulate_event.py tests/cli/test_authority.py tests/cli/test_events.py tests/cli/test_explain.py \
 	tests/cli/test_option_forms.py tests/cli/test_psbatch_dry.py tests/cli/test_psbatch_places.py tests/cli/test_psbatch_manual.py \
@@ -58,7 +58,7 @@ CALCULATING = tests/forecast tests/forecaster tests/docs tests/model tests/plan 
 WATCHING = $(BIN)/python -m coverage run -m pytest -m "not containers and not hardware and not slow and not versions"
 test: $(STAMP) packages ## All tests that belong to every change
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal $(CALCULATING) $(PYTEST_OPTIONS)
+	$(BIN)/python -m coverage run -m pytest -m "not slow" -n 2 --dist worksteal $(CALCULATING) $(PYTEST_OPTIONS)
 	@mkdir -p build
 	$(WATCHING) tests/loop $(PYTEST_OPTIONS) >build/loop-tests.txt 2>&1 & loop=$$!; trap "kill $$loop" INT TERM; status=0; \
 	$(WATCHING) $(addprefix --ignore=,tests/loop $(CALCULATING)) $(PYTEST_OPTIONS) || status=1; \
@@ -121,6 +121,18 @@ bench-slurm: $(STAMP) ## What Slurm pays: hooks, plugin, scheduler port at 10,00
 	$(BIN)/python -m containers.bench.scheduler || status=1; \
 	$(BIN)/python -m containers.bench.slurm_faults || status=1; \
 	exit $$status
+
+# PRETRAINED=1: a second family from a real pre-trained model that comes as a package, too.
+bench-tiers: $(STAMP) ## The ladders of model tiers; exit 1 if they cost more than promised (2 CPU-minutes)
+	status=0; \
+	$(BIN)/python -m containers.bench.tiers --figure docs/figures/tiers-digits.svg || status=1; \
+	$(BIN)/python -m containers.bench.text_tiers || status=1; \
+	$(if $(PRETRAINED),$(BIN)/python -m containers.bench.sections_tiers || status=1;) \
+	exit $$status
+
+bench-gateway: $(STAMP) ## Requests and streams through a service that changes its tier, with every kind of crash
+	containers/install-packages.sh build cluster gateway
+	$(BIN)/python -m containers.bench.gateway
 
 # SEED: of the first trial. RESUME=FILE: go on where a run was cut off. MUTATION: spoil a copy of the product first; see --help.
 FAULT_OPTIONS = $(if $(SEED),--seed=$(SEED)) $(if $(RESUME),--resume=$(RESUME)) $(if $(MUTATION),--mutation=$(MUTATION))

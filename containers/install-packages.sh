@@ -1,6 +1,6 @@
 #!/bin/bash
 # Install the Debian packages one or more groups need, and only those that are missing:
-#   install-packages.sh GROUP...      GROUP: build cluster accounting snmp stores engine versions
+#   install-packages.sh GROUP...      GROUP: build cluster accounting snmp stores gateway engine versions
 # No service is started by the installation: the lab runs its own daemons in its own directory.
 set -euo pipefail
 
@@ -13,10 +13,11 @@ packages_of() {
         accounting) echo slurmdbd mariadb-server ;;
         snmp) echo snmp ;;
         stores) echo victoria-metrics postgresql ;;
+        gateway) echo haproxy ;;
         engine) echo docker.io docker-compose debootstrap iproute2 iptables ;;
         versions) echo debootstrap ;;
         *)
-            echo "install-packages.sh: unknown group '$1'; groups: build cluster accounting snmp stores engine versions" >&2
+            echo "install-packages.sh: unknown group '$1'; groups: build cluster accounting snmp stores gateway engine versions" >&2
             return 2
             ;;
     esac

@@ -12,6 +12,7 @@
  * plugstack.conf: optional /path/to/slurm_power.so [node_socket=PATH] [conf=PATH]
  */
 #include <ctype.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,6 +55,14 @@ static struct choice choices[POWER_OPTIONS] = {
 	[POWER_TIERS_OK] = CHOICE("TIERS_OK", "tiers_ok"),
 	[POWER_MIN_QUALITY] = CHOICE("MIN_QUALITY", "min_quality"),
 };
+
+/* psbatch says by this that what stands around it about tiers is said of the job that it submits. */
+#define SAID "SLURM_POWER_SAID"
+#define MODEL "SLURM_POWER_MODEL"
+
+/* Whether sbatch or salloc was started in a job, by hand: what that job's tier is says nothing of another job,
+ * and nobody has said that this may be moved. */
+static bool in_another_job;
 
 static int take_option(int which, const char *text, int remote);
 
@@ -136,6 +145,9 @@ int slurm_spank_init(spank_t spank, int argc, char **argv)
 
 	(void)argc;
 	(void)argv;
+	in_another_job = context == S_CTX_ALLOCATOR && getenv("SLURM_JOB_ID") && !getenv(SAID);
+	if (context == S_CTX_ALLOCATOR)
+		unsetenv(SAID);
 	for (int i = 0; i < POWER_OPTIONS; i++) {
 		spank_err_t error;
 
@@ -169,13 +181,22 @@ static void take_from_environment(int which)
 	slurm_info("warning: ignoring %s='%s': %s", choice->variable, shown(choice->around, buffer), problem);
 }
 
+static bool is_about_tiers(int which)
+{
+	return which == POWER_TIER || which == POWER_TIERS_OK || which == POWER_MIN_QUALITY;
+}
+
 static void carry_to_hooks(spank_t spank)
 {
+	if (in_another_job)
+		unsetenv(MODEL);
 	for (int i = 0; i < POWER_OPTIONS; i++) {
 		struct choice *choice = &choices[i];
 		spank_err_t error;
 
-		if (!choice->chosen[0])
+		if (!choice->chosen[0] && in_another_job && is_about_tiers(i))
+			unsetenv(choice->variable);
+		else if (!choice->chosen[0])
 			take_from_environment(i);
 		if (!choice->chosen[0]) {
 			spank_job_control_unsetenv(spank, choice->control); /* of the part of a het job before this one */

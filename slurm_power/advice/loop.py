@@ -55,7 +55,7 @@ class Advice:
         problems = _problems(global_batch, max_micro, world_size)
         if problems:
             raise ValueError("; ".join(problems))
-        self._global_batch = global_batch
+        self._global_batch, self._world_size = global_batch, world_size
         self._share = None if global_batch is None else global_batch // world_size
         self._max_micro = None if self._share is None else min(max_micro or self._share, self._share)
         self._checkpoints = checkpoints
@@ -291,7 +291,10 @@ class Advice:
             if "torch.distributed" in sys.modules:
                 from slurm_power.advice.torch_ranks import torch_ranks  # noqa: PLC0415 - only where torch is
 
-                self._ranks = torch_ranks(phase, self._meet_seconds)
+                found = torch_ranks(phase, self._meet_seconds)
+                if found is not None and self._share is not None and found.size != self._world_size:
+                    log.warning("world_size: %d, but there are %d ranks", self._world_size, found.size)
+                self._ranks = found
         except RanksError as error:
             log.warning("no advice is followed: %s", error)
             self._looks_for_ranks = self._alone = False

@@ -95,7 +95,10 @@ class TorchRanks:
     """All ranks of torch.distributed, by ``group``, which is theirs alone."""
 
     def __init__(self, group: Any) -> None:
+        import torch.distributed as dist  # noqa: PLC0415 - torch is loaded already
+
         self._group = group
+        self.size: int = dist.get_world_size()
         self._pending: tuple[Tensor, Any] | None = None
         self._steps = 0
         self._due_at_step = 1

@@ -14,6 +14,7 @@ from slurm_power.cli.sbatch_options import COMPLETION, WITHOUT_VALUE, our_name
 NAMES = tuple(OPTIONS)
 ABOUT_TIERS = ("tier", "tiers-ok", "min-quality")
 MODEL = "SLURM_POWER_MODEL"
+SAID = "SLURM_POWER_SAID"
 
 
 class Said:

@@ -6,6 +6,7 @@ import sys
 import click
 
 from slurm_power import __version__
+from slurm_power.cli.commands.advise import advise
 from slurm_power.cli.commands.authority import ca
 from slurm_power.cli.commands.backtest import backtest
 from slurm_power.cli.commands.backtest_jobs import backtest_jobs
@@ -15,6 +16,7 @@ from slurm_power.cli.commands.event import cancel_event, control, event, yield_n
 from slurm_power.cli.commands.event_report import event_report, events
 from slurm_power.cli.commands.export import export
 from slurm_power.cli.commands.forecast import forecast
+from slurm_power.cli.commands.gateway import gateway
 from slurm_power.cli.commands.hres import hres
 from slurm_power.cli.commands.init import init
 from slurm_power.cli.commands.jobs import jobs
@@ -33,7 +35,7 @@ _EXTRAS = {
     "forecast": ("statsmodels",),
     "report": ("matplotlib",),
     "parquet": ("pyarrow",),
-    "tiers": ("huggingface_hub", "optuna", "torch", "torch_pruning"),
+    "tiers": ("huggingface_hub", "optuna", "safetensors", "torch", "torch_pruning"),
     "evaluation": ("fairlearn", "sklearn"),
     "tiers-gpu": ("torchao",),
 }
@@ -74,6 +76,7 @@ for command in (
     events,
     event_report,
     yield_node,
+    advise,
     ca,
     commission,
     control,
@@ -82,6 +85,7 @@ for command in (
     check,
     show_config,
     hres,
+    gateway,
     report,
     export,
     backtest,

@@ -41,7 +41,11 @@ class Request:
     @property
     def environment(self) -> dict[str, str]:
         """What is put into the environment of this process, and so into sbatch's."""
-        return self.chosen.environment() | ({} if self.tier is None else self.tier.environment)
+        if self.tier is None:
+            return self.chosen.environment()
+        # In a job our plugin takes what stands around it about tiers for that job's, unless told otherwise.
+        said = {choices.SAID: "1"} if "SLURM_JOB_ID" in os.environ else {}
+        return self.chosen.environment() | self.tier.environment | said
 
     @property
     def sbatch_arguments(self) -> list[str]:

@@ -1,5 +1,6 @@
 """Answers about model tiers: to gateways, to who advises a running job, and which runs a job had."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from slurm_power import clock
@@ -36,11 +37,13 @@ def service_rows(controller: "Controller", caller: Caller) -> list[dict[str, Any
 def advise(controller: "Controller", request: Message, caller: Caller) -> Message:
     """Say a word to a running job, in place of the one before; raises RefusedError with all that is wrong.
 
-    Without ``micro_batch`` and ``action`` the word before is taken back.
+    With ``clear``, or neither ``micro_batch`` nor ``action``, the word before is taken back.
     """
     job = _job(controller, request, caller)
     problems: list[str] = []
     micro_batch, action = request.get("micro_batch"), request.get("action")
+    if request.get("clear") is True:
+        micro_batch = action = None
     if micro_batch is not None and (type(micro_batch) is not int or not 1 <= micro_batch <= _MOST_BATCH):
         problems.append(f"micro_batch: not a whole number from 1 to {_MOST_BATCH}")
     if action is not None and action not in _ACTIONS:
@@ -56,7 +59,7 @@ def advise(controller: "Controller", request: Message, caller: Caller) -> Messag
     word = _word(request, caller, micro_batch, action, _USUAL_SECONDS if seconds is None else seconds)
     details = {"micro_batch": micro_batch, "action": action, "seconds": seconds}
     controller.tiers.advise(job, caller.user, word, details)
-    return {"heard": progress is not None}
+    return {"progress": None if progress is None else asdict(progress)}
 
 
 def lineage(controller: "Controller", request: Message, caller: Caller) -> Message:

@@ -6,7 +6,6 @@ import numpy as np
 
 from slurm_power.model.action import ChangeTier, HoldJob, ReleaseJob, RelocateJob
 from slurm_power.model.day_plan import DayPlan
-from slurm_power.model.expected_power import ExpectedPower
 from slurm_power.model.job import Flex
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import kilowatts_text
@@ -19,15 +18,15 @@ from slurm_power.plan.job_table import (
     PendingJobs,
     longest_hold_seconds,
     pending_jobs,
-    tier_rows,
 )
-from slurm_power.plan.loads import class_watts, known_power, reported_gpus, worst_factor
+from slurm_power.plan.loads import class_watts, known_power, reported_gpus, tier_power, worst_factor
 from slurm_power.plan.pending_tiers import plan_pending_tiers
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.promises import hold_promise
 from slurm_power.plan.release import BY_PLAN, FREE, SHORT_OF_GPUS, Budgets, Candidates, Release, release
 from slurm_power.plan.relocation import Waiting, plan_relocations
 from slurm_power.plan.site_table import Numbers, Watts, site_table
+from slurm_power.plan.tier_rows import tier_rows
 
 __all__ = ["longest_hold_seconds", "plan_holds"]
 
@@ -237,13 +236,19 @@ def added_watts(snapshot: Snapshot, jobs: PendingJobs, policy: Policy) -> Watts:
     """What each GPU of a job and its share of the host would add where it runs."""
     watts = class_watts(jobs.workload, policy)
     row_of = jobs.row if snapshot.expected else {}
-    known: ExpectedPower | None
     for job_id, known in snapshot.expected.items():
         if (row := row_of.get(job_id)) is not None:
             watts[row] = known.mean_watts
-    for row in tier_rows(jobs) if snapshot.catalog.families else ():
-        if (known := known_power(snapshot, jobs.jobs[row])) is not None:
-            watts[row] = known.mean_watts
+    if snapshot.catalog.families:
+        # Tens of thousands may name a tier: by tier, and what is known better by job.
+        for rows in tier_rows(jobs).by_tier.values():
+            one = tier_power(snapshot, jobs.jobs[rows[0]])
+            if one is not None:
+                watts[rows] = one.mean_watts
+        for job_id, known in snapshot.expected.items():
+            if known.own_seconds > 0.0 and (row := row_of.get(job_id)) is not None:
+                found = known_power(snapshot, jobs.jobs[row])
+                watts[row] = known.mean_watts if found is None else found.mean_watts
     watts = np.minimum(watts, jobs.own_cap_watts)
     return np.maximum(0.0, watts - policy.idle_gpu_watts + policy.host_watts_per_gpu)
 

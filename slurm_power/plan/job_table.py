@@ -260,14 +260,6 @@ def _pending_jobs(listed: tuple[Job, ...], table: SiteTable, pools: Mapping[str,
     )
 
 
-_tiers: LastFew[tuple[int, ...]] = LastFew(3)
-
-
-def tier_rows(jobs: PendingJobs) -> tuple[int, ...]:
-    """The rows of the waiting jobs that say which model tier they run."""
-    return _tiers.of(lambda: tuple([row for row, job in enumerate(jobs.jobs) if job.tier]), jobs)
-
-
 def _latest_starts(jobs: list[Job]) -> Watts:
     found = np.full(len(jobs), np.inf)
     for row, job in enumerate(jobs):

@@ -31,6 +31,8 @@ from slurm_power.plan.policy import Policy
 
 # A shortage without an end is taken to last as long again as it has, and no longer than this.
 _LONGEST_SECONDS = 4 * 3600.0
+# The workload manager ends a job within so long of its time limit, where it keeps it to one.
+_OVERTIME_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +152,9 @@ def _ended_watts(
     """What jobs draw behind a circuit that will have ended by then, by their time limits."""
     if in_seconds <= 0.0:
         return 0.0
-    gone = ends_at(table.placed) - snapshot.at.timestamp() <= in_seconds
+    left = ends_at(table.placed) - snapshot.at.timestamp()
+    # Whoever runs on long after its limit is kept to none.
+    gone = (left <= in_seconds) & (left > -_OVERTIME_SECONDS)
     if not gone.any():
         return 0.0
     own_watts = np.where(gone, np.maximum(0.0, table.uncapped_watts - policy.idle_gpu_watts), 0.0)

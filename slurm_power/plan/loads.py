@@ -224,9 +224,14 @@ def known_power(snapshot: Snapshot, job: Job) -> ExpectedPower | None:
     if not job.tier or not snapshot.catalog.families:
         return known
     own = known is not None and known.own_seconds >= _OWN_SECONDS and job.job_id not in snapshot.tier_moves
-    found = None if own else snapshot.catalog.find(job.tier)
+    return known if own else tier_power(snapshot, job) or known
+
+
+def tier_power(snapshot: Snapshot, job: Job) -> ExpectedPower | None:
+    """What a job is expected to draw by the model tier that it names; None where nobody knows."""
+    found = snapshot.catalog.find(job.tier)
     if found is None or found[1].watts is None or found[1].watts_per_gpu is None:
-        return known
+        return None
     watts = found[1].watts_per_gpu
     return ExpectedPower(mean_watts=watts, p95_watts=watts, known_from=f"tier {job.tier}", jobs=0)
 

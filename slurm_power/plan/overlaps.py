@@ -6,6 +6,7 @@ tier caps and batteries may bridge the overlap; to a heavier one there is to be 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -28,6 +29,7 @@ _HEARD_SECONDS = 30.0
 _BRIDGE_SHARE = 0.5
 # Where a job may come to, as the release counts it: twice its even share, on circuits with a tenth of all.
 _UNEVEN, _LEAST_SHARE = 2.0, 0.2
+_ROUNDING_WATTS = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,75 +70,108 @@ def overlap_room(
     None where the tier, its power, or how the service stands is unknown: then nobody can tell. What other
     services have booked is taken; what this one has is its own.
     """
-    one = standing(snapshot, service)
-    new = None if one is None else one.family.tier(tier)
-    if one is None or new is None or new.watts is None:
-        return None
-    if new.name == one.serving.name:
-        return 0.0
-    table = load_table(snapshot, policy)
-    bridged = one.serving.watts is not None and new.watts < one.serving.watts
-    watts = tier_watts(new, policy)
-    for backend in service.backends:
-        # Its job has been placed: what it is about to draw is expected of it already.
-        if backend.tier == tier and backend.job_id in table.placed.row:
-            watts = 0.0
-    if watts == 0.0:
-        return 0.0
-    rooms = _rooms(snapshot, table, policy, bridged=bridged)
-    others = booked_by_circuit(snapshot, table, policy, without=service.name)
-    missing = 0.0
-    for name, needed in anywhere_watts(snapshot, new.gpu_count, watts).items():
-        spare = spare_ratio * snapshot.limit_watts(name)
-        missing = max(missing, needed + spare + others.get(name, 0.0) - rooms[name])
-    return missing
+    return Overlaps(snapshot, policy).missing_watts(service, tier, spare_ratio=spare_ratio)
 
 
-def _rooms(snapshot: Snapshot, table: LoadTable, policy: Policy, *, bridged: bool) -> dict[str, float]:
-    """The room on each circuit: with nothing capped, or ``bridged`` by what caps and batteries still can."""
-    slack: Mapping[str, float] = {}
-    natural = natural_watts(snapshot, table, policy)
-    if bridged:
-        columns = CapColumns(snapshot, table, policy)
+class Overlaps:
+    """The room for overlaps in one snapshot; looked up once, however many services ask."""
+
+    def __init__(self, snapshot: Snapshot, policy: Policy) -> None:
+        self._snapshot, self._policy = snapshot, policy
+        self._table = load_table(snapshot, policy)
+
+    def missing_watts(self, service: Service, tier: str, *, spare_ratio: float = 0.0) -> float | None:
+        """See `overlap_room`."""
+        snapshot, policy = self._snapshot, self._policy
+        one = standing(snapshot, service)
+        new = None if one is None else one.family.tier(tier)
+        if one is None or new is None or new.watts is None:
+            return None
+        # Where its job has been placed, what it is about to draw is expected of it already.
+        placed = self._table.placed.row
+        coming = any(backend.tier == tier and backend.job_id in placed for backend in service.backends)
+        if coming or new.name == one.serving.name:
+            return 0.0
+        bridged = one.serving.watts is not None and new.watts < one.serving.watts
+        rooms = self._bridged if bridged else self._free
+        own: dict[str, float] = {}
+        if (booked := booked_watts(one, self._table, policy)) > 0.0:
+            own = self._anywhere(one.wanted.gpu_count, booked)
+        missing = 0.0
+        for name, needed in self._anywhere(new.gpu_count, tier_watts(new, policy)).items():
+            others = self._booked.get(name, 0.0) - own.get(name, 0.0)
+            spare = spare_ratio * snapshot.limit_watts(name)
+            missing = max(missing, needed + spare + others - rooms[name])
+        # Sums of many numbers: what is missing by rounding alone is there.
+        return missing if missing > _ROUNDING_WATTS else 0.0
+
+    @cached_property
+    def _booked(self) -> dict[str, float]:
+        return booked_by_circuit(self._snapshot, self._table, self._policy)
+
+    @cached_property
+    def _shares(self) -> dict[str, tuple[float, float]]:
+        return likely_shares(self._snapshot)
+
+    def _anywhere(self, gpus: int, watts: float) -> dict[str, float]:
+        return anywhere_watts(self._snapshot, self._shares, gpus, watts)
+
+    @cached_property
+    def _free(self) -> dict[str, float]:
+        return self._rooms(natural_watts(self._snapshot, self._table, self._policy))
+
+    @cached_property
+    def _bridged(self) -> dict[str, float]:
+        """With what caps and batteries can still carry for a while."""
+        snapshot, table = self._snapshot, self._table
+        columns = CapColumns(snapshot, table, self._policy)
         able = columns.reachable & ~columns.yielded & ~columns.flex0 & ~columns.paused
         floors = np.where(able, columns.floor_watts, columns.drawn_watts)
         slack = columns.circuit_watts(np.maximum(0.0, columns.drawn_watts - floors))
-    found = {}
-    for circuit in snapshot.site.leaves_first():
-        name = circuit.name
-        watts = expected_circuit_watts(snapshot, name, table) if bridged else natural[name]
-        if watts is None:
-            known = circuit.parent is not None and not meter_lost(snapshot, name)
-            found[name] = float("inf") if known else 0.0
-            continue
-        if meter_lost(snapshot, name):
-            found[name] = 0.0
-            continue
-        found[name] = target_watts(snapshot, name, policy) - watts
-        if bridged:
-            batteries = sum(burst_watts(*battery) for battery in batteries_behind(snapshot, name))
-            found[name] += _BRIDGE_SHARE * slack[name] + batteries
-    return found
+        now = {name: expected_circuit_watts(snapshot, name, table) for name in snapshot.site.circuits}
+        found = self._rooms(now)
+        for name in snapshot.site.circuits:
+            if not meter_lost(snapshot, name):
+                batteries = sum(burst_watts(*battery) for battery in batteries_behind(snapshot, name))
+                found[name] += _BRIDGE_SHARE * slack[name] + batteries
+        return found
+
+    def _rooms(self, drawn: Mapping[str, float | None]) -> dict[str, float]:
+        """What is free below each target; a circuit that nothing measures bounds nothing below the root."""
+        found = {}
+        for circuit in self._snapshot.site.leaves_first():
+            name = circuit.name
+            watts, lost = drawn[name], meter_lost(self._snapshot, name)
+            if watts is None:
+                found[name] = float("inf") if circuit.parent is not None and not lost else 0.0
+            else:
+                found[name] = 0.0 if lost else target_watts(self._snapshot, name, self._policy) - watts
+        return found
 
 
-def anywhere_watts(snapshot: Snapshot, gpus: int, watts: float) -> dict[str, float]:
-    """What each circuit may see of ``watts`` on ``gpus`` GPUs that nobody has placed yet.
+def likely_shares(snapshot: Snapshot) -> dict[str, tuple[float, float]]:
+    """By circuit: the share of what nobody has placed yet that it may get, and its free GPUs.
 
     The grid connection sees all of it, a circuit below up to twice its even share, where that counts at all.
     """
     table, free = site_table(snapshot.site), free_gpus(snapshot)
-    losses = worst_factor(snapshot.site)
-    root = table.names[table.root]
-    found = {root: watts * losses}
+    found = {table.names[table.root]: (1.0, float("inf"))}
     there = float(free[table.root])
     if not 0.0 < there < float("inf"):
         return found
     shares = np.minimum(1.0, _UNEVEN * free / there)
     for number in np.flatnonzero((shares >= _LEAST_SHARE) & (free > 0.0)).tolist():
         if number != table.root:
-            most = min(1.0, float(free[number]) / max(gpus, 1))
-            found[table.names[number]] = watts * losses * min(float(shares[number]), most)
+            found[table.names[number]] = (float(shares[number]), float(free[number]))
     return found
+
+
+def anywhere_watts(
+    snapshot: Snapshot, shares: Mapping[str, tuple[float, float]], gpus: int, watts: float
+) -> dict[str, float]:
+    """What each circuit may see of ``watts`` on ``gpus`` GPUs, by `likely_shares`."""
+    losses = worst_factor(snapshot.site)
+    return {name: watts * losses * min(share, free / max(gpus, 1)) for name, (share, free) in shares.items()}
 
 
 def booked_watts(one: Standing, table: LoadTable, policy: Policy) -> float:
@@ -149,16 +184,17 @@ def booked_watts(one: Standing, table: LoadTable, policy: Policy) -> float:
     return tier_watts(one.wanted, policy)
 
 
-def booked_by_circuit(
-    snapshot: Snapshot, table: LoadTable, policy: Policy, *, without: str = ""
-) -> dict[str, float]:
-    """What services that are being switched have booked on each circuit; ``without`` one of them."""
+def booked_by_circuit(snapshot: Snapshot, table: LoadTable, policy: Policy) -> dict[str, float]:
+    """What services that are being switched have booked on each circuit."""
     found: dict[str, float] = {}
-    for name, service in snapshot.services.items():
-        one = standing(snapshot, service) if name != without else None
+    shares: dict[str, tuple[float, float]] | None = None
+    for service in snapshot.services.values():
+        one = standing(snapshot, service)
         watts = 0.0 if one is None else booked_watts(one, table, policy)
         if one is None or watts <= 0.0:
             continue
-        for circuit, booked in anywhere_watts(snapshot, one.wanted.gpu_count, watts).items():
+        if shares is None:
+            shares = likely_shares(snapshot)
+        for circuit, booked in anywhere_watts(snapshot, shares, one.wanted.gpu_count, watts).items():
             found[circuit] = found.get(circuit, 0.0) + booked
     return found

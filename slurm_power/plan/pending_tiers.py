@@ -14,22 +14,20 @@ from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import kilowatts_text
 from slurm_power.plan.cap_columns import CapColumns
 from slurm_power.plan.cap_supply import CapSupply
-from slurm_power.plan.job_table import ASSUMED_TIME_LIMIT_SECONDS, PendingJobs, tier_rows
+from slurm_power.plan.job_table import ASSUMED_TIME_LIMIT_SECONDS
 from slurm_power.plan.lasting_needs import Need
 from slurm_power.plan.loads import added_watts, load_table, worst_factor
-from slurm_power.plan.memo import LastFew
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.prices import JobWeights, tier_work_per_hour
 from slurm_power.plan.relocation import Waiting
 from slurm_power.plan.site_table import site_table
 from slurm_power.plan.tier_moves import Choice, choices, moved_lately
+from slurm_power.plan.tier_rows import tier_rows
 from slurm_power.plan.tiers import tier_needs
 
 # Each is a call to the workload manager; those behind come with the next plan.
 _MOST_CHANGES = 20
 _MOST_TRIES = 500
-
-_consenting: LastFew[tuple[int, ...]] = LastFew(3)
 
 
 def plan_pending_tiers(
@@ -38,15 +36,10 @@ def plan_pending_tiers(
     """The waiting jobs to change in place; those ``sent`` elsewhere start with what they asked for."""
     if not policy.tier_moves or not snapshot.catalog.families:
         return ()
-    rows = consenting_rows(waiting.jobs)
+    rows = tier_rows(waiting.jobs).consenting
     if not rows:
         return ()
     return _Changes(snapshot, waiting, policy).found(rows[:_MOST_TRIES], sent)
-
-
-def consenting_rows(jobs: PendingJobs) -> tuple[int, ...]:
-    """The waiting jobs that name a tier and consent to others, the first submitted first."""
-    return _consenting.of(lambda: tuple([row for row in tier_rows(jobs) if jobs.jobs[row].tiers_ok]), jobs)
 
 
 class _Changes:

@@ -10,7 +10,7 @@ from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.tier import Tier, lighter_choices
 from slurm_power.plan.lasting_needs import Need, lasting_needs, natural_watts
 from slurm_power.plan.loads import LoadTable, added_watts, load_table, tier_watts, worst_factor
-from slurm_power.plan.overlaps import Standing, booked_watts, overlap_room, standing
+from slurm_power.plan.overlaps import Overlaps, Standing, booked_watts, overlap_room, standing
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.prices import JobWeights, quality_loss_ratio, tier_work_per_hour
 from slurm_power.plan.slow_levers import Offer, Taken
@@ -29,6 +29,7 @@ class ServiceChoices:
     def __init__(self, snapshot: Snapshot, table: LoadTable, policy: Policy) -> None:
         self._snapshot, self._table, self._policy = snapshot, table, policy
         self._weights = JobWeights(snapshot, policy)
+        self._overlaps = Overlaps(snapshot, policy)
         found = [standing(snapshot, service) for _, service in sorted(snapshot.services.items())]
         self.standing = [one for one in found if one is not None]
 
@@ -48,7 +49,7 @@ class ServiceChoices:
         return [
             self._offer(one, tier, need)
             for tier in self.lighter(one)
-            if overlap_room(self._snapshot, self._policy, one.service, tier.name) == 0.0
+            if self._overlaps.missing_watts(one.service, tier.name) == 0.0
         ]
 
     def why_not(self, one: Standing) -> str:
@@ -78,14 +79,15 @@ class ServiceChoices:
         The new one may come behind any circuit, so all of it counts everywhere.
         """
         snapshot, policy = self._snapshot, self._policy
-        found = dict.fromkeys(snapshot.site.circuits, 0.0)
-        for row in self.rows(one):
+        found: dict[str, float] = {}
+        rows, losses = self.rows(one), worst_factor(snapshot.site)
+        for row in rows:
             each = added_watts(float(self._table.uncapped_watts[row]), policy)
             for name, weight in self._table.placed.circuit_weights(row, snapshot.site).items():
-                found[name] += weight * each
-        if not self.rows(one):
-            found[snapshot.site.root.name] = tier_watts(one.serving, policy) * worst_factor(snapshot.site)
-        new = tier_watts(tier, policy) * worst_factor(snapshot.site)
+                found[name] = found.get(name, 0.0) + weight * each
+        if not rows:
+            found[snapshot.site.root.name] = tier_watts(one.serving, policy) * losses
+        new = tier_watts(tier, policy) * losses
         return {name: max(0.0, watts - new) for name, watts in found.items()}
 
     def rows(self, one: Standing) -> list[int]:

@@ -14,7 +14,7 @@ from slurm_power.plan.policy import Policy
 
 # So much cheaper than caps a lever must be before it is begun: prices move with the noise of a draw.
 _CLEARLY_CHEAPER = 1.1
-# Exactly compared are so many, the cheapest per watt.
+# Exactly compared are so many jobs, and so many services: the cheapest per watt.
 _MOST_COMPARED = 32
 
 
@@ -77,14 +77,20 @@ def taken_offers(
         offers = [one for one in offers_for(need) if one.saved_watts.get(name, 0.0) > 0.0]
         offers.sort(key=lambda one: (one.money_per_kwh(name), one.subject, one.tier))
         supply = CapSupply(columns, name, policy, urgent=need.urgent)
-        del offers[_MOST_COMPARED:]
+        offers = [
+            one
+            for counted in (True, False)
+            for one in [offer for offer in offers if offer.counted is counted][:_MOST_COMPARED]
+        ]
         while True:
             left = need.watts - sum(one.offer.saved_watts.get(name, 0.0) for one in taken)
             spent = frozenset(row for one in taken for row in one.offer.rows)
             full = sum(one.offer.counted for one in taken) >= most
             done = {one.offer.subject for one in taken}
             able = [one for one in offers if one.subject not in done and not (full and one.counted)]
-            if left <= 0.0 or not able:
+            # Of those that are not counted one is begun in a plan: what comes after that comes with the next.
+            begun = any(one.due and not one.offer.counted for one in taken)
+            if left <= 0.0 or not able or (begun and not any(one.counted for one in able)):
                 break
             by_caps = supply.cost_per_hour(left, spent)
             gains = [

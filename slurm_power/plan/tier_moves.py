@@ -8,6 +8,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from slurm_power.model.action import ChangeTier
 from slurm_power.model.job import Job, JobState, Workload
 from slurm_power.model.progress import JobProgress
@@ -26,11 +28,15 @@ from slurm_power.plan.prices import (
     tier_work_per_hour,
 )
 from slurm_power.plan.promises import spare_seconds
+from slurm_power.plan.site_table import site_table, summed
 from slurm_power.plan.slow_levers import Offer, Taken
 
 # A job's word that it can save itself counts for so long.
 _HEARD_SECONDS = 900.0
 _ROUNDING_SECONDS = 1e-6
+# Of more consenting jobs so many are looked at, those first that are as large as what is missing, or less.
+_MOST_TRIES = 300
+_FITS_RATIO = 1.5
 _NO_LOST = Lost()
 
 _consenting: LastFew[tuple[int, ...]] = LastFew(3)
@@ -109,6 +115,7 @@ class MovableJobs:
     def __init__(self, snapshot: Snapshot, table: LoadTable, policy: Policy) -> None:
         self._snapshot, self._table, self._policy = snapshot, table, policy
         self._weights = JobWeights(snapshot, policy)
+        self._known: dict[tuple[object, ...], tuple[Choice, ...]] = {}
         self._behind_services = {
             backend.job_id for service in snapshot.services.values() for backend in service.backends
         }
@@ -120,13 +127,38 @@ class MovableJobs:
 
     def offers(self, need: Need) -> list[Offer]:
         """What each job that may be moved for a need could give, an offer for each tier."""
+        able: list[int] = []
+        for row in self._by_size(need):
+            if len(able) >= _MOST_TRIES:
+                break
+            if not self.why_not(row, need):
+                able.append(row)
         return [
             offer
-            for row in self.rows()
-            if not self.why_not(row, need)
-            for choice in choices(self._snapshot, self._table.placed.jobs[row])
+            for row in able
+            for choice in self._choices(self._table.placed.jobs[row])
             if (offer := self.offer(row, choice, need)) is not None
         ]
+
+    def _by_size(self, need: Need) -> list[int]:
+        """The consenting jobs behind a circuit: those no larger than its need first, the largest first."""
+        placed, names = self._table.placed, site_table(self._snapshot.site)
+        here = placed.weight_circuit == names.index[need.circuit]
+        weights = summed(placed.weight_job[here], placed.weight[here], len(placed.jobs))
+        rows = np.array(self.rows(), dtype=np.int64)
+        watts = (weights * self._table.uncapped_watts)[rows]
+        fits = watts <= _FITS_RATIO * need.watts
+        order = np.lexsort((np.where(fits, -watts, watts), ~fits))
+        found: list[int] = rows[order][weights[rows[order]] > 0.0].tolist()
+        return found
+
+    def _choices(self, job: Job) -> tuple[Choice, ...]:
+        """The same for all jobs that say the same."""
+        key = (job.tier, job.tiers_ok, job.min_quality, job.workload, job.gpu_count)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = choices(self._snapshot, job)
+        return found
 
     def why_not(self, row: int, need: Need) -> str:
         """Why a job cannot be moved for a need, whatever the tier; empty where it can."""

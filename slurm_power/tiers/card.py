@@ -3,13 +3,16 @@
 Needs huggingface_hub, which is imported when a card is made.
 """
 
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slurm_power.model.job import Workload
 from slurm_power.model.tier import Family, PowerSource, Quality, Tier, refusals
 from slurm_power.tiers.catalog_tier import is_address
+from slurm_power.tiers.pareto import CPU_SECONDS
 from slurm_power.tiers.standing import warnings
 
 if TYPE_CHECKING:
@@ -22,18 +25,19 @@ _LICENCES = frozenset({
     "epl-2.0", "unlicense", "openrail", "gemma", "llama2", "llama3", "llama3.1", "llama3.2", "llama3.3",
 })  # fmt: skip
 
+_MOST_ORIGIN_LETTERS = 1 << 20
 _METRICS_OF_CLASS = {
     Workload.TRAINING: ("loss", "accuracy"),
     Workload.INFERENCE: ("latency", "efficiency", "items_per"),
     Workload.GENERATION: ("perplexity", "distinct", "consistency", "diversity"),
 }
 _HOW_MEASURED = {
-    PowerSource.NVML: "by the GPUs themselves (NVML)",
-    PowerSource.RAPL: "by the processors' counters (RAPL)",
-    PowerSource.PDU: "by the rack's power distribution unit",
-    PowerSource.DECLARED: "declared by its maker, not measured here",
-    PowerSource.PROXY: "guessed from processor time: to compare with, not to plan with",
-    PowerSource.UNKNOWN: "nobody knows how",
+    PowerSource.NVML: "Measured by the GPUs themselves (NVML)",
+    PowerSource.RAPL: "Measured by the processors' counters (RAPL)",
+    PowerSource.PDU: "Measured by the rack's power distribution unit",
+    PowerSource.DECLARED: "Declared by its maker, not measured here",
+    PowerSource.PROXY: "Guessed from processor time: to compare with, not to plan with",
+    PowerSource.UNKNOWN: "Nobody knows how that was found out",
 }
 
 
@@ -129,10 +133,10 @@ def _results(family: Family, tier: Tier) -> Iterator["EvalResult"]:
 
 
 def _data(family: Family) -> tuple[str, str | None]:
-    """The data set's name as an identifier, and its split: ``digits/test``."""
+    """The data set's name as an identifier, and its split: ``digits/test``. Unsaid, it is as the family."""
     name, _, split = family.data.rpartition("/")
     identifier = re.sub(r"[^A-Za-z0-9._/-]+", "-", name or family.data)
-    return identifier or "unknown", split if name else None
+    return identifier or family.name, split if name else None
 
 
 def _more(family: Family, quality: Quality) -> list[tuple[str, float]]:
@@ -244,33 +248,59 @@ def _speed(tier: Tier) -> str:
         ("multiply-adds per item", tier.multiply_adds),
         ("GPUs of a job", tier.gpu_count),
     )
-    rows = [(name, f"{value:,.10g}") for name, value in values if value is not None]
+    rows = [
+        (name, f"{value:,}" if isinstance(value, int) else f"{value:.4g}")
+        for name, value in values
+        if value is not None
+    ]
     return _table(rows, ("what", "value"))
 
 
 def _energy(tier: Tier) -> str:
-    how = _HOW_MEASURED[tier.power_source]
     rows = []
     if tier.watts_per_gpu is not None:
         rows.append(("watts per GPU at work", f"{tier.watts_per_gpu:g}"))
     if tier.joules_per_item is not None:
         rows.append(("joules per item", f"{tier.joules_per_item:.6g}"))
-    return f"{_table(rows, ('what', 'value'))}\n\nFound out {how}." if rows else "Not known."
+    how = f"{_HOW_MEASURED[tier.power_source]}." if rows else "No watts or joules are known."
+    if tier.quality is not None and (seconds := tier.quality.more.get(CPU_SECONDS)) is not None:
+        rows.append(("processor seconds per item", f"{seconds:.4g}"))
+    table = _table(rows, ("what", "value"))
+    return f"{table}\n\n{how}" if table else how
 
 
 def _lineage(family: Family, tier: Tier) -> str:
     steps = [tier, *family.ancestors(tier)]
+    sums = [f", sha256 `{one.sha256}`" if one.sha256 else "" for one in steps]
     return "\n".join(
-        f"{number}. `{one.name}`, {one.method}{f', sha256 `{one.sha256}`' if one.sha256 else ''}"
-        for number, one in enumerate(steps, start=1)
+        f"{number}. `{one.name}`, {one.method}{total}{_origin(one)}"
+        for number, (one, total) in enumerate(zip(steps, sums, strict=True), start=1)
     )
+
+
+def _origin(tier: Tier) -> str:
+    """What the folder of a tier that was built here says: its seed and shape. Nothing where there is none."""
+    if not tier.model_path or is_address(tier.model_path):
+        return ""
+    try:
+        with (Path(tier.model_path) / "tier.json").open(encoding="utf-8") as file:
+            origin = json.loads(file.read(_MOST_ORIGIN_LETTERS))
+    except (OSError, ValueError, RecursionError):
+        return ""
+    if not isinstance(origin, dict):
+        return ""
+    seed, shape = origin.get("seed"), origin.get("shape")
+    told = f", seed {seed}" if isinstance(seed, int) else ""
+    if isinstance(shape, dict) and shape:
+        told += f", {_plain(', '.join(f'{name} {value}' for name, value in shape.items()))}"
+    return told
 
 
 def _limits(family: Family, tier: Tier) -> str:
     lines = []
     if family.floor is not None:
         side = "below" if family.higher_is_better else "above"
-        lines.append(f"Not to be used {side} a {_plain(family.metric)} of {family.floor:g}.")
+        lines.append(f"Not to be used where its {_plain(family.metric)} is {side} {family.floor:g}.")
     if family.max_drop is not None:
         lines.append(
             f"No {_plain(family.subgroup_by)} may lose more than {family.max_drop:g} in"

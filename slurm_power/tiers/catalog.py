@@ -50,7 +50,8 @@ def load_catalogs(site_path: Path | None, user_path: Path | None, *, owner: str 
     families: dict[str, Family] = {}
     problems: list[str] = []
     for path, whose in ((site_path, ""), (user_path, owner)):
-        if path is None or not path.exists():
+        # Where a user may not even look, there is nothing for this user.
+        if path is None or not os.path.exists(path):  # noqa: PTH110 - Path.exists raises PermissionError
             continue
         try:
             found = read_catalog(path, owner=whose).families

@@ -16,7 +16,8 @@ def family_problems(family: Family, path: str) -> list[str]:
         if name and count > 1
     ]
     for number, tier in enumerate(family.tiers, start=1):
-        problems += _tier_problems(family, tier, f"{path}.tier[{number}] ({tier.name})")
+        named = f" ({tier.name})" if tier.name else ""
+        problems += _tier_problems(family, tier, f"{path}.tier[{number}]{named}")
     return problems + _circles(family, path)
 
 

@@ -19,8 +19,13 @@ class CatalogError(Exception):
     """A catalog that cannot be used. ``problems`` are all that were found, each starting with its path."""
 
     def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(problems))
+        # Keys and values of a user's must not move the cursor of whoever reads of them.
+        self.problems = ["".join(map(_printable, problem)) for problem in problems]
+        super().__init__("\n".join(self.problems))
+
+
+def _printable(letter: str) -> str:
+    return letter if letter.isprintable() else "?"
 
 
 def read_document(path: Path) -> dict[str, Any]:

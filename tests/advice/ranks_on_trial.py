@@ -75,7 +75,7 @@ def rank_of_case(case: str, folder: Path, rank: int) -> None:
         ) as advice:
             if lone:
                 os.kill(os.getpid(), signal.SIGUSR2)
-            seen = training(rank, 60 if lone else 250, advice, together=case != "death")
+            seen = training(rank, 60 if lone else 150, advice, together=case != "death")
             if case == "requeue":
                 if rank == 0:
                     time.sleep(0.5)  # a checkpoint that takes its time

@@ -113,3 +113,20 @@ def test_final_weights_are_those_of_the_undisturbed_run(power_node: Lab, tmp_pat
     assert ours["step"] == theirs["step"] == 300
     difference = max((ours["model"][key] - theirs["model"][key]).abs().max().item() for key in ours["model"])
     assert difference <= 1e-6
+
+
+def test_a_job_that_has_started_too_often_ends(power_node: Lab) -> None:
+    lab, folder = power_node, power_node.run_directory / "home" / "alice" / "bounded"
+    lab.run(["mkdir", "-p", str(folder)], user="alice")
+    job = lab.run(
+        ["sbatch", "--parsable", str(TEMPLATE)],
+        user="alice",
+        directory=folder,
+        environment={"STEPS": "100", "MOST_RESTARTS": "0"},
+    ).stdout.strip()
+    checkpoint = folder / f"checkpoint-{job}"
+    lab.wait_until(checkpoint.exists, "its checkpoint", seconds=30)
+    lab.run(["scancel", "--signal=USR2", job])
+    await_job(lab, job, "FAILED")
+    fields = lab.job(job)
+    assert (fields["ExitCode"], fields["Restarts"]) == ("85:0", "0")

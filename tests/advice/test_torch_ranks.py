@@ -58,13 +58,13 @@ def test_a_micro_batch_for_one_is_taken_by_both_at_the_same_step(trials: Trials)
     first, second = trials.seen("micro")
     assert first["micros"] == second["micros"]
     assert set(first["micros"]) == {32, 8}
-    assert len(first["micros"]) == 250
+    assert len(first["micros"]) == 150
 
 
 def test_a_pause_for_one_is_a_pause_for_both(trials: Trials) -> None:
     for seen in trials.seen("pause"):
         assert seen["paused_seconds"] > 0.1
-        assert len(seen["micros"]) == 250
+        assert len(seen["micros"]) == 150
 
 
 def test_advice_from_before_the_start_is_agreed_before_the_first_step(trials: Trials) -> None:
@@ -82,7 +82,7 @@ def test_where_only_one_of_them_uses_advice_it_follows_nothing_and_holds_nobody(
 def test_a_rank_that_dies_takes_the_agreement_with_it_and_nothing_else(trials: Trials) -> None:
     assert trials.ended("death") == (0, 3)
     seen = json.loads((trials.folder / "death-0.seen").read_text())
-    assert (len(seen["micros"]), seen["stopped_at"]) == (250, None)
+    assert (len(seen["micros"]), seen["stopped_at"]) == (150, None)
     assert trials.log("death", 0).count("the ranks do not agree any more") == 1
 
 

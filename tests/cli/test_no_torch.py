@@ -121,6 +121,8 @@ def test_no_module_but_those_that_learn_loads_what_learning_needs(tmp_path: Path
         "slurm_power.tiers.building",
         "slurm_power.tiers.evaluating",
         "slurm_power.tiers.examples",
+        "slurm_power.advice.lightning",  # what a user's own training imports: it subclasses the framework's
+        "slurm_power.advice.transformers",
         "slurm_power.cli.commands.tiers_build",
         "slurm_power.cli.commands.tiers_evaluat",  # tiers_evaluate, and its words
     )
@@ -152,3 +154,34 @@ def test_hooks_load_the_standard_library_alone(tmp_path: Path, hook: str) -> Non
     assert "os" in names or "posix" in names
     foreign = {name for name in names - sys.stdlib_module_names if not name.startswith("_")}
     assert foreign <= {"imported package", "slurm_power_hook"}, foreign
+
+
+@pytest.mark.parametrize(
+    ("command", "package", "extra"),
+    [
+        ("card chat/small", "huggingface_hub", "tiers"),
+        ("compare chat --output plot.png", "matplotlib", "report"),
+    ],
+)
+def test_what_needs_an_extra_says_which(tmp_path: Path, command: str, package: str, extra: str) -> None:
+    """With the extra ``cli`` alone; nothing is written."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] in {LEARNING | NUMERIC!r}:\n"
+        "            raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+    )
+    done = subprocess.run(
+        [str(PROGRAMS / "slurm-power"), "tiers", *command.split(), "--catalog", str(CATALOG)],
+        env={"PATH": os.defpath, "PYTHONPATH": f"{tmp_path}:{PROJECT}", "HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"Error: this needs {package}: pip install 'slurm-power[{extra}]'\n"
+    assert not (tmp_path / "plot.png").exists()

@@ -19,14 +19,16 @@ TEMPLATES = CHECKOUT / "batch_templates"
 NAMES = sorted(file.stem for file in TEMPLATES.glob("*.sbatch"))
 CHOICES: dict[str, dict[str, str | int]] = {
     "training": {"workload": "training", "flex": "flex2"},
+    "elastic-training": {"workload": "training", "flex": "flex2"},
     "sweep": {"workload": "training", "flex": "flex3", "max_hold_seconds": 3600},
     "inference": {"workload": "inference", "flex": "flex1"},
     "generation": {"workload": "generation", "flex": "flex3"},
     "simulation": {"flex": "flex1"},
     "tiers": {"workload": "training", "flex": "flex3"},
+    "service": {"workload": "inference", "flex": "flex1"},
 }
-# An inference service ends when it is told; tiers are trained, which takes long.
-UNTIL_DONE = [name for name in NAMES if name not in ("inference", "tiers")]
+# A service ends when it is told (tests/gateway has the gateway's); tiers take long to train.
+UNTIL_DONE = [name for name in NAMES if name not in {"inference", "service", "tiers"}]
 
 
 class Folder:
@@ -68,6 +70,7 @@ def test_a_template_runs_as_it_is(power_lab: Lab, name: str, command: str) -> No
     parts = 6 if name == "sweep" else 1
     done = {
         "training": "trained 2 steps on 2 computers",
+        "elastic-training": "rank 1 trained 2 steps",
         "sweep": "would train with rate 0.001 and seed 2",
         "generation": "All 4 parts are in",
         "simulation": "process 7 of 8 on c2",

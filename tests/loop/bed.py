@@ -4,10 +4,12 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from containers.cluster.lab import Lab
+from containers.cluster.layout import LabError
 from containers.demo.stage import ask
 
 POWER_OID = ".1.3.6.1.4.1.318.1.1.26.4.3.1.5.1"
@@ -99,10 +101,19 @@ class Bed:
         return int(done.stdout) * PDU_STEP_WATTS
 
     def until(self, happened: Callable[[], Any], what: str, seconds: float) -> float:
-        """Poll until something is true; returns the seconds it took, fails naming it."""
+        """Poll until something is true; returns the seconds it took, fails naming it and what was decided."""
         began = time.monotonic()
-        self.lab.wait_until(lambda: bool(happened()), what, seconds=seconds)
+        try:
+            self.lab.wait_until(lambda: bool(happened()), what, seconds=seconds)
+        except LabError:
+            self._print_ledger()
+            raise
         return time.monotonic() - began
+
+    def _print_ledger(self) -> None:
+        with suppress(Exception):  # powerctld may be what did not come
+            for row in self.ledger(180.0):
+                print(row["at"][11:23], row["kind"], row["subject"], row["reason"])
 
     # --- acting -----------------------------------------------------------------------------------------
 

@@ -14,7 +14,10 @@ from tests.loop.bed import Bed
 pytestmark = pytest.mark.timeout(300)
 # Eight GPUs at work leave the site near 16 kW: out of reach for it, within reach of half of them.
 SHORT_WATTS = 13_500
+# The checkout under test, whatever is installed.
+ENVIRONMENT = {"PYTHONPATH": str(CHECKOUT)}
 POLICY = """
+planner_seconds = 5
 tier_move_least_seconds = 10
 tier_move_cost_seconds = 5
 tier_checkpoint_seconds = 30
@@ -63,8 +66,8 @@ from slurm_power.advice import Advice
 count = Path(sys.argv[1])
 load = subprocess.Popen(["plant-load", "--workload", "training", "--seconds", "600"])
 step = int(count.read_text()) if count.exists() else 0
-told = [os.environ.get(name) for name in ("SLURM_POWER_TIER", "SLURM_POWER_MODEL")]
-print("begins at", step, "with", *told, flush=True)
+tier, model = os.environ.get("SLURM_POWER_TIER"), os.environ.get("SLURM_POWER_MODEL")
+print("begins at", step, "with", tier, model, flush=True)
 with Advice(ranks="alone") as advice:
     while not count.with_suffix(".stop").exists():
         time.sleep(0.2)
@@ -98,8 +101,7 @@ class Serving:
         script.write_text(SCRIPT.format(**words))
         common = ["psbatch", "--parsable", "--workload=inference", "--flex=flex0", "--requeue", "--time=10"]
         common += ["--open-mode=append", f"--output={self.folder}/{name}.out", f"--job-name={name}"]
-        environment = {"PYTHONPATH": str(CHECKOUT)}
-        done = self.bed.lab.run([*common, *options, str(script)], user="alice", environment=environment)
+        done = self.bed.lab.run([*common, *options, str(script)], user="alice", environment=ENVIRONMENT)
         return done.stdout.strip()
 
     def printed(self, name: str) -> str:
@@ -173,14 +175,14 @@ def test_a_consenting_job_goes_on_with_its_light_tier_and_another_is_not_touched
     words = ["slurm-power", "jobs", "--lineage", moved]
 
     def ended() -> str:
-        return bed.lab.run(words, user="alice").stdout
+        return bed.lab.run(words, user="alice", environment=ENVIRONMENT).stdout
 
     bed.until(lambda: "Its result is of digits/int8." in ended(), "its label", 20)
     lines = ended().splitlines()
     assert "digits/full on 8 GPUs" in lines[1]
     assert "digits/int8 on 4 GPUs" in lines[2]
     assert "moved because grid must stay below" in lines[2]
-    runs = json.loads(bed.lab.run([*words, "--json"], user="alice").stdout)["runs"]
+    runs = json.loads(bed.lab.run([*words, "--json"], user="alice", environment=ENVIRONMENT).stdout)["runs"]
     assert [run["tier"] for run in runs] == ["digits/full", "digits/int8"]
     assert all(run["joules"] > 0.0 for run in runs)
     record = bed.ask("job", job_id=moved)["record"]

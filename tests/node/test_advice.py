@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import signal
 import subprocess
 import time
@@ -13,7 +14,7 @@ import pytest
 from containers.faults.controller import FakeController
 from containers.faults.node import NodeBench, ask, wait_until
 from slurm_power import clock
-from tests.node.test_hooks import hook
+from tests.node.test_hooks import hook, jobs_file
 
 ALICE, BOB = 20001, 20002
 ASK = (
@@ -129,7 +130,7 @@ def test_a_powerd_that_starts_again_keeps_what_holds_and_removes_the_rest(
     say(controller)
     say(controller, job_id="18", ttl_seconds=1.0)
     wait_until(lambda: bool(advised(bench) and advised(bench, "18")), "the files")
-    wait_until(lambda: '"18"' in (bench.state / "front" / "jobs.json").read_text(), "the record")
+    wait_until(lambda: '"18"' in jobs_file(bench), "the record")
     powerd.kill()
     powerd.wait()
     wait_until(lambda: clock.boottime() > advised(bench, "18")["until_boottime"], "the end of its lease")
@@ -236,7 +237,7 @@ def test_a_front_that_is_killed_keeps_the_words_to_jobs(bench: NodeBench, contro
     powerd = started(bench, controller)
     say(controller)
     wait_until(lambda: bool(advised(bench)), "the file")
-    wait_until(lambda: '"17"' in (bench.state / "front" / "jobs.json").read_text(), "the record")
+    wait_until(lambda: '"17"' in jobs_file(bench), "the record")
     front = bench.front(powerd)
     assert front is not None
     os.kill(front, signal.SIGKILL)
@@ -269,3 +270,25 @@ def test_a_stopped_powerd_holds_no_job_that_tells_its_progress(
     wait_until(lambda: bool(bench.status()), "it goes on")
     line.close()
     assert ask(bench.socket, {"op": "status"})["ok"]
+
+
+def test_the_folder_belongs_to_the_half_without_privileges(
+    bench: NodeBench, controller: FakeController
+) -> None:
+    """And is given over when ``user`` changes: words are for everybody to read, for nobody else to write."""
+    bench.settings["user"] = "nobody"
+    powerd = started(bench, controller)
+    say(controller)
+    wait_until(lambda: bool(advised(bench)), "the file")
+    nobody = pwd.getpwnam("nobody").pw_uid
+    folder = file_of(bench).parent
+    assert (folder.stat().st_uid, folder.stat().st_mode & 0o777) == (nobody, 0o755)
+    assert (file_of(bench).stat().st_uid, file_of(bench).stat().st_mode & 0o777) == (nobody, 0o644)
+    powerd.terminate()
+    powerd.wait()
+    del bench.settings["user"]
+    bench.start()
+    wait_until(lambda: controller.connections == 2, "the connection")
+    assert (folder.stat().st_uid, file_of(bench).stat().st_uid) == (0, 0)
+    say(controller, reason="as root")
+    wait_until(lambda: advised(bench).get("reason") == "as root", "the next word")

@@ -47,7 +47,7 @@ def test_a_tier_that_needs_more_gpus_than_there_are_is_refused(
     file = tmp_path / "tiers.toml"
     file.write_text(TIER.format(gpus=there))
     fits = CliRunner().invoke(main, ["tiers", "check", "--catalog", str(file)])
-    assert (fits.exit_code, fits.stdout) == (0, "1 tiers in 1 families, none refused\n"), fits.output
+    assert (fits.exit_code, fits.stdout) == (0, "tiers: 1, families: 1, refused: none\n"), fits.output
     file.write_text(TIER.format(gpus=there + 1))
     refused = CliRunner().invoke(main, ["tiers", "check", "--catalog", str(file)])
     assert refused.exit_code == 1

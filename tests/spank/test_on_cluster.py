@@ -78,6 +78,68 @@ def test_psbatch_to_hooks_comment_and_job(carrying_lab: Lab, export: str) -> Non
     assert output(lab, job) == "training flex2\n"
 
 
+CATALOG = """
+[family.digits]
+task = "image-classification"
+class = "inference"
+metric = "accuracy"
+[[family.digits.tier]]
+name = "full"
+method = "none"
+model = "models/full"
+sbatch = ["--ntasks=2", "--job-name=tier"]
+environment = { BATCH = "64" }
+quality = { value = 0.98 }
+[[family.digits.tier]]
+name = "int8"
+method = "int8"
+parent = "full"
+quality = { value = 0.97 }
+"""
+
+
+@pytest.mark.parametrize("export", ["ALL", "NONE"])
+def test_a_job_has_what_the_catalog_says_of_its_tier(carrying_lab: Lab, export: str) -> None:
+    lab, folder = carrying_lab, carrying_lab.run_directory / "home/alice"
+    (folder / "tiers.toml").write_text(CATALOG)
+    (folder / "tiers.conf").write_text(f"tiers_path={folder}/tiers.toml\n")
+    show = "env | grep -E '^(BATCH|SLURM_NTASKS|SLURM_JOB_NAME|SLURM_POWER_[A-Z_]*)=' | sort"
+    words = ["--parsable", "--tier=digits/full", "--tiers-ok=int8", f"--export={export}", "--output=%j.out"]
+    words += ["--job-name=mine", f"--wrap={show}"]
+    done = psbatch(lab, *words, SLURM_POWER_CONF=str(folder / "tiers.conf"))
+    assert "digits/full comes with --job-name=tier: your own word stands" in done.stderr
+    job = done.stdout.strip()
+    power = json.loads(await_job(lab, job)["AdminComment"])["power"]
+    assert power == {"workload": "inference", "tier": "digits/full", "tiers_ok": ["int8"]}
+    assert in_prolog(lab, job) == {"WORKLOAD": "inference", "TIER": "digits/full", "TIERS_OK": "int8"}
+    found = dict(line.split("=", 1) for line in output(lab, job).splitlines())
+    assert (found["SLURM_NTASKS"], found["SLURM_JOB_NAME"]) == ("2", "mine")
+    assert found["SLURM_POWER_MODEL"] == f"{folder}/models/full"
+    assert found["SLURM_POWER_TIER"] == "digits/full"
+    assert found.get("BATCH") == ("64" if export == "ALL" else None), "what --export keeps out stays out"
+
+
+def test_a_job_hands_its_tier_on_to_no_job_that_it_submits(carrying_lab: Lab) -> None:
+    """But what psbatch is told of the other one counts, in a job as well."""
+    lab = carrying_lab
+    child = 'env | grep -E "^SLURM_POWER_[A-Z_]*=" | sort'
+    submit = f"--parsable --output=%j.out --wrap='{child}'"
+    ours = f"{' '.join(PSBATCH)} --flex=2"
+    script = f"sbatch {submit}\n{ours} {submit}\n{ours} --tier=c/d --tiers-ok=e {submit}\n"
+    words = ["--parsable", "--flex=1", "--tier=a/b", "--tiers-ok=any", "--output=%j.out", "--wrap", script]
+    job = psbatch(lab, *words, "--workload=inference").stdout.strip()
+    await_job(lab, job)
+    numbers = [line for line in output(lab, job).splitlines() if line.isdigit()]
+    found = []
+    for number in numbers:
+        await_job(lab, number)
+        found.append(dict(line.split("=", 1) for line in output(lab, number).splitlines()))
+    tiers = [{name: one[name] for name in one if "TIER" in name or "SAID" in name} for one in found]
+    assert tiers == [{}, {}, {"SLURM_POWER_TIER": "c/d", "SLURM_POWER_TIERS_OK": "e"}]
+    assert [one["SLURM_POWER_FLEX"] for one in found] == ["flex1", "flex2", "flex2"]
+    assert in_prolog(lab, numbers[0]) == {"FLEX": "flex1", "WORKLOAD": "inference"}
+
+
 def test_options_of_plain_commands(carrying_lab: Lab) -> None:
     lab = carrying_lab
     show = "echo $SLURM_JOB_ID $SLURM_POWER_WORKLOAD $SLURM_POWER_FLEX"

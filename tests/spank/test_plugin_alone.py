@@ -75,6 +75,28 @@ def test_environment_stands_in_for_options_not_given(drive: Drive) -> None:
     assert "control POWER_MAX_HOLD=7200s" in done.stdout
 
 
+AROUND = {
+    "SLURM_JOB_ID": "17",
+    "SLURM_POWER_FLEX": "flex1",
+    "SLURM_POWER_TIER": "a/b",
+    "SLURM_POWER_TIERS_OK": "any",
+    "SLURM_POWER_MIN_QUALITY": "0.5",
+}
+
+
+def test_a_job_hands_its_words_on_but_not_its_tier(drive: Drive) -> None:
+    done = drive(SBATCH, **AROUND)
+    assert done.stdout.splitlines() == ["control POWER_FLEX=flex1", "process SLURM_POWER_FLEX=flex1"]
+    done = drive(SBATCH, "tier=c/d", **AROUND)
+    assert "process SLURM_POWER_TIER=c/d" in done.stdout
+    assert "TIERS_OK" not in done.stdout
+    for said in (drive(SBATCH, SLURM_POWER_SAID="1", **AROUND), drive(SRUN, **AROUND)):
+        assert "control POWER_TIER=a/b" in said.stdout
+        assert "process SLURM_POWER_TIERS_OK=any" in said.stdout
+    outside = {name: value for name, value in AROUND.items() if name != "SLURM_JOB_ID"}
+    assert "control POWER_TIER=a/b" in drive(SBATCH, **outside).stdout
+
+
 @pytest.mark.parametrize("value", ["flex9", "x" * 5000, "4", "%s%n", "\x01", "flex1 "])
 def test_wrong_environment_is_ignored_with_a_warning(drive: Drive, value: str) -> None:
     done = drive(SBATCH, SLURM_POWER_FLEX=value)

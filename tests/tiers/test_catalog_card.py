@@ -1,12 +1,13 @@
 """Model cards: the Hub's own library reads back what was written, whatever stands in the catalog."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 
 from slurm_power.model.job import Workload
-from slurm_power.model.tier import Family, Quality
+from slurm_power.model.tier import Family, PowerSource, Quality
 from slurm_power.tiers.card import model_card
 from slurm_power.tiers.catalog import read_catalog
 from tests.tiers.catalogs import EXAMPLE, families, family, quality, tier
@@ -60,7 +61,7 @@ def test_the_results_come_back_with_interval_subgroups_and_more() -> None:
     )
     assert data.slurm_power["joules_per_item"] == 0.25
     assert data.slurm_power["power_source"] == "nvml"
-    assert "Found out by the GPUs themselves (NVML)." in text
+    assert "Measured by the GPUs themselves (NVML)." in text
     assert "Worst: 8, 0.94." in text
     assert "2. `full`, none" in text
 
@@ -92,6 +93,26 @@ def test_what_speaks_against_a_tier_is_in_its_card() -> None:
     card = model_card(family(never), never)
     assert "Never measured." in card
     assert hub.ModelCard(card).data.eval_results is None
+
+
+def test_energy_says_how_it_was_found_out() -> None:
+    by_proxy = tier("a", 0.9, quality=quality(0.9, more={"cpu_seconds_per_item": 4.7e-4}))
+    text = model_card(family(by_proxy), by_proxy)
+    assert "| processor seconds per item | 0.00047 |\n\nNo watts or joules are known." in text
+    unknown = tier("a", 0.9)
+    assert "## Energy\n\nNo watts or joules are known." in model_card(family(unknown), unknown)
+    declared = tier("a", 0.9, 300.0, power_source=PowerSource.DECLARED)
+    assert "Declared by its maker, not measured here" in model_card(family(declared), declared)
+
+
+def test_the_folder_of_a_model_says_where_it_comes_from(tmp_path: Path) -> None:
+    one = tier("a", 0.9, model_path=str(tmp_path))
+    assert "1. `a`, none\n" in model_card(family(one), one)
+    (tmp_path / "tier.json").write_text('{"seed": 7, "shape": {"dense": 64, "first": 8}}')
+    assert "1. `a`, none, seed 7, dense 64, first 8\n" in model_card(family(one), one)
+    for broken in ("[1]", "{", '{"seed": "x", "shape": 3}', "[" * 100_000):
+        (tmp_path / "tier.json").write_text(broken)
+        assert "1. `a`, none\n" in model_card(family(one), one)
 
 
 def test_a_licence_that_the_hub_does_not_list_is_named() -> None:

@@ -1,6 +1,7 @@
 """Writing one tier into a catalog: the rest of the file stays, at once or not at all, for many writers."""
 
 import dataclasses
+import math
 import os
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slurm_power.model.job import Workload
-from slurm_power.model.tier import Family, Tier
+from slurm_power.model.tier import Family, Tier, refusals
 from slurm_power.tiers.catalog import CatalogError, read_catalog, write_tier
+from slurm_power.tiers.catalog_file import parse_catalog
+from slurm_power.tiers.standing import standing, warnings
 from slurm_power.tiers.toml_text import toml_document
 from tests.tiers.catalogs import EXAMPLE, families, family, tier
 
@@ -222,6 +225,48 @@ _VALUES = st.recursive(
 
 
 @given(st.dictionaries(_KEYS, _VALUES, max_size=5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_any_document_is_written_as_toml(document: dict[str, object]) -> None:
     assert tomllib.loads(toml_document(document)) == document
+
+
+_TIER_KEYS = [
+    "name", "method", "parent", "model", "sha256", "licence", "gpus", "watts_per_gpu", "power_source",
+    "items_per_second", "latency_p50_seconds", "latency_p99_seconds", "quality", "sbatch", "environment",
+    "approved", "better_than_parent", "memory_bytes", "wrong",
+]  # fmt: skip
+_FAMILY_KEYS = ["class", "metric", "floor", "subgroup", "higher_is_better", "task", "fingerprint", "wrong"]
+_ANY = _VALUES | st.sampled_from(
+    [math.nan, math.inf, "full", "int8", "nvml", "inference", ["--gpus=2"], -1, 10**400]
+)
+_TIER = st.dictionaries(st.sampled_from(_TIER_KEYS), _ANY, max_size=8)
+_QUALITY = st.dictionaries(st.sampled_from(["value", "ci95", "groups", "more", "date", "samples"]), _ANY)
+_FAMILY = st.builds(
+    lambda family, tiers, quality: {
+        **family,
+        "tier": [{"name": "full", "method": "none", **tier, "quality": quality} for tier in tiers],
+    },
+    st.dictionaries(st.sampled_from(_FAMILY_KEYS), _ANY),
+    st.lists(_TIER, max_size=3),
+    _QUALITY,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["family", "x"]), st.dictionaries(_KEYS, _FAMILY | _ANY, max_size=2) | _ANY
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_any_document_is_read_or_refused_with_lines_of_text(document: dict[str, object]) -> None:
+    try:
+        catalog = parse_catalog(document, Path("/x/tiers.toml"))
+    except CatalogError as error:
+        assert error.problems
+        assert all(problem.isprintable() for problem in error.problems), error.problems
+        return
+    for found in catalog.families.values():
+        for one in found.tiers:
+            refusals(found, one)
+            standing(found, one)
+        warnings(found)

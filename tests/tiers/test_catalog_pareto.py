@@ -64,7 +64,7 @@ def test_a_cost_that_one_tier_alone_has_compares_nothing() -> None:
 
 
 @given(families(), st.sampled_from(list(COSTS.values())))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_each_measured_tier_is_on_the_front_or_below_one_that_is(of: Family, cost: object) -> None:
     placed = {one.tier.name: one for one in place(of, cost)}  # type: ignore[arg-type]  # of a strategy
     for one in placed.values():

@@ -237,7 +237,7 @@ def test_a_tier_that_another_choice_beats_is_left_out(other: dict[str, float], k
     st.lists(st.sampled_from([*NAMES, "any"]), unique=True),
     st.none() | st.floats(0.0, 1.0),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_nothing_is_ever_chosen_that_may_not_be(
     of: Family, current: str, allowed: list[str], least: float | None
 ) -> None:

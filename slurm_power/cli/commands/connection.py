@@ -43,7 +43,7 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
 
 
-def ask(request: wire.Message, socket_path: Path | None) -> Answer:
+def ask(request: wire.Message, socket_path: Path | None, *, peer: str = "powerctld") -> Answer:
     """Send a request; raises Refusal, or click.ClickException if it fails, with a sentence for the user."""
     path = socket_path or Path(
         plain_conf.read_plain(plain_conf.slurm_power_conf()).get("controller_socket") or DEFAULT_SOCKET
@@ -55,16 +55,16 @@ def ask(request: wire.Message, socket_path: Path | None) -> Answer:
             connection.sendall(wire.encode(request))
             answer = wire.decode(_read_line(connection))
     except TimeoutError:
-        raise click.ClickException(f"powerctld at {path} did not answer in {TIMEOUT_SECONDS:g} s") from None
+        raise click.ClickException(f"{peer} at {path} did not answer in {TIMEOUT_SECONDS:g} s") from None
     except OSError as error:
         reason = error.strerror or str(error)
-        raise click.ClickException(f"powerctld does not answer at {path}: {reason}. Is it running?") from None
+        raise click.ClickException(f"{peer} does not answer at {path}: {reason}. Is it running?") from None
     except wire.WireError as error:
-        raise click.ClickException(f"powerctld at {path} sent no answer of ours: {error}") from None
+        raise click.ClickException(f"{peer} at {path} sent no answer of ours: {error}") from None
     if answer.get("ok") is not True:
         if answer.get("error"):
             raise Refusal(plain_text(answer["error"]))
-        raise click.ClickException("powerctld refused without a reason")
+        raise click.ClickException(f"{peer} refused without a reason")
     return answer
 
 

@@ -15,7 +15,7 @@ def show_lineage(job: str | None, socket_path: Path | None, *, as_json: bool) ->
     """Ask powerctld and print; raises ClickException for a job that nobody knows."""
     if job is None or not job.isdecimal():
         raise AskedWrongly("--lineage: name one JOB by its number, as squeue's %A has it")
-    found = ask(socket_path, {"op": "lineage", "job_id": job})
+    found = ask({"op": "lineage", "job_id": job}, socket_path)
     if found["job"] is None:
         raise click.ClickException(f"nothing is known of a job {job} (or it is not yours)")
     if as_json:

@@ -6,7 +6,6 @@ import importlib
 import os
 import shutil
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -26,6 +25,7 @@ from slurm_power.cli.commands.tiers_files import (
     find_tier,
     load,
     refuse,
+    rights_problem,
 )
 from slurm_power.cli.commands.tiers_words import (
     comparison_table,
@@ -161,6 +161,7 @@ def check(
     refused, said = _findings(catalog, found, gpus)
     if unknown:
         said.insert(0, {"of": "Slurm", "text": unknown})
+    said[:0] = [{"of": str(file), "text": text} for file in catalogs.files if (text := rights_problem(file))]
     if as_json:
         print_json({"ok": not refused, "gpus_there": gpus, "refused": refused, "warnings": said})
         sys.exit(EXIT_REFUSED if refused else 0)
@@ -169,8 +170,8 @@ def check(
     for one in said:
         click.echo(plain_text(f"{one['of']}: warning: {one['text']}"), err=True)
     count = sum(len(family.tiers) for family in catalog.families.values())
-    names = sorted({one["of"] for one in refused})
-    click.echo(f"{count} tiers in {len(catalog.families)} families, {len(names) or 'none'} refused")
+    names = {one["of"] for one in refused}
+    click.echo(f"tiers: {count}, families: {len(catalog.families)}, refused: {len(names) or 'none'}")
     sys.exit(EXIT_REFUSED if refused else 0)
 
 
@@ -269,8 +270,6 @@ def _output_problems(output: Path | None, catalogs: Catalogs) -> list[str]:
         return []
     if output.suffix not in _PLOTS:
         return [f"--output: {output} ends in none of {', '.join(_PLOTS)}"]
-    if find_spec("matplotlib") is None:
-        return ["--output: plots need matplotlib: pip install 'slurm-power[report]'"]
     return out_problems({"--output": output}, catalogs.files)
 
 
@@ -290,8 +289,6 @@ def card(name: str, output: Path | None, catalog_path: Path | None) -> None:
     """
     catalogs = load(catalog_path)
     family, tier = find_tier(catalogs, name)
-    if find_spec("huggingface_hub") is None:
-        refuse(["model cards need huggingface_hub: pip install 'slurm-power[tiers]'"])
     if problems := out_problems({"--output": output}, catalogs.files):
         refuse(problems)
     from slurm_power.tiers.card import model_card  # noqa: PLC0415 - huggingface_hub
@@ -315,8 +312,8 @@ def card(name: str, output: Path | None, catalog_path: Path | None) -> None:
 def approve(name: str, by: str, catalog_path: Path | None) -> None:
     """Approve a tier, so that jobs may be moved to it.
 
-    A refused tier cannot be approved. Its model is read and must be the one of the catalog. Building or
-    evaluating it anew ends the approval.
+    A refused tier cannot be approved. Its model is read and must be the one of the catalog. Building it
+    anew ends the approval.
     """
     catalogs = load(catalog_path)
     family, tier = find_tier(catalogs, name)

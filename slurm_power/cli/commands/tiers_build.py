@@ -312,7 +312,7 @@ def _run(method: str, said: dict[str, Any], make: Callable[[_Job], "Built | None
     except BuildError as error:
         _end(str(error), _FAILED if error.failed else _REFUSED)
     except (OrderError, TaskError, ArtifactError, QuantizeError) as error:
-        _end(str(error), _REFUSED)
+        _end(str(error), _FAILED if isinstance(error.__cause__, OSError) else _REFUSED)
     except CatalogError as error:
         _end(f"catalog {said['catalog']}: " + "; ".join(error.problems), _REFUSED)
     except OSError as error:

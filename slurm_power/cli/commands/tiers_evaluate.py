@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from slurm_power.tiers.evaluating.energy import EnergyMeter
     from slurm_power.tiers.evaluating.evaluation import Evaluation
 
-_LEAST_SECONDS, _MOST_SECONDS = 1.0, 3600.0
+_LEAST_SECONDS, _MOST_SECONDS = 0.1, 3600.0
 _NEEDED = ("torch", "safetensors", "sklearn", "fairlearn")
 
 

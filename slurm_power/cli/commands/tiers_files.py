@@ -1,6 +1,8 @@
 """Which tier catalogs a command reads: the one that was named, else the site's and the user's own."""
 
 import getpass
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -30,7 +32,8 @@ class Catalogs:
 
     def file_of(self, family: str) -> Path:
         """The file that a family stands in."""
-        return next(file for file in self.files if file.exists() and family in read_catalog(file).families)
+        there = (file for file in self.files if os.path.exists(file))  # noqa: PTH110 - see load_catalogs
+        return next(file for file in there if family in read_catalog(file).families)
 
 
 def catalog_option(command: Command) -> Command:
@@ -72,6 +75,15 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a uid without a name
         return "user"
+
+
+def rights_problem(file: Path) -> str:
+    """What is wrong with who may write a catalog, and so approve; empty for nothing, or no file."""
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return ""
+    return "everybody may write it, and so approve: chmod o-w" if mode & stat.S_IWOTH else ""
 
 
 def refuse(problems: Iterable[str]) -> NoReturn:

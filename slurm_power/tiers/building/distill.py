@@ -55,7 +55,7 @@ class Distillation(Objective):
         theirs = _Tap(self._teacher[0], teacher_layer, "teacher")
         with torch.no_grad():
             student.eval()(example)
-            self._teacher[0](example)
+            self._teacher[0](example.to(next(self._teacher[0].parameters()).device))
         here, there = mine.take(), theirs.take()
         if here.shape[:-1] != there.shape[:-1]:
             raise BuildError(

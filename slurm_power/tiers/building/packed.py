@@ -33,6 +33,11 @@ def pack(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def packed_bytes(model: nn.Module) -> int:
+    """Bytes of all weights as they are written."""
+    return sum(tensor.nbytes for tensor in pack(model).values())
+
+
 def unpack(model: nn.Module, packed: Mapping[str, Tensor]) -> None:
     """Fill a model of the same structure; raises PackedError where names, shapes or types differ."""
     left = dict(packed)

@@ -2,6 +2,7 @@
 
 from slurm_power.tiers.building.build import Built, Order, Parent, deliver, float_parent
 from slurm_power.tiers.building.fit import Fitted, validate
+from slurm_power.tiers.building.packed import packed_bytes
 from slurm_power.tiers.building.quantizers import SCHEMES, QuantizeError, quantized
 from slurm_power.tiers.building.rows import read_data
 from slurm_power.tiers.building.work_folder import WorkFolder
@@ -31,6 +32,11 @@ def quantize(order: Order, *, parent: Parent, scheme: str = "int8") -> Built:
         )
         if fitted.validation != before and order.task.at_least(fitted.validation, before):
             notes += (f"better than its parent on the validation rows ({before:.4g}): within chance",)
+        size, size_before = packed_bytes(model), packed_bytes(source)
+        if size >= size_before:
+            notes += (
+                f"no smaller than its parent: {size:,} bytes of weights, {parent.name} has {size_before:,}",
+            )
         order.progress.note(
             f"quantized with {chosen.library}: validation {order.task.metric} {fitted.validation:.4g},"
             f" before {before:.4g}"

@@ -97,7 +97,7 @@ class Trials:
         taken from there. A trial that diverges counts as pruned; any other exception ends the search with the
         trial forgotten.
         """
-        number = len(self._study.get_trials(deepcopy=False))
+        number = len(self._study.get_trials(deepcopy=False, states=(*_FINISHED, TrialState.RUNNING)))
         self._study.sampler = self._sampler(number)
         trial = self._study.ask(self._space)
         if (same := self._tried(trial)) is not None:

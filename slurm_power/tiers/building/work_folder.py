@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from slurm_power.tiers.building.ending import BuildError, Stopped
+from slurm_power.tiers.building.ending import BuildError
 from slurm_power.tiers.building.fit import put
 
 _LISTED = 4
@@ -18,7 +18,7 @@ class WorkFolder:
     """``.NAME.building`` beside the output ``NAME``, used by one process at a time, or ``shared`` by several.
 
     ``settings`` are what must be the same for the work to be gone on with. A context manager: what is in the
-    folder stays after a signal and after errors that keep their work, and goes otherwise. Raises
+    folder stays after a signal or a crash, and goes with the tier's arrival and with a refusal. Raises
     BuildError: the output is there without ``replace``, another build works on it, or unfinished work is of
     other settings.
     """
@@ -54,8 +54,8 @@ class WorkFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        kept = isinstance(error, Stopped | OSError) or (isinstance(error, BuildError) and error.keeps_work)
-        if self.alone and (error is None or (not kept and isinstance(error, Exception))):
+        useless = error is None or (isinstance(error, BuildError) and not error.keeps_work)
+        if self.alone and (useless or not self._has_work()):
             self.discard()
             self._lock.unlink(missing_ok=True)
         self._held.close()
@@ -87,7 +87,12 @@ class WorkFolder:
         self.alone = True
         return True
 
+    def _has_work(self) -> bool:
+        """Whether anything was done that can be gone on with."""
+        return any(self.path.glob("checkpoint*.pt")) or any(self.path.glob("*.journal"))
+
     def _open(self) -> None:
+        refuse_existing(self.output, replace=self._replace)  # it may have come while the lock was waited for
         said = self.path / "settings.json"
         before = _read(said)
         if before is not None and before != self._settings:

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -22,26 +22,25 @@ _REPEATED = 4
 _SEEDS = (11, 12, 13)
 
 
-@runtime_checkable
 class Generates(Protocol):
-    """What a task has beside those of ``Task`` so that its models can generate.
+    """What a task has so that its models can generate; the last three beside those of ``Task``.
 
     ``prepare`` turns a text into whole numbers, one axis; a model turns rows x tokens into rows x tokens x
     vocabulary. ``context`` is how many tokens it looks back at most. A model may have ``advance(tokens,
     state) -> (logits, state)``: only the new tokens go in; otherwise it sees the whole context each time.
     """
 
+    name: str
     context: int
+
+    def prepare(self, raw: object) -> Tensor:
+        """Turn a text into tokens, as ``Task.prepare``."""
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Turn tokens into text."""
 
     def prompts(self) -> Sequence[str]:
         """Beginnings of texts to judge generation by, none of them trained on."""
-
-
-class GeneratingTask(Task, Generates):
-    """A task whose models generate; for types alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +88,7 @@ class GenerationQuality:
         }
 
 
-def generating(task: Task) -> GeneratingTask:
+def generating(task: Task) -> Generates:
     """Return the task as one that generates; raises EvaluateError naming what it lacks."""
     lacks = [name for name in ("context", "decode", "prompts") if not hasattr(task, name)]
     if lacks:
@@ -97,11 +96,11 @@ def generating(task: Task) -> GeneratingTask:
             f"task {task.name}: its workload is generation, but it has no {', '.join(lacks)}: see"
             " slurm_power.tiers.evaluating.generation.Generates"
         )
-    return cast(GeneratingTask, task)
+    return cast(Generates, task)
 
 
 def tokens_of(
-    model: nn.Module, task: GeneratingTask, prompt: str, sampling: Sampling, *, device: str = "cpu"
+    model: nn.Module, task: Generates, prompt: str, sampling: Sampling, *, device: str = "cpu"
 ) -> Iterator[int]:
     """Yield tokens that go on from ``prompt``; the same seed gives the same ones on the same machine.
 
@@ -125,7 +124,7 @@ def tokens_of(
         yield token
 
 
-def text_pieces(task: GeneratingTask, tokens: Iterator[int]) -> Iterator[str]:
+def text_pieces(task: Generates, tokens: Iterator[int]) -> Iterator[str]:
     """Turn tokens into text as they come, a piece for each; a character of several tokens comes whole."""
     all_tokens: list[int] = []
     done = 0
@@ -150,7 +149,7 @@ def _drawn(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> in
 
 
 def measure_generation(
-    model: nn.Module, task: GeneratingTask, *, tokens: int = 48, device: str = "cpu"
+    model: nn.Module, task: Generates, *, tokens: int = 48, device: str = "cpu"
 ) -> GenerationQuality:
     """Generate from each of the task's prompts with three seeds, one of them twice; raises EvaluateError."""
     prompts = task.prompts()
@@ -189,7 +188,7 @@ def measure_generation(
 
 
 def _timed(
-    model: nn.Module, task: GeneratingTask, prompt: str, sampling: Sampling, device: str
+    model: nn.Module, task: Generates, prompt: str, sampling: Sampling, device: str
 ) -> tuple[list[int], list[float]]:
     """The tokens, and how long each was waited for."""
     drawn, times = [], []

@@ -359,7 +359,7 @@ def _warm(server: TierServer) -> None:
     """Answer once before anybody may ask; a first answer takes longest, and shows a tier that cannot."""
     if server.task.workload == Workload.GENERATION:
         task = generating(server.task)
-        for _ in tokens_of(server.model, task, str(task.probe()[0]), Sampling(tokens=2)):
+        for _ in tokens_of(server.model, task, str(server.task.probe()[0]), Sampling(tokens=2)):
             pass
     else:
         server.answer(list(server.task.probe())[:1])

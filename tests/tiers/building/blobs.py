@@ -16,11 +16,7 @@ class Net(nn.Module):
         super().__init__()
         widths = [8, *[width] * depth]
         self.body = nn.Sequential(
-            *(
-                layer
-                for a, b in itertools.pairwise(widths)
-                for layer in (nn.Linear(a, b), nn.ReLU())
-            )
+            *(layer for a, b in itertools.pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU()))
         )
         self.head = nn.Linear(width, 3)
 

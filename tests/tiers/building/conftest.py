@@ -5,9 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("torch", reason="the extra tiers is not installed")
-
 import torch
 
 from slurm_power.tiers.building.build import Built, Order, Parent, open_parent

@@ -1,5 +1,6 @@
 """`slurm-power tiers build`: its refusals, each with the fix and nothing left behind, and its catalog."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,13 @@ from click.testing import CliRunner, Result
 
 from slurm_power.cli.commands.tiers_build import build
 from slurm_power.tiers.building.build import Built
+from slurm_power.tiers.building.ending import Stopped, StopWish
+from slurm_power.tiers.building.fit import Recipe
+from slurm_power.tiers.building.full import full
+from slurm_power.tiers.building.work_folder import WorkFolder
 from slurm_power.tiers.catalog import read_catalog
 from slurm_power.tiers.model_sum import file_sha256
-from tests.tiers.building.conftest import BLOBS, HERE
+from tests.tiers.building.conftest import BLOBS, HERE, order_in
 
 
 def run(
@@ -73,7 +78,7 @@ def test_a_task_that_cannot_be_used(tmp_path: Path, spec: str, words: str) -> No
     done = run(tmp_path, "full", spec=spec)
     assert done.exit_code == 2, done.output
     assert words in done.output
-    assert not [path for path in tmp_path.iterdir() if not path.name.endswith(".lock")]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_loss_that_is_no_number_ends_the_build_at_once(tmp_path: Path) -> None:
@@ -109,29 +114,50 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     assert f"{tmp_path / 'file'} is a file: name a folder that is not there yet" in done.output
 
 
-def test_a_full_disk(tmp_path: Path, blobs_full: Built) -> None:
-    """/dev/full is a disk without room; a link leads the checkpoint there."""
+def test_a_full_disk(tmp_path: Path) -> None:
+    """/dev/full is a disk without room; a link leads the training log there."""
     work = tmp_path / ".t.building"
     work.mkdir()
     (work / ".training.jsonl.new").symlink_to("/dev/full")
     done = run(tmp_path, "full", "--epochs=2")
     assert done.exit_code == 1
     assert "No space left on device" in done.output
-    assert not (tmp_path / "t").exists()
-    (work / ".training.jsonl.new").unlink()
+    assert not list(tmp_path.iterdir())
     assert run(tmp_path, "full", "--epochs=2").exit_code == 0
 
 
+class StopInTheSecondEpoch(StopWish):
+    """As a signal would at that moment: an epoch has 4 steps with batches of 64 rows, and an end."""
+
+    calls = 0
+
+    def check(self) -> None:
+        self.calls += 1
+        if self.calls == 6:
+            raise Stopped(signal.SIGINT)
+
+
 def test_unfinished_work_of_other_options_is_not_gone_on_with(tmp_path: Path) -> None:
-    work = tmp_path / ".t.building"
-    work.mkdir()
-    (work / ".training.jsonl.new").symlink_to("/dev/full")
-    run(tmp_path, "full", "--epochs=2")
+    with pytest.raises(Stopped):
+        full(order_in(tmp_path, "t", stop=StopInTheSecondEpoch()), recipe=Recipe(epochs=3))
+    kept = tmp_path / ".t.building"
+    assert (kept / "checkpoint.pt").is_file()
     done = run(tmp_path, "full", "--epochs=3", "--seed=4")
     assert done.exit_code == 2
-    assert "unfinished work with another seed and recipe: build with the same options" in done.output
+    assert f"{kept} has unfinished work with another seed and recipe: build with the same" in done.output
+    (kept / "checkpoint.pt").write_bytes(b"torn")
+    done = run(tmp_path, "full", "--epochs=3")
+    assert done.exit_code == 2
+    assert f"remove {kept} to begin again" in done.output
     assert run(tmp_path, "full", "--epochs=3", "--seed=4", "--replace").exit_code == 0
     assert [path.name for path in tmp_path.iterdir()] == ["t"]
+
+
+def test_two_builds_of_one_tier(tmp_path: Path) -> None:
+    with WorkFolder(tmp_path / "t", {}):
+        done = run(tmp_path, "full")
+    assert done.exit_code == 2
+    assert f"another build works on {tmp_path / 't'}: wait for it" in done.output
 
 
 def test_a_tier_comes_into_the_catalog(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Each method makes a tier that loads, says where it comes from, and is the same for the same seed."""
 
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import torch
 
 from slurm_power.model.tier import TierMethod
 from slurm_power.tiers.building.artifact import load_tier, read_description
-from slurm_power.tiers.building.build import Built, Parent, open_parent
+from slurm_power.tiers.building.build import Built, Order, Parent, open_parent
 from slurm_power.tiers.building.distill import Distillation, distill
-from slurm_power.tiers.building.ending import BuildError
+from slurm_power.tiers.building.ending import BuildError, Stopped, StopWish
 from slurm_power.tiers.building.fit import Recipe, validate
 from slurm_power.tiers.building.full import full
 from slurm_power.tiers.building.prune import prune
@@ -20,7 +21,7 @@ from slurm_power.tiers.building.rows import fingerprint
 from slurm_power.tiers.building.search import search
 from slurm_power.tiers.model_sum import file_sha256
 from slurm_power.tiers.task import load_task
-from tests.tiers.building.conftest import BLOBS, DIGITS, QUICK, OrderMaker
+from tests.tiers.building.conftest import BLOBS, DIGITS, HERE, QUICK, OrderMaker
 
 
 def log_of(built: Built) -> list[dict[str, object]]:
@@ -74,6 +75,14 @@ def test_quantizing(order: OrderMaker, digits_full: Built, digits_parent: Parent
         BuildError, match=r"quantized \(int8\) and cannot be trained: prune its own parent, full"
     ):
         prune(order("p", spec=DIGITS), parent=again)
+
+
+def test_a_quantized_tier_that_is_no_smaller_is_said(order: OrderMaker) -> None:
+    """Two layers with the same weights are packed each for itself."""
+    spec = f"{HERE}/blobs.py:tied"
+    tied = full(order("tied", spec=spec), shape={"width": 3}, recipe=Recipe(epochs=1))
+    built = quantize(order("int8", spec=spec), parent=open_parent("tied", tied.directory, load_task(spec)))
+    assert any(note.startswith("no smaller than its parent: ") for note in built.notes)
 
 
 def test_pruning_and_tuning(order: OrderMaker, digits_full: Built, digits_parent: Parent) -> None:
@@ -144,21 +153,21 @@ def test_a_student_larger_and_better_than_its_teacher_is_said(order: OrderMaker,
     assert read_description(built.directory).lineage["notes"] == list(built.notes)
 
 
-def test_searching(order: OrderMaker, parent: Parent, blobs_full: Built) -> None:
-    def searched(tier: str) -> Built:
-        built = search(
-            order(tier, floor=0.8),
-            parent=parent,
-            trials=6,
-            trial_epochs=4,
-            population=3,
-            objectives=["multiply_adds"],
-            recipe=replace(QUICK, epochs=8),
-        )
-        assert built is not None
-        return built
+def searched(order: Order, parent: Parent) -> Built | None:
+    return search(
+        order,
+        parent=parent,
+        trials=6,
+        trial_epochs=4,
+        population=3,
+        objectives=["multiply_adds"],
+        recipe=replace(QUICK, epochs=8),
+    )
 
-    built = searched("nas")
+
+def test_searching(order: OrderMaker, parent: Parent, blobs_full: Built) -> None:
+    built = searched(order("nas", floor=0.8), parent)
+    assert built is not None
     assert built.method is TierMethod.NAS
     assert built.validation >= 0.8
     assert built.multiply_adds is not None
@@ -167,12 +176,40 @@ def test_searching(order: OrderMaker, parent: Parent, blobs_full: Built) -> None
     trials = [line for line in log_of(built) if "trial" in line]
     tried = {json.dumps(line["shape"], sort_keys=True) for line in trials}
     assert len(tried) == 6
-    right = [
-        line["values"] for line in trials if isinstance(line["values"], list) and line["values"][0] >= 0.8
+    right = [line["values"] for line in trials if isinstance(line["values"], list)]
+    assert built.multiply_adds <= min(values[1] for values in right if values[0] >= 0.8)
+
+
+class StopAt(StopWish):
+    """Stops once it has been asked so many times."""
+
+    def __init__(self, call: int) -> None:
+        super().__init__()
+        self.left = call
+
+    def check(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Stopped(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("call", [95, 345])
+def test_a_search_that_was_stopped_ends_as_one_left_alone(
+    order: OrderMaker, parent: Parent, call: int
+) -> None:
+    alone = searched(order("alone", floor=0.8), parent)
+    with pytest.raises(Stopped):
+        searched(order("stopped", floor=0.8, stop=StopAt(call)), parent)
+    resumed = searched(order("stopped", floor=0.8), parent)
+    assert alone is not None
+    assert resumed is not None
+    one, other = (read_description(built.directory) for built in (alone, resumed))
+    assert one.weights_sha256 == other.weights_sha256
+    done = [
+        [line["shape"] for line in log_of(built) if line.get("state") in ("complete", "pruned")]
+        for built in (alone, resumed)
     ]
-    assert built.multiply_adds <= min(values[1] for values in right)
-    same = searched("again")
-    assert read_description(same.directory).weights_sha256 == read_description(built.directory).weights_sha256
+    assert done[0] == done[1]
 
 
 def test_a_search_never_ends_below_its_floor(order: OrderMaker, parent: Parent, tmp_path: Path) -> None:
