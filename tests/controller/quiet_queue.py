@@ -25,9 +25,10 @@ class QuietQueue:
 
     async def resume(self, job_id: str) -> None: ...
 
-    async def ask_to_save(self, job_id: str) -> None: ...
-
     async def requeue(self, job_id: str) -> None: ...
+
+    async def queue_saved(self, job_id: str) -> bool:
+        return not job_id
 
     async def change_tier(
         self, job_id: str, tier: str, gpu_count: int, start_in_seconds: float | None, reason: str
