@@ -1,4 +1,4 @@
-"""A gateway or test server that loaded torch would fail here; the rest of this folder shows that none does."""
+"""A gateway or test server that loaded torch would fail here; all of this folder shows that none does."""
 
 import importlib.util
 import subprocess
