@@ -22,14 +22,19 @@ sys.meta_path.insert(0, Refused())
 """
 
 
-@pytest.fixture(scope="package", autouse=True)
-def nothing_that_learns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Refuse it in all children, and see that these tests themselves have not loaded it."""
+@pytest.fixture(autouse=True)
+def nothing_that_learns(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Refuse it in all children, and see that the test itself has not; slow tests may serve models."""
+    if request.node.get_closest_marker("slow") is not None:
+        yield
+        return
     before = set(LEARNING) & sys.modules.keys()  # other tests of the same process may have
     folder = tmp_path_factory.mktemp("refused")
     (folder / "sitecustomize.py").write_text(_REFUSE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH")))))
-        yield
+    path = filter(None, (str(folder), os.environ.get("PYTHONPATH")))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    yield
     loaded = set(LEARNING) & sys.modules.keys() - before
-    assert not loaded, f"the gateway's tests load {', '.join(sorted(loaded))}"
+    assert not loaded, f"this test loads {', '.join(sorted(loaded))}"

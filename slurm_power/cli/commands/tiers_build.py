@@ -219,7 +219,10 @@ def distill(**said: Any) -> None:
 @click.option("--shared", is_flag=True, help="Share the trials with others who run the same command.")
 @_trained
 def search(**said: Any) -> None:
-    """Search the task's space() for a lighter shape that keeps to the floor."""
+    """Search for a lighter shape above the floor.
+
+    What may be chosen is what the task's space() says.
+    """
 
     def make(job: "_Job") -> "Built | None":
         from slurm_power.tiers.building import search as module  # noqa: PLC0415 - loads torch

@@ -51,9 +51,9 @@ def search(
     """Search ``task.space()`` for quality and low costs, and train the chosen shape with ``recipe``.
 
     With a ``parent`` the chosen shape is distilled from it, and shapes as heavy as it are not tried.
-    ``choose``: of the trials that keep to the floor the ``lightest`` (by the first objective) or the ``best``; if
-    it misses the floor when trained in full the next one is taken. A shape below the floor is never the
-    result: then BuildError is raised and the trials are kept, so that more can be added.
+    ``choose``: of the trials that keep to the floor the ``lightest`` (by the first objective) or the
+    ``best``; if it misses the floor when trained in full the next one is taken. A shape below the floor is
+    never the result: then BuildError is raised and the trials are kept, so that more can be added.
 
     ``shared``: processes that run the same command share the trials; all but the last return None. Trials are
     kept in a file; a stopped search goes on with the same call, one trial is lost at most.

@@ -4,6 +4,7 @@ import json
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -191,7 +192,7 @@ def test_a_search_by_quality_processor_time_and_latency(order: OrderMaker) -> No
         recipe=replace(QUICK, epochs=8),
     )
     assert built is not None
-    done = [line["values"] for line in log_of(built) if line.get("state") == "complete"]
+    done: list[Any] = [line["values"] for line in log_of(built) if line.get("state") == "complete"]
     assert done and all(len(values) == 3 and min(values[1:]) > 0.0 for values in done)
     chosen = read_description(built.directory).lineage["options"]["chosen"]
     assert chosen["costs"] == min(values[1:] for values in done if values[0] >= 0.5)
