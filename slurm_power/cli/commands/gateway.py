@@ -78,10 +78,7 @@ def run(
 @gateway.command()
 @_file_argument
 def check(file: Path) -> None:
-    """Look for mistakes in FILE; nothing is changed.
-
-    HAProxy checks what would be written for it, too.
-    """
+    """Look for mistakes in FILE, and let HAProxy check what would be written for it. Nothing is changed."""
     service = _read(file)
     problem = asyncio.run(_checked(service))
     if problem:
