@@ -22,6 +22,7 @@ ACTIONS = ("run", "pause", "checkpoint")
 MAX_BATCH = 1 << 30
 MAX_STEP = 1 << 53
 MAX_RATE = 1e12
+MAX_AGE_SECONDS = 86_400.0
 MAX_RANKS = 4096
 # A rank that is silent for so much longer than another no longer counts.
 SILENT_RANK_SECONDS = 60.0
@@ -196,14 +197,17 @@ class AdviceDesk:
 
 
 def progress_row(words: Collection[RankWord], now_seconds: float) -> Message:
-    """Several ranks as one: rates added up, the step of the slowest, only what all of them can do."""
+    """Several ranks as one: rates added up, the step of the slowest, only what all of them can do.
+
+    Whatever the ranks say, it stays within what the controller takes: it would refuse the node's whole report.
+    """
     newest_seconds = max(word.at_seconds for word in words)
     heard = [word for word in words if newest_seconds - word.at_seconds < SILENT_RANK_SECONDS]
     saved = [word.checkpoint_step for word in heard if word.checkpoint_step is not None]
     return {
         "step": min(word.step for word in heard),
-        "samples_per_second": sum(word.samples_per_second for word in heard),
-        "age_seconds": max(0.0, now_seconds - newest_seconds),
+        "samples_per_second": min(MAX_RATE, sum(word.samples_per_second for word in heard)),
+        "age_seconds": min(MAX_AGE_SECONDS, max(0.0, now_seconds - newest_seconds)),
         "global_batch": _least(word.global_batch for word in heard),
         "micro_batch": _least(word.micro_batch for word in heard),
         "max_micro_batch": _least(word.max_micro_batch for word in heard),

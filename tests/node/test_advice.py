@@ -233,6 +233,21 @@ def test_a_rank_that_fell_silent_counts_no_more(tmp_path: Path) -> None:
     assert (row["samples_per_second"], row["step"], row["age_seconds"]) == (100.5, 500, 1.0)
 
 
+def test_what_ranks_say_together_is_within_what_the_controller_takes(tmp_path: Path) -> None:
+    from slurm_power.node.advice import AdviceDesk
+    from slurm_power.node.jobs import NodeJob, NodeJobs
+    from slurm_power.telemetry.progress import progress_of
+
+    jobs = NodeJobs(tmp_path, "boot")
+    jobs.start(NodeJob(job_id="17", user="alice", uid=ALICE, gpu_slots=(), workload=None, flex=None))
+    desk = AdviceDesk(tmp_path / "powerd.sock", jobs)
+    for rank in range(3):
+        desk.progress({**PROGRESS, "rank": rank, "samples_per_second": 1e12}, ALICE, 0.0)
+    two_years = 2 * 366 * 86_400.0
+    for now_seconds in (0.0, two_years):
+        assert progress_of({"progress": desk.rows(now_seconds)})["17"].samples_per_second == 1e12
+
+
 def test_a_front_that_is_killed_keeps_the_words_to_jobs(bench: NodeBench, controller: FakeController) -> None:
     powerd = started(bench, controller)
     say(controller)
