@@ -199,7 +199,7 @@ class AdviceDesk:
 def progress_row(words: Collection[RankWord], now_seconds: float) -> Message:
     """Several ranks as one: rates added up, the step of the slowest, only what all of them can do.
 
-    Whatever the ranks say, it stays within what the controller takes: it would refuse the node's whole report.
+    Whatever the ranks say, the sum stays within what the controller takes.
     """
     newest_seconds = max(word.at_seconds for word in words)
     heard = [word for word in words if newest_seconds - word.at_seconds < SILENT_RANK_SECONDS]
