@@ -53,7 +53,7 @@ class CatalogSource:
             catalog = read_catalog(self._path)
         except CatalogError as error:
             return None, f"{error.problems[0]}; the catalog of before counts"
-        except Exception as error:  # whatever is in the file, it must not end the controller
+        except Exception as error:  # noqa: BLE001 - whatever is in the file must not end the controller
             return None, f"{self._path}: {type(error).__name__}: {error}; the catalog of before counts"
         self._seen = seen
         return catalog, ""

@@ -318,6 +318,27 @@ class Listener:
         self._socket.close()
 
 
+def test_what_a_loop_counts_in_costs_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Scalars of numpy's and tensors alike are no numbers to JSON."""
+    numpy = pytest.importorskip("numpy")
+    monkeypatch.setenv("SLURM_POWER_SOCKET", str(tmp_path / "s"))
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    listener = Listener(tmp_path / "s")
+    with Advice(global_batch=96, max_micro=48, look_seconds=0.0, ranks="alone") as advice:
+        advice.start_at(numpy.int64(100))
+        advice.step(samples=numpy.float32(90.0))  # as a mask is summed up
+        until(lambda: len(listener.words) == 1)
+        advice.step(samples=numpy.arange(3))  # no number at all
+        advice.saved(102)
+        advice.saved(102)
+    listener.close()
+    assert (listener.words[0]["step"], len(listener.words)) == (101, 1)
+    assert listener.words[0]["samples_per_second"] > 0.0
+    assert caplog.text.count("progress cannot be told") == 1
+
+
 def test_progress_is_told_with_its_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_POWER_SOCKET", str(tmp_path / "s"))
     monkeypatch.setenv("SLURM_JOB_ID", "17")
