@@ -6,6 +6,8 @@ when the job starts again. Jobs only ever read the files; what they tell comes o
 
 import json
 import logging
+import os
+import stat
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from slurm_power.node.requests import MAX_TEXT, MAX_TTL_SECONDS, job_id_of
 from slurm_power.wire import Message, WireError
 
 ACTIONS = ("run", "pause", "checkpoint")
+MAX_FILE_BYTES = 64 * 1024
 MAX_BATCH = 1 << 30
 MAX_STEP = 1 << 53
 MAX_RATE = 1e12
@@ -70,7 +73,7 @@ class AdviceDesk:
             return
         for file in files:
             with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-                row = json.loads(file.read_text())
+                row = json.loads(_content(file))
                 left_seconds = float(row["until_boottime"]) - clock.boottime()
                 if file.suffix == ".json" and 0.0 < left_seconds <= MAX_TTL_SECONDS:
                     self._advised[file.stem] = Advised(
@@ -194,6 +197,17 @@ class AdviceDesk:
             file.unlink(missing_ok=True)
         except OSError as error:
             log.warning("%s: cannot be removed: %s", file, error)
+
+
+def _content(file: Path) -> bytes:
+    """What is in a plain file of ours; raises OSError, also for what else whoever had the folder has left."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("no plain file")
+        return os.read(descriptor, MAX_FILE_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def progress_row(words: Collection[RankWord], now_seconds: float) -> Message:
