@@ -192,25 +192,65 @@ def test_a_model_s_path_that_is_no_variable_costs_the_job_no_tier(model: str) ->
     assert (kept.tier, kept.model, kept.restart_count) == ("digits/int8", "", 1)
 
 
+class Bench:
+    """The tiers of one node, its clock and controller left out."""
+
+    def __init__(self, folder: Path, **words: object) -> None:
+        self.told: list[Message] = []
+        self.answered: list[NodeJob] = []
+        self.jobs = NodeJobs(folder, "boot")
+        self.tiers = JobTiers(self.jobs, self.told.append)
+        self.tiers.answer = lambda _client, job: self.answered.append(job)
+        said = {"gpu_slots": (), "workload": None, "flex": None, "tier": "digits/full", "tiers_ok": "int8"}
+        self.job = NodeJob(job_id="17", user="alice", uid=1, **{**said, **words})  # type: ignore[arg-type]  # fields
+        self.jobs.start(self.job)
+
+    def ask(self, *, connected: bool = True) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            client = Client(connection=ours, uid=0, deadline_seconds=0.0)
+            self.tiers.ask(client, self.job, connected=connected)
+
+
+@pytest.mark.parametrize(
+    ("words", "connected"),
+    [({"tiers_ok": None}, True), ({"tiers_ok": "none"}, True), ({"tier": ""}, True), ({}, False)],
+)
+def test_without_consent_or_controller_the_answer_comes_at_once(
+    tmp_path: Path, words: dict[str, object], connected: bool
+) -> None:
+    bench = Bench(tmp_path, **words)
+    bench.ask(connected=connected)
+    assert (bench.answered, bench.tiers.next_deadline()) == ([bench.job], None)
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_the_answer_waits_for_the_word_until_its_deadline(tmp_path: Path, in_time: bool) -> None:
+    bench = Bench(tmp_path)
+    bench.ask()
+    deadline_seconds = bench.tiers.next_deadline()
+    assert deadline_seconds is not None
+    bench.tiers.expire(deadline_seconds - 0.001)
+    assert bench.answered == []
+    if in_time:
+        bench.tiers.heard(order(restart_count=0))
+    else:
+        bench.tiers.expire(deadline_seconds)
+        bench.tiers.heard(order(restart_count=0))
+    assert (bench.answered, bench.tiers.next_deadline()) == ([bench.job], None)
+    assert bench.job.told_tier == ("digits/int8" if in_time else "digits/full")
+    assert [one["told_tier"] for one in bench.told] == [bench.job.told_tier]
+
+
 @pytest.mark.parametrize("next_start", [None, 1])
 def test_who_has_ended_while_the_answer_waited_does_not_start_again(
     tmp_path: Path, next_start: int | None
 ) -> None:
-    told: list[Message] = []
-    jobs = NodeJobs(tmp_path, "boot")
-    tiers = JobTiers(jobs, told.append)
-    answered: list[NodeJob] = []
-    tiers.answer = lambda _client, job: answered.append(job)
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        client = Client(connection=ours, uid=0, deadline_seconds=0.0)
-        words = {"gpu_slots": (), "workload": None, "flex": None, "tier": "digits/full", "tiers_ok": "int8"}
-        job = NodeJob(job_id="17", user="alice", uid=1, **words)  # type: ignore[arg-type]  # words of a table
-        jobs.start(job)
-        tiers.ask(client, job, connected=True)
-        assert (answered, tiers.next_deadline() is not None) == ([], True)
-        jobs.end("17")
-        if next_start is not None:
-            jobs.start(replace(job, restart_count=next_start))
-        tiers.lost()
-    assert (answered, told) == ([job], [])
+    bench = Bench(tmp_path)
+    bench.ask()
+    assert bench.answered == []
+    bench.jobs.end("17")
+    if next_start is not None:
+        bench.jobs.start(replace(bench.job, restart_count=next_start))
+    bench.tiers.lost()
+    assert (bench.answered, bench.told) == ([bench.job], [])
