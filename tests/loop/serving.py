@@ -181,12 +181,11 @@ def chat_service(bed: Bed) -> Iterator[Chat]:
     try:
         chat.start_gateway()
         yield chat
-    except BaseException:
-        print((bed.run / "log/gateway.out").read_text())
-        for output in chat.folder.glob("*.out"):
-            print(output.name, output.read_text())
-        raise
     finally:
+        # pytest shows it where the test has failed.
+        print((bed.run / "log/gateway.out").read_text())
+        for name in ("powerctld.out", "powerctld.log"):
+            print((bed.run / "log" / name).read_text() if (bed.run / "log" / name).exists() else name)
         chat.close()
         catalog.unlink()
 

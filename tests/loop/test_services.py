@@ -41,7 +41,7 @@ def test_a_service_is_light_for_an_event_and_full_again_after_it(chat: Chat) -> 
     chat.begin_requests()
     chat.streams(4, 40)
     event = bed.announce(SHORT_WATTS, 400, in_seconds=20)
-    bed.until(chat.switches, "the light tier to be asked for", 30)
+    bed.until(chat.switches, "the light tier to be asked for", 20)
     bed.until(lambda: ("light", "serving") in chat.members(), "the light tier", 30)
     chat.streams(2, 20)
     bed.until(lambda: chat.alone("light"), "the end of the full tier", 30)
