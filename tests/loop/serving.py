@@ -184,8 +184,6 @@ def chat_service(bed: Bed) -> Iterator[Chat]:
     finally:
         # pytest shows it where the test has failed.
         print((bed.run / "log/gateway.out").read_text())
-        for name in ("powerctld.out", "powerctld.log"):
-            print((bed.run / "log" / name).read_text() if (bed.run / "log" / name).exists() else name)
         chat.close()
         catalog.unlink()
 

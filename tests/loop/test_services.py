@@ -41,7 +41,7 @@ def test_a_service_is_light_for_an_event_and_full_again_after_it(chat: Chat) -> 
     chat.begin_requests()
     chat.streams(4, 40)
     event = bed.announce(SHORT_WATTS, 400, in_seconds=20)
-    bed.until(chat.switches, "the light tier to be asked for", 20)
+    bed.until(chat.switches, "the light tier to be asked for", 15)
     bed.until(lambda: ("light", "serving") in chat.members(), "the light tier", 30)
     chat.streams(2, 20)
     bed.until(lambda: chat.alone("light"), "the end of the full tier", 30)
@@ -49,23 +49,29 @@ def test_a_service_is_light_for_an_event_and_full_again_after_it(chat: Chat) -> 
     bed.until(lambda: bed.grid_watts() < before_watts - 3_000.0, "the saving at the meter", 15)
     assert bed.grid_watts() < SHORT_WATTS
     [asked] = chat.switches()
-    assert asked["subject"] == "service:chat"
-    assert asked["user"] == "alice"
+    assert (asked["subject"], asked["user"]) == ("service:chat", "alice")
     assert "it serves with light (accuracy 0.95) on 2 GPUs meanwhile" in asked["reason"]
     assert asked["saved_watts"] > 3_000.0
     shown = bed.lab.run(["slurm-power", "status"], user="alice", environment=ENVIRONMENT).stdout
-    assert "chat" in shown
-    assert asked["reason"] in shown
+    line = f"service chat of alice: digits/light serves; asked for light: {asked['reason']}"
+    assert line in shown.splitlines()
+    assert asked["reason"] in chat.gateway("status")
+
+    # Its successor knows what was asked, and the service does not move meanwhile.
+    bed.lab.kill("powerctld")
+    bed.lab.start("powerctld")
+    bed.until(lambda: chat.row().get("asked_tier") == "light", "the next powerctld to hear of it", 10)
+    assert chat.alone("light")
 
     bed.lab.run(["slurm-power", "cancel-event", event])
     chat.streams(2, 40)
-    bed.until(lambda: chat.row()["asked_tier"] is None, "the way back", 40)
-    bed.until(lambda: chat.alone("full"), "the full tier alone", 40)
+    bed.until(lambda: ("full", "serving") in chat.members(), "the way back", 60)
+    bed.until(lambda: chat.alone("full"), "the full tier alone", 30)
     assert chat.gpus() == ["gres:gpu:8 R"]
+    assert [row["subject"] for row in chat.switches()] == ["service:chat"] * 2, "once there and once back"
     bed.until(lambda: bed.grid_watts() > before_watts - 600.0, "its power at the meter", 15)
     chat.end_requests()
     assert chat.load.failed() == {}
     assert len(chat.load.requests) > 300
     assert chat.load.stream_ends() == {"whole": 8}
     assert {request.tier for request in chat.load.requests} == {"digits/full", "digits/light"}
-    print(chat.gateway("status"))

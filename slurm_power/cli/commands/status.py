@@ -71,7 +71,8 @@ def _service_text(service: Answer) -> str:
     text = f"service {service['name']} of {service['user']}: {serving}"
     if service["switching"]:
         text += ", is being switched"
-    return text if service["asked_tier"] is None else f"{text}; {service['asked_tier']}: {service['reason']}"
+    asked = service["asked_tier"]
+    return text if asked is None else f"{text}; asked for {asked}: {service['reason']}"
 
 
 def _event_text(event: Answer) -> str:
