@@ -1,4 +1,4 @@
-"""A large and a small generator, trained here, streamed through a gateway that is switched; and their cards."""
+"""A large and a small generator trained here, streamed through a gateway that is switched; their cards."""
 
 import shutil
 import subprocess

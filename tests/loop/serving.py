@@ -1,18 +1,15 @@
-"""A real service on a live lab: its gateway, HAProxy, tiers as jobs that draw power, and clients; all of alice."""
+"""A real service of alice's on a live lab: gateway, HAProxy, tiers as jobs that draw power, and clients."""
 
 import asyncio
 import contextlib
 import json
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from containers.bench.gateway_load import Load
