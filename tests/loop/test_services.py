@@ -52,6 +52,7 @@ def test_a_service_is_light_for_an_event_and_full_again_after_it(chat: Chat) -> 
     assert (asked["subject"], asked["user"]) == ("service:chat", "alice")
     assert "it serves with light (accuracy 0.95) on 2 GPUs meanwhile" in asked["reason"]
     assert asked["saved_watts"] > 3_000.0
+    bed.until(lambda: not chat.row()["switching"], "powerctld to hear of the end", 10)
     shown = bed.lab.run(["slurm-power", "status"], user="alice", environment=ENVIRONMENT).stdout
     line = f"service chat of alice: digits/light serves; asked for light: {asked['reason']}"
     assert line in shown.splitlines()
