@@ -1,13 +1,15 @@
 """Tiers as plain processes in place of Slurm's jobs, for loads on the gateway; the same gateway otherwise.
 
 ``python -m containers.bench.tier_processes SERVICE.toml FOLDER [CONTROLLER_SOCKET]`` runs one gateway. A
-tier's ``environment`` says how its server behaves: TIER_MILLISECONDS and those of ``tier_server``.
+tier's ``environment`` says how its server behaves: TIER_MILLISECONDS and those of ``tier_server``; or it is
+another, the TIER_COMMAND with the address file behind it.
 """
 
 import asyncio
 import contextlib
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -59,11 +61,10 @@ class TierProcesses:
         job = self._service.job_of(tier)
         if job is None:
             return f"there is no tier {tier}"
-        words = [sys.executable, "-m", "containers.bench.tier_server", tier]
-        words += [
-            job.environment.get("TIER_MILLISECONDS", "5"),
-            str(self._service.directory / f"{key}.address"),
-        ]
+        milliseconds = job.environment.get("TIER_MILLISECONDS", "5")
+        stand_in = f"{sys.executable} -m containers.bench.tier_server {tier} {milliseconds}"
+        words = shlex.split(job.environment.get("TIER_COMMAND", stand_in))
+        words.append(str(self._service.directory / f"{key}.address"))
         process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
             words,
             env={**os.environ, **job.environment},

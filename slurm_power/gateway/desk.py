@@ -69,7 +69,8 @@ class Desk:
             known = ", ".join(sorted(self._service.tiers))
             return {"ok": False, "error": f"the service may not run tier {tier}; it may run {known}"}
         self._gateway.switch_to(tier if isinstance(tier, str) else None)
-        return {"ok": True, "full_tier": self._gateway.full_tier}
+        trouble = self._gateway.trouble.get("powerctld", "")
+        return {"ok": True, "full_tier": self._gateway.full_tier, "trouble": trouble}
 
     def status(self) -> dict[str, Any]:
         """All there is to see."""

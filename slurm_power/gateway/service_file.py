@@ -299,7 +299,8 @@ def _jobs(
         if not script:
             problems.append(f"{path}script: missing, and there is no script for all tiers")
         elif not (folder / script).is_file():
-            problems.append(f"{path if record.script else ''}script: {folder / script} is no file")
+            problem = f"{path if record.script else ''}script: {folder / script} is no file"
+            problems += [] if problem in problems else [problem]
         jobs[tier] = TierJob(
             script=folder / script,
             sbatch=(*plain.sbatch, *record.sbatch),

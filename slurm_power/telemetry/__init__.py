@@ -36,6 +36,8 @@ from slurm_power.wire import Message, WireError
 _RECENT_LOADS = 3
 # A meter shows the mean of the second before its register changed; what a battery did then is kept this long.
 _METER_INTERVAL_SECONDS = 1.0
+# Longer than the interval of the meters that we know.
+_STEADY_SECONDS = 5.0
 _DISCHARGE_MEMORY_SECONDS = 10.0
 _NODE_SILENT_SECONDS = 10.0
 # So long a node may know of a start before the list does; what is longer is an end the node has missed.
@@ -44,10 +46,14 @@ _START_LISTED_SECONDS = 60.0
 
 @dataclass(slots=True)
 class _Meter:
-    """The last two values of a circuit, one for each change of its meter's register."""
+    """The last two values of a circuit, one for each change of its meter's register.
+
+    A value that stands for long is both: a draw that does not change at all is no spike for ever.
+    """
 
     watts: float | None = None
     before_watts: float | None = None
+    changed_seconds: float = float("-inf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +117,9 @@ class SiteTelemetry:
             self._recent_loads.append(watts + self._mean_discharge_watts(now_seconds))
             self._load_at_seconds = now_seconds
         if watts != meter.watts:
-            meter.before_watts = meter.watts
+            meter.before_watts, meter.changed_seconds = meter.watts, now_seconds
+        elif now_seconds - meter.changed_seconds > _STEADY_SECONDS:
+            meter.before_watts = watts
         meter.watts = watts
         self.circuits.read(circuit, watts, now_seconds)
 

@@ -191,6 +191,17 @@ def test_meter_and_battery_are_put_together_for_the_same_second() -> None:
     assert desk.seen(14.0).recent_load_watts == ()
 
 
+def test_a_draw_that_does_not_change_is_no_spike_for_ever() -> None:
+    desk = Desk()
+    desk.telemetry.meter_read("grid", 10_000.0, 10.0)
+    for second in range(11, 30):
+        desk.telemetry.meter_read("grid", 18_000.0, float(second))
+        lasting = 10_000.0 if second < 17 else 18_000.0
+        assert desk.seen(float(second)).lasting_watts["grid"] == lasting
+    desk.telemetry.meter_read("grid", 25_000.0, 30.0)
+    assert desk.seen(30.0).lasting_watts["grid"] == 18_000.0
+
+
 def test_a_battery_that_went_silent_feeds_nothing_in() -> None:
     desk = Desk()
     desk.telemetry.ess_read("battery", ess_reading(discharge_watts=5000.0), 10.0, 3.0)

@@ -111,6 +111,21 @@ def test_all_mistakes_come_at_once_with_status_2(tmp_path: Path) -> None:
     assert not (tmp_path / "own").exists()
 
 
+def test_check_names_a_folder_that_run_would_refuse(tmp_path: Path) -> None:
+    file = write(tmp_path, GOOD)
+    done = CliRunner().invoke(main, ["gateway", "check", str(file), f"--state={tmp_path / ('long' * 20)}"])
+    assert done.exit_code == 2
+    assert "too long for the sockets in it" in done.stderr
+
+
+def test_a_script_for_all_tiers_that_is_missing_is_named_once(tmp_path: Path) -> None:
+    file = write(tmp_path, GOOD)
+    (tmp_path / "service.sbatch").unlink()
+    with pytest.raises(ConfigError) as raised:
+        read_service(file)
+    assert sum("is no file" in problem for problem in raised.value.problems) == 1
+
+
 def test_no_file(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["gateway", "check", str(tmp_path / "none.toml")])
     assert done.exit_code == 2

@@ -124,9 +124,12 @@ class Bed:
         words += ["--ntasks-per-node=1", "--gres=gpu:8", "--nodelist=c1", "--time=10", "--output=%j.out"]
         return self.lab.run([*words, *options, f"--wrap={load}"], user=user).stdout.strip()
 
-    def announce(self, limit_watts: int, seconds: int, *, reason: str = "the grid is short") -> str:
+    def announce(
+        self, limit_watts: int, seconds: int, *, reason: str = "the grid is short", in_seconds: int = 0
+    ) -> str:
         """Lower the grid's limit as an operator does; returns the event's name."""
         words = ["slurm-power", "event", "grid", f"--limit-watts={limit_watts}", f"--for={seconds}s"]
+        words += [f"--in={in_seconds}s"] if in_seconds else []
         done = self.lab.run([*words, f"--reason={reason}", "--json"])
         event: str = json.loads(done.stdout)["event_id"]
         return event

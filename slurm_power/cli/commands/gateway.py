@@ -16,6 +16,7 @@ from slurm_power.cli.commands.connection import DEFAULT_SOCKET, ask, json_option
 from slurm_power.cli.commands.quantities import plain_text
 from slurm_power.config.problems import ConfigError
 from slurm_power.gateway import haproxy_config
+from slurm_power.gateway.controller_talk import SILENT_SECONDS
 from slurm_power.gateway.haproxy import HaproxyError
 from slurm_power.gateway.haproxy_config import Folder
 from slurm_power.gateway.haproxy_process import HaproxyProcess
@@ -77,12 +78,18 @@ def run(
 
 @gateway.command()
 @_file_argument
-def check(file: Path) -> None:
+@_state_option
+def check(file: Path, state: Path | None) -> None:
     """Look for mistakes in FILE, and let HAProxy check what would be written for it. Nothing is changed."""
     service = _read(file)
-    problem = asyncio.run(_checked(service))
-    if problem:
-        _refuse([problem])
+    problems = []
+    try:
+        own_folder(service.name, state)
+    except FolderError as error:
+        problems.append(str(error))
+    problems += [problem] if (problem := asyncio.run(_checked(service))) else []
+    if problems:
+        _refuse(problems)
     click.echo(f"{file}: good: {service.family}, full tier {service.full_tier}, at {_where(service)}")
 
 
@@ -149,6 +156,9 @@ def switch(file: Path, state: Path | None, tier: str | None, back: bool) -> None
         _refuse(["name a TIER, or say --back"])
     answer = _ask_gateway(_read(file), state, {"op": "switch", "tier": tier})
     click.echo(f"{answer['full_tier']} is what the service is to run; see slurm-power gateway status {file}")
+    if answer["trouble"]:
+        waits = f"without its word the service moves {SILENT_SECONDS:g} s after the last one has run out"
+        click.echo(plain_text(f"{answer['trouble']}; {waits}"))
 
 
 def _read(file: Path) -> ServiceFile:

@@ -39,6 +39,8 @@ def status(socket_path: Path | None, as_json: bool) -> None:
     if (level := answer.get("level")) is not None:
         console.print(_level_text(level), highlight=False, markup=False)
     console.print(_jobs(answer) if answer["jobs"] else "no jobs that you may see")
+    for service in answer.get("services", []):
+        console.print(_service_text(service), highlight=False, markup=False, soft_wrap=True)
     for line in admission_lines(answer.get("admission")):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     for record in answer.get("yields", []):
@@ -61,6 +63,16 @@ def _level_text(level: Answer) -> str:
         return f"in {level['period']} no peak of {level['circuit']} is paid for now{trade}"
     held = f"in {level['period']} the batteries hold {level['circuit']} to "
     return f"{held}{watts_text(level['level_watts'])} ({level['reason']}){trade}"
+
+
+def _service_text(service: Answer) -> str:
+    """One line: what serves, and what it has been asked for and why."""
+    serving = f"{service['family']}/{service['serving']} serves" if service["serving"] else "nothing serves"
+    text = f"service {service['name']} of {service['user']}: {serving}"
+    if service["switching"]:
+        text += ", is being switched"
+    asked = service["asked_tier"]
+    return text if asked is None else f"{text}; asked for {asked}: {service['reason']}"
 
 
 def _event_text(event: Answer) -> str:

@@ -13,6 +13,7 @@ has begun, and ends.
 import argparse
 import json
 import signal
+import socket
 import sys
 import threading
 import time
@@ -320,6 +321,7 @@ def main() -> int:
     parser.add_argument("--name", help="FAMILY/TIER for the header (default: the folder's name)")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0: any free one, which is then printed")
+    parser.add_argument("--address-file", type=Path, help="write http://HOST:PORT here once it listens")
     parser.add_argument("--most-requests", type=int, default=64, help="at once")
     parser.add_argument("--drain-seconds", type=float, default=600.0, help="for streams, after SIGTERM")
     parser.add_argument("--threads", type=int, default=1, help="of torch, for each request")
@@ -338,6 +340,8 @@ def main() -> int:
         )
         _warm(server)
         server.open()
+        if said.address_file is not None:
+            _tell(said.address_file, *server.server_address[:2])
     except (TaskError, ArtifactError, EvaluateError, BadRequestError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
@@ -353,6 +357,14 @@ def main() -> int:
     )
     server.run(said.drain_seconds)
     return 0
+
+
+def _tell(file: Path, host: object, port: int) -> None:
+    """Say where it listens, as the jobs of a service do; the file comes whole. Raises OSError."""
+    name = socket.gethostname() if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
+    fresh = file.with_name(f"{file.name}.new")
+    fresh.write_text(f"http://{name!s}:{port}\n")
+    fresh.replace(file)
 
 
 def _warm(server: TierServer) -> None:
