@@ -15,8 +15,9 @@ _GPUS = re.compile(r"(?P<name>(?:gres[:/])?gpu(?:[:/](?!\d+$)[^:=,]+)?)[:=](?P<c
 def changed_request(asked: Mapping[str, str], *, node_count: int, gpu_count: int) -> dict[str, str]:
     """The words for ``scontrol update`` that give a job ``gpu_count`` GPUs in all; none where it has them.
 
-    ``asked`` is its request by squeue's names (`ASKED_AS`). A job that asks by node comes on as many of its
-    nodes as divide the GPUs. Raises SchedulerError where its request is of a kind that cannot be changed.
+    ``asked`` is its request by squeue's names (`ASKED_AS`). A job keeps its nodes: one that asked for tasks
+    would need them, whatever else is written. Raises SchedulerError where that many GPUs cannot be divided
+    among them, or its request is of a kind that cannot be changed.
     """
     found = {key: text for key in ASKED_AS if "gpu" in (text := asked.get(key, ""))}
     if gpu_count < 1 or len(found) != 1:
@@ -29,14 +30,12 @@ def changed_request(asked: Mapping[str, str], *, node_count: int, gpu_count: int
     match = _GPUS.fullmatch(parts[places[0]])
     if len(places) != 1 or match is None:
         raise SchedulerError(f"it asks for GPUs as {text}, which is not understood")
-    nodes = 1
-    if key == "tres-per-node":
-        nodes = next(count for count in range(max(node_count, 1), 0, -1) if gpu_count % count == 0)
-    each = gpu_count // nodes
-    fewer_nodes = key == "tres-per-node" and nodes != node_count
-    if each == int(match["count"]) and not fewer_nodes:
+    nodes = max(node_count, 1)
+    if gpu_count < nodes or (key == "tres-per-node" and gpu_count % nodes):
+        raise SchedulerError(f"{gpu_count} GPUs cannot be divided among its {nodes} nodes")
+    each = gpu_count // nodes if key == "tres-per-node" else gpu_count
+    if each == int(match["count"]):
         return {}
     separator = parts[places[0]][match.end("name")]
     parts[places[0]] = f"{match['name']}{separator}{each}"
-    words = {CHANGED_AS[key]: ",".join(parts)}
-    return {**words, "NumNodes": str(nodes)} if fewer_nodes else words
+    return {CHANGED_AS[key]: ",".join(parts)}

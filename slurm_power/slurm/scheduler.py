@@ -212,6 +212,24 @@ class SlurmScheduler:
             raise SchedulerError(f"job {job_id} is not pending, so its tier cannot be changed")
         if record.job.held_by_user:
             raise SchedulerError(f"job {job_id} is held by its user: left alone")
+        comment, words = await self._with_tier(record, tier, gpu_count, reason)
+        start = None if start_in_seconds is None else clock.now() + timedelta(seconds=start_in_seconds)
+        await self._access.update(
+            record, start=None if start is None else _whole_second(start), comment=comment, more=words
+        )
+
+    async def check_tier(self, job_id: str, gpu_count: int) -> None:
+        """Raise SchedulerError where a running job's record is of a kind that `change_tier` leaves alone."""
+        record = await self._record(job_id)
+        if record is None:
+            raise SchedulerError(f"job {job_id} is gone")
+        await self._with_tier(record, "a/b", gpu_count, "")
+
+    async def _with_tier(
+        self, record: JobRecord, tier: str, gpu_count: int, reason: str
+    ) -> tuple[str, dict[str, str]]:
+        """The AdminComment and the words that change a job; raises SchedulerError."""
+        job_id = record.job.job_id
         if record.het:
             raise SchedulerError(f"job {job_id} is part of a het job: left alone")
         comment = admin_comment.with_tier(record.admin_comment, tier, reason)
@@ -225,10 +243,7 @@ class SlurmScheduler:
             )
         except SchedulerError as error:
             raise SchedulerError(f"job {job_id}: {error}") from error
-        start = None if start_in_seconds is None else clock.now() + timedelta(seconds=start_in_seconds)
-        await self._access.update(
-            record, start=None if start is None else _whole_second(start), comment=comment, more=words
-        )
+        return comment, words
 
     async def _record(self, job_id: str) -> JobRecord | None:
         if not job_id.isdigit():
