@@ -146,13 +146,13 @@ class SlurmScheduler:
         record = await self._record(job_id)
         if record is None or record.job.state is not JobState.RUNNING:
             raise NotRunningError(f"job {job_id} does not run, so it cannot be paused")
-        await self._access.suspend(job_id)
+        await self._access.suspend(_one(record))
 
     async def resume(self, job_id: str) -> None:
         """Resume a suspended job; one that is not suspended, or is gone, is left as it is."""
         record = await self._record(job_id)
         if record is not None and record.job.state is JobState.SUSPENDED:
-            await self._access.resume(job_id)
+            await self._access.resume(_one(record))
 
     async def relocate(self, job_id: str, avoid: Sequence[str], reason: str) -> None:
         """Exclude nodes for a pending job beside those its user excludes; none gives all but these back.
@@ -185,18 +185,17 @@ class SlurmScheduler:
 
     async def ask_to_save(self, job_id: str) -> None:
         """Send SIGUSR2 to all steps; raises NotRunningError."""
-        await self._running(job_id)
-        await self._access.signal(job_id, SAVE_SIGNAL)
+        await self._access.signal(_one(await self._running(job_id)), SAVE_SIGNAL)
 
     async def requeue(self, job_id: str) -> None:
         """Queue a running batch job again; Slurm lets it start in two minutes. Raises NotRunningError."""
-        await self._running(job_id)
-        await self._access.requeue(job_id)
+        await self._access.requeue(_one(await self._running(job_id)))
 
-    async def _running(self, job_id: str) -> None:
+    async def _running(self, job_id: str) -> JobRecord:
         record = await self._record(job_id)
         if record is None or record.job.state is not JobState.RUNNING:
             raise NotRunningError(f"job {job_id} does not run")
+        return record
 
     async def change_tier(
         self, job_id: str, tier: str, gpu_count: int, start_in_seconds: float | None, reason: str
@@ -276,6 +275,11 @@ class SlurmScheduler:
             self._book.put(job_id, note)
         except OSError as error:
             raise SchedulerError(f"job {job_id}: its hold cannot be noted: {error}") from error
+
+
+def _one(record: JobRecord) -> str:
+    """How Slurm is to be told of this job alone: the number of an array's last task means all its tasks."""
+    return record.job.job_id if record.het else record.update_id
 
 
 def _ours(record: JobRecord, note: HoldNote) -> bool:

@@ -52,7 +52,7 @@ def test_what_cannot_be_changed_says_why(asked: dict[str, str], why: str) -> Non
     [("tres-per-node", 2, 3), ("tres-per-node", 2, 1), ("tres-per-job", 4, 3), ("tres-per-job", 1, 0)],
 )
 def test_a_job_keeps_its_nodes(key: str, node_count: int, gpu_count: int) -> None:
-    with pytest.raises(SchedulerError, match="cannot be divided|in one way"):
+    with pytest.raises(SchedulerError, match=r"cannot be divided|in one way"):
         changed_request({key: "gres:gpu:4"}, node_count=node_count, gpu_count=gpu_count)
 
 

@@ -1,6 +1,7 @@
 """A job's tier and GPUs changed while it waits, on a real Slurm: in one request, whole or not at all."""
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -99,7 +100,7 @@ def test_each_way_to_ask_for_gpus(bench: Bench, asked: list[str]) -> None:
 @pytest.mark.parametrize(
     ("asked", "why"),
     [
-        (["--gpus-per-task=4"], "cannot be changed|in one way alone"),
+        (["--gpus-per-task=4", "-n1"], "cannot be changed|in one way alone"),
         (["-N2", "--gpus=4"], None),
         (["-N2", "--gres=gpu:4"], None),
         ([], "in one way alone"),
@@ -162,6 +163,37 @@ def test_a_running_job_is_checked_first_and_told_then(bench: Bench, tmp_path: Pa
     assert not (tmp_path / "wrong").exists()
 
 
+def test_one_task_of_an_array_alone_is_asked_queued_again_or_stopped(bench: Bench) -> None:
+    """The last one has the array's own number, which for Slurm's commands means all tasks."""
+    words = ["-o", "/dev/null", "-D", "/tmp", "--array=1-2", "--requeue", "--wrap", "srun sleep 60"]
+    array = bench.cluster.run("sbatch", "--parsable", *words).strip()
+    eventually(lambda: sum(running(job) for job in asyncio.run(bench.port().jobs())) == 2, 20, "both tasks")
+
+    def states() -> set[tuple[str, JobState]]:
+        shown = asyncio.run(bench.port().jobs())
+        return {(job.job_id, job.state) for job in shown if job.state is not JobState.ENDED}
+
+    (other,) = {job_id for job_id, _ in states()} - {array}
+    asyncio.run(bench.port().pause(array, 60.0, "short"))
+    bench.until(array, lambda job: job.state is JobState.SUSPENDED)
+    assert states() == {(array, JobState.SUSPENDED), (other, JobState.RUNNING)}
+    asyncio.run(bench.port().resume(array))
+    bench.until(array, running)
+    asyncio.run(bench.port().requeue(array))
+    bench.until(array, lambda job: job.state is JobState.PENDING)
+    assert states() == {(array, JobState.PENDING), (other, JobState.RUNNING)}
+    bench.cluster.run("scontrol", "update", f"job={array}_2", "StartTime=now+3")
+    bench.until(array, running, 40)
+
+    def ended() -> bool:
+        with contextlib.suppress(NotRunningError):  # its step may not be there yet to be told
+            asyncio.run(bench.port().ask_to_save(array))
+        return bench.job(array).state is JobState.ENDED
+
+    eventually(ended, 20, "the end of the step that got the signal")
+    assert states() == {(other, JobState.RUNNING)}
+
+
 def test_queued_again_it_waits_and_starts_by_itself(bench: Bench) -> None:
     job_id = with_wishes(bench, "--gres=gpu:4", "--requeue")
     bench.cluster.run("scontrol", "update", f"job={job_id}", "StartTime=now")
@@ -198,18 +230,20 @@ def test_only_who_runs_can_be_asked_or_queued_again(bench: Bench) -> None:
         (["--gpus-per-node=4", "--ntasks-per-node=1"], ["2", "0,1"]),
         (["--gres=gpu:4"], ["0,1"]),
     ],
-    ids=lambda value: " ".join(value),
+    ids=" ".join,
 )
 def test_the_script_of_a_changed_job_finds_its_gpus_and_its_steps_start(
-    cluster: Cluster, lab: Lab, tmp_path: Path, by: str, asked: list[str], printed: list[str]
+    bench: Bench, lab: Lab, by: str, asked: list[str], printed: list[str]
 ) -> None:
     etc = lab.layout.etc
     (etc / "plugstack.conf").write_text(f"optional {etc}/slurm_power.so\n" if by == "plugin" else "")
     (etc / "no_ours").touch() if by == "plugin" else (etc / "no_ours").unlink(missing_ok=True)
-    bench = Bench(cluster, tmp_path, "cli")
     out = lab.run_directory / f"home/alice/{by}-{'-'.join(asked)}.out"
+    out.unlink(missing_ok=True)
     words = ["sbatch", "--parsable", f"--begin={begin_text(soon(3600))}", f"--output={out}", *asked]
-    done = lab.run([*words, f"--wrap={SCRIPT}"], user="alice", environment={"SLURM_POWER_TIER": "digits/full"})
+    done = lab.run(
+        [*words, f"--wrap={SCRIPT}"], user="alice", environment={"SLURM_POWER_TIER": "digits/full"}
+    )
     job_id = done.stdout.strip()
     change(bench, job_id, 2, 0.0)
     bench.until(job_id, lambda job: job.state is JobState.ENDED, 30)

@@ -338,7 +338,10 @@ MOVED |= {"JOB_SLURM_GPUS_ON_NODE": "2", "JOB_SLURM_JOB_NUM_NODES": "1"}
         ({"GPUS_PER_NODE": "x" * 200 + ":40"}, []),
         ({"GPUS_PER_NODE": "4", "GPUS": "8", "JOB_NUM_NODES": "2"}, ["GPUS_PER_NODE=2", "GPUS unset"]),
         ({"GPUS_PER_NODE": "2", "GPUS": "4", "JOB_NUM_NODES": "2"}, []),
-        *[({"GPUS_PER_NODE": text, "GPUS": text}, []) for text in ("2", "1", "h100:2", "0", "", "h100:", "x")],
+        *[
+            ({"GPUS_PER_NODE": text, "GPUS": text}, [])
+            for text in ("2", "1", "h100:2", "0", "", "h100:", "x")
+        ],
         *[({"GPUS": text}, []) for text in ("4x", "-4", " 4", "a:4,b:4", "4000000", ":", "0x4")],
         *[({"GPUS": "4", "GPUS_ON_NODE": text}, []) for text in ("0", "", "two", "-1", "9" * 40)],
         *[({"GPUS": "4", "JOB_NUM_NODES": text}, []) for text in ("0", "", "x")],
