@@ -80,6 +80,7 @@ class TierDesk:
         # What the records of jobs say that wait: the tier that they start with, whoever has written it.
         self._waiting: dict[str, str] = {}
         self._problems: dict[str, str] = {}
+        self._again_seconds: dict[str, float] = {}
         # Those whose move begins, and which we have queued again ourselves.
         self._by_us: set[str] = set()
 
@@ -161,7 +162,9 @@ class TierDesk:
             user = jobs[job_id].user if job_id in jobs else ""
             self._note("controller", "tier given up", f"job:{job_id}", why, job_id=job_id, user=user)
         self._starts = {key: start for key, start in self._starts.items() if key in jobs}
-        self._problems = {key: words for key, words in self._problems.items() if self.book.get(key)}
+        for book in (self._problems, self._again_seconds):
+            for job_id in [key for key in book if self.book.get(key) is None]:
+                del book[job_id]
         waiting = {key: job.tier for key, job in jobs.items() if job.tier and job.state is JobState.PENDING}
         # What has started since then started with that; its node may ask at any moment.
         began = {key: tier for key, tier in self._waiting.items() if key in jobs and key not in waiting}
@@ -183,8 +186,8 @@ class TierDesk:
                 if (at - move.since).total_seconds() > _LONGEST_QUEUED_SECONDS:
                     why = self._problems.get(job.job_id, "nobody was there to change it")
                     self._give_up(job, move, at, why)
-                elif enabled:
-                    self._in_task(job.job_id, self._change(job, move))
+                elif enabled and now_seconds >= self._again_seconds.get(job.job_id, now_seconds):
+                    self._in_task(job.job_id, self._change(job, move, now_seconds))
             case MoveState.QUEUED | MoveState.CHANGED if there and self._goes_on(job, move):
                 if job.tier == move.tier:
                     self._started(job, move, at)
@@ -207,7 +210,7 @@ class TierDesk:
             self._ask(job.job_id, move.reason, now_seconds)
 
     def _goes_on(self, job: Job, move: Move) -> bool:
-        """Whether a job that has waited is back. A node may still claim one whose run before has just ended."""
+        """Whether a job that has waited is back. A node may still claim one whose last run has just ended."""
         return job.state is not JobState.STARTING or self._restarted(job, move)
 
     def _is_told(self, job: Job, move: Move, at: datetime) -> bool:
@@ -231,7 +234,7 @@ class TierDesk:
         before = move.before or "another tier"
         self._tell(job, "tier started", f"runs {move.tier} on {job.gpu_count} GPUs, in place of {before}")
 
-    async def _change(self, job: Job, move: Move) -> None:
+    async def _change(self, job: Job, move: Move, now_seconds: float) -> None:
         """Change a job that waits. Errors come back at the next look, as long as it waits."""
         try:
             await self._scheduler.change_tier(
@@ -241,7 +244,7 @@ class TierDesk:
             if self._problems.get(job.job_id) != str(error):
                 self._problems[job.job_id] = str(error)
                 self._tell(job, "failed", str(error))
-            await asyncio.sleep(_AGAIN_SECONDS)
+            self._again_seconds[job.job_id] = now_seconds + _AGAIN_SECONDS
             return
         found = self.book.get(job.job_id)
         if found is not None and found.state is MoveState.QUEUED:
