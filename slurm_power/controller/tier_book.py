@@ -1,6 +1,6 @@
 """Jobs that we move to other model tiers: how far each move has come. Survives a restart."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
@@ -92,9 +92,23 @@ class TierBook:
         if move.state is not state:
             self._moves[job_id] = replace(move, state=state, since=at)
 
-    def follow(self, states: Mapping[str, JobState]) -> dict[str, Move]:
-        """Forget the jobs that have ended; returns the moves among them that were under way."""
+    def asked_to_save(self) -> dict[str, Move]:
+        """The moves of jobs that may end because we have asked them to."""
+        states = (MoveState.SAVING, MoveState.GIVEN_UP)
+        return {
+            job_id: move
+            for job_id, move in self._moves.items()
+            if move.running and not move.by_us and move.state in states
+        }
+
+    def forget(self, job_id: str) -> None:
+        """Forget a job."""
+        self._moves.pop(job_id, None)
+
+    def follow(self, states: Mapping[str, JobState], *, kept: Collection[str] = ()) -> dict[str, Move]:
+        """Forget the jobs that have ended, but for those ``kept``; returns the moves cut short by that."""
         ended = {key for key in self._moves if states.get(key, JobState.ENDED) is JobState.ENDED}
+        ended -= set(kept)
         cut_short = {key: move for key, move in self.under_way().items() if key in ended}
         for key in ended:
             del self._moves[key]

@@ -1,9 +1,12 @@
 """Moves jobs to other model tiers, step by step; each step is looked for in the world, so none is lost.
 
-A running job is asked to save itself and end, and its own script queues it again (one that has nothing to
-save is queued again by us). While it waits its tier and its GPUs are changed in one request. When it starts,
-its nodes are told the tier. Whatever fails in between, the job runs: with its old tier if need be. Slurm
-itself lets a job that was queued again start after two minutes, whoever is gone by then.
+A running job is asked to save itself and end, by the file that it reads at each step: a signal would end
+what else runs in its steps and does not know it. Its own script queues it again; one that only ends with the
+status that says so, or has nothing to save, is queued again by us. While it waits its tier and its GPUs are
+changed in one request. When it starts, its nodes are told the tier that its record has.
+
+Whatever fails in between, the job runs: with its old tier if need be. Slurm itself lets a job that was
+queued again start after two minutes, whoever is gone by then.
 """
 
 import asyncio
@@ -13,7 +16,7 @@ from typing import Any, Protocol
 
 from slurm_power import clock
 from slurm_power.controller.advice_book import AdviceBook, Word
-from slurm_power.controller.tier_book import Move, MoveState, TierBook
+from slurm_power.controller.tier_book import OVER, Move, MoveState, TierBook
 from slurm_power.model.action import ChangeTier
 from slurm_power.model.job import Job, JobState, Workload
 from slurm_power.model.progress import JobProgress
@@ -103,7 +106,6 @@ class TierDesk:
                 action.job_id, action.tier, action.gpu_count, None, action.reason
             )
         elif action.job_id in self._saves:
-            await self._scheduler.ask_to_save(action.job_id)
             self._ask(job.job_id, action.reason, clock.monotonic())
         elif Workload.TRAINING in (job.workload, self._family_workload(action.tier)):
             raise SchedulerError(f"job {action.job_id} trains, and does not say that it saves itself")
@@ -148,15 +150,42 @@ class TierDesk:
         """Take each move as far as the world lets it, and keep what has changed."""
         jobs = {job.job_id: job for job in snapshot.jobs}
         if snapshot.jobs_age_seconds is not None:
-            self._forget(jobs)
+            self._forget(jobs, snapshot.at, now_seconds)
         for job_id, move in self.book.under_way().items():
             job = jobs.get(job_id)
             if job is not None and job_id not in self._tasks:
                 self._step(job, move, snapshot.at, now_seconds, enabled=enabled)
         self.keep()
 
-    def _forget(self, jobs: Mapping[str, Job]) -> None:
-        cut_short = self.book.follow({job_id: job.state for job_id, job in jobs.items()})
+    def _saved(self, jobs: Mapping[str, Job], at: datetime, now_seconds: float) -> set[str]:
+        """Jobs that may have ended because we asked; they are queued again, also where we gave up since."""
+        found = set()
+        for job_id, move in self.book.asked_to_save().items():
+            job = jobs.get(job_id)
+            late = move.state in OVER and (at - move.since).total_seconds() > self._checkpoint_seconds
+            if job is not None and job.state is JobState.ENDED and not late:
+                found.add(job_id)
+                if job_id not in self._tasks and self._may_try(job_id, now_seconds):
+                    self._in_task(job_id, self._queue_saved(job, move, now_seconds))
+        return found
+
+    async def _queue_saved(self, job: Job, move: Move, now_seconds: float) -> None:
+        try:
+            queued = await self._scheduler.queue_saved(job.job_id)
+        except SchedulerError as error:
+            self._failed(job, error, now_seconds)
+            return
+        if queued:
+            # The list of jobs shows it in a moment.
+            self._again_seconds[job.job_id] = now_seconds + _AGAIN_SECONDS
+            return
+        if move.state not in OVER:
+            self._give_up(job, move, clock.now(), "it has ended")
+        self.book.forget(job.job_id)
+
+    def _forget(self, jobs: Mapping[str, Job], at: datetime, now_seconds: float) -> None:
+        saved = self._saved(jobs, at, now_seconds)
+        cut_short = self.book.follow({job_id: job.state for job_id, job in jobs.items()}, kept=saved)
         for job_id, move in cut_short.items():
             why = f"not moved to {move.tier}: it has ended"
             user = jobs[job_id].user if job_id in jobs else ""
@@ -186,12 +215,17 @@ class TierDesk:
                 if (at - move.since).total_seconds() > _LONGEST_QUEUED_SECONDS:
                     why = self._problems.get(job.job_id, "nobody was there to change it")
                     self._give_up(job, move, at, why)
-                elif enabled and now_seconds >= self._again_seconds.get(job.job_id, now_seconds):
+                elif job.tier == move.tier:
+                    # Slurm has the change, and a crash of ours kept us from writing it down.
+                    self.book.turn(job.job_id, MoveState.CHANGED, at)
+                elif enabled and self._may_try(job.job_id, now_seconds):
                     self._in_task(job.job_id, self._change(job, move, now_seconds))
             case MoveState.QUEUED | MoveState.CHANGED if there and self._goes_on(job, move):
-                if job.tier == move.tier:
+                # The list of jobs may be older than a node's word, and have the GPUs of the run before.
+                told = self._is_told(job, move, at)
+                if job.tier == move.tier and (job.gpu_count == move.gpu_count or told):
                     self._started(job, move, at)
-                elif self._is_told(job, move, at):
+                elif told:
                     self._give_up(job, move, at, f"it has started again with {job.tier or 'no tier'}")
             case _:
                 pass
@@ -215,7 +249,7 @@ class TierDesk:
 
     def _is_told(self, job: Job, move: Move, at: datetime) -> bool:
         """Whether its nodes have told it a tier by now: they do so when its script starts."""
-        if move.state is MoveState.QUEUED:
+        if move.state is MoveState.QUEUED and self._waiting.get(job.job_id) != move.tier:
             return True
         ran_seconds = (at - (job.started or at)).total_seconds()
         return job.state is not JobState.STARTING and ran_seconds > self._checkpoint_seconds
@@ -241,16 +275,23 @@ class TierDesk:
                 job.job_id, move.tier, move.gpu_count, _START_SECONDS, move.reason
             )
         except SchedulerError as error:
-            if self._problems.get(job.job_id) != str(error):
-                self._problems[job.job_id] = str(error)
-                self._tell(job, "failed", str(error))
-            self._again_seconds[job.job_id] = now_seconds + _AGAIN_SECONDS
+            self._failed(job, error, now_seconds)
             return
         found = self.book.get(job.job_id)
         if found is not None and found.state is MoveState.QUEUED:
             self.book.turn(job.job_id, MoveState.CHANGED, clock.now())
             self._tell(job, "tier changed", f"waits for {move.gpu_count} GPUs to go on with {move.tier}")
             self.keep()
+
+    def _failed(self, job: Job, error: SchedulerError, now_seconds: float) -> None:
+        """Say what went wrong, once, and try again in a moment."""
+        if self._problems.get(job.job_id) != str(error):
+            self._problems[job.job_id] = str(error)
+            self._tell(job, "failed", str(error))
+        self._again_seconds[job.job_id] = now_seconds + _AGAIN_SECONDS
+
+    def _may_try(self, job_id: str, now_seconds: float) -> bool:
+        return now_seconds >= self._again_seconds.get(job_id, now_seconds)
 
     def _in_task(self, job_id: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

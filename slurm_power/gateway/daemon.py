@@ -61,7 +61,9 @@ class Gateway:
         self._past: deque[tuple[str, str]] = deque(
             ((str(key), str(tier)) for key, tier in kept.get("past", [])), maxlen=_KEPT_KEYS
         )
-        self.full_tier = self._known_tier(kept.get("full_tier"))
+        # What was last asked for by hand, where the service file still has it.
+        asked = str(kept.get("full_tier", ""))
+        self.full_tier = asked if service.job_of(asked) is not None else service.full_tier
         self.notes: deque[str] = deque((str(note) for note in kept.get("notes", [])), maxlen=_KEPT_NOTES)
         self.sights: dict[str, Sight] = {}
         self.answer: controller_talk.Answer | None = None
@@ -71,6 +73,7 @@ class Gateway:
         self._request_rate: float | None = None
         self._silent_since: float | None = None
         self._wake = asyncio.Event()
+        self._starting = asyncio.Lock()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._refused: dict[str, str] = {}
         self._submitted: dict[str, float] = {}
@@ -79,11 +82,6 @@ class Gateway:
         self._warmed: set[str] = set()
         self._written: object = None
         self._config_written: list[ServerWish] | None = None
-
-    def _known_tier(self, tier: object) -> str:
-        """The tier that was last asked for by hand, where the service file still has it."""
-        known = isinstance(tier, str) and self._service.job_of(tier) is not None
-        return str(tier) if known else self._service.full_tier
 
     async def run(self) -> None:
         """Go on until cancelled. HAProxy and the jobs are left as they are: they serve without us."""
@@ -140,28 +138,32 @@ class Gateway:
             return replace(wish, tier=self.full_tier, may_start=True, reason="the service's own tier")
         return wish
 
-    # HAProxy
-
     async def _keep_haproxy(self) -> None:
         """Have HAProxy run where it is ours; its configuration has the servers of now."""
         if self._process is None:
             return
         try:
-            if self._process.found is None:
-                self._write_config()
-                await self._process.start()
-                self._note("HAProxy is started")
-            self._process.watch(self.wake)
+            async with self._starting:
+                if self._process.found is None:
+                    self._write_config()
+                    await self._process.start()
+                    self._note("HAProxy is started")
+            self._process.watch(self._haproxy_ended)
         except (HaproxyError, OSError, TimeoutError) as error:
             self._trouble("haproxy", f"{error}")
 
     async def replace_haproxy(self) -> None:
         """Start HAProxy anew without losing a request: for another configuration or another version."""
         if self._process is not None:
-            self._write_config()
-            await self._process.start()
-            self._process.watch(self.wake)
+            async with self._starting:
+                self._write_config()
+                await self._process.start()
+            self._process.watch(self._haproxy_ended)
             self._note("HAProxy is replaced; the one before finishes its streams")
+
+    def _haproxy_ended(self) -> None:
+        """At once, and not behind a turn in which Slurm is slow to answer."""
+        self._start("haproxy", self._keep_haproxy())
 
     def _write_config(self) -> None:
         servers = self._servers()
@@ -204,8 +206,6 @@ class Gateway:
                 await self._proxy.apply(self._backend, self._servers(), seen)
         except (HaproxyError, OSError) as error:
             self._trouble("haproxy", str(error))
-
-    # Jobs
 
     async def _look_at_jobs(self) -> dict[str, JobSight] | None:
         known = {member.key: member.tier for member in self.state.members}
@@ -328,8 +328,6 @@ class Gateway:
         if not task.cancelled() and task.exception() is not None:
             log.error("%s failed", task.get_name(), exc_info=task.exception())
 
-    # What is kept and said
-
     def _take(self, state: State) -> None:
         """Have a new state, and forget all about members that are gone."""
         present = {member.key for member in state.members}
@@ -399,4 +397,4 @@ class Gateway:
         """Say what is wrong once, not each second."""
         if self.trouble.get(what) != text:
             log.warning("%s: %s", what, text)
-        self.trouble[what] = text
+            self.trouble[what] = text

@@ -17,7 +17,7 @@ def changed_request(asked: Mapping[str, str], *, node_count: int, gpu_count: int
 
     ``asked`` is its request by squeue's names (`ASKED_AS`). A job keeps its nodes: one that asked for tasks
     would need them, whatever else is written. Raises SchedulerError where that many GPUs cannot be divided
-    among them, or its request is of a kind that cannot be changed.
+    among them, its request is of a kind that cannot be changed, or is for fewer already.
     """
     found = {key: text for key in ASKED_AS if "gpu" in (text := asked.get(key, ""))}
     if gpu_count < 1 or len(found) != 1:
@@ -31,6 +31,10 @@ def changed_request(asked: Mapping[str, str], *, node_count: int, gpu_count: int
     if len(places) != 1 or match is None:
         raise SchedulerError(f"it asks for GPUs as {text}, which is not understood")
     nodes = max(node_count, 1)
+    asked_count = int(match["count"]) * (nodes if key == "tres-per-node" else 1)
+    if gpu_count > asked_count:
+        # Slurm would take any number, and let the job wait for ever for what no node has (22.05).
+        raise SchedulerError(f"it asks for {asked_count} GPUs, and is given no more")
     if gpu_count < nodes or (key == "tres-per-node" and gpu_count % nodes):
         raise SchedulerError(f"{gpu_count} GPUs cannot be divided among its {nodes} nodes")
     each = gpu_count // nodes if key == "tres-per-node" else gpu_count
