@@ -139,7 +139,7 @@ class TierBook:
         """Take back what ``to_json`` gave; what is none is as nothing."""
         book = cls()
         for job_id, row in stored.items() if isinstance(stored, dict) else ():
-            with suppress(KeyError, TypeError, ValueError):
+            with suppress(AttributeError, KeyError, TypeError, ValueError):
                 book._moves[str(job_id)] = _move_of(row)
         return book
 

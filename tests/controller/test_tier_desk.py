@@ -378,10 +378,17 @@ def test_a_job_that_was_not_moved_is_told_its_own_tier_at_once(bench: Bench) -> 
     assert len(bench.ordered("tier")) == 1
 
 
+# A text of any kind makes sense there, or nothing does.
+_FREE = {"tier", "before", "reason", "running", "by_us", "start"}
+
+
 def test_the_book_takes_back_what_it_gave_and_nothing_of_rubbish() -> None:
     book = TierBook()
     book.asked(MOVE, before="digits/full", start=2, by_us=False, at=AT)
     assert TierBook.from_json(book.to_json()).to_json() == book.to_json()
-    rubbishes: tuple[object, ...] = (None, [], "x", {})
+    whole = book.to_json()["1"]
+    rows = [{**whole, key: value} for key in whole for value in (None, [], "x") if key not in _FREE]
+    rubbishes: tuple[object, ...] = (None, [], "x", {}, *({"1": row} for row in (None, 7, {}, *rows)))
     for rubbish in rubbishes:
-        assert len(TierBook.from_json(rubbish)) == 0
+        assert len(TierBook.from_json(rubbish)) == 0, rubbish
+    assert len(TierBook.from_json({"1": whole, "2": {}})) == 1, "one that is broken breaks no other"

@@ -39,6 +39,8 @@ def status(socket_path: Path | None, as_json: bool) -> None:
     if (level := answer.get("level")) is not None:
         console.print(_level_text(level), highlight=False, markup=False)
     console.print(_jobs(answer) if answer["jobs"] else "no jobs that you may see")
+    for service in answer.get("services", []):
+        console.print(_service_text(service), highlight=False, markup=False, soft_wrap=True)
     for line in admission_lines(answer.get("admission")):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     for record in answer.get("yields", []):
@@ -53,6 +55,18 @@ def status(socket_path: Path | None, as_json: bool) -> None:
         if ahead > 0:
             text = f"{shortfall['circuit']} will be {missing} above its limit in {duration_text(ahead)}: "
         console.print(text + shortfall["reason"], style="bold red", highlight=False, markup=False)
+
+
+def _service_text(service: Answer) -> str:
+    serving = service["serving"] or "nothing yet"
+    text = f"service {service['name']} of {service['user']} serves {service['family']} with {serving}"
+    streams = sum(backend["open_streams"] for backend in service["backends"])
+    if streams:
+        text += f", {streams} open streams"
+    asked = service["asked_tier"]
+    if asked is not None:
+        return f"{text}; asked for {asked} in place of {service['full_tier']}: {service['reason']}"
+    return f"{text}; on its way back to {service['full_tier']}" if service["switching"] else text
 
 
 def _level_text(level: Answer) -> str:
