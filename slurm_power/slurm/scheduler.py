@@ -17,7 +17,7 @@ from slurm_power.model.pool import Pool
 from slurm_power.ports import NotRunningError, SchedulerError
 from slurm_power.slurm import admin_comment
 from slurm_power.slurm.admin_comment import HoldNote
-from slurm_power.slurm.gpu_request import changed_request
+from slurm_power.slurm.gpu_request import LICENCES, asked_gpu_count, changed_request, changed_watts
 from slurm_power.slurm.hold_book import HoldBook
 from slurm_power.slurm.node_note import NodeNote, node_note, with_nodes
 from slurm_power.slurm.parse import JobRecord
@@ -68,7 +68,7 @@ class Access(Protocol):
         ...
 
     async def gpu_request(self, job_id: str) -> Mapping[str, str]:
-        """The GPUs that a job asks for, by the names of ``gpu_request.ASKED_AS``."""
+        """The GPUs that a job asks for, by the names of ``gpu_request.ASKED_AS``; its licences with them."""
         ...
 
     async def exit_status(self, job_id: str) -> int | None:
@@ -92,8 +92,10 @@ class SlurmScheduler:
     cluster where nothing else happens, Slurm sees a het job whose hold has expired only at the next event.
     """
 
-    def __init__(self, access: Access, *, hold_file: Path) -> None:
+    def __init__(self, access: Access, *, hold_file: Path, licence: str = "") -> None:
+        """``licence``: that of watts, which a job asks for less of with fewer GPUs; empty: there is none."""
         self._access = access
+        self._licence = licence
         self._book = HoldBook(hold_file)
 
     async def jobs(self) -> tuple[Job, ...]:
@@ -240,12 +242,14 @@ class SlurmScheduler:
         comment = admin_comment.with_tier(record.admin_comment, tier, reason)
         if comment is None:
             raise SchedulerError(f"job {job_id}: its AdminComment is another tool's, so its tier stays")
+        nodes = record.job.node_count
         try:
-            words = changed_request(
-                await self._access.gpu_request(job_id),
-                node_count=record.job.node_count,
-                gpu_count=gpu_count,
-            )
+            asked = await self._access.gpu_request(job_id)
+            words = changed_request(asked, node_count=nodes, gpu_count=gpu_count)
+            if self._licence:
+                before = asked_gpu_count(asked, node_count=nodes)
+                licences = asked.get(LICENCES, "")
+                words |= changed_watts(licences, self._licence, before=before, after=gpu_count)
         except SchedulerError as error:
             raise SchedulerError(f"job {job_id}: {error}") from error
         return comment, words

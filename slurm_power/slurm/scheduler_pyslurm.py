@@ -209,9 +209,11 @@ def _record(answer: Mapping[str, Any]) -> JobRecord:
 class PyslurmScheduler(SlurmScheduler):
     """The scheduler port by pyslurm, and by Slurm's commands for the rest."""
 
-    def __init__(self, worker: PyslurmWorker, commands: CommandRunner, *, hold_file: Path) -> None:
+    def __init__(
+        self, worker: PyslurmWorker, commands: CommandRunner, *, hold_file: Path, licence: str = ""
+    ) -> None:
         self._pyslurm = PyslurmAccess(worker, commands)
-        super().__init__(self._pyslurm, hold_file=hold_file)
+        super().__init__(self._pyslurm, hold_file=hold_file, licence=licence)
 
     async def close(self) -> None:
         """End the other process."""

@@ -97,7 +97,8 @@ def test_status_shows_the_level_in_one_line() -> None:
 
 
 def test_status_shows_what_services_run_and_are_asked_to() -> None:
-    service = {"name": "ask", "user": "alice", "family": "digits", "full_tier": "full", "serving": "full"}
+    service: dict[str, Any] = {"name": "ask", "user": "alice", "family": "digits", "full_tier": "full"}
+    service["serving"] = "full"
     service |= {"asked_tier": None, "reason": "", "switching": False, "age_seconds": 1.0}
     service |= {"backends": [{"tier": "full", "state": "serving", "job_id": "17", "open_streams": 3}]}
 

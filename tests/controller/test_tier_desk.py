@@ -387,7 +387,8 @@ def test_the_book_takes_back_what_it_gave_and_nothing_of_rubbish() -> None:
     book.asked(MOVE, before="digits/full", start=2, by_us=False, at=AT)
     assert TierBook.from_json(book.to_json()).to_json() == book.to_json()
     whole = book.to_json()["1"]
-    rows = [{**whole, key: value} for key in whole for value in (None, [], "x") if key not in _FREE]
+    wrongs: tuple[object, ...] = (None, [], "x")
+    rows = [{**whole, key: wrong} for key in whole for wrong in wrongs if key not in _FREE]
     rubbishes: tuple[object, ...] = (None, [], "x", {}, *({"1": row} for row in (None, 7, {}, *rows)))
     for rubbish in rubbishes:
         assert len(TierBook.from_json(rubbish)) == 0, rubbish

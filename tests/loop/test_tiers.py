@@ -206,17 +206,19 @@ def test_a_consenting_job_goes_on_with_its_light_tier_and_another_is_not_touched
 
 
 def test_a_job_that_waits_is_changed_in_place(serving: Serving) -> None:
+    """There is room for four GPUs at work, and none for eight."""
     bed = serving.bed
-    first = serving.submit("first", "--tier=digits/full", "--gres=gpu:8", "--nodelist=c1")
-    bed.run_full(first)
-    bed.until(lambda: told(bed, first), "its progress", 20)
-    bed.announce(SHORT_WATTS, 400)
-    waits = ["--tier=digits/full", "--tiers-ok=any", "--flex=flex3", "--gres=gpu:8"]
+    first = bed.submit("--gres=gpu:1", flex="flex0", seconds=300)
+    bed.until(lambda: (bed.power_job(first).get("gpu_watts") or 0.0) > 500.0, "the first job", 20)
+    bed.until(lambda: abs(bed.grid_watts() - bed.truth()["grid_import_watts"]) < 400.0, "the meter", 20)
+    bed.announce(int(bed.grid_watts()) + 6_500, 400)
+    waits = ["--tier=digits/full", "--tiers-ok=any", "--flex=flex3", "--gres=gpu:8", "--nodelist=c1"]
     second = serving.submit("second", *waits)
-    bed.until(lambda: "tier" in str(serving.moves(second)), "its new tier", 60)
-    bed.until(lambda: serving.gpus(second) == 4, "its GPUs", 10)
+    bed.until(lambda: "change tier" in serving.moves(second), "its new tier", 60)
+    bed.until(lambda: serving.gpus(second) == 4, "its GPUs", 20)
     asked = bed.lab.job(second)
     assert "digits/int8" in asked["AdminComment"]
+    assert asked["JobState"] == "PENDING"
 
 
 def test_a_controller_that_dies_in_each_part_of_a_move_leaves_a_job_that_runs(serving: Serving) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurm_power.ports import SchedulerError
-from slurm_power.slurm.gpu_request import ASKED_AS, changed_request
+from slurm_power.slurm.gpu_request import ASKED_AS, changed_request, changed_watts
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_what_cannot_be_changed_says_why(asked: dict[str, str], why: str) -> Non
     [("tres-per-node", 2, 3), ("tres-per-node", 2, 1), ("tres-per-job", 4, 3), ("tres-per-job", 1, 0)],
 )
 def test_a_job_keeps_its_nodes(key: str, node_count: int, gpu_count: int) -> None:
-    with pytest.raises(SchedulerError, match=r"cannot be divided|in one way"):
+    with pytest.raises(SchedulerError, match=r"cannot be divided|given no"):
         changed_request({key: "gres:gpu:4"}, node_count=node_count, gpu_count=gpu_count)
 
 
@@ -75,3 +75,21 @@ def test_anything_else_is_refused_or_keeps_all_but_a_number(
     assert text.rstrip("0123456789") != ""
     same = [one for one, other in zip(before.split(","), text.split(","), strict=True) if one == other]
     assert len(same) == before.count(","), "one part of it has changed"
+
+
+@pytest.mark.parametrize(
+    ("licences", "before", "after", "words"),
+    [
+        ("watts:8000", 8, 4, {"Licenses": "watts:4000"}),
+        ("matlab:1,watts:8001", 8, 4, {"Licenses": "matlab:1,watts:4001"}),
+        ("watts:1", 8, 1, {"Licenses": "watts:1"}),
+        ("matlab:1", 8, 4, {}),
+        ("", 8, 4, {}),
+        ("watts:8000", 8, 8, {}),
+        ("watts:8000|matlab:1", 8, 4, {}),
+    ],
+)
+def test_with_fewer_gpus_it_needs_fewer_watts(
+    licences: str, before: int, after: int, words: dict[str, str]
+) -> None:
+    assert changed_watts(licences, "watts", before=before, after=after) == words

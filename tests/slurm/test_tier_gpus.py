@@ -14,6 +14,8 @@ from containers.cluster.lifecycle import up
 from containers.cluster.slurm_root import outside_path
 from slurm_power.model.job import JobState
 from slurm_power.ports import SchedulerError
+from slurm_power.slurm.commands import CommandRunner
+from slurm_power.slurm.scheduler_cli import CliScheduler
 from tests.slurm.bench import Bench, begin_text, running, soon
 from tests.slurm.cluster import Cluster, eventually
 from tests.spank.building import PLUGIN_FLAGS, SOURCES
@@ -160,6 +162,17 @@ def test_one_task_of_an_array_alone_is_stopped_and_queued_again(bench: Bench) ->
     bench.until(array, lambda job: job.state is JobState.ENDED, 40)
     assert asyncio.run(bench.port().queue_saved(array))
     assert states() == {(array, JobState.PENDING), (other, JobState.RUNNING)}
+
+
+def test_the_licence_of_watts_follows_the_gpus(bench: Bench) -> None:
+    """Else the job would wait for power that it no longer needs."""
+    job_id = with_wishes(bench, "--gres=gpu:4", "--licenses=watts:4000")
+    commands = CommandRunner(bench.cluster.conf)
+    holds = bench.cluster.conf.parent / "holds.json"
+    scheduler = CliScheduler(commands, hold_file=holds, licence="watts")
+    asyncio.run(scheduler.change_tier(job_id, "digits/int8", 2, None, "short"))
+    assert bench.own_fields(job_id)["Licenses"] == "watts:2000"
+    assert bench.job(job_id).gpu_count == 2
 
 
 @pytest.mark.parametrize("by", ["plugin", "task_prolog"])
