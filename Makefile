@@ -86,10 +86,11 @@ test-slurm-versions: $(STAMP) packages ## The tests that speak with Slurm, on 24
 
 check: lint test ## What CI runs
 
-check-all: check ## And what takes longer: the container images, the training frameworks
+check-all: check ## And what takes longer: the container images, the training frameworks, a pre-trained family
 	containers/install-packages.sh engine
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,frameworks,tiers-gpu]'
 	$(BIN)/python -m pytest -m "containers or slow" tests
+	$(MAKE) bench-tiers PRETRAINED=1
 
 bench: $(STAMP) ## Figures for docs/benchmarks.md
 	containers/install-packages.sh build cluster snmp
