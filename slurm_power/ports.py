@@ -174,6 +174,10 @@ class Scheduler(Protocol):
         """
         ...
 
+    async def check_tier(self, job_id: str, gpu_count: int) -> None:
+        """Raise SchedulerError where a running job could not be changed to so many GPUs once it waits."""
+        ...
+
     async def change_tier(
         self, job_id: str, tier: str, gpu_count: int, start_in_seconds: float | None, reason: str
     ) -> None:

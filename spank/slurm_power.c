@@ -23,6 +23,7 @@
 #include <slurm/slurm_errno.h>
 #include <slurm/spank.h>
 
+#include "gpu_words.h"
 #include "node_answer.h"
 #include "option_forms.h"
 
@@ -248,6 +249,39 @@ static void ask_node(spank_t spank, int argc, char **argv)
 }
 
 /*
+ * A job that goes on with a lighter tier has fewer GPUs than it was submitted with, but its script still finds
+ * the old number. A command in it would ask for that many, and Slurm would refuse: so they are what the job has.
+ */
+static void set_gpu_words(spank_t spank)
+{
+	static const char *const asked[] = { "SLURM_GPUS_PER_NODE", "SLURM_GPUS" };
+	char text[POWER_GPU_BYTES], form[POWER_GPU_BYTES], on_node[16], nodes[16];
+	uint32_t step;
+
+	if (spank_get_item(spank, S_JOB_STEPID, &step) != ESPANK_SUCCESS || step != SLURM_BATCH_SCRIPT)
+		return;
+	if (spank_getenv(spank, choices[POWER_TIER].variable, text, sizeof(text)) != ESPANK_SUCCESS)
+		return;
+	if (spank_getenv(spank, "SLURM_GPUS_ON_NODE", on_node, sizeof(on_node)) != ESPANK_SUCCESS ||
+	    spank_getenv(spank, "SLURM_JOB_NUM_NODES", nodes, sizeof(nodes)) != ESPANK_SUCCESS)
+		return;
+	for (int i = 0; i < 2; i++) {
+		if (spank_getenv(spank, asked[i], text, sizeof(text)) != ESPANK_SUCCESS)
+			continue;
+		switch (power_gpu_word(text, on_node, i == 0 ? "1" : nodes, form)) {
+		case POWER_GPUS_STAND:
+			break;
+		case POWER_GPUS_FEWER:
+			spank_setenv(spank, asked[i], form, 1);
+			break;
+		case POWER_GPUS_UNKNOWN: /* a step that names none takes all that the job has */
+			spank_unsetenv(spank, asked[i]);
+			break;
+		}
+	}
+}
+
+/*
  * On the submitting side: carry the values. On a node, before anything of the job's runs, and still as root:
  * powerd keeps places for root's callers that users cannot take, and tells root of every job.
  */
@@ -264,6 +298,7 @@ int slurm_spank_init_post_opt(spank_t spank, int argc, char **argv)
 		if (choices[i].chosen[0])
 			spank_setenv(spank, choices[i].variable, choices[i].chosen, 0);
 	}
+	set_gpu_words(spank);
 	ask_node(spank, argc, argv);
 	return 0;
 }

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from containers.faults.fuzz_messages import FROM_CONTROLLER, FROM_HOOKS, FROM_NODE, FROM_USERS, SITE, TIERS
 from containers.faults.gpus import FakeGpus
 from slurm_power import clock
 from slurm_power.config.node_record import NodeConfig
@@ -34,6 +35,7 @@ from slurm_power.node.daemon import Daemon
 from slurm_power.node.frames import FrameError, decode_news, decode_request
 from slurm_power.node.server import Client
 from slurm_power.store.sqlite import SqliteStore
+from slurm_power.tiers.catalog import read_catalog
 from slurm_power.wire import WireError, decode
 
 NODE, STRANGER = "c1", 12345
@@ -41,105 +43,6 @@ ODD: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 1e308, -0.0, float("nan"), float("inf"), 1 << 70, 10**400, "", "x" * 5000),
     *("\x00", "\ud800", "c1", "GPU-a", [], {}, [[]], [None], {"a": {}}, "1e999", "17", [1, "a", None]),
 )
-GPU = {
-    "uuid": "GPU-a", "slot": 0, "name": "H100", "power_watts": 500.0, "energy_joules": 1e6,
-    "utilization_ratio": 1.0, "sm_clock_hertz": 1.7e9, "temperature_celsius": 60.0,
-    "requested_cap_watts": 700.0, "enforced_cap_watts": 700.0, "default_cap_watts": 700.0,
-    "min_cap_watts": 200.0, "max_cap_watts": 700.0, "error": "",
-}  # fmt: skip
-JOB = {
-    "job_id": "17",
-    "user": "alice",
-    "uid": 20001,
-    "gpus": ["GPU-a"],
-    "workload": "training",
-    "flex": "flex2",
-}
-WISHES = {
-    "max_hold_seconds": 1800,
-    "finish_by": 1_800_000_000,
-    "own_cap_watts": 400,
-    "tier": "digits/full",
-    "tiers_ok": ["int8"],
-    "min_quality": 0.95,
-    "told_tier": "digits/int8",
-    "restart_count": 1,
-}
-LEASE = {"lease_id": "17@GPU-a", "uuid": "GPU-a", "cap_watts": 400.0, "ttl_seconds": 10.0, "kind": "economic"}
-FROM_NODE: tuple[dict[str, Any], ...] = (
-    {"type": "telemetry", "gpus": [GPU, GPU], "leases": [{**LEASE, "state": "verified"}], "drift_count": 0,
-     "jobs": [{**JOB, "energy_joules": 5.0}]},
-    {"type": "job_start", **JOB, **WISHES},
-    {"type": "job_end", "job_id": "17", "energy_joules": {"GPU-a": 5.0}},
-    {"type": "lease_event", "event": "drifted", "lease_id": "L", "uuid": "GPU-a", "job_id": "17",
-     "lever": "power_cap", "cap_watts": 400.0, "requested_watts": 700.0, "enforced_watts": 700.0,
-     "detail": "x"},
-    {"type": "stranger", "uuid": "GPU-a", "job_id": "17", "detail": "pid 7"},
-    {"type": "hello", "version": 2},
-    {"type": "enrol", "version": 2, "request": "PEM", "credential": "MUNGE:x"},
-)  # fmt: skip
-FROM_CONTROLLER: tuple[dict[str, Any], ...] = (
-    {"type": "grant", "leases": [{**LEASE, "job_id": "17", "reason": "peak"}]},
-    {"type": "grant", "leases": [{"lease_id": "L", "uuid": "GPU-a", "lock_hertz": 9e8, "ttl_seconds": 5.0,
-                                  "kind": "economic"}]},
-    {"type": "release", "lease_ids": ["17@GPU-a"]},
-    {"type": "yield", "seconds": 60.0},
-    {"type": "tier", "job_id": "17", "tier": "digits/int8", "model": "/models/int8", "restart_count": 1},
-    {"type": "sampling", "sample_seconds": 0.1, "for_seconds": 60.0},
-    {"type": "rack", "circuit": "rack1", "watts": 3000.0, "quality": "good", "age_seconds": 1.0,
-     "share_ratio": 0.5},
-)  # fmt: skip
-FROM_HOOKS: tuple[dict[str, Any], ...] = (
-    {"op": "prolog", **JOB, **WISHES, "tiers_ok": "int8", "gpu_slots": [0], "restart_count": 0},
-    {"op": "epilog", "job_id": "17"},
-    {"op": "environment", "job_id": "17"},
-    {"op": "status"},
-)
-FROM_USERS: tuple[dict[str, Any], ...] = (
-    {"op": "status"},
-    {"op": "sources"},
-    {"op": "ledger", "since_seconds": 600, "job_id": "17", "after_sequence": 0},
-    {
-        "op": "event",
-        "circuit": "grid",
-        "limit_watts": 9000,
-        "start_in_seconds": 3,
-        "duration_seconds": 6,
-        "reason": "x",
-    },
-    {
-        "op": "event",
-        "circuit": "grid",
-        "cut_ratio": 0.25,
-        "ramp_seconds": 2,
-        "recover_seconds": 2,
-        "duration_seconds": 6,
-        "commitment": "best-effort",
-        "baseline": "start",
-        "reason": "x",
-    },
-    {"op": "cancel_event", "event_id": "ev-3", "recover": True},
-    {"op": "job_hint", "job_id": "17", "event": "start"},
-    {"op": "events"},
-    {"op": "event_report", "event_id": "ev-3"},
-    {"op": "yield", "node": "c1", "seconds": 60, "reason": "x"},
-    {"op": "forget_node", "node": "c1"},
-    {"op": "control", "enabled": True},
-)
-SITE = """
-[site]
-name = "fuzz"
-[controller]
-listen = "127.0.0.1:1"
-socket = "{folder}/ctl.sock"
-state_directory = "{folder}"
-tls_directory = "{folder}/tls"
-[circuit.grid]
-rating_watts = 60_000
-limit_watts = 30_000
-limit_kind = "economic"
-nodes = ["c1", "c2"]
-"""
 
 
 def spoiled(message: dict[str, Any], chance: random.Random) -> bytes:
@@ -243,6 +146,9 @@ class _Queue:
     async def requeue(self, job_id: str) -> None:
         """Nothing to queue again."""
 
+    async def check_tier(self, job_id: str, gpu_count: int) -> None:
+        """Nothing of the kind."""
+
     async def change_tier(
         self, job_id: str, tier: str, gpu_count: int, start_in_seconds: float | None, reason: str
     ) -> None:
@@ -254,11 +160,13 @@ class Doors:
 
     def __init__(self, folder: Path) -> None:
         (folder / "site.toml").write_text(SITE.format(folder=folder))
+        (folder / "tiers.toml").write_text(TIERS)
         make_authority(folder / "tls", "fuzz", ["127.0.0.1"], clock.now())
         self._store = SqliteStore(folder / "powerctld.sqlite")
         self.controller = Controller(
             load_site(folder / "site.toml"), self._store, meters={}, storages={}, scheduler=_Queue()
         )
+        self.controller.tiers.source.catalog = read_catalog(folder / "tiers.toml")
         (folder / "node" / "front").mkdir(parents=True)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)

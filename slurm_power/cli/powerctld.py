@@ -147,6 +147,7 @@ async def _controller(
             config.controller.scheduler,
             slurm_conf,
             hold_file=config.controller.state_directory / "holds.json",
+            licence=config.admission.licence if config.admission.enabled else "",
         )
     except SchedulerError as error:
         raise ConfigError(config.file, [f"controller.scheduler: {error}"]) from None

@@ -123,6 +123,8 @@ class LicenceFollower:
         if not gone:
             return
         waiting_again = {job.job_id for job in snapshot.jobs if job.state is JobState.PENDING}
+        # One that goes on with a lighter tier needs less than it had; what it starts with is corrected then.
+        waiting_again -= {job_id for job_id, move in snapshot.tier_moves.items() if move.running}
         for job_id in gone:
             text = self.lowered.pop(job_id)
             if job_id in waiting_again and self._licences is not None:

@@ -40,7 +40,7 @@ class Lineage:
         self._why: dict[str, str] = {}
 
     def moved(self, job_id: str, reason: str) -> None:
-        """Remember why the next run of a job has another tier."""
+        """Remember why the present run of a job has another tier than the one before."""
         self._why[job_id] = reason[:_LONGEST_REASON]
 
     def started(self, message: Message) -> None:
@@ -73,9 +73,9 @@ class Lineage:
         if not runs or runs[-1].get("start") != run["start"]:
             # What was used until now was used by the runs before.
             runs.append({"start": run["start"], "from": run["at"], "before_joules": joules})
-            if why := self._why.pop(job.job_id, ""):
-                runs[-1]["why"] = why
         last = runs[-1]
+        if why := self._why.pop(job.job_id, ""):
+            last["why"] = why
         last["tier"] = run["tier"] or last.get("tier", "")
         if job.state in (JobState.RUNNING, JobState.SUSPENDED):
             last |= {"gpu_count": job.gpu_count, "nodes": list(job.nodes)}

@@ -4,7 +4,9 @@ A gateway asks again and again, and does what it is answered. What stands here i
 hears nothing more goes back to its own tier by itself, and a service that is heard no more is forgotten.
 """
 
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -30,6 +32,7 @@ _MOST_BACKENDS = 16
 _LONGEST_TEXT = 64
 _MOST_STREAMS = 1_000_000
 _MOST_RATE = 1e9
+_JOB_ID = re.compile("[0-9]{1,20}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +77,16 @@ class ServiceDesk:
         if not self._known and not self._asked:
             return snapshot
         users = {job.job_id: job.user for job in snapshot.jobs}
+        accounts = {(job.user, job.account) for job in snapshot.jobs}
         services = {
             name: replace(
                 known.service,
                 age_seconds=now_seconds - known.heard_seconds,
                 backends=_own_jobs(known.service, users),
+                # What it weighs is by its account: one under which its user runs jobs, whatever is said.
+                account=known.service.account
+                if (known.service.user, known.service.account) in accounts
+                else "",
             )
             for name, known in self._known.items()
         }
@@ -157,6 +165,8 @@ class ServiceDesk:
         uid = caller.uid if known is None else known.uid
         self._known[service.name] = _Known(service, now_seconds, uid)
         asked = self._asked.get(service.name) if enabled else None
+        if asked is not None and not _consents(service, asked.tier, snapshot.catalog):
+            asked = None
         wanted = service.full_tier if asked is None else asked.tier
         missing = overlap_room(
             self._booked(snapshot, service.name, now_seconds), self._policy, service, wanted
@@ -245,6 +255,13 @@ class ServiceDesk:
         )
 
 
+def _consents(service: Service, tier: str, catalog: Catalog) -> bool:
+    """Whether a service may be asked for a tier still: its owner may have said otherwise since."""
+    family = catalog.families.get(service.family)
+    there = family is not None and family.tier(tier) is not None
+    return there and (tier in service.tiers_ok or ANY_TIER in service.tiers_ok)
+
+
 def _own_jobs(service: Service, users: Mapping[str, str]) -> tuple[Backend, ...]:
     """Its backends; a job of somebody else's is none of them, whatever a gateway says."""
     return tuple(
@@ -254,16 +271,25 @@ def _own_jobs(service: Service, users: Mapping[str, str]) -> tuple[Backend, ...]
 
 
 def _asked_from(stored: object) -> dict[str, Asked]:
+    """What was kept; what makes no sense is as nothing."""
     found = {}
     for name, row in stored.items() if isinstance(stored, dict) else ():
-        found[str(name)] = Asked(
-            tier=row["tier"],
-            kind=LimitKind(row["kind"]),
-            reason=row["reason"],
-            asked_at=datetime.fromisoformat(row["asked_at"]),
-            saved_watts=float(row["saved_watts"]),
-        )
+        with suppress(AttributeError, KeyError, TypeError, ValueError):
+            found[str(name)] = Asked(
+                tier=_tier_name(row["tier"]),
+                kind=LimitKind(row["kind"]),
+                reason=str(row["reason"]),
+                asked_at=datetime.fromisoformat(row["asked_at"]).astimezone(UTC),
+                saved_watts=float(row["saved_watts"]),
+            )
     return found
+
+
+def _tier_name(value: object) -> str:
+    """The name of a tier; raises ValueError for what is none."""
+    if not isinstance(value, str) or not tier_of(f"x/{value}"):
+        raise ValueError("tier: not a tier's name")
+    return value
 
 
 def _service_of(request: Mapping[str, Any], caller: Caller, catalog: Catalog) -> Service:
@@ -286,6 +312,8 @@ def _service_of(request: Mapping[str, Any], caller: Caller, catalog: Catalog) ->
             problems.append(f"{key}: not a number")
         elif value is not None and not -_MOST_RATE <= value <= _MOST_RATE:
             problems.append(f"{key}: out of bounds")
+    if isinstance(rate, int | float) and rate < 0:
+        problems.append("requests_per_second: below 0")
     backends = _backends(request.get("backends"), problems)
     if problems:
         raise RefusedError("; ".join(problems))
@@ -350,15 +378,14 @@ def _backends(value: object, problems: list[str]) -> tuple[Backend, ...]:
     for place, row in enumerate(rows):
         try:
             job_id, streams = row.get("job_id") or "", row.get("open_streams") or 0
-            if not (job_id == "" or (isinstance(job_id, str) and job_id.isdecimal() and len(job_id) <= 20)):
+            if not (job_id == "" or (isinstance(job_id, str) and _JOB_ID.fullmatch(job_id))):
                 raise ValueError("job_id: not a job's number as a text")
             if type(streams) is not int or not 0 <= streams <= _MOST_STREAMS:
                 raise ValueError("open_streams: not a whole number")
-            if not tier_of(f"x/{row.get('tier')}"):
-                raise ValueError("tier: not a tier's name")
+            tier = _tier_name(row.get("tier"))
             state = BackendState(row.get("state"))
         except (AttributeError, ValueError) as error:
             problems.append(f"backends[{place}]: {error}")
             continue
-        found.append(Backend(tier=row["tier"], state=state, job_id=job_id, open_streams=streams))
+        found.append(Backend(tier=tier, state=state, job_id=job_id, open_streams=streams))
     return tuple(found)

@@ -1,6 +1,7 @@
 """Jobs that we move to other model tiers: how far each move has come. Survives a restart."""
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -30,7 +31,7 @@ OVER = frozenset({MoveState.STARTED, MoveState.GIVEN_UP})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """One move. ``start`` is the number of the job's start when it was asked, ``since`` of the state."""
+    """One move. ``since``: of this state. ``start``: the number of the job's start when asked, if known."""
 
     tier: str
     before: str
@@ -41,7 +42,7 @@ class Move:
     reason: str
     saved_watts: float
     running: bool
-    start: int = 0
+    start: int | None = None
     by_us: bool = False
     """We queue it again: it has nothing to save."""
 
@@ -63,7 +64,7 @@ class TierBook:
         """The moves that are not over."""
         return {job_id: move for job_id, move in self._moves.items() if move.state not in OVER}
 
-    def asked(self, action: ChangeTier, *, before: str, start: int, by_us: bool, at: datetime) -> None:
+    def asked(self, action: ChangeTier, *, before: str, start: int | None, by_us: bool, at: datetime) -> None:
         """Note a move that was begun: a running job is to save itself, a pending one is changed."""
         self._moves[action.job_id] = Move(
             tier=action.tier,
@@ -80,9 +81,10 @@ class TierBook:
         )
 
     def refused(self, action: ChangeTier, *, before: str, at: datetime) -> None:
-        """Note a move that could not be begun: the job is left alone for a while."""
-        self.asked(action, before=before, start=0, by_us=False, at=at)
-        self.turn(action.job_id, MoveState.GIVEN_UP, at)
+        """Note a move that could not be begun: the job is left alone for a while. One on its way goes on."""
+        if action.job_id not in self.under_way():
+            self.asked(action, before=before, start=None, by_us=False, at=at)
+            self.turn(action.job_id, MoveState.GIVEN_UP, at)
 
     def turn(self, job_id: str, state: MoveState, at: datetime) -> None:
         """Note that a move has come to another state."""
@@ -103,11 +105,14 @@ class TierBook:
         """Forget a job."""
         self._moves.pop(job_id, None)
 
-    def follow(self, states: Mapping[str, JobState], *, kept: Collection[str] = ()) -> None:
-        """Forget the jobs that have ended, but for those ``kept``."""
-        for job_id in list(self._moves):
-            if states.get(job_id, JobState.ENDED) is JobState.ENDED and job_id not in kept:
-                del self._moves[job_id]
+    def follow(self, states: Mapping[str, JobState], *, kept: Collection[str] = ()) -> dict[str, Move]:
+        """Forget the jobs that have ended, but for those ``kept``; returns the moves cut short by that."""
+        ended = {key for key in self._moves if states.get(key, JobState.ENDED) is JobState.ENDED}
+        ended -= set(kept)
+        cut_short = {key: move for key, move in self.under_way().items() if key in ended}
+        for key in ended:
+            del self._moves[key]
+        return cut_short
 
     def view(self, at: datetime) -> dict[str, TierMove]:
         """The moves as the snapshot shows them; one that was given up counts as done."""
@@ -134,9 +139,40 @@ class TierBook:
         """Take back what ``to_json`` gave; what is none is as nothing."""
         book = cls()
         for job_id, row in stored.items() if isinstance(stored, dict) else ():
-            moments = {key: datetime.fromisoformat(row[key]) for key in ("asked_at", "since")}
-            book._moves[job_id] = Move(**{**row, **moments, "state": MoveState(row["state"])})
+            with suppress(AttributeError, KeyError, TypeError, ValueError):
+                book._moves[str(job_id)] = _move_of(row)
         return book
+
+
+def _move_of(row: Mapping[str, Any]) -> Move:
+    """Raises KeyError, TypeError or ValueError for what is none."""
+    start = row.get("start")
+    return Move(
+        tier=_text(row["tier"]),
+        before=_text(row["before"]),
+        gpu_count=int(row["gpu_count"]),
+        state=MoveState(row["state"]),
+        asked_at=_moment(row["asked_at"]),
+        since=_moment(row["since"]),
+        reason=_text(row["reason"]),
+        saved_watts=float(row["saved_watts"]),
+        running=bool(row["running"]),
+        start=None if start is None else int(start),
+        by_us=bool(row.get("by_us")),
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _moment(value: object) -> datetime:
+    moment = datetime.fromisoformat(_text(value))
+    if moment.tzinfo is None:
+        raise ValueError
+    return moment
 
 
 def _plain(value: object) -> object:

@@ -67,6 +67,7 @@ class TierLevers:
 
     def onto(self, snapshot: Snapshot, progress: Mapping[str, JobProgress], now_seconds: float) -> Snapshot:
         """The snapshot with all that concerns tiers."""
+        self.desk.look(progress)
         seen = self.services.onto(self.progress.onto(snapshot, progress), now_seconds)
         return replace(
             seen,

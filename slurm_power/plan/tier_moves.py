@@ -92,7 +92,8 @@ def choices(snapshot: Snapshot, job: Job) -> tuple[Choice, ...]:
         for tier in lighter_choices(
             family, current=current.name, allowed=allowed, min_quality=job.min_quality
         )
-        if 0 < tier.gpu_count <= job.gpu_count
+        # It keeps its nodes, each with as many GPUs as the others.
+        if 0 < tier.gpu_count <= job.gpu_count and tier.gpu_count % max(job.node_count, 1) == 0
     )
 
 
@@ -105,8 +106,11 @@ def moved_lately(snapshot: Snapshot, job: Job, policy: Policy, *, since_seconds:
 
 
 def moves_on_their_way(snapshot: Snapshot) -> int:
-    """How many jobs have not started yet with the tier that they were asked to take."""
-    return sum(not move.done for move in snapshot.tier_moves.values())
+    """How many jobs that ran have not started yet with the tier that they were asked to take.
+
+    One that was changed while it waited may wait on for days.
+    """
+    return sum(move.running and not move.done for move in snapshot.tier_moves.values())
 
 
 class MovableJobs:

@@ -66,8 +66,8 @@ _LIMIT = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
 class JobRecord:
     """A job as Slurm tells it, with what holding and releasing need beside the port's ``Job``.
 
-    ``update_id`` is what scontrol is to be told, ``shared`` whether that is more than one job: what waits of
-    an array, or a ``het`` job.
+    ``update_id`` is what scontrol is to be told, ``shared`` whether that is no number of one job alone: what
+    waits of an array, a task of it, or a ``het`` job.
     """
 
     job: Job
@@ -229,14 +229,16 @@ def _state(fields: Mapping[str, str]) -> JobState:
 
 
 def _update_id(fields: Mapping[str, str], tasks: int) -> str:
-    """How scontrol is to be told of this job: all pending tasks of an array, a het job by its leader."""
+    """How scontrol is to be told of this job: a task, or all that wait, of an array; a het job's leader."""
     leader = _text(fields, "HetJobID")
     if leader not in ("", "0"):
         return leader
     if tasks > 1:
         # scontrol reads no steps such as 1-19:2 here, although it prints them.
         return f"{fields['ArrayJobID']}_[{','.join(map(str, _task_ids(fields['ArrayTaskID'])))}]"
-    return fields["JobID"]
+    # An array's number is that of its last task as well: said alone it means all tasks, those that run too.
+    task = _text(fields, "ArrayTaskID")
+    return f"{fields['ArrayJobID']}_{task}" if task.isdigit() else fields["JobID"]
 
 
 def task_count(task_ids: str) -> int:

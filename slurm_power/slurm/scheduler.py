@@ -17,7 +17,7 @@ from slurm_power.model.pool import Pool
 from slurm_power.ports import NotRunningError, SchedulerError
 from slurm_power.slurm import admin_comment
 from slurm_power.slurm.admin_comment import HoldNote
-from slurm_power.slurm.gpu_request import changed_request
+from slurm_power.slurm.gpu_request import LICENCES, asked_gpu_count, changed_request, changed_watts
 from slurm_power.slurm.hold_book import HoldBook
 from slurm_power.slurm.node_note import NodeNote, node_note, with_nodes
 from slurm_power.slurm.parse import JobRecord
@@ -68,7 +68,7 @@ class Access(Protocol):
         ...
 
     async def gpu_request(self, job_id: str) -> Mapping[str, str]:
-        """The GPUs that a job asks for, by the names of ``gpu_request.ASKED_AS``."""
+        """The GPUs that a job asks for, by the names of ``gpu_request.ASKED_AS``; its licences with them."""
         ...
 
     async def exit_status(self, job_id: str) -> int | None:
@@ -92,8 +92,10 @@ class SlurmScheduler:
     cluster where nothing else happens, Slurm sees a het job whose hold has expired only at the next event.
     """
 
-    def __init__(self, access: Access, *, hold_file: Path) -> None:
+    def __init__(self, access: Access, *, hold_file: Path, licence: str = "") -> None:
+        """``licence``: that of watts, which a job asks for less of with fewer GPUs; empty: there is none."""
         self._access = access
+        self._licence = licence
         self._book = HoldBook(hold_file)
 
     async def jobs(self) -> tuple[Job, ...]:
@@ -146,13 +148,13 @@ class SlurmScheduler:
         record = await self._record(job_id)
         if record is None or record.job.state is not JobState.RUNNING:
             raise NotRunningError(f"job {job_id} does not run, so it cannot be paused")
-        await self._access.suspend(job_id)
+        await self._access.suspend(_one(record))
 
     async def resume(self, job_id: str) -> None:
         """Resume a suspended job; one that is not suspended, or is gone, is left as it is."""
         record = await self._record(job_id)
         if record is not None and record.job.state is JobState.SUSPENDED:
-            await self._access.resume(job_id)
+            await self._access.resume(_one(record))
 
     async def relocate(self, job_id: str, avoid: Sequence[str], reason: str) -> None:
         """Exclude nodes for a pending job beside those its user excludes; none gives all but these back.
@@ -192,18 +194,16 @@ class SlurmScheduler:
             return True
         if not record.job.requeues or await self._access.exit_status(job_id) != SAVED_EXIT_STATUS:
             return False
-        await self._access.requeue(job_id)
+        await self._access.requeue(_one(record))
         return True
 
     async def requeue(self, job_id: str) -> None:
         """Queue a running batch job again; Slurm lets it start in two minutes. Raises NotRunningError."""
-        await self._running(job_id)
-        await self._access.requeue(job_id)
-
-    async def _running(self, job_id: str) -> None:
+        record = await self._record(job_id)
         record = await self._record(job_id)
         if record is None or record.job.state is not JobState.RUNNING:
             raise NotRunningError(f"job {job_id} does not run")
+        await self._access.requeue(_one(record))
 
     async def change_tier(
         self, job_id: str, tier: str, gpu_count: int, start_in_seconds: float | None, reason: str
@@ -219,23 +219,40 @@ class SlurmScheduler:
             raise SchedulerError(f"job {job_id} is not pending, so its tier cannot be changed")
         if record.job.held_by_user:
             raise SchedulerError(f"job {job_id} is held by its user: left alone")
+        comment, words = await self._with_tier(record, tier, gpu_count, reason)
+        start = None if start_in_seconds is None else clock.now() + timedelta(seconds=start_in_seconds)
+        await self._access.update(
+            record, start=None if start is None else _whole_second(start), comment=comment, more=words
+        )
+
+    async def check_tier(self, job_id: str, gpu_count: int) -> None:
+        """Raise SchedulerError where a running job's record is of a kind that `change_tier` leaves alone."""
+        record = await self._record(job_id)
+        if record is None:
+            raise SchedulerError(f"job {job_id} is gone")
+        await self._with_tier(record, "a/b", gpu_count, "")
+
+    async def _with_tier(
+        self, record: JobRecord, tier: str, gpu_count: int, reason: str
+    ) -> tuple[str, dict[str, str]]:
+        """The AdminComment and the words that change a job; raises SchedulerError."""
+        job_id = record.job.job_id
         if record.het:
             raise SchedulerError(f"job {job_id} is part of a het job: left alone")
         comment = admin_comment.with_tier(record.admin_comment, tier, reason)
         if comment is None:
             raise SchedulerError(f"job {job_id}: its AdminComment is another tool's, so its tier stays")
+        nodes = record.job.node_count
         try:
-            words = changed_request(
-                await self._access.gpu_request(job_id),
-                node_count=record.job.node_count,
-                gpu_count=gpu_count,
-            )
+            asked = await self._access.gpu_request(job_id)
+            words = changed_request(asked, node_count=nodes, gpu_count=gpu_count)
+            if self._licence:
+                before = asked_gpu_count(asked, node_count=nodes)
+                licences = asked.get(LICENCES, "")
+                words |= changed_watts(licences, self._licence, before=before, after=gpu_count)
         except SchedulerError as error:
             raise SchedulerError(f"job {job_id}: {error}") from error
-        start = None if start_in_seconds is None else clock.now() + timedelta(seconds=start_in_seconds)
-        await self._access.update(
-            record, start=None if start is None else _whole_second(start), comment=comment, more=words
-        )
+        return comment, words
 
     async def _record(self, job_id: str) -> JobRecord | None:
         if not job_id.isdigit():
@@ -268,6 +285,11 @@ class SlurmScheduler:
             self._book.put(job_id, note)
         except OSError as error:
             raise SchedulerError(f"job {job_id}: its hold cannot be noted: {error}") from error
+
+
+def _one(record: JobRecord) -> str:
+    """How Slurm is to be told of this job alone: the number of an array's last task means all its tasks."""
+    return record.job.job_id if record.het else record.update_id
 
 
 def _ours(record: JobRecord, note: HoldNote) -> bool:

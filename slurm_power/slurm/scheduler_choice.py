@@ -16,7 +16,9 @@ log = logging.getLogger(__name__)
 _RELEASE = re.compile(r"(\d+)\.(\d+)")
 
 
-async def chosen_scheduler(kind: SchedulerKind, slurm_conf: Path | None, *, hold_file: Path) -> Scheduler:
+async def chosen_scheduler(
+    kind: SchedulerKind, slurm_conf: Path | None, *, hold_file: Path, licence: str = ""
+) -> Scheduler:
     """The scheduler port for a cluster, and a line in the log that says which and why.
 
     Raises SchedulerError where pyslurm is asked for and cannot be used. Whether it can is tried in another
@@ -25,16 +27,16 @@ async def chosen_scheduler(kind: SchedulerKind, slurm_conf: Path | None, *, hold
     commands = CommandRunner(slurm_conf)
     if kind is SchedulerKind.CLI:
         log.info("Slurm is spoken to by its commands, as the site says")
-        return CliScheduler(commands, hold_file=hold_file)
+        return CliScheduler(commands, hold_file=hold_file, licence=licence)
     worker = PyslurmWorker(slurm_conf)
     problem = await pyslurm_problem(worker, commands)
     if not problem:
         log.info("Slurm is spoken to through pyslurm, and by its commands for lists")
-        return PyslurmScheduler(worker, commands, hold_file=hold_file)
+        return PyslurmScheduler(worker, commands, hold_file=hold_file, licence=licence)
     if kind is SchedulerKind.PYSLURM:
         raise SchedulerError(problem)
     log.info("Slurm is spoken to by its commands: %s", problem)
-    return CliScheduler(commands, hold_file=hold_file)
+    return CliScheduler(commands, hold_file=hold_file, licence=licence)
 
 
 async def pyslurm_problem(worker: PyslurmWorker, commands: CommandRunner) -> str:

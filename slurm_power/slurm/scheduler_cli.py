@@ -9,7 +9,7 @@ from pathlib import Path
 from slurm_power.model.pool import Pool
 from slurm_power.ports import SchedulerError
 from slurm_power.slurm.commands import CommandRunner
-from slurm_power.slurm.gpu_request import ASKED_AS
+from slurm_power.slurm.gpu_request import ASKED_AS, LICENCES
 from slurm_power.slurm.hostlist import compress, expand
 from slurm_power.slurm.parse import JobReader, JobRecord, squeue_format
 from slurm_power.slurm.pools import SINFO_FORMAT, parse_sinfo
@@ -81,14 +81,17 @@ class CliAccess:
 
     async def gpu_request(self, job_id: str) -> Mapping[str, str]:
         """The GPUs a job asks for; raises SchedulerError."""
-        columns = ",".join(f"{name}:{_WIDTH}" for name in ("JobID", *ASKED_AS))
+        names = (*ASKED_AS, LICENCES)
+        columns = ",".join(f"{name}:{_WIDTH}" for name in ("JobID", *names))
         text = await self._commands.run(
             "squeue", "--noheader", "--all", f"--jobs={job_id}", f"--Format={columns}"
         )
         for line in text.splitlines():
             row = [line[place : place + _WIDTH].strip() for place in range(0, len(line), _WIDTH)]
             if row[:1] == [job_id]:
-                return {key: value for key, value in zip(ASKED_AS, row[1:], strict=False) if value != "N/A"}
+                found = {key: value for key, value in zip(names, row[1:], strict=False) if value != "N/A"}
+                # One that fills its column may have been cut off.
+                return {key: value for key, value in found.items() if len(value) < _WIDTH}
         raise SchedulerError(f"squeue: no job {job_id}")
 
     async def exit_status(self, job_id: str) -> int | None:
@@ -126,5 +129,5 @@ class CliAccess:
 class CliScheduler(SlurmScheduler):
     """The scheduler port by Slurm's commands alone."""
 
-    def __init__(self, commands: CommandRunner, *, hold_file: Path) -> None:
-        super().__init__(CliAccess(commands), hold_file=hold_file)
+    def __init__(self, commands: CommandRunner, *, hold_file: Path, licence: str = "") -> None:
+        super().__init__(CliAccess(commands), hold_file=hold_file, licence=licence)

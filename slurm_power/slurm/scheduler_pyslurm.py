@@ -175,12 +175,12 @@ class PyslurmAccess:
         await self._do("update", record.job.job_id, changes=changes)
 
     async def suspend(self, job_id: str) -> None:
-        """Stop a running job; raises SchedulerError."""
-        await self._do("suspend", job_id)
+        """Stop a running job; raises SchedulerError. pyslurm has no words for one task of an array."""
+        await (self._do("suspend", job_id) if job_id.isdigit() else self._cli.suspend(job_id))
 
     async def resume(self, job_id: str) -> None:
-        """Let a suspended job go on; raises SchedulerError."""
-        await self._do("resume", job_id)
+        """Let a suspended job go on; raises SchedulerError. pyslurm has no words for one task of an array."""
+        await (self._do("resume", job_id) if job_id.isdigit() else self._cli.resume(job_id))
 
     async def gpu_request(self, job_id: str) -> Mapping[str, str]:
         """The GPUs a job asks for, by Slurm's commands; raises SchedulerError."""
@@ -209,9 +209,11 @@ def _record(answer: Mapping[str, Any]) -> JobRecord:
 class PyslurmScheduler(SlurmScheduler):
     """The scheduler port by pyslurm, and by Slurm's commands for the rest."""
 
-    def __init__(self, worker: PyslurmWorker, commands: CommandRunner, *, hold_file: Path) -> None:
+    def __init__(
+        self, worker: PyslurmWorker, commands: CommandRunner, *, hold_file: Path, licence: str = ""
+    ) -> None:
         self._pyslurm = PyslurmAccess(worker, commands)
-        super().__init__(self._pyslurm, hold_file=hold_file)
+        super().__init__(self._pyslurm, hold_file=hold_file, licence=licence)
 
     async def close(self) -> None:
         """End the other process."""

@@ -194,6 +194,21 @@ def test_a_job_that_was_sent_elsewhere_and_one_that_came_back() -> None:
     assert what.endswith("was sent by us to another circuit, and may start on any of its nodes again.")
 
 
+def test_a_job_that_goes_on_with_another_model_tier() -> None:
+    reason = "grid must stay below 13.5 kW: its user consents to digits/int8, on 4 instead of 8 GPUs"
+    details = {"tier": "digits/int8", "gpu_count": 4, "running": True}
+    begun = entry(3, kind="change tier", reason=reason, details=details)
+    what, why, _ = said(RUNNING, {}, begun)
+    assert what == "Job 17 (train) is on its way to the model tier digits/int8 on 4 GPUs, asked by us."
+    assert why == f"Why: {reason}."
+    moved = entry(4, kind="tier started", reason="runs digits/int8")
+    assert "was moved by us to the model tier digits/int8 on 4 GPUs." in said(RUNNING, {}, begun, moved)[0]
+    kept = entry(4, kind="tier given up", reason="it has not saved itself in time")
+    assert said(RUNNING, {}, begun, kept)[0].endswith("which was given up, so it keeps its own.")
+    waits = entry(3, kind="change tier", reason=reason, details={**details, "running": False})
+    assert said(PENDING, {}, waits)[0].endswith("on 4 GPUs by us while it waited.")
+
+
 def test_a_start_that_waited_in_its_prolog() -> None:
     begun = entry(
         3,

@@ -30,6 +30,8 @@ class QuietQueue:
     async def queue_saved(self, job_id: str) -> bool:
         return not job_id
 
+    async def check_tier(self, job_id: str, gpu_count: int) -> None: ...
+
     async def change_tier(
         self, job_id: str, tier: str, gpu_count: int, start_in_seconds: float | None, reason: str
     ) -> None: ...

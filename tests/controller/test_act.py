@@ -81,6 +81,9 @@ class Queue:
     async def requeue(self, job_id: str) -> None:
         """Nothing of the kind."""
 
+    async def check_tier(self, job_id: str, gpu_count: int) -> None:
+        """Nothing of the kind."""
+
     async def change_tier(
         self, job_id: str, tier: str, gpu_count: int, start_in_seconds: float | None, reason: str
     ) -> None:

@@ -12,13 +12,14 @@ from slurm_power.model.action import SwitchService
 from slurm_power.model.service import BackendState
 from slurm_power.model.site import LimitKind
 from slurm_power.model.snapshot import Snapshot
+from slurm_power.model.tier import Catalog
 from slurm_power.plan.policy import Policy
 from slurm_power.store.sqlite import SqliteStore
 from tests.plan.situations import AT
 from tests.plan.tier_situations import consenting, facing
 
 ALICE, BOB, ROOT = Caller(23_456), Caller(23_457), Caller(0)
-JOB = replace(consenting(), user=ALICE.user)
+JOB = replace(consenting(), user=ALICE.user, account="lab")
 WORD: dict[str, Any] = {
     "op": "service",
     "name": "ask",
@@ -241,6 +242,12 @@ def test_room_that_is_booked_and_not_used_is_free_again(bench: Bench) -> None:
         ({"backends": [{"tier": "full", "state": "ready", "job_id": 7}]}, r"backends\[0\]: job_id"),
         ({"backends": [{"tier": "full", "state": "ready", "open_streams": -1}]}, "open_streams"),
         ({"backends": ["full"]}, r"backends\[0\]"),
+        ({"backends": [{"tier": 8, "state": "ready"}]}, r"backends\[0\]: tier"),
+        ({"backends": [{"tier": "full", "state": "ready", "job_id": "\u0661"}]}, r"backends\[0\]: job_id"),
+        ({"backends": [{"tier": "full", "state": []}]}, r"backends\[0\]"),
+        ({"requests_per_second": -1}, "requests_per_second: below 0"),
+        ({"requests_per_second": 10**400}, "requests_per_second: out of bounds"),
+        ({"min_quality": float("inf")}, "min_quality: out of bounds"),
     ],
 )
 def test_what_is_wrong_is_said(bench: Bench, more: dict[str, Any], words: str) -> None:
@@ -269,3 +276,40 @@ def test_a_clean_stop_asks_nothing_any_more(bench: Bench) -> None:
     bench.desk.took(SWITCH, AT)
     bench.desk.let_go()
     assert bench.says(at=1.0)["tier"] == "full"
+
+
+def test_what_its_owner_no_longer_consents_to_is_not_asked(bench: Bench) -> None:
+    bench.says()
+    bench.desk.took(SWITCH, AT)
+    assert bench.says(at=1.0)["tier"] == "half"
+    assert bench.says(at=2.0, tiers_ok="small")["tier"] == "full"
+    assert bench.says(at=3.0, tiers_ok=["any"])["tier"] == "half"
+    lighter = bench.world.catalog.families["digits"]
+    without = replace(lighter, tiers=tuple(tier for tier in lighter.tiers if tier.name != "half"))
+    bench.world = replace(bench.world, catalog=Catalog(families={"digits": without}))
+    assert bench.says(at=4.0, tiers_ok=["any"])["tier"] == "full"
+
+
+def test_a_service_weighs_as_an_account_under_which_its_user_runs_jobs(bench: Bench) -> None:
+    bench.says(account="the director's")
+    assert bench.seen().services["ask"].account == ""
+    bench.says(account=JOB.account)
+    assert bench.seen().services["ask"].account == JOB.account
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        None,
+        [],
+        {"ask": None},
+        {"ask": {"tier": "half"}},
+        {"ask": {"tier": 7, "kind": "economic", "reason": "", "asked_at": "x", "saved_watts": 1}},
+        {"ask": {"tier": "half", "kind": "none", "reason": "", "asked_at": "2026-01-02", "saved_watts": 1}},
+    ],
+)
+def test_what_is_stored_and_makes_no_sense_is_as_nothing(bench: Bench, stored: object) -> None:
+    bench.store.put_state("services", stored)
+    bench.start_anew()
+    assert bench.desk.asked == {}
+    assert bench.says()["tier"] == "full"

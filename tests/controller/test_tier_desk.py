@@ -41,6 +41,9 @@ class Slurm:
         self.refuses = ""
         self.saved = True
 
+    async def check_tier(self, job_id: str, gpu_count: int) -> None:
+        """Nothing against it."""
+
     async def change_tier(
         self, job_id: str, tier: str, gpu_count: int, start_in_seconds: float | None, reason: str
     ) -> None:
@@ -96,6 +99,7 @@ class Bench:
         jobs = () if job is None else (job,)
         at = AT + timedelta(seconds=self.seconds)
         snapshot = replace(facing(jobs), at=at, progress=self.progress)
+        self.desk.look(self.progress)
         self.desk.follow(snapshot, clock.monotonic(), enabled=enabled)
         self.advice.follow({one.job_id: one for one in jobs}, clock.monotonic())
         for _ in range(5):
@@ -287,7 +291,7 @@ def test_slurm_that_does_not_answer_is_asked_again_until_the_job_starts_by_itsel
         assert bench.state() is MoveState.QUEUED
         await bench.look(again(JOB, bench))
         assert bench.state() is MoveState.GIVEN_UP
-        assert bench.notes[-1][1].endswith("it has started again with its old tier")
+        assert bench.notes[-1][1].endswith("it has started again with digits/full")
 
     asyncio.run(way())
 
@@ -345,7 +349,7 @@ def test_a_node_that_told_the_job_its_old_tier_is_believed(bench: Bench) -> None
         assert bench.state() is MoveState.CHANGED
         await bench.look(started, later=CHECKPOINT_SECONDS + 1.0)
         assert bench.state() is MoveState.GIVEN_UP
-        assert "has told it digits/full" in bench.notes[-1][1]
+        assert "started again with digits/full" in bench.notes[-1][1]
 
     asyncio.run(way())
 
@@ -374,10 +378,18 @@ def test_a_job_that_was_not_moved_is_told_its_own_tier_at_once(bench: Bench) -> 
     assert len(bench.ordered("tier")) == 1
 
 
+# A text of any kind makes sense there, or nothing does.
+_FREE = {"tier", "before", "reason", "running", "by_us", "start"}
+
+
 def test_the_book_takes_back_what_it_gave_and_nothing_of_rubbish() -> None:
     book = TierBook()
     book.asked(MOVE, before="digits/full", start=2, by_us=False, at=AT)
     assert TierBook.from_json(book.to_json()).to_json() == book.to_json()
-    rubbishes: tuple[object, ...] = (None, [], "x", {})
+    whole = book.to_json()["1"]
+    wrongs: tuple[object, ...] = (None, [], "x")
+    rows = [{**whole, key: wrong} for key in whole for wrong in wrongs if key not in _FREE]
+    rubbishes: tuple[object, ...] = (None, [], "x", {}, *({"1": row} for row in (None, 7, {}, *rows)))
     for rubbish in rubbishes:
-        assert len(TierBook.from_json(rubbish)) == 0
+        assert len(TierBook.from_json(rubbish)) == 0, rubbish
+    assert len(TierBook.from_json({"1": whole, "2": {}})) == 1, "one that is broken breaks no other"

@@ -104,6 +104,35 @@ def test_a_task_gets_what_powerd_has_for_it(folder: Path) -> None:
     assert done.output == "export SLURM_POWER_SOCKET=/run/a b.sock\nexport SLURM_POWER_CAP_WATTS=400\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        ({"GPUS_PER_NODE": "4"}, "export SLURM_GPUS_PER_NODE=2\n"),
+        ({"GPUS": "h100:4"}, "export SLURM_GPUS=h100:2\n"),
+        ({"GPUS": "8", "JOB_NUM_NODES": "2"}, "unset SLURM_GPUS\n"),
+        *[({"GPUS_PER_NODE": text}, "") for text in ("2", "1", "", "x", "a:4,b:4", "4x", "x\n:4")],
+        ({"GPUS": "4", "GPUS_ON_NODE": "0"}, ""),
+        ({"GPUS": "4", "JOB_NUM_NODES": ""}, ""),
+        ({"GPUS": "4", "STEP_ID": "0"}, ""),
+        ({"GPUS": "4", "POWER_TIER": ""}, ""),
+    ],
+)
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_script_finds_as_many_gpus_as_its_job_has(
+    folder: Path, words: dict[str, str], lines: str, answers: bool
+) -> None:
+    """Also where nobody says anything of its tier."""
+    around = {"POWER_TIER": "digits/full", "GPUS_ON_NODE": "2", "JOB_NUM_NODES": "1", **words}
+    environment = {f"SLURM_{name}": value for name, value in around.items()}
+    if answers:
+        with served(folder / "powerd.c1.sock", said(b"SLURM_POWER_TIER=digits/int8\n.\n")):
+            done = run(folder, "task_prolog", **environment)
+        lines += "export SLURM_POWER_TIER=digits/int8\n"
+    else:
+        done = run(folder, "task_prolog", **environment)
+    assert (done.status, done.output, done.error) == (0, lines, "")
+
+
 CONTEXTS = {
     "prolog": "prolog_slurmd",
     "epilog": "epilog_slurmd",

@@ -52,7 +52,6 @@ def restarts(bench: Bench, job_id: str) -> int:
         (["--gres=gpu:h100:4"], (2, 1)),
         (["--gpus=4"], (2, 1)),
         (["--gpus-per-node=2", "-N2"], (2, 2)),
-        (["--gpus-per-node=4", "-N2"], (3, 1)),
     ],
 )
 def test_a_job_that_waits_has_the_tier_and_its_gpus(

@@ -55,6 +55,30 @@ spank_err_t spank_setenv(spank_t spank, const char *name, const char *value, int
 	return getenv("REFUSE") ? ESPANK_NOSPACE : ESPANK_SUCCESS;
 }
 
+/* What of the job's environment a test gives: JOB_NAME in the process's for NAME. */
+spank_err_t spank_getenv(spank_t spank, const char *name, char *text, int length)
+{
+	char own[128];
+	const char *value;
+
+	(void)spank;
+	snprintf(own, sizeof(own), "JOB_%s", name);
+	value = getenv(own);
+	if (!value)
+		return ESPANK_ENV_NOEXIST;
+	if (strlen(value) >= (size_t)length)
+		return ESPANK_NOSPACE;
+	strcpy(text, value);
+	return ESPANK_SUCCESS;
+}
+
+spank_err_t spank_unsetenv(spank_t spank, const char *name)
+{
+	(void)spank;
+	printf("job %s unset\n", name);
+	return ESPANK_SUCCESS;
+}
+
 spank_err_t spank_get_item(spank_t spank, spank_item_t item, ...)
 {
 	va_list arguments;

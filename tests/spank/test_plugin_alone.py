@@ -322,3 +322,39 @@ def test_a_socket_that_may_not_be_opened(drive: Drive, tmp_path: Path) -> None:
     """As root there is no such thing: here the folder is none."""
     (tmp_path / "file").write_text("")
     assert_harmless(drive(NODE, f"node_socket={tmp_path}/file/sock"))
+
+
+MOVED = {"JOB_SLURM_POWER_TIER": "digits/full", "STEP": BATCH_STEP}
+MOVED |= {"JOB_SLURM_GPUS_ON_NODE": "2", "JOB_SLURM_JOB_NUM_NODES": "1"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"GPUS_PER_NODE": "4"}, ["GPUS_PER_NODE=2"]),
+        ({"GPUS_PER_NODE": "h100:4"}, ["GPUS_PER_NODE=h100:2"]),
+        ({"GPUS_PER_NODE": "gpu:h100:16", "GPUS": "16"}, ["GPUS_PER_NODE=gpu:h100:2", "GPUS=2"]),
+        ({"GPUS_PER_NODE": "x" * 124 + ":40"}, ["GPUS_PER_NODE=" + "x" * 124 + ":2"]),
+        ({"GPUS_PER_NODE": "x" * 200 + ":40"}, []),
+        ({"GPUS_PER_NODE": "4", "GPUS": "8", "JOB_NUM_NODES": "2"}, ["GPUS_PER_NODE=2", "GPUS unset"]),
+        ({"GPUS_PER_NODE": "2", "GPUS": "4", "JOB_NUM_NODES": "2"}, []),
+        *[
+            ({"GPUS_PER_NODE": text, "GPUS": text}, [])
+            for text in ("2", "1", "h100:2", "0", "", "h100:", "x")
+        ],
+        *[({"GPUS": text}, []) for text in ("4x", "-4", " 4", "a:4,b:4", "4000000", ":", "0x4")],
+        *[({"GPUS": "4", "GPUS_ON_NODE": text}, []) for text in ("0", "", "two", "-1", "9" * 40)],
+        *[({"GPUS": "4", "JOB_NUM_NODES": text}, []) for text in ("0", "", "x")],
+        ({"GPUS": "4", "POWER_TIER": None}, []),
+        ({"GPUS": "4", "GPUS_ON_NODE": None}, []),
+    ],
+)
+def test_a_script_finds_as_many_gpus_as_its_job_has(
+    drive: Drive, environ: dict[str, str | None], said: list[str]
+) -> None:
+    changed = {f"JOB_SLURM_{name}": value for name, value in environ.items()}
+    around = {name: value for name, value in {**MOVED, **changed}.items() if value is not None}
+    found = [line for line in drive(NODE, **around).stdout.splitlines() if "GPUS" in line]
+    assert found == [f"job SLURM_{line}" for line in said]
+    for step in ("0", EXTERN_STEP):
+        assert "GPUS" not in drive(NODE, **{**around, "STEP": step}).stdout, "a step has its own words"

@@ -69,6 +69,7 @@ def test_all_values_reach_job_hooks_and_node(scenes: Scenes) -> None:
     assert before <= int(moment.removeprefix("@")) <= after
     assert in_job.pop("SOCKET") == f"{scenes.lab.run_directory}/run/powerd.c1.sock"
     assert in_job.pop("RESTART") == "0"
+    assert in_job.pop("ADVICE_FILE").endswith(f"/powerd.c1.advice/{job}.json")
     in_job.pop("CAP_WATTS", "")  # where the controller has been as fast as that
     assert in_job == FORMS
     for hook in HOOKS:
@@ -189,7 +190,7 @@ def test_a_node_without_the_plugin_and_one_with_it_alone(scenes: Scenes) -> None
     scenes.lab.run(["scontrol", "release", f"{late},{bare}"])
     await_job(scenes.lab, late)
     found = variables(output(scenes.lab, late))
-    assert set(found) == {"SOCKET", "RESTART"}
+    assert set(found) == {"SOCKET", "RESTART", "ADVICE_FILE"}
     await_job(scenes.lab, bare)
     assert variables(output(scenes.lab, bare))["FLEX"] == "flex2"
 
@@ -293,7 +294,8 @@ def test_a_job_queued_again_goes_on_with_the_tier_that_was_ordered(scenes: Scene
 
     lab.wait_until(lambda: bool(known()), "powerd's record", seconds=10.0)
     [kept] = known()
-    lab.stop(name)
+    # No controller is there to say otherwise.
+    lab.stop(name, "powerctld")
     document = json.loads(kept.read_text())
     order = {"job_id": job, "tier": "digits/int8", "model": "/models/int8", "restart_count": 1}
     kept.write_text(json.dumps({**document, "tier_orders": [order]}))
@@ -311,6 +313,7 @@ def test_a_job_queued_again_goes_on_with_the_tier_that_was_ordered(scenes: Scene
     assert re.findall(r"^SLURM_POWER_MODEL=(.*)$", text, re.MULTILINE) == ["/models/int8"]
     assert re.findall(r"^SLURM_POWER_TIERS_OK=(.*)$", text, re.MULTILINE) == ["int8,small"] * 2
     assert scenes.in_hook("prolog", job)["TIER"] == "digits/full"
+    lab.start("powerctld")
 
 
 @pytest.mark.parametrize("state", ["stopped", "gone"])

@@ -57,6 +57,18 @@ def status(socket_path: Path | None, as_json: bool) -> None:
         console.print(text + shortfall["reason"], style="bold red", highlight=False, markup=False)
 
 
+def _service_text(service: Answer) -> str:
+    serving = service["serving"] or "nothing yet"
+    text = f"service {service['name']} of {service['user']} serves {service['family']} with {serving}"
+    streams = sum(backend["open_streams"] for backend in service["backends"])
+    if streams:
+        text += f", {streams} open streams"
+    asked = service["asked_tier"]
+    if asked is not None:
+        return f"{text}; asked for {asked} in place of {service['full_tier']}: {service['reason']}"
+    return f"{text}; on its way back to {service['full_tier']}" if service["switching"] else text
+
+
 def _level_text(level: Answer) -> str:
     trade = "" if level["trade_watts"] is None else f"; {level['trade_reason']}"
     if level["level_watts"] is None:

@@ -17,8 +17,10 @@ _PROMISES = {
 }
 
 
+_TIER_BEGINS = "change tier"
 # What would have been done to a job by a controller that only watches.
 _WOULD = {"would cap": "capped it", "would hold": "held it", "would pause": "paused it"}
+_WOULD |= {"would change tier": "moved it to a lighter model tier"}
 
 
 def three_sentences(job_id: str, job: Answer | None, record: Answer, entries: Sequence[Answer]) -> list[str]:
@@ -35,6 +37,7 @@ def three_sentences(job_id: str, job: Answer | None, record: Answer, entries: Se
     told = (
         _held_words(job, record) if held else "",
         _moved_words(entries),
+        _tier_words(entries),
         _prolog_words(entries),
         _cap_words(job, record),
         _pause_words(job, record) if paused else "",
@@ -89,6 +92,24 @@ def _moved_words(entries: Sequence[Answer]) -> str:
     if moves[-1] == "relocate":
         return "was sent by us to start behind a circuit with room"
     return "was sent by us to another circuit, and may start on any of its nodes again"
+
+
+def _tier_words(entries: Sequence[Answer]) -> str:
+    """Which model tier it was moved to, and how far that has come."""
+    moves = [entry for entry in entries if entry["kind"] in (_TIER_BEGINS, "tier started", "tier given up")]
+    begun = [place for place, entry in enumerate(moves) if entry["kind"] == _TIER_BEGINS]
+    if not begun:
+        return ""
+    details = moves[begun[-1]].get("details") or {}
+    after = [entry["kind"] for entry in moves[begun[-1] + 1 :]]
+    tier, gpus = details.get("tier"), details.get("gpu_count")
+    if "tier given up" in after:
+        return f"was asked by us to go on with the model tier {tier}, which was given up, so it keeps its own"
+    if "tier started" in after:
+        return f"was moved by us to the model tier {tier} on {gpus} GPUs"
+    if not details.get("running"):
+        return f"was given the model tier {tier} on {gpus} GPUs by us while it waited"
+    return f"is on its way to the model tier {tier} on {gpus} GPUs, asked by us"
 
 
 def _prolog_words(entries: Sequence[Answer]) -> str:
@@ -148,6 +169,7 @@ def _why_words(
     if held:
         reasons.append(_reason(entries, "hold") or _bare((job or {}).get("hold_reason")))
     reasons.append(_reason(entries, "relocate"))
+    reasons.append(_reason(entries, _TIER_BEGINS))
     reasons.append(_reason(entries, "prolog wait"))
     if capped:
         reason = _reason(entries, "cap") if _capped(job) else _main_cap_reason(entries)

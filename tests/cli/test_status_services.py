@@ -1,0 +1,30 @@
+"""``slurm-power status``: what services serve with, and what they are asked to."""
+
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+from slurm_power.cli.slurm_power import main
+from tests.cli.fake_powerctld import STATUS, fake_powerctld
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words], terminal_width=200)
+
+
+def test_status_shows_what_services_run_and_are_asked_to() -> None:
+    service: dict[str, Any] = {"name": "ask", "user": "alice", "family": "digits", "full_tier": "full"}
+    service["serving"] = "full"
+    service |= {"asked_tier": None, "reason": "", "switching": False, "age_seconds": 1.0}
+    service |= {"backends": [{"tier": "full", "state": "serving", "job_id": "17", "open_streams": 3}]}
+
+    def shown(**more: Any) -> str:
+        with fake_powerctld(lambda _: {**STATUS, "services": [{**service, **more}]}) as fake:
+            return run("status", "--socket", fake.path).output
+
+    begin = "service ask of alice serves digits with full, 3 open streams"
+    assert f"{begin}\n" in shown()
+    asked = shown(asked_tier="int8", reason="the grid is short", switching=True)
+    assert f"{begin}; asked for int8 in place of full: the grid is short\n" in asked
+    assert "with int8; on its way back to full\n" in shown(serving="int8", switching=True, backends=[])
+    assert "with nothing yet" in shown(serving="")
