@@ -126,6 +126,16 @@ def test_slower_tiers_are_for_those_who_promised_to_be_slowed() -> None:
         assert bool(moves(planned(seen))) is is_moved, flex
 
 
+def test_late_in_its_run_a_job_is_slowed_no_more_than_its_class_allows() -> None:
+    """What a slower tier would cost it in all is within a tenth of its limit; a fifth of its speed is not."""
+    slower = catalog(family(FULL, tier("half", 4, items_per_second=80.0)))
+    late = replace(consenting(time_limit_seconds=3_600.0), started=AT - timedelta(seconds=2_500.0))
+    seen = facing((late,), catalog=slower, events=(event(5_000.0, starts_in=60.0),))
+    assert moves(planned(seen)) == []
+    flexible = replace(seen, jobs=(replace(late, flex=Flex.FLEX2),))
+    assert moves(planned(flexible)) == [("1", "digits/half")]
+
+
 def test_flex0_is_moved_where_it_consents_and_loses_nothing() -> None:
     job = consenting(flex=Flex.FLEX0)
     assert moves(planned(facing((job,)))) == [("1", "digits/half")]
