@@ -139,7 +139,7 @@ async def play(name: str, rate: float) -> Played:
     stage = Stage()
     try:
         stage.start_gateway()
-        await stage.until(lambda: stage.alone("full"), "the full tier")
+        await stage.begun()
         load = Load(port=stage.port, rate=rate)
         running = asyncio.create_task(load.run())
         try:

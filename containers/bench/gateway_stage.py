@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -129,6 +130,21 @@ class Stage:
     def alone(self, tier: str) -> bool:
         """Whether one member of that tier serves and there is no other."""
         return [(member["tier"], member["phase"]) for member in self.members()] == [(tier, "serving")]
+
+    async def begun(self) -> None:
+        """Wait until the full tier is alone and answers: what is written down comes true a moment later."""
+        await self.until(lambda: self.alone("full") and self.answers(), "the full tier")
+
+    def answers(self) -> bool:
+        """Whether a request is answered well."""
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2.0)
+            try:
+                connection.request("GET", "/v1/x")
+                return connection.getresponse().status == 200
+            finally:
+                connection.close()
+        return False
 
     async def until(self, happened: Callable[[], bool], what: str, seconds: float = 40.0) -> None:
         """Poll until something is so; raises TimeoutError with what the gateway said."""

@@ -44,12 +44,15 @@ class TierProcesses:
         """The process of a key, None where it has ended."""
         try:
             number = int((self._service.directory / f"{key}.pid").read_text())
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(number, os.WNOHANG)
             words = Path(f"/proc/{number}/cmdline").read_bytes()
+            state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
         except (OSError, ValueError):
             return None
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(number, os.WNOHANG)
-        return number if f"{key}.address".encode() in words else None
+        # For a moment after its start a process has no words yet, as one that has ended.
+        ours = f"{key}.address".encode() in words or (not words and state not in {"Z", "X"})
+        return number if ours else None
 
     async def submit(self, key: str, tier: str) -> str:
         """Start one, apart from us."""

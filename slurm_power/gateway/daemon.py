@@ -61,7 +61,9 @@ class Gateway:
         self._past: deque[tuple[str, str]] = deque(
             ((str(key), str(tier)) for key, tier in kept.get("past", [])), maxlen=_KEPT_KEYS
         )
-        self.full_tier = self._known_tier(kept.get("full_tier"))
+        # What was last asked for by hand, where the service file still has it.
+        asked = str(kept.get("full_tier", ""))
+        self.full_tier = asked if service.job_of(asked) is not None else service.full_tier
         self.notes: deque[str] = deque((str(note) for note in kept.get("notes", [])), maxlen=_KEPT_NOTES)
         self.sights: dict[str, Sight] = {}
         self.answer: controller_talk.Answer | None = None
@@ -79,11 +81,6 @@ class Gateway:
         self._warmed: set[str] = set()
         self._written: object = None
         self._config_written: list[ServerWish] | None = None
-
-    def _known_tier(self, tier: object) -> str:
-        """The tier that was last asked for by hand, where the service file still has it."""
-        known = isinstance(tier, str) and self._service.job_of(tier) is not None
-        return str(tier) if known else self._service.full_tier
 
     async def run(self) -> None:
         """Go on until cancelled. HAProxy and the jobs are left as they are: they serve without us."""
@@ -399,4 +396,4 @@ class Gateway:
         """Say what is wrong once, not each second."""
         if self.trouble.get(what) != text:
             log.warning("%s: %s", what, text)
-        self.trouble[what] = text
+            self.trouble[what] = text

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from slurm_power.gateway.state_file import FolderError, open_folder
 
 # A Unix socket's path holds 107 bytes, and HAProxy binds under a longer name first.
 MOST_FOLDER_CHARACTERS = 70
+_PLAIN = re.compile(r"[A-Za-z0-9/._@+-]+")
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,10 @@ def own_folder(service: str, named: Path | None) -> Path:
         raise FolderError(
             f"{path}: too long for the sockets in it (at most {MOST_FOLDER_CHARACTERS} characters);"
             " name a shorter one with --state"
+        )
+    if not _PLAIN.fullmatch(str(path.absolute())):
+        raise FolderError(
+            f"{path}: has characters that HAProxy's configuration cannot; name another with --state"
         )
     return path.absolute()
 

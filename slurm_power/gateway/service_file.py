@@ -16,7 +16,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _SERVICE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _NAME_HINT = "use a-z, 0-9, '.', '_', '-', at most 32 characters"
 _METHODS = ("GET", "POST", "PUT", "HEAD")
-_PATH = re.compile(r"/[!-~]{0,255}")
+_PATH = re.compile(r"/[A-Za-z0-9/._~@:?&=%+,-]{0,255}")
 _PRINTABLE = re.compile(r"[ -~]*")
 
 
@@ -235,6 +235,8 @@ def _check_plain(plain: _Plain, folder: Path, haproxy: SiteHaproxy | None, probl
 
 
 def _check_numbers(plain: _Plain, problems: list[str]) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9/._@+-]*", plain.certificate):
+        problems.append("certificate: has characters that HAProxy's configuration cannot have")
     if not _PATH.fullmatch(plain.health_path):
         problems.append(f"health_path: {plain.health_path!r} must begin with / and have no blanks")
     if plain.address_file.count("{job_id}") != 1 or "/" in plain.address_file:

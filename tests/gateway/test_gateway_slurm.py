@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,14 @@ def gpus(cluster: Cluster) -> int:
     return sum(int(count) for count in re.findall(r"GresUsed=gpu:\w+:(\d+)", shown))
 
 
+def answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
 def said(log: Path) -> str:
     return log.read_text()
 
@@ -112,6 +121,7 @@ async def there_and_back(cluster: Cluster, folder: Path) -> None:
     try:
         await until(lambda: members() == [("full", "serving")], "the full tier", log)
         assert gpus(cluster) == 4
+        await until(lambda: answers(port), "an answer", log)
         running = asyncio.create_task(load.run())
         controller.answer = wants("small", may_start=False, wait_reason="no headroom")
         heard = len(controller.told)

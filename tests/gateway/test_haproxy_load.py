@@ -33,7 +33,7 @@ def under_load(stage: Stage, play: Callable[[Load], Awaitable[None]]) -> Load:
     """Play something while requests come; returns what became of them."""
 
     async def both() -> Load:
-        await stage.until(lambda: stage.alone("full"), "the full tier")
+        await stage.begun()
         load = Load(port=stage.port, rate=RATE)
         running = asyncio.create_task(load.run())
         try:

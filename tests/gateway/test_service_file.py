@@ -1,13 +1,16 @@
 """A service's file: what it says, and every mistake in it at once."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from containers.cluster.layout import CHECKOUT
 from slurm_power.cli.slurm_power import main
 from slurm_power.config.problems import ConfigError
-from slurm_power.gateway.service_file import read_service
+from slurm_power.gateway.members import Limits
+from slurm_power.gateway.service_file import ServiceFile, SiteHaproxy, WarmUpRequest, read_service
 
 GOOD = """
 name = "chat"
@@ -112,3 +115,17 @@ def test_no_file(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["gateway", "check", str(tmp_path / "none.toml")])
     assert done.exit_code == 2
     assert "cannot be read" in done.output
+
+
+def test_the_page_names_every_key() -> None:
+    page = (CHECKOUT / "docs" / "gateway.md").read_text()
+    records = (ServiceFile, Limits, WarmUpRequest, SiteHaproxy)
+    keys = {field.name for record in records for field in fields(record)} - {
+        "path",
+        "tiers",
+        "any_job",
+        "limits",
+    }
+    assert not [key for key in sorted(keys) if f"`{key}`" not in page and f"[{key}]" not in page]
+    for field in fields(Limits):
+        assert f"`{field.name}` {field.default:g}" in page
