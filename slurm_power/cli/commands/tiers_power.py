@@ -13,6 +13,9 @@ from slurm_power.model.receipt import Method, Receipt, receipt_from_json
 from slurm_power.model.tier import PowerSource
 from slurm_power.tiers.catalog import CatalogError, write_tier
 
+# In less a job has hardly more than loaded its model.
+_LEAST_SECONDS = 15.0
+
 
 @click.command()
 @click.argument("name", metavar="FAMILY/TIER")
@@ -68,6 +71,8 @@ def _against(
     elif receipt.is_estimate:
         covered = receipt.coverage_ratio or 0.0
         yield f"readings cover {covered:.0%} of its GPUs' time only: let one run for longer"
+    elif (receipt.run_seconds or 0.0) < _LEAST_SECONDS:
+        yield f"it ran for {receipt.run_seconds or 0.0:.0f} s only: let one run for minutes"
     if gpu_count < 1:
         yield "it had no GPUs"
     if receipt.lowest_cap_watts is not None:
