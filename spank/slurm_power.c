@@ -221,6 +221,23 @@ static int is_users_step(spank_t spank)
 	return step != SLURM_EXTERN_CONT && step != SLURM_PENDING_STEP;
 }
 
+/*
+ * A job that was moved to another tier has other GPUs than it was submitted for, but these words of its submission
+ * stand in its script's environment, and each srun in it would ask for the old number and fail.
+ */
+static void forget_gpus_before_move(spank_t spank, const struct power_variable *told)
+{
+	static const char *const asked[] = { "SLURM_GPUS", "SLURM_GPUS_PER_NODE" };
+	char before[POWER_FORM_BYTES];
+
+	if (strcmp(told->name, choices[POWER_TIER].variable) != 0 ||
+	    spank_getenv(spank, told->name, before, sizeof(before)) != ESPANK_SUCCESS ||
+	    strcmp(before, told->value) == 0)
+		return;
+	for (size_t i = 0; i < sizeof(asked) / sizeof(asked[0]); i++)
+		spank_unsetenv(spank, asked[i]);
+}
+
 /* Put what powerd says of the job into its environment. */
 static void ask_node(spank_t spank, int argc, char **argv)
 {
@@ -243,8 +260,10 @@ static void ask_node(spank_t spank, int argc, char **argv)
 	count = power_take_answer(answer, length, variables);
 	if (count < 0)
 		slurm_verbose("slurm_power: powerd at %s: its answer is not usable", path);
-	for (int i = 0; i < count; i++)
+	for (int i = 0; i < count; i++) {
+		forget_gpus_before_move(spank, &variables[i]);
 		spank_setenv(spank, variables[i].name, variables[i].value, 1);
+	}
 }
 
 /*

@@ -94,6 +94,11 @@ def test_the_hook_for_tasks_prints_it(bench: NodeBench) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0] == f"export SLURM_POWER_SOCKET={bench.socket}"
     assert "export SLURM_POWER_CAP=400" in done.stdout.splitlines()
+    hook(bench, "prolog", SLURM_JOB_ID="19", SPANK_POWER_TIER="digits/int8")
+    for before, forgets in (("digits/full", True), ("digits/int8", False)):
+        done, _ = hook(bench, "task_prolog", SLURM_JOB_ID="19", SLURM_POWER_TIER=before)
+        assert "export SLURM_POWER_TIER=digits/int8" in done.stdout.splitlines()
+        assert ("unset SLURM_GPUS_PER_NODE" in done.stdout.splitlines()) == forgets, "as a moved job's"
     done, _ = hook(bench, "task_prolog", SLURM_JOB_ID="18")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -55,6 +55,27 @@ spank_err_t spank_setenv(spank_t spank, const char *name, const char *value, int
 	return getenv("REFUSE") ? ESPANK_NOSPACE : ESPANK_SUCCESS;
 }
 
+spank_err_t spank_unsetenv(spank_t spank, const char *name)
+{
+	(void)spank;
+	printf("job without %s\n", name);
+	return ESPANK_SUCCESS;
+}
+
+/* The job's environment is the driver's own, under names of its own. */
+spank_err_t spank_getenv(spank_t spank, const char *name, char *text, int size)
+{
+	char own[64];
+	const char *value;
+
+	(void)spank;
+	snprintf(own, sizeof(own), "JOB_%s", name);
+	value = getenv(own);
+	if (!value)
+		return ESPANK_ENV_NOEXIST;
+	return snprintf(text, (size_t)size, "%s", value) < size ? ESPANK_SUCCESS : ESPANK_NOSPACE;
+}
+
 spank_err_t spank_get_item(spank_t spank, spank_item_t item, ...)
 {
 	va_list arguments;

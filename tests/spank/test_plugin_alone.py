@@ -242,6 +242,19 @@ def test_what_powerd_says_is_put_into_the_job(drive: Drive, tmp_path: Path, step
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(("before", "forgets"), [("digits/full", True), ("digits/int8", False), ("", False)])
+def test_a_moved_job_does_not_ask_for_its_old_gpus(
+    drive: Drive, tmp_path: Path, before: str, forgets: bool
+) -> None:
+    answer = b"SLURM_POWER_TIER=digits/int8\n.\n"
+    environ = {"JOB_SLURM_POWER_TIER": before} if before else {}
+    with powerd(tmp_path / "c1.sock", lambda connection: connection.sendall(answer)):
+        done = drive(NODE, f"node_socket={tmp_path}/c1.sock", STEP=BATCH_STEP, **environ)
+    forgotten = ["job without SLURM_GPUS", "job without SLURM_GPUS_PER_NODE"] if forgets else []
+    lines = [line for line in done.stdout.splitlines() if "without" in line or "TIER" in line]
+    assert lines == [*forgotten, "job SLURM_POWER_TIER=digits/int8"]
+
+
 @pytest.mark.parametrize("argument", [True, False])
 def test_slurm_power_conf_names_the_socket(drive: Drive, tmp_path: Path, argument: bool) -> None:
     conf = tmp_path / "slurm-power.conf"
