@@ -164,7 +164,7 @@ class TierDesk:
             if job.tier == move.tier:
                 self.book.turn(job.job_id, MoveState.STARTED, at)
                 words = (
-                    f"runs {move.tier} on {job.gpu_count} GPUs, in place of {move.before or 'another tier'}"
+                    f"runs {move.tier} on {move.gpu_count} GPUs, in place of {move.before or 'another tier'}"
                 )
                 self._tell(job, "tier started", words)
             elif (at - move.since).total_seconds() > self._checkpoint_seconds:
