@@ -78,7 +78,10 @@ def run(*words: str) -> Result:
 
 
 def power(
-    catalog: Path, receipt: dict[str, Any] | None = None, runs: list[dict[str, Any]] | None = None, **words: Any
+    catalog: Path,
+    receipt: dict[str, Any] | None = None,
+    runs: list[dict[str, Any]] | None = None,
+    **words: Any,
 ) -> Result:
     record = {"job_id": "7", "gpu_count": 8, "tier": "digits/full", "final": True, **words}
     record["receipt"] = {**RECEIPT, **(receipt or {})}

@@ -1,13 +1,16 @@
 """docs/tiers.md, followed literally by a user of a lab with power: models are trained, a job is moved."""
 
+import shlex
 from collections.abc import Iterator
 
+import click
 import pytest
 
 from containers.bench.steady import without_recharging
 from containers.cluster.lab import Lab
 from containers.cluster.layout import CHECKOUT
 from containers.demo.stage import ask
+from slurm_power.cli.slurm_power import main
 from tests.install.followed import follow, steps
 from tests.install.shells import shells
 
@@ -47,3 +50,22 @@ def test_a_user_gets_from_a_model_to_a_job_that_flexes(short_lab: Lab) -> None:
     text = DOCUMENT.read_text().replace(INSTALLED, str(CHECKOUT))
     text = text.replace(f"{CHECKOUT}/examples", str(CHECKOUT / "docs/examples"))
     follow(text, shells(short_lab, timeout_seconds=120.0), patience_seconds=120.0)
+
+
+def test_every_command_of_the_document_is_taken() -> None:
+    """The quick half of the walk: no command or option in it is one that there is not."""
+    taken = []
+    for step in steps(DOCUMENT.read_text()):
+        words = shlex.split(step.command)
+        if words[0] != "slurm-power":
+            continue
+        command: click.Command = main
+        rest = words[1:]
+        while isinstance(command, click.Group):
+            found = command.get_command(click.Context(command), rest[0])
+            assert found is not None, step.command
+            command, rest = found, rest[1:]
+        command.make_context(command.name, rest)  # raises for an option or argument that is none
+        taken.append(command.name)
+    wanted = {"list", "full", "quantize", "distill", "show", "evaluate", "compare", "check", "card"}
+    assert set(taken) == wanted | {"power", "publish", "approve", "event", "why", "jobs"}

@@ -79,7 +79,8 @@ def tiers() -> None:
     """Lighter models for when power is short: what there is, what each is worth, which may be used.
 
     A family is one task; its tiers are models for it, from the heaviest to the lightest, described in
-    tiers.toml. The way of a new one: build, evaluate, power, check, publish, approve; then psbatch --tier FAMILY/TIER.
+    tiers.toml. The way of a new one: build, evaluate, power, check, publish, approve; then
+    psbatch --tier FAMILY/TIER.
     """
 
 

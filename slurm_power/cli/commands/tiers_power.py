@@ -1,4 +1,4 @@
-"""``slurm-power tiers power``: write into the catalog what a tier draws, from the energy of a job that ran it."""
+"""``slurm-power tiers power``: what a tier draws, into the catalog, from the energy of a job that ran it."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -19,7 +19,9 @@ _LEAST_SECONDS = 15.0
 
 @click.command()
 @click.argument("name", metavar="FAMILY/TIER")
-@click.option("--from-job", "job", required=True, metavar="JOB", help="A job that ran this tier and has ended.")
+@click.option(
+    "--from-job", "job", required=True, metavar="JOB", help="A job that ran this tier and has ended."
+)
 @catalog_option
 @socket_option
 def power(name: str, job: str, catalog_path: Path | None, socket_path: Path | None) -> None:

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import click
 
-from slurm_power.cli.commands.tiers_files import Catalogs, catalog_option, find_family, load, refuse, site_file
+from slurm_power.cli.commands.tiers_files import (
+    Catalogs,
+    catalog_option,
+    find_family,
+    load,
+    refuse,
+    site_file,
+)
 from slurm_power.model.tier import refusals
 from slurm_power.tiers.catalog import CatalogError, write_tier
 
