@@ -40,8 +40,15 @@ def test_each_run_has_its_own_energy(seen: list[float], second: float) -> None:
     def look(start: int, tier: str, gpu_count: int, used: float) -> None:
         lineage.started({"job_id": "7", "restart_count": start, "told_tier": tier})
         joules["7"] = used
-        words = {"job_id": "7", "user": "alice", "account": "physics", "name": "answers"}
-        job = Job(**words, state=JobState.RUNNING, gpu_count=gpu_count, nodes=("c1",))
+        job = Job(
+            job_id="7",
+            user="alice",
+            account="physics",
+            name="answers",
+            state=JobState.RUNNING,
+            gpu_count=gpu_count,
+            nodes=("c1",),
+        )
         lineage.follow({"7": job})
 
     look(0, "digits/full", 8, 0.0)
