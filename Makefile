@@ -47,7 +47,7 @@ lint: $(STAMP) ## Formatters, linters, types, layers, shell and C
 # These only calculate: they may run two at a time. The others watch clocks and mostly wait: those of the closed loop, which
 # share a lab, run beside the rest.
 CALCULATING = tests/forecast tests/forecaster tests/docs tests/model tests/plan tests/report tests/signals tests/simulate \
-	tests/config tests/tiers tests/wire tests/cli/test_backtest.py tests/cli/test_backtest_jobs.py tests/cli/test_forecast.py \
+	tests/config $(wildcard tests/tiers/test_*.py) tests/tiers/building tests/wire tests/cli/test_backtest.py tests/cli/test_backtest_jobs.py tests/cli/test_forecast.py \
 	tests/cli/test_fan_text.py tests/cli/test_export.py tests/cli/test_simulate_ess.py tests/cli/test_simulate_jobs.py \
 	tests/cli/test_simulate_event.py tests/cli/test_authority.py tests/cli/test_events.py tests/cli/test_explain.py \
 	tests/cli/test_option_forms.py tests/cli/test_psbatch_dry.py tests/cli/test_psbatch_places.py tests/cli/test_psbatch_manual.py \
@@ -56,6 +56,8 @@ CALCULATING = tests/forecast tests/forecaster tests/docs tests/model tests/plan 
 	$(patsubst %,tests/controller/test_%.py,circuits day_plan event_desk fairness_desk job_energy job_expectations \
 	job_gains job_records kept_levers levers load_feed plan_answer planner_beat rack_feed recorder repeats sources start_watch)
 WATCHING = $(BIN)/python -m coverage run -m pytest -m "not containers and not hardware and not slow and not versions"
+# Two threads of torch's that spin take each other's core.
+test: export OMP_NUM_THREADS = 1
 test: $(STAMP) packages ## All tests that belong to every change
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest -m "not slow" -n 2 --dist worksteal $(CALCULATING) $(PYTEST_OPTIONS)
@@ -84,10 +86,11 @@ test-slurm-versions: $(STAMP) packages ## The tests that speak with Slurm, on 24
 
 check: lint test ## What CI runs
 
-check-all: check ## And what takes longer: the container images, the training frameworks
+check-all: check ## And what takes longer: the container images, the training frameworks, a pre-trained family
 	containers/install-packages.sh engine
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,frameworks,tiers-gpu]'
 	$(BIN)/python -m pytest -m "containers or slow" tests
+	$(MAKE) bench-tiers PRETRAINED=1
 
 bench: $(STAMP) ## Figures for docs/benchmarks.md
 	containers/install-packages.sh build cluster snmp
@@ -123,15 +126,16 @@ bench-slurm: $(STAMP) ## What Slurm pays: hooks, plugin, scheduler port at 10,00
 	exit $$status
 
 # PRETRAINED=1: a second family from a real pre-trained model that comes as a package, too.
+bench-tiers: export OMP_NUM_THREADS = 1
 bench-tiers: $(STAMP) ## The ladders of model tiers; exit 1 if they cost more than promised (2 CPU-minutes)
 	status=0; \
 	$(BIN)/python -m containers.bench.tiers --figure docs/figures/tiers-digits.svg || status=1; \
 	$(BIN)/python -m containers.bench.text_tiers || status=1; \
-	$(if $(PRETRAINED),$(BIN)/python -m containers.bench.sections_tiers || status=1;) \
+	$(if $(PRETRAINED),$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,frameworks]' && $(BIN)/python -m containers.bench.sections_tiers || status=1;) \
 	exit $$status
 
-bench-gateway: $(STAMP) ## Requests and streams through a service that changes its tier, with every kind of crash
-	containers/install-packages.sh build cluster gateway
+bench-gateway: $(STAMP) ## A service's tier changed under load, with its parts killed; exit 1 if worse than promised (2 minutes)
+	containers/install-packages.sh gateway
 	$(BIN)/python -m containers.bench.gateway
 
 # SEED: of the first trial. RESUME=FILE: go on where a run was cut off. MUTATION: spoil a copy of the product first; see --help.

@@ -160,10 +160,10 @@ class Scheduler(Protocol):
         """Let a job go on; does nothing to one that runs, waits or has ended."""
         ...
 
-    async def ask_to_save(self, job_id: str) -> None:
-        """Send a running job the signal on which it saves itself and ends, to be queued again.
+    async def queue_saved(self, job_id: str) -> bool:
+        """Queue a job again that has ended with the word that it has saved itself; it starts by itself.
 
-        Raises NotRunningError.
+        False where it has ended otherwise, and is left alone. True for one that has not ended any more.
         """
         ...
 

@@ -22,7 +22,7 @@ from containers.bench.gateway_stage import Stage
 from containers.bench.measures import percentile
 
 RATE = 150.0
-ROUND_TRIPS = 3
+ROUND_TRIPS = 4
 STREAMS = 4
 EVENTS = 80
 AROUND_SECONDS, BESIDE_SECONDS = 1.0, 5.0

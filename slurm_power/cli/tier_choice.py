@@ -196,7 +196,8 @@ def _judge_consent(chosen: Chosen, family: Family | None, problems: list[str]) -
     said = chosen.said.get("tiers-ok")
     if said is None or said.meant in (None, NONE):
         return
-    workload = chosen.words().get("workload")
+    words = chosen.words()
+    workload = words.get("workload")
     others = ", ".join(tier.name for tier in family.tiers) if family else ""
     if workload == Workload.TRAINING and (said.meant == ANY_TIER or "tiers-ok" in chosen.by_site):
         there_are = f"; there are {others}" if others else ""

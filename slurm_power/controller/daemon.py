@@ -304,7 +304,7 @@ class Controller:
         self._kept_levers.keep(self.levers)
         self.fairness.observe(snapshot, self.levers, cycle_seconds)
         self._beside.do("expectations", lambda: self.expectations.observe(snapshot, loads, cycle_seconds))
-        self._beside.do("progress", lambda: self.tiers.observe(snapshot, loads, cycle_seconds))
+        self._beside.do("progress", lambda: self.tiers.observe(snapshot, loads, cycle_seconds, now_seconds))
         self._sources.look(snapshot, now_seconds)
         self.store.broken_at_sequence(_CHECKED_A_CYCLE)
 

@@ -38,6 +38,7 @@ class ProgressBook:
 
     def __init__(self) -> None:
         self._jobs: dict[str, _Following] = {}
+        self._learned: dict[str, JobCurve] = {}
 
     def onto(self, snapshot: Snapshot, progress: Mapping[str, JobProgress]) -> Snapshot:
         """The snapshot with the words of jobs that run, and the curves that are known."""
@@ -46,7 +47,10 @@ class ProgressBook:
         learned = {
             job_id: one.known for job_id, one in self._jobs.items() if one.known.points or one.known.batches
         }
-        return replace(snapshot, progress=dict(progress), learned=learned)
+        if learned != self._learned:
+            # The planner keeps what it makes of a mapping as long as it is the same object.
+            self._learned = learned
+        return replace(snapshot, progress=dict(progress), learned=self._learned)
 
     def observe(self, snapshot: Snapshot, loads: Sequence[JobLoad], cycle_seconds: float) -> None:
         """Learn from what jobs have told since the cycle before."""

@@ -15,7 +15,7 @@ from slurm_power.model.service import Backend, BackendState, Service, ServiceLea
 from slurm_power.model.site import LimitKind
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.tier import ANY_TIER, Catalog, Family, refusals
-from slurm_power.model.tier_words import tier_of, tiers_of
+from slurm_power.model.tier_words import MOST_TIERS, tier_of, tiers_of, tiers_of_option
 from slurm_power.plan.overlaps import overlap_room
 from slurm_power.plan.policy import Policy
 from slurm_power.wire import Message
@@ -61,6 +61,8 @@ class ServiceDesk:
         self._known: dict[str, _Known] = {}
         self._asked = _asked_from(store.state(_KEY))
         self._first_seconds: float | None = None
+        # Until when the room for its next tier is a service's own.
+        self._bookings: dict[str, float] = {}
 
     @property
     def asked(self) -> Mapping[str, Asked]:
@@ -119,6 +121,7 @@ class ServiceDesk:
         for name, known in list(self._known.items()):
             if now_seconds - known.heard_seconds > SILENT_SECONDS:
                 del self._known[name]
+                self._bookings.pop(name, None)
                 self._tell(known.service, "service silent", "its gateway is heard no more")
         gone = [name for name in self._asked if name not in self._known]
         # After a restart a gateway has as long to be heard again.
@@ -143,7 +146,10 @@ class ServiceDesk:
         known = self._known.get(service.name)
         if known is not None and known.uid != caller.uid and not caller.operator:
             raise RefusedError(f"service {service.name} is somebody else's; choose another name")
-        if known is None:
+        if known is not None:
+            # An operator who speaks for it does not take it over.
+            service = replace(service, user=known.service.user)
+        else:
             self._may_come(service, caller)
             self._tell(
                 service, "service heard", f"serves {service.family} with {service.serving or 'nothing yet'}"
@@ -152,10 +158,12 @@ class ServiceDesk:
         self._known[service.name] = _Known(service, now_seconds, uid)
         asked = self._asked.get(service.name) if enabled else None
         wanted = service.full_tier if asked is None else asked.tier
-        seen = self.onto(snapshot, now_seconds)
-        missing = overlap_room(seen, self._policy, service, wanted)
+        missing = overlap_room(
+            self._booked(snapshot, service.name, now_seconds), self._policy, service, wanted
+        )
         # Who nobody can tell the power of starts as any job does, by the workload manager's own word.
         may_start = missing is None or missing <= 0.0 or not service.serving
+        self._book(service, wanted, now_seconds, may_start=may_start)
         return {
             "tier": wanted,
             "reason": asked.reason if asked is not None else "nothing is short",
@@ -163,6 +171,26 @@ class ServiceDesk:
             "may_start": may_start,
             "wait_reason": "" if may_start else f"{missing or 0.0:.0f} W are missing for both tiers at once",
         }
+
+    def _booked(self, snapshot: Snapshot, name: str, now_seconds: float) -> Snapshot:
+        """The snapshot as a service finds it: of the others only those count that may switch, or do.
+
+        Else two that wait would each wait for the room that the other has not got.
+        """
+        seen = self.onto(snapshot, now_seconds)
+        counted = {
+            key: one
+            for key, one in seen.services.items()
+            if key == name or one.switching or self._bookings.get(key, 0.0) > now_seconds
+        }
+        return replace(seen, services=counted)
+
+    def _book(self, service: Service, wanted: str, now_seconds: float, *, may_start: bool) -> None:
+        """Keep the room for who may start, until it serves or its time is over; then it has to ask anew."""
+        if not may_start or service.serving == wanted:
+            self._bookings.pop(service.name, None)
+        elif self._bookings.get(service.name, 0.0) <= now_seconds:
+            self._bookings[service.name] = now_seconds + self._policy.service_start_seconds
 
     def rows(self, now_seconds: float, *, user: str | None) -> list[dict[str, Any]]:
         """The services for an answer, those of ``user`` or, for None, all."""
@@ -245,7 +273,7 @@ def _service_of(request: Mapping[str, Any], caller: Caller, catalog: Catalog) ->
     full, serving = (
         _name(request, key, problems, empty=key == "serving") for key in ("full_tier", "serving")
     )
-    tiers_ok = tiers_of(request.get("tiers_ok"))
+    tiers_ok = _consent(request.get("tiers_ok"), problems)
     family = catalog.families.get(family_name)
     if family_name and family is None:
         known = ", ".join(sorted(catalog.families)) or "none"
@@ -290,6 +318,16 @@ def _unknown_tiers(family: Family, *, full: str, serving: str, tiers_ok: tuple[s
     tier = family.tier(full)
     why = refusals(family, tier) if tier is not None else ()
     return [*problems, *(f"full_tier: {full} is refused: {reason}" for reason in why)]
+
+
+def _consent(value: object, problems: list[str]) -> tuple[str, ...]:
+    """The tiers that a service may run: a list of names, or the option's text; nothing said is none."""
+    if value is None or value == []:
+        return ()
+    names = tiers_of_option(value) if isinstance(value, str) else tiers_of(value) or None
+    if names is None:
+        problems.append(f'tiers_ok: not a list of {MOST_TIERS} names of tiers at most, nor ["any"] alone')
+    return names or ()
 
 
 def _name(request: Mapping[str, Any], key: str, problems: list[str], *, empty: bool = False) -> str:

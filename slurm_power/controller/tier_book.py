@@ -1,6 +1,6 @@
 """Jobs that we move to other model tiers: how far each move has come. Survives a restart."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -90,10 +90,23 @@ class TierBook:
         if move.state is not state:
             self._moves[job_id] = replace(move, state=state, since=at)
 
-    def follow(self, states: Mapping[str, JobState]) -> None:
-        """Forget the jobs that have ended."""
+    def asked_to_save(self) -> dict[str, Move]:
+        """The moves of jobs that may end because we have asked them to."""
+        states = (MoveState.SAVING, MoveState.GIVEN_UP)
+        return {
+            job_id: move
+            for job_id, move in self._moves.items()
+            if move.running and not move.by_us and move.state in states
+        }
+
+    def forget(self, job_id: str) -> None:
+        """Forget a job."""
+        self._moves.pop(job_id, None)
+
+    def follow(self, states: Mapping[str, JobState], *, kept: Collection[str] = ()) -> None:
+        """Forget the jobs that have ended, but for those ``kept``."""
         for job_id in list(self._moves):
-            if states.get(job_id, JobState.ENDED) is JobState.ENDED:
+            if states.get(job_id, JobState.ENDED) is JobState.ENDED and job_id not in kept:
                 del self._moves[job_id]
 
     def view(self, at: datetime) -> dict[str, TierMove]:

@@ -1,19 +1,22 @@
 """Moves jobs to other model tiers, step by step; each step is looked for in the world, so none is lost.
 
-A running job is asked to save itself and end, and its own script queues it again (one that has nothing to
-save is queued again by us). While it waits its tier and its GPUs are changed in one request. When it starts,
-its nodes are told the tier. Whatever fails in between, the job runs: with its old tier if need be. Slurm
+A running job is asked to save itself and end, by the file that it reads at each step: a signal would end
+what else runs in its steps and does not know it. Its own script queues it again; one that only ends with the
+status that says so, or has nothing to save, is queued again by us. While it waits its tier and its GPUs are
+changed in one request. When it starts, its nodes are told the tier.
+
+Whatever fails in between, the job runs: with its old tier if need be. Slurm
 itself lets a job that was queued again start after two minutes, whoever is gone by then.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
 from slurm_power import clock
 from slurm_power.controller.advice_book import AdviceBook, Word
-from slurm_power.controller.tier_book import Move, MoveState, TierBook
+from slurm_power.controller.tier_book import OVER, Move, MoveState, TierBook
 from slurm_power.model.action import ChangeTier
 from slurm_power.model.job import Job, JobState
 from slurm_power.model.snapshot import Snapshot
@@ -85,7 +88,6 @@ class TierDesk:
             )
         elif action.job_id in self._saving:
             self._ask(job.job_id, action.reason, clock.monotonic())
-            await self._scheduler.ask_to_save(action.job_id)
         else:
             await self._scheduler.requeue(action.job_id)
 
@@ -123,13 +125,42 @@ class TierDesk:
         jobs = {job.job_id: job for job in snapshot.jobs}
         self._saving = frozenset(job_id for job_id, one in snapshot.progress.items() if one.checkpoints)
         if snapshot.jobs_age_seconds is not None:
-            self.book.follow({job_id: job.state for job_id, job in jobs.items()})
+            saved = self._saved(jobs, snapshot.at)
+            self.book.follow({job_id: job.state for job_id, job in jobs.items()}, kept=saved)
             self._starts = {key: start for key, start in self._starts.items() if key in jobs}
         for job_id, move in self.book.under_way().items():
             job = jobs.get(job_id)
             if job is not None and job_id not in self._tasks:
                 self._step(job, move, snapshot.at, now_seconds, enabled=enabled)
         self.keep()
+
+    def _saved(self, jobs: Mapping[str, Job], at: datetime) -> set[str]:
+        """Jobs that may have ended because we asked; they are queued again, also where we gave up since."""
+        found = set()
+        for job_id, move in self.book.asked_to_save().items():
+            job = jobs.get(job_id)
+            late = move.state in OVER and (at - move.since).total_seconds() > self._checkpoint_seconds
+            if job is not None and job.state is JobState.ENDED and not late:
+                found.add(job_id)
+                if job_id not in self._tasks:
+                    self._in_task(job_id, self._queue_saved(job, move))
+        return found
+
+    async def _queue_saved(self, job: Job, move: Move) -> None:
+        try:
+            queued = await self._scheduler.queue_saved(job.job_id)
+        except SchedulerError as error:
+            self._tell(job, "failed", str(error))
+            await asyncio.sleep(_AGAIN_SECONDS)
+            return
+        if queued:
+            # The list of jobs shows it in a moment.
+            await asyncio.sleep(_AGAIN_SECONDS)
+        elif move.state not in OVER:
+            self._give_up(job, move, clock.now(), "it has ended")
+            self.book.forget(job.job_id)
+        else:
+            self.book.forget(job.job_id)
 
     def keep(self) -> None:
         """Write the moves down where they have changed."""
@@ -155,20 +186,28 @@ class TierDesk:
             elif there and not move.by_us:
                 self._ask(job.job_id, move.reason, now_seconds)
         elif move.state is MoveState.QUEUED:
-            if there:
-                self._give_up(job, move, at, "it has started again with its old tier")
-            elif job.state is JobState.PENDING and enabled:
-                self._in_task(job.job_id, self._change(job, move))
+            self._queued(job, move, at, there=there, enabled=enabled)
         elif there and (restarted or not move.running):
-            # A node has been told by now, or tells its job the tier of its submission.
-            if job.tier == move.tier:
+            # A node has been told by now, or tells its job the tier of its submission. The list of jobs may
+            # be older than a node's word, and still have the GPUs of the run before.
+            late = (at - move.since).total_seconds() > self._checkpoint_seconds
+            if job.tier == move.tier and (job.gpu_count == move.gpu_count or late):
                 self.book.turn(job.job_id, MoveState.STARTED, at)
                 words = (
                     f"runs {move.tier} on {move.gpu_count} GPUs, in place of {move.before or 'another tier'}"
                 )
                 self._tell(job, "tier started", words)
-            elif (at - move.since).total_seconds() > self._checkpoint_seconds:
+            elif late:
                 self._give_up(job, move, at, f"its node has told it {job.tier or 'no tier'}")
+
+    def _queued(self, job: Job, move: Move, at: datetime, *, there: bool, enabled: bool) -> None:
+        if job.tier == move.tier:
+            # Slurm has the change, and a crash of ours kept us from writing it down.
+            self.book.turn(job.job_id, MoveState.CHANGED, at)
+        elif there:
+            self._give_up(job, move, at, "it has started again with its old tier")
+        elif job.state is JobState.PENDING and enabled:
+            self._in_task(job.job_id, self._change(job, move))
 
     async def _change(self, job: Job, move: Move) -> None:
         """Change a job that waits. Errors come back at the next look, as long as it waits."""
@@ -183,6 +222,7 @@ class TierDesk:
         found = self.book.get(job.job_id)
         if found is not None:
             self.book.turn(job.job_id, MoveState.CHANGED, clock.now())
+            self.keep()
             self._tell(job, "tier changed", f"waits for {move.gpu_count} GPUs to go on with {move.tier}")
 
     def _in_task(self, job_id: str, work: Coroutine[Any, Any, None]) -> None:

@@ -1,6 +1,5 @@
 """Model tiers, services and advice to running jobs, for the rest of the controller in one piece."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -17,15 +16,12 @@ from slurm_power.model.action import AdviseBatch, ChangeTier, SwitchService
 from slurm_power.model.job import Job
 from slurm_power.model.progress import JobProgress
 from slurm_power.model.snapshot import Snapshot
-from slurm_power.plan.lasting_needs import natural_watts
-from slurm_power.plan.loads import JobLoad, load_table
-from slurm_power.plan.policy import Policy
+from slurm_power.plan.lasting_needs import Shortages
+from slurm_power.plan.loads import JobLoad
 from slurm_power.ports import Scheduler
 from slurm_power.wire import Message
 
 TierAction = ChangeTier | SwitchService | AdviseBatch
-# A circuit that is short again after a moment has been short all the time.
-_MOMENT_SECONDS = 60.0
 
 
 class TierLevers:
@@ -78,7 +74,7 @@ class TierLevers:
             tier_moves=self.desk.book.view(snapshot.at),
             micro_batches=self.advice.micro_batches(),
             advised_seconds=self.advice.advised_seconds(snapshot.at),
-            short_seconds=self._short.seconds,
+            short_seconds=self._short.seconds(now_seconds),
         )
 
     async def begin(self, action: ChangeTier, job: Job | None) -> None:
@@ -110,11 +106,13 @@ class TierLevers:
         self.services.follow(now_seconds)
         self.lineage.follow(jobs)
 
-    def observe(self, snapshot: Snapshot, loads: Sequence[JobLoad], cycle_seconds: float) -> None:
+    def observe(
+        self, snapshot: Snapshot, loads: Sequence[JobLoad], cycle_seconds: float, now_seconds: float
+    ) -> None:
         """Learn from what jobs tell, and see which circuits are short."""
         self.progress.observe(snapshot, loads, cycle_seconds)
         if snapshot.catalog.families:
-            self._short.observe(snapshot, self._policy)
+            self._short.look(snapshot, self._policy, now_seconds)
 
     def job_started(self, node: str, message: Message) -> None:
         """A node has a job that starts."""
@@ -137,26 +135,3 @@ class TierLevers:
     async def stop(self) -> None:
         """End what is under way."""
         await self.desk.stop()
-
-
-class Shortages:
-    """For how long circuits have been above their own limits, had we done nothing."""
-
-    def __init__(self) -> None:
-        self._since: dict[str, datetime] = {}
-        self._last: dict[str, datetime] = {}
-        self.seconds: dict[str, float] = {}
-
-    def observe(self, snapshot: Snapshot, policy: Policy) -> None:
-        """Look at this moment."""
-        at = snapshot.at
-        natural = natural_watts(snapshot, load_table(snapshot, policy), policy)
-        for name, watts in natural.items():
-            ceiling_watts = snapshot.site.circuits[name].ceiling_watts
-            if watts is not None and math.isfinite(ceiling_watts) and watts > ceiling_watts:
-                self._since.setdefault(name, at)
-                self._last[name] = at
-        for name in list(self._since):
-            if (at - self._last[name]).total_seconds() > _MOMENT_SECONDS:
-                del self._since[name], self._last[name]
-        self.seconds = {name: (at - since).total_seconds() for name, since in self._since.items()}

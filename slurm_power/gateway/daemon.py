@@ -73,6 +73,7 @@ class Gateway:
         self._request_rate: float | None = None
         self._silent_since: float | None = None
         self._wake = asyncio.Event()
+        self._starting = asyncio.Lock()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._refused: dict[str, str] = {}
         self._submitted: dict[str, float] = {}
@@ -137,28 +138,32 @@ class Gateway:
             return replace(wish, tier=self.full_tier, may_start=True, reason="the service's own tier")
         return wish
 
-    # HAProxy
-
     async def _keep_haproxy(self) -> None:
         """Have HAProxy run where it is ours; its configuration has the servers of now."""
         if self._process is None:
             return
         try:
-            if self._process.found is None:
-                self._write_config()
-                await self._process.start()
-                self._note("HAProxy is started")
-            self._process.watch(self.wake)
+            async with self._starting:
+                if self._process.found is None:
+                    self._write_config()
+                    await self._process.start()
+                    self._note("HAProxy is started")
+            self._process.watch(self._haproxy_ended)
         except (HaproxyError, OSError, TimeoutError) as error:
             self._trouble("haproxy", f"{error}")
 
     async def replace_haproxy(self) -> None:
         """Start HAProxy anew without losing a request: for another configuration or another version."""
         if self._process is not None:
-            self._write_config()
-            await self._process.start()
-            self._process.watch(self.wake)
+            async with self._starting:
+                self._write_config()
+                await self._process.start()
+            self._process.watch(self._haproxy_ended)
             self._note("HAProxy is replaced; the one before finishes its streams")
+
+    def _haproxy_ended(self) -> None:
+        """At once, and not behind a turn in which Slurm is slow to answer."""
+        self._start("haproxy", self._keep_haproxy())
 
     def _write_config(self) -> None:
         servers = self._servers()
@@ -201,8 +206,6 @@ class Gateway:
                 await self._proxy.apply(self._backend, self._servers(), seen)
         except (HaproxyError, OSError) as error:
             self._trouble("haproxy", str(error))
-
-    # Jobs
 
     async def _look_at_jobs(self) -> dict[str, JobSight] | None:
         known = {member.key: member.tier for member in self.state.members}
@@ -324,8 +327,6 @@ class Gateway:
         self._running.pop(task.get_name(), None)
         if not task.cancelled() and task.exception() is not None:
             log.error("%s failed", task.get_name(), exc_info=task.exception())
-
-    # What is kept and said
 
     def _take(self, state: State) -> None:
         """Have a new state, and forget all about members that are gone."""

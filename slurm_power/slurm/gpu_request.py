@@ -16,7 +16,8 @@ def changed_request(asked: Mapping[str, str], *, node_count: int, gpu_count: int
     """The words for ``scontrol update`` that give a job ``gpu_count`` GPUs in all; none where it has them.
 
     ``asked`` is its request by squeue's names (`ASKED_AS`). A job that asks by node comes on as many of its
-    nodes as divide the GPUs. Raises SchedulerError where its request is of a kind that cannot be changed.
+    nodes as divide the GPUs. Raises SchedulerError where its request is of a kind that cannot be changed, or
+    is for fewer GPUs already.
     """
     found = {key: text for key in ASKED_AS if "gpu" in (text := asked.get(key, ""))}
     if gpu_count < 1 or len(found) != 1:
@@ -29,6 +30,10 @@ def changed_request(asked: Mapping[str, str], *, node_count: int, gpu_count: int
     match = _GPUS.fullmatch(parts[places[0]])
     if len(places) != 1 or match is None:
         raise SchedulerError(f"it asks for GPUs as {text}, which is not understood")
+    asked_count = int(match["count"]) * (max(node_count, 1) if key == "tres-per-node" else 1)
+    if gpu_count > asked_count:
+        # Slurm would take any number, and let the job wait for ever for what no node has (22.05).
+        raise SchedulerError(f"it asks for {asked_count} GPUs, and is given no more")
     nodes = 1
     if key == "tres-per-node":
         nodes = next(count for count in range(max(node_count, 1), 0, -1) if gpu_count % count == 0)

@@ -22,8 +22,8 @@ from slurm_power.slurm.hold_book import HoldBook
 from slurm_power.slurm.node_note import NodeNote, node_note, with_nodes
 from slurm_power.slurm.parse import JobRecord
 
-# What batch scripts of ours, and slurm_power.advice, take for "save yourself and end".
-SAVE_SIGNAL = "USR2"
+# What batch scripts of ours, and slurm_power.advice, end with to say "saved, queue me again".
+SAVED_EXIT_STATUS = 85
 
 
 class Access(Protocol):
@@ -71,8 +71,8 @@ class Access(Protocol):
         """The GPUs that a job asks for, by the names of ``gpu_request.ASKED_AS``."""
         ...
 
-    async def signal(self, job_id: str, signal: str) -> None:
-        """Send a signal to all steps of a running job, not to its script."""
+    async def exit_status(self, job_id: str) -> int | None:
+        """The exit status of an ended job's script, None where it was killed or Slurm does not know."""
         ...
 
     async def requeue(self, job_id: str) -> None:
@@ -183,10 +183,17 @@ class SlurmScheduler:
         nodes = own.union(avoid) if avoid or ours else None
         await self._access.update(record, comment=comment, excluded=nodes)
 
-    async def ask_to_save(self, job_id: str) -> None:
-        """Send SIGUSR2 to all steps; raises NotRunningError."""
-        await self._running(job_id)
-        await self._access.signal(job_id, SAVE_SIGNAL)
+    async def queue_saved(self, job_id: str) -> bool:
+        """Queue a job again whose script has ended with status 85; Slurm lets it start in two minutes."""
+        record = await self._record(job_id)
+        if record is None:
+            return False
+        if record.job.state is not JobState.ENDED:
+            return True
+        if not record.job.requeues or await self._access.exit_status(job_id) != SAVED_EXIT_STATUS:
+            return False
+        await self._access.requeue(job_id)
+        return True
 
     async def requeue(self, job_id: str) -> None:
         """Queue a running batch job again; Slurm lets it start in two minutes. Raises NotRunningError."""

@@ -1,5 +1,6 @@
 """Slurm through ``squeue``, ``scontrol`` and ``sinfo``, for 22.05 to 26.05."""
 
+import re
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from slurm_power.slurm.parse import JobReader, JobRecord, squeue_format
 from slurm_power.slurm.pools import SINFO_FORMAT, parse_sinfo
 from slurm_power.slurm.scheduler import SlurmScheduler
 
+# The status of the script, and the signal that ended it.
+_EXIT = re.compile(r" ExitCode=(?P<status>\d+):(?P<signal>\d+)(?: |$)")
 # Wider than any request for GPUs.
 _WIDTH = 160
 
@@ -88,9 +91,14 @@ class CliAccess:
                 return {key: value for key, value in zip(ASKED_AS, row[1:], strict=False) if value != "N/A"}
         raise SchedulerError(f"squeue: no job {job_id}")
 
-    async def signal(self, job_id: str, signal: str) -> None:
-        """Send a signal to a job's steps; raises SchedulerError."""
-        await self._commands.run("scancel", f"--signal={signal}", job_id)
+    async def exit_status(self, job_id: str) -> int | None:
+        """The exit status of an ended job's script; raises SchedulerError."""
+        text = await self._commands.run("scontrol", "--oneliner", "show", "job", job_id)
+        for line in text.splitlines():
+            found = _EXIT.search(line)
+            if line.startswith(f"JobId={job_id} ") and found is not None:
+                return int(found["status"]) if found["signal"] == "0" else None
+        return None
 
     async def requeue(self, job_id: str) -> None:
         """Queue a running job again; raises SchedulerError."""

@@ -186,9 +186,9 @@ class PyslurmAccess:
         """The GPUs a job asks for, by Slurm's commands; raises SchedulerError."""
         return await self._cli.gpu_request(job_id)
 
-    async def signal(self, job_id: str, signal: str) -> None:
-        """Send a signal to a job's steps, by Slurm's commands; raises SchedulerError."""
-        await self._cli.signal(job_id, signal)
+    async def exit_status(self, job_id: str) -> int | None:
+        """The exit status of an ended job's script, by Slurm's commands; raises SchedulerError."""
+        return await self._cli.exit_status(job_id)
 
     async def requeue(self, job_id: str) -> None:
         """Queue a running job again, by Slurm's commands; raises SchedulerError."""

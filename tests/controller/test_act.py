@@ -74,8 +74,9 @@ class Queue:
     async def resume(self, job_id: str) -> None:
         await self._do("resume", job_id)
 
-    async def ask_to_save(self, job_id: str) -> None:
+    async def queue_saved(self, job_id: str) -> bool:
         """Nothing of the kind."""
+        return not job_id
 
     async def requeue(self, job_id: str) -> None:
         """Nothing of the kind."""

@@ -2,16 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 
 import pytest
 
 from slurm_power.controller.pollers import poll_meter, poll_scheduler
 from slurm_power.model.job import Job
-from slurm_power.model.pool import Pool
 from slurm_power.ports import DeviceError
 from slurm_power.telemetry import SiteTelemetry
+from tests.controller.quiet_queue import QuietQueue
 from tests.plan.situations import site
 
 
@@ -34,34 +34,13 @@ class Meter:
     async def close(self) -> None: ...
 
 
-class Queue:
+class Queue(QuietQueue):
     def __init__(self) -> None:
         self.listed_at: list[float] = []
 
     async def jobs(self) -> tuple[Job, ...]:
         self.listed_at.append(time.monotonic())
         return ()
-
-    async def pools(self) -> tuple[Pool, ...]:
-        return ()
-
-    async def relocate(self, job_id: str, avoid: Sequence[str], reason: str) -> None: ...
-
-    async def hold(self, job_id: str, seconds: float, reason: str) -> None: ...
-
-    async def release(self, job_id: str) -> None: ...
-
-    async def pause(self, job_id: str, seconds: float, reason: str) -> None: ...
-
-    async def resume(self, job_id: str) -> None: ...
-
-    async def ask_to_save(self, job_id: str) -> None: ...
-
-    async def requeue(self, job_id: str) -> None: ...
-
-    async def change_tier(
-        self, job_id: str, tier: str, gpu_count: int, start_in_seconds: float | None, reason: str
-    ) -> None: ...
 
 
 def telemetry() -> SiteTelemetry:

@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from slurm_power.controller.daemon import Controller
 from slurm_power.forecast.job_power import Submission
 from slurm_power.model.job import Job
 from slurm_power.model.ledger import LedgerEntry
-from slurm_power.model.pool import Pool
 from slurm_power.store.sqlite import SqliteStore
+from tests.controller.quiet_queue import QuietQueue
 from tests.plan.situations import AT, pending, running
 
 STRANGER = 12345  # a uid without a name: its user is "12345"
@@ -47,31 +47,10 @@ ASK += "; s.sendall(sys.stdin.buffer.read()); print(s.makefile().readline())"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 
 
-class Queue:
+class Queue(QuietQueue):
     async def jobs(self) -> tuple[Job, ...]:
         mine = replace(running("1", ("c1",)), user=str(STRANGER))
         return mine, running("2", ("c2",)), pending("3", 8)
-
-    async def pools(self) -> tuple[Pool, ...]:
-        return ()
-
-    async def relocate(self, job_id: str, avoid: Sequence[str], reason: str) -> None: ...
-
-    async def hold(self, job_id: str, seconds: float, reason: str) -> None: ...
-
-    async def release(self, job_id: str) -> None: ...
-
-    async def pause(self, job_id: str, seconds: float, reason: str) -> None: ...
-
-    async def resume(self, job_id: str) -> None: ...
-
-    async def ask_to_save(self, job_id: str) -> None: ...
-
-    async def requeue(self, job_id: str) -> None: ...
-
-    async def change_tier(
-        self, job_id: str, tier: str, gpu_count: int, start_in_seconds: float | None, reason: str
-    ) -> None: ...
 
 
 @pytest.fixture

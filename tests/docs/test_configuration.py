@@ -30,7 +30,7 @@ def test_table_matches_its_dataclass(
 
 def test_keys_of_slurm_power_conf_are_those_that_are_read() -> None:
     root = DOCUMENT.parents[1]
-    programs = ("submission.py", "explain.py", "commands/connection.py")
+    programs = ("submission.py", "explain.py", "tier_choice.py", "commands/connection.py")
     sources = [root / "slurm_power/cli" / name for name in programs]
     read = set(choices.site_keys().values())
     for source in sources:

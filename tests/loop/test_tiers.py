@@ -17,7 +17,6 @@ SHORT_WATTS = 13_500
 # The checkout under test, whatever is installed.
 ENVIRONMENT = {"PYTHONPATH": str(CHECKOUT)}
 POLICY = """
-planner_seconds = 5
 tier_move_least_seconds = 10
 tier_move_cost_seconds = 5
 tier_checkpoint_seconds = 30

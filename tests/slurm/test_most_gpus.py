@@ -1,5 +1,8 @@
 """How many GPUs one job can get, as a real Slurm tells it, and what `tiers check` makes of that."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,39 @@ def test_a_tier_that_needs_more_gpus_than_there_are_is_refused(
     refused = CliRunner().invoke(main, ["tiers", "check", "--catalog", str(file)])
     assert refused.exit_code == 1
     assert f"chat/large: refused: it needs {there + 1} GPUs and there are {there}\n" in refused.stderr
+
+
+@pytest.mark.slurm
+def test_a_job_of_such_a_tier_is_refused_by_slurm_and_does_not_wait_for_ever(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    there = most_gpus_of(cluster.run("sinfo", "--noheader", "--Node", "--format=%R|%G"))
+    file = tmp_path / ".config" / "slurm-power" / "tiers.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(TIER.format(gpus=there + 1) + f'sbatch = ["--gpus={there + 1}"]\n')
+    conf = tmp_path / "slurm-power.conf"
+    conf.write_text(f"tiers_path={tmp_path}/none.toml\n")
+    before = cluster.run("squeue", "--noheader", "--format=%i")
+    program = (
+        "import sys; sys.argv[0] = 'psbatch'; from slurm_power.cli.psbatch import main; sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--tier=chat/large", "-o", "/dev/null", "--wrap=true"],
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "SLURM_CONF": str(cluster.conf),
+            "SLURM_POWER_CONF": str(conf),
+            "HOME": str(tmp_path),
+        },
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "Requested node configuration is not available" in done.stderr
+    assert cluster.run("squeue", "--noheader", "--format=%i") == before
 
 
 def test_where_slurm_does_not_answer_the_rest_is_checked(

@@ -90,7 +90,10 @@ def check(file: Path) -> None:
 @_file_argument
 @_state_option
 def config(file: Path, state: Path | None) -> None:
-    """Print HAProxy's configuration for FILE: all of it, or the backend for a site's own HAProxy."""
+    """Print HAProxy's configuration for FILE.
+
+    All of it, or the backend for a site's own HAProxy.
+    """
     service = _read(file)
     if service.haproxy is not None:
         text = haproxy_config.backend(service)
@@ -108,7 +111,10 @@ def config(file: Path, state: Path | None) -> None:
 @_state_option
 @json_option
 def status(file: Path, state: Path | None, as_json: bool) -> None:
-    """Show which tier serves, what each job does, and what happened last."""
+    """Show which tier serves and what happened last.
+
+    And what each of its jobs does.
+    """
     answer = _ask_gateway(_read(file), state, {"op": "status"})
     if as_json:
         print_json(answer)
@@ -135,7 +141,10 @@ def status(file: Path, state: Path | None, as_json: bool) -> None:
 @click.argument("tier", required=False)
 @click.option("--back", is_flag=True, help="Back to the full tier of the file.")
 def switch(file: Path, state: Path | None, tier: str | None, back: bool) -> None:
-    """Have TIER as the service's full tier from now on, until --back. powerctld still has its say."""
+    """Have TIER as the service's full tier.
+
+    From now on, until --back; powerctld still has its say.
+    """
     if (tier is None) is not back:
         _refuse(["name a TIER, or say --back"])
     answer = _ask_gateway(_read(file), state, {"op": "switch", "tier": tier})

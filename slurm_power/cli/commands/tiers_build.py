@@ -208,7 +208,8 @@ def distill(**said: Any) -> None:
     "--objective",
     "objectives",
     multiple=True,
-    help="What is made small beside the quality: multiply_adds, cpu_seconds; both if not said.",
+    help="What is made small beside the quality: multiply_adds, cpu_seconds, latency_seconds; repeatable;"
+    " the first two if not said.",
 )
 @click.option(
     "--choose", default="lightest", show_default=True, help="Of those above the floor: lightest, best."
@@ -218,11 +219,14 @@ def distill(**said: Any) -> None:
 @click.option("--shared", is_flag=True, help="Share the trials with others who run the same command.")
 @_trained
 def search(**said: Any) -> None:
-    """Search the task's space() for a lighter shape that keeps to the floor."""
+    """Search for a lighter shape above the floor.
+
+    What may be chosen is what the task's space() says.
+    """
 
     def make(job: "_Job") -> "Built | None":
         from slurm_power.tiers.building import search as module  # noqa: PLC0415 - loads torch
-        from slurm_power.tiers.building.trials import OBJECTIVES  # noqa: PLC0415 - the same
+        from slurm_power.tiers.building.trials import DEFAULT_OBJECTIVES  # noqa: PLC0415 - the same
 
         return module.search(
             job.order,
@@ -230,7 +234,7 @@ def search(**said: Any) -> None:
             trials=said["trials"],
             trial_epochs=said["trial_epochs"],
             population=said["population"],
-            objectives=said["objectives"] or OBJECTIVES,
+            objectives=said["objectives"] or DEFAULT_OBJECTIVES,
             choose=said["choose"],
             temperature=said["temperature"],
             mixture=said["mixture"],

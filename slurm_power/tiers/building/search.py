@@ -9,12 +9,20 @@ from torch import nn
 
 from slurm_power.model.tier import TierMethod
 from slurm_power.tiers.building.build import Built, Order, Parent, deliver
-from slurm_power.tiers.building.costs import cpu_seconds_per_row
+from slurm_power.tiers.building.costs import cpu_seconds_per_row, latency_seconds
 from slurm_power.tiers.building.distill import distillation
 from slurm_power.tiers.building.ending import BuildError
 from slurm_power.tiers.building.fit import Fitted, Objective, Recipe, Surroundings, fit, put, seed_everything
 from slurm_power.tiers.building.rows import Data, read_data
-from slurm_power.tiers.building.trials import OBJECTIVES, Pruned, Rungs, Trial, Trials, words
+from slurm_power.tiers.building.trials import (
+    DEFAULT_OBJECTIVES,
+    OBJECTIVES,
+    Pruned,
+    Rungs,
+    Trial,
+    Trials,
+    words,
+)
 from slurm_power.tiers.building.work_folder import WorkFolder
 from slurm_power.tiers.evaluating.multiply_adds import count_multiply_adds
 from slurm_power.tiers.task import Task, full_shape
@@ -33,7 +41,7 @@ def search(
     trials: int = 20,
     trial_epochs: int = 6,
     population: int = 6,
-    objectives: Sequence[str] = OBJECTIVES,
+    objectives: Sequence[str] = DEFAULT_OBJECTIVES,
     choose: str = "lightest",
     temperature: float = 4.0,
     mixture: float = 0.7,
@@ -43,9 +51,9 @@ def search(
     """Search ``task.space()`` for quality and low costs, and train the chosen shape with ``recipe``.
 
     With a ``parent`` the chosen shape is distilled from it, and shapes as heavy as it are not tried.
-    ``choose``: of the trials that keep to the floor the ``lightest`` (multiply-adds) or the ``best``; if it
-    misses the floor when trained in full the next one is taken. A shape below the floor is never the result:
-    then BuildError is raised and the trials are kept, so that more can be added.
+    ``choose``: of the trials that keep to the floor the ``lightest`` (by the first objective) or the
+    ``best``; if it misses the floor when trained in full the next one is taken. A shape below the floor is
+    never the result: then BuildError is raised and the trials are kept, so that more can be added.
 
     ``shared``: processes that run the same command share the trials; all but the last return None. Trials are
     kept in a file; a stopped search goes on with the same call, one trial is lost at most.
@@ -152,6 +160,8 @@ class _Trainer:
         costs = {"multiply_adds": float(weight)}
         if "cpu_seconds" in self._objectives:
             costs["cpu_seconds"] = cpu_seconds_per_row(model, self._rows)
+        if "latency_seconds" in self._objectives:
+            costs["latency_seconds"] = latency_seconds(model, self._rows)
         return [fitted.validation, *(costs[name] for name in self._objectives)]
 
 

@@ -22,6 +22,7 @@ _PROJECTIONS = 8
 _TOLERANCE_RATIO = 1e-4
 """Of the root mean square of an item. Processors differ by about 1e-6."""
 _DIGITS = 9
+_GRID, _OFF_EDGE = 16, 0.382
 _SHOWN = 3
 
 Fingerprint = dict[str, Any]
@@ -30,11 +31,13 @@ Fingerprint = dict[str, Any]
 def fingerprint_of(task: Task) -> Fingerprint:
     """Return the pipeline's fingerprint as plain numbers and words, for ``tier.json``.
 
-    ``sha256`` is a short name for it. Errors of the task's own code come through.
+    ``sha256`` is a short name for it, for catalogs, coarse enough to be the same on other processors. `skew`
+    is the test that counts. Errors of the task's own code come through.
     """
     items = [_item(torch.as_tensor(task.prepare(raw))) for raw in task.probe()]
-    said = {"version": VERSION, "items": items}
-    return {**said, "sha256": hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()}
+    said = {"version": VERSION, "items": [_coarse(item) for item in items]}
+    name = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    return {"version": VERSION, "items": items, "sha256": name}
 
 
 def skew(trained: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -74,6 +77,23 @@ def _item(made: Tensor) -> Fingerprint:
         "mean": _rounded(float(flat.mean())),
         "size": _rounded(float(flat.square().mean().sqrt())),
         "sums": [_rounded(one) for one in sums],
+    }
+
+
+def _coarse(item: Mapping[str, Any]) -> Fingerprint:
+    """An item with its numbers on a grid of a sixteenth of its size; its size on one of a sixteenth octave.
+
+    Values that tasks are fond of, such as 0, 1 and halves, are not near an edge of the grid.
+    """
+    if "sums" not in item:
+        return dict(item)
+    size = max(float(item["size"]), 1e-30)
+    values = [item["least"], item["most"], item["mean"], *item["sums"]]
+    return {
+        "shape": item["shape"],
+        "type": item["type"],
+        "size": math.floor(math.log2(size) * _GRID + _OFF_EDGE),
+        "values": [math.floor(float(value) / size * _GRID + _OFF_EDGE) for value in values],
     }
 
 

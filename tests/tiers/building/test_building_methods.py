@@ -4,6 +4,7 @@ import json
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -178,6 +179,23 @@ def test_searching(order: OrderMaker, parent: Parent, blobs_full: Built) -> None
     assert len(tried) == 6
     right = [line["values"] for line in trials if isinstance(line["values"], list)]
     assert built.multiply_adds <= min(values[1] for values in right if values[0] >= 0.8)
+
+
+def test_a_search_by_quality_processor_time_and_latency(order: OrderMaker) -> None:
+    objectives = ["latency_seconds", "cpu_seconds"]
+    built = search(
+        order("nas", floor=0.5),
+        trials=4,
+        trial_epochs=4,
+        population=2,
+        objectives=objectives,
+        recipe=replace(QUICK, epochs=8),
+    )
+    assert built is not None
+    done: list[Any] = [line["values"] for line in log_of(built) if line.get("state") == "complete"]
+    assert done and all(len(values) == 3 and min(values[1:]) > 0.0 for values in done)
+    chosen = read_description(built.directory).lineage["options"]["chosen"]
+    assert chosen["costs"] == min(values[1:] for values in done if values[0] >= 0.5)
 
 
 class StopAt(StopWish):

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from slurm_power.tiers.evaluating.fingerprint import fingerprint_of, skew
+from slurm_power.tiers.examples.digits import digits
 from slurm_power.tiers.examples.text import encode
+from slurm_power.tiers.task import Task
 from tests.tiers.evaluating.tasks import Signs, signs
 
 
@@ -28,6 +30,17 @@ def test_the_same_pipeline_is_the_same() -> None:
 
 def test_last_digits_of_another_processor_are_no_skew() -> None:
     assert through(lambda made: made * (1.0 + 1e-6)) == []
+
+
+@pytest.mark.parametrize("task", [signs, digits], ids=["signs", "digits"])
+def test_nor_do_they_give_it_another_name(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, prepare = fingerprint_of(task)["sha256"], task.prepare
+    for ratio in (1e-7, -1e-7, 1e-6, -1e-6):
+        monkeypatch.setattr(task, "prepare", lambda raw, ratio=ratio: prepare(raw) * (1.0 + ratio))
+        assert fingerprint_of(task)["sha256"] == before
+    for change in (1.1, -1.0):
+        monkeypatch.setattr(task, "prepare", lambda raw, change=change: prepare(raw) * change)
+        assert fingerprint_of(task)["sha256"] != before
 
 
 @pytest.mark.parametrize(
