@@ -316,7 +316,7 @@ class Advice:
         told = self._line.tell(
             {
                 "step": self._first_step + self._steps,
-                "samples_per_second": round(self._samples / seconds, 3),
+                "samples_per_second": self._samples / seconds,
                 "global_batch": self._global_batch,
                 "micro_batch": self._micro,
                 "max_micro_batch": self._max_micro,

@@ -32,7 +32,14 @@ class ProgressLine:
         if self._path is None:
             return False
         self.close()
-        line = json.dumps({**self._base, **progress}, separators=(",", ":")).encode() + b"\n"
+        try:
+            words = {**self._base, **progress}
+            line = json.dumps(words, separators=(",", ":"), default=_plain).encode() + b"\n"
+        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+            if not self._said:
+                self._said = True
+                log.warning("this job's progress cannot be told: %s", error)
+            return False
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             connection.connect(self._path)
@@ -55,6 +62,11 @@ class ProgressLine:
             if isinstance(answer, dict) and answer.get("ok") is False and not self._said:
                 self._said = True
                 log.warning("powerd does not take this job's progress: %.200s", answer.get("error"))
+
+
+def _plain(value: Any) -> Any:
+    """The number in a tensor or a scalar of numpy's: a loop may count its samples and steps in those."""
+    return value.item()
 
 
 def rank_of_environment() -> int:

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slurm_power.cli.choices import MODEL, Chosen, Said
+from slurm_power.cli.choices import ABOUT_TIERS, MODEL, Chosen, Said
 from slurm_power.cli.said_options import kinds_said, options_in
 from slurm_power.model.job import Workload
 from slurm_power.model.tier import ANY_TIER, Catalog, Family, Tier, refusals
@@ -76,21 +76,32 @@ def choose(
     if "tier" not in chosen.said:
         _without_a_tier(chosen, problems)
         return None
-    catalogs = read_catalogs(conf, problems)
+    by_site = "tier" in chosen.by_site
+    unreadable: list[str] = []
+    catalogs = read_catalogs(conf, unreadable)
     full_name = chosen.words()["tier"]
     known = catalogs.find(full_name)
     choice = TierChoice(full_name, ())
+    wrong: list[str] = []
     if known is None:
-        _unknown(chosen, catalogs, problems)
+        _unknown(chosen, catalogs, wrong)
     else:
         choice.catalog, choice.family, choice.tier = known
+        where = chosen.said["tier"].where
+        wrong = [f"{where}: {full_name} is refused: {why}" for why in refusals(choice.family, choice.tier)]
+    if by_site:
+        # A wrong default of the site's must not stop anybody's work.
+        chosen.warnings += [f"ignoring {one}" for one in unreadable + wrong]
+        if wrong:
+            for option in ABOUT_TIERS:
+                chosen.said.pop(option, None)
+            return None
+    else:
+        problems += unreadable + wrong
+    if choice.family is not None and choice.tier is not None:
         if "workload" not in chosen.said:
             workload = choice.family.workload.value
             chosen.said["workload"] = Said("workload", workload, f"the family {choice.family.name}")
-        where = chosen.said["tier"].where
-        problems += [
-            f"{where}: {full_name} is refused: {why}" for why in refusals(choice.family, choice.tier)
-        ]
         _judge_quality(chosen, choice.family, choice.tier, problems)
     _judge_consent(chosen, choice.family, problems)
     choice.consent = _consent(chosen)

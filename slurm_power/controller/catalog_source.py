@@ -44,15 +44,16 @@ class CatalogSource:
             return Catalog(), ""
         except OSError as error:
             return None, f"{self._path}: {error.strerror}; the catalog of before counts"
-        seen = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+        # Who may read it is changed without its content: chmod moves the change time alone.
+        seen = (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_size)
         if seen == self._seen:
             return None, self._problem
+        self._seen = None  # what could not be read is looked at again, since a disk may fail for a moment
         try:
             catalog = read_catalog(self._path)
         except CatalogError as error:
-            self._seen = seen
             return None, f"{error.problems[0]}; the catalog of before counts"
-        except OSError as error:
-            return None, f"{self._path}: {error.strerror}; the catalog of before counts"
+        except Exception as error:  # noqa: BLE001 - whatever is in the file must not end the controller
+            return None, f"{self._path}: {type(error).__name__}: {error}; the catalog of before counts"
         self._seen = seen
         return catalog, ""

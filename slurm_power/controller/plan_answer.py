@@ -47,6 +47,10 @@ def plan(controller: "Controller", request: Message, caller: Caller) -> Message:
         return answer
     user = caller.user
     seen = {job.job_id for job in snapshot.jobs if caller.operator or job.user == user}
+    services = {name for name, one in snapshot.services.items() if one.user == user}
+    if caller.operator:
+        services = {*snapshot.services, *snapshot.service_leases}
+    seen |= {f"service:{name}" for name in services}
     found = controller.plan
     moves = [row for action in found.actions if (row := _action(action, snapshot, seen)) is not None]
     answer |= {
@@ -107,7 +111,10 @@ def _fairness(
 
 
 def _action(action: object, snapshot: Snapshot, seen: set[str]) -> dict[str, Any] | None:
-    """An action as an answer carries it; None for somebody else's and for what only stays as it was."""
+    """An action as an answer carries it; None for somebody else's and for what only stays as it was.
+
+    ``seen`` are the jobs of the caller's by their numbers, and the services as ``service:NAME``.
+    """
     match action:
         case SetDischarge():
             return {
@@ -175,7 +182,7 @@ def _tier(action: object, snapshot: Snapshot, seen: set[str]) -> dict[str, Any] 
                 "reason": action.reason,
                 "changed": snapshot.micro_batches.get(action.job_id) != action.micro_batch,
             }
-        case SwitchService():
+        case SwitchService() if f"service:{action.service}" in seen:
             asked = snapshot.service_leases.get(action.service)
             return {
                 "lever": "switch service",

@@ -148,12 +148,13 @@ class Family:
 
     def ancestors(self, tier: Tier) -> tuple[Tier, ...]:
         """Its parent, the parent's parent and so on; ends before any tier would come a second time."""
-        found: list[Tier] = []
-        parent = self.tier(tier.parent)
-        while parent is not None and parent.name != tier.name and parent not in found:
-            found.append(parent)
-            parent = self.tier(parent.parent)
-        return tuple(found)
+        by_name = {one.name: one for one in reversed(self.tiers)}
+        found: dict[str, Tier] = {}
+        parent = by_name.get(tier.parent)
+        while parent is not None and parent.name != tier.name and parent.name not in found:
+            found[parent.name] = parent
+            parent = by_name.get(parent.parent)
+        return tuple(found.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,8 @@ when the job starts again. Jobs only ever read the files; what they tell comes o
 
 import json
 import logging
+import os
+import stat
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,9 +21,11 @@ from slurm_power.node.requests import MAX_TEXT, MAX_TTL_SECONDS, job_id_of
 from slurm_power.wire import Message, WireError
 
 ACTIONS = ("run", "pause", "checkpoint")
+MAX_FILE_BYTES = 64 * 1024
 MAX_BATCH = 1 << 30
 MAX_STEP = 1 << 53
 MAX_RATE = 1e12
+MAX_AGE_SECONDS = 86_400.0
 MAX_RANKS = 4096
 # A rank that is silent for so much longer than another no longer counts.
 SILENT_RANK_SECONDS = 60.0
@@ -69,7 +73,7 @@ class AdviceDesk:
             return
         for file in files:
             with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-                row = json.loads(file.read_text())
+                row = json.loads(_content(file))
                 left_seconds = float(row["until_boottime"]) - clock.boottime()
                 if file.suffix == ".json" and 0.0 < left_seconds <= MAX_TTL_SECONDS:
                     self._advised[file.stem] = Advised(
@@ -195,15 +199,29 @@ class AdviceDesk:
             log.warning("%s: cannot be removed: %s", file, error)
 
 
+def _content(file: Path) -> bytes:
+    """What is in a plain file of ours; raises OSError, also for what else whoever had the folder has left."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("no plain file")
+        return os.read(descriptor, MAX_FILE_BYTES)
+    finally:
+        os.close(descriptor)
+
+
 def progress_row(words: Collection[RankWord], now_seconds: float) -> Message:
-    """Several ranks as one: rates added up, the step of the slowest, only what all of them can do."""
+    """Several ranks as one: rates added up, the step of the slowest, only what all of them can do.
+
+    Whatever the ranks say, the sum stays within what the controller takes.
+    """
     newest_seconds = max(word.at_seconds for word in words)
     heard = [word for word in words if newest_seconds - word.at_seconds < SILENT_RANK_SECONDS]
     saved = [word.checkpoint_step for word in heard if word.checkpoint_step is not None]
     return {
         "step": min(word.step for word in heard),
-        "samples_per_second": sum(word.samples_per_second for word in heard),
-        "age_seconds": max(0.0, now_seconds - newest_seconds),
+        "samples_per_second": min(MAX_RATE, sum(word.samples_per_second for word in heard)),
+        "age_seconds": min(MAX_AGE_SECONDS, max(0.0, now_seconds - newest_seconds)),
         "global_batch": _least(word.global_batch for word in heard),
         "micro_batch": _least(word.micro_batch for word in heard),
         "max_micro_batch": _least(word.max_micro_batch for word in heard),

@@ -33,10 +33,12 @@ def order_of(message: Message) -> TierOrder:
     if not tier:
         raise WireError("tier: not FAMILY/TIER")
     model, restart_count = message.get("model") or "", message.get("restart_count")
-    if not isinstance(model, str) or len(model) > LONGEST_PATH or not model.isascii():
-        raise WireError(f"model: not a path of {LONGEST_PATH} ASCII characters at most")
-    if model and not model.isprintable():
-        raise WireError("model: not printable")
+    if not isinstance(model, str):
+        raise WireError("model: not a path")
+    if len(model) > LONGEST_PATH or not model.isascii() or not (model or " ").isprintable():
+        # Which tier it is must not be lost with it: a job that was moved has that tier's GPUs.
+        log.warning("job %s: the path of the model of %s is too long or strange for a variable", job_id, tier)
+        model = ""
     if type(restart_count) is not int or not 0 <= restart_count < _MOST_STARTS:
         raise WireError("restart_count: not a whole number")
     return TierOrder(job_id=job_id, tier=tier, model=model, restart_count=restart_count)
@@ -106,6 +108,7 @@ class JobTiers:
         return min((one.deadline_seconds for one in self._waiting), default=None)
 
     def _finish(self, client: Client, job: NodeJob) -> None:
-        if self._jobs.tell_tier(job):
+        # One that has ended or started anew meanwhile is answered, but nobody is told that it starts.
+        if self._jobs.get(job.job_id) is job and self._jobs.tell_tier(job):
             self._tell(job.start_message())
         self.answer(client, job)

@@ -10,7 +10,8 @@ from functools import cached_property
 
 import numpy as np
 
-from slurm_power.model.service import Service
+from slurm_power.model.job import JobState
+from slurm_power.model.service import BackendState, Service
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.tier import Family, Tier
 from slurm_power.plan.cap_columns import CapColumns
@@ -20,6 +21,7 @@ from slurm_power.plan.event_target import target_watts
 from slurm_power.plan.free_gpus import free_gpus
 from slurm_power.plan.lasting_needs import natural_watts
 from slurm_power.plan.loads import LoadTable, load_table, tier_watts, worst_factor
+from slurm_power.plan.memo import LastFew
 from slurm_power.plan.policy import Policy
 from slurm_power.plan.site_table import site_table
 
@@ -30,6 +32,18 @@ _BRIDGE_SHARE = 0.5
 # Where a job may come to, as the release counts it: twice its even share, on circuits with a tenth of all.
 _UNEVEN, _LEAST_SHARE = 2.0, 0.2
 _ROUNDING_WATTS = 1e-6
+
+
+_RUNS = frozenset({JobState.STARTING, JobState.RUNNING, JobState.SUSPENDED})
+_running: LastFew[frozenset[str]] = LastFew(3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Booking:
+    """What the tier that a service is to switch to will add, on so many GPUs."""
+
+    gpu_count: int
+    watts: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +109,8 @@ class Overlaps:
         bridged = one.serving.watts is not None and new.watts < one.serving.watts
         rooms = self._bridged if bridged else self._free
         own: dict[str, float] = {}
-        if (booked := booked_watts(one, self._table, policy)) > 0.0:
-            own = self._anywhere(one.wanted.gpu_count, booked)
+        if (booked := self._bookings.get(service.name)) is not None:
+            own = self._anywhere(booked.gpu_count, booked.watts)
         missing = 0.0
         for name, needed in self._anywhere(new.gpu_count, tier_watts(new, policy)).items():
             others = self._booked.get(name, 0.0) - own.get(name, 0.0)
@@ -106,8 +120,12 @@ class Overlaps:
         return missing if missing > _ROUNDING_WATTS else 0.0
 
     @cached_property
+    def _bookings(self) -> dict[str, Booking]:
+        return bookings(self._snapshot, self._table, self._policy)
+
+    @cached_property
     def _booked(self) -> dict[str, float]:
-        return booked_by_circuit(self._snapshot, self._table, self._policy)
+        return _by_circuit(self._snapshot, self._bookings)
 
     @cached_property
     def _shares(self) -> dict[str, tuple[float, float]]:
@@ -184,17 +202,46 @@ def booked_watts(one: Standing, table: LoadTable, policy: Policy) -> float:
     return tier_watts(one.wanted, policy)
 
 
-def booked_by_circuit(snapshot: Snapshot, table: LoadTable, policy: Policy) -> dict[str, float]:
-    """What services that are being switched have booked on each circuit."""
-    found: dict[str, float] = {}
-    shares: dict[str, tuple[float, float]] | None = None
-    for service in snapshot.services.values():
+def bookings(snapshot: Snapshot, table: LoadTable, policy: Policy) -> dict[str, Booking]:
+    """What services that are being switched have booked, by service.
+
+    Only who serves with a job that runs, and each job for one service: what a gateway says takes room from
+    everybody, so it has to be of somebody's own.
+    """
+    found: dict[str, Booking] = {}
+    spoken_for: set[str] = set()
+    for name, service in sorted(snapshot.services.items()):
         one = standing(snapshot, service)
         watts = 0.0 if one is None else booked_watts(one, table, policy)
         if one is None or watts <= 0.0:
             continue
-        if shares is None:
-            shares = likely_shares(snapshot)
-        for circuit, booked in anywhere_watts(snapshot, shares, one.wanted.gpu_count, watts).items():
-            found[circuit] = found.get(circuit, 0.0) + booked
+        behind = _serving_jobs(snapshot, one) - spoken_for
+        if behind:
+            spoken_for |= behind
+            found[name] = Booking(gpu_count=one.wanted.gpu_count, watts=watts)
+    return found
+
+
+def _serving_jobs(snapshot: Snapshot, one: Standing) -> set[str]:
+    """The running jobs that serve for a service now."""
+    jobs = snapshot.jobs
+    there = _running.of(lambda: frozenset(job.job_id for job in jobs if job.state in _RUNS), jobs)
+    return {
+        backend.job_id
+        for backend in one.service.backends
+        if backend.tier == one.serving.name and backend.state is not BackendState.STOPPED
+    } & there
+
+
+def booked_by_circuit(snapshot: Snapshot, table: LoadTable, policy: Policy) -> dict[str, float]:
+    """What services that are being switched have booked on each circuit."""
+    return _by_circuit(snapshot, bookings(snapshot, table, policy))
+
+
+def _by_circuit(snapshot: Snapshot, booked: Mapping[str, Booking]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    shares = likely_shares(snapshot) if booked else {}
+    for one in booked.values():
+        for circuit, watts in anywhere_watts(snapshot, shares, one.gpu_count, one.watts).items():
+            found[circuit] = found.get(circuit, 0.0) + watts
     return found

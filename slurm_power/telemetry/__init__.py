@@ -29,7 +29,7 @@ from slurm_power.telemetry.gpu_rows import gpu_of
 from slurm_power.telemetry.lease_rows import lease_of
 from slurm_power.telemetry.node_jobs import NodeJob, merged, unlisted, words_of
 from slurm_power.telemetry.node_report import NodeReport, node_report
-from slurm_power.telemetry.progress import progress_of, progress_together
+from slurm_power.telemetry.progress import ProgressReader, progress_together
 from slurm_power.wire import Message, WireError
 
 # How many loads of the grid connection are kept, one for each interval of its meter.
@@ -86,6 +86,7 @@ class SiteTelemetry:
         self.clock_skews = ClockSkews()
         self._ess: dict[str, tuple[EssReading, float, float]] = {}
         self._nodes: dict[str, NodeReport] = {}
+        self._progress = ProgressReader()
         self._node_leases: dict[str, list[Message]] = {}
         self._listed_jobs: tuple[Job, ...] = ()
         self._pools: dict[str, Pool] = {}
@@ -181,7 +182,6 @@ class SiteTelemetry:
             gpus = [gpu_of(row) for row in _objects(message, "gpus")]
             jobs = [(str(job["job_id"]), job) for job in _objects(message, "jobs")]
             leases = [lease_of(row) for row in _objects(message, "leases")]
-            progress = progress_of(message)
         except (TypeError, KeyError, ValueError) as error:
             raise WireError(f"telemetry: {error}") from None
         self._node_leases[node] = leases
@@ -189,6 +189,7 @@ class SiteTelemetry:
         for _, job in jobs:
             self.job_registered(node, job, now_seconds)
         parts = [self._node_jobs[job_id].nodes[node].gpus for job_id in here]
+        progress = self._progress.of(node, message)
         self._nodes[node] = node_report({gpu.uuid: gpu for gpu in gpus}, parts, now_seconds, progress)
         for job_id, job in jobs:
             energy = job.get("energy_joules")

@@ -1,5 +1,6 @@
 """What running jobs tell of themselves: rows of nodes into `JobProgress`, and those of all nodes into one."""
 
+import logging
 from collections.abc import Collection, Iterable, Mapping
 
 from slurm_power.model.progress import JobProgress
@@ -9,6 +10,30 @@ _MOST_BATCH = 1 << 30
 _MOST_STEP = 1 << 53
 _MOST_RATE = 1e12
 _MOST_AGE_SECONDS = 366 * 86_400.0
+
+log = logging.getLogger(__name__)
+
+
+class ProgressReader:
+    """Reads what jobs tell in the reports of all nodes. These are users' words: a wrong one costs no more.
+
+    To refuse the whole report for it would let any user take a node out of our sight.
+    """
+
+    def __init__(self) -> None:
+        self._wrong: set[str] = set()
+
+    def of(self, node: str, message: Message) -> dict[str, JobProgress]:
+        """The progress of each job in a node's report; nothing where that is not what the protocol says."""
+        try:
+            found = progress_of(message)
+        except ValueError as error:
+            if node not in self._wrong:
+                log.warning("%s: %s; the progress of its jobs is left out", node, error)
+            self._wrong.add(node)
+            return {}
+        self._wrong.discard(node)
+        return found
 
 
 def progress_of(message: Message) -> dict[str, JobProgress]:

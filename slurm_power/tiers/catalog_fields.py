@@ -14,6 +14,7 @@ Word = TypeVar("Word", bound=StrEnum)
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 NAME_FORM = "small letters, digits, '.', '_' and '-', at most 32, first a letter or digit"
 _LONGEST_TEXT = 1024
+_MOST_WHOLE = (1 << 63) - 1
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -117,6 +118,8 @@ class Fields:
             return default
         if isinstance(value, bool) or not isinstance(value, int):
             self.say(key, f"must be a whole number, not {value!r}")
+        elif abs(value) > _MOST_WHOLE:  # TOML's own bound; beyond it no arithmetic with floats works
+            self.say(key, "must be a whole number of 64 bits")
         elif value < least:
             self.say(key, f"must be {least} or more, not {value}")
         else:

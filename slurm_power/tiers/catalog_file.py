@@ -39,7 +39,7 @@ def read_document(path: Path) -> dict[str, Any]:
         raise CatalogError([f"is larger than {_MOST_BYTES >> 20} MiB"])
     try:
         return tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # tomllib's own, and those of int() that it lets through
         raise CatalogError([f"is not TOML: {error}"]) from None
 
 

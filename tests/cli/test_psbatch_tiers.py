@@ -369,3 +369,26 @@ def test_explain_of_tiers_needs_no_controller(recorder: Recorder) -> None:
     (recorder.directory / "tiers.toml").unlink()
     outcome = recorder.run("--explain", "--tier=digits/full", "job.sh")
     assert outcome.stdout.startswith(b"Of the tier digits/full nothing is known here")
+
+
+@pytest.mark.parametrize(
+    ("tier", "why"),
+    [("digits/tiny", "is refused: its accuracy of 0.576"), ("digits/gone", "there is no tier digits/gone")],
+)
+def test_a_default_tier_that_is_none_any_more_stops_nobody(recorder: Recorder, tier: str, why: str) -> None:
+    recorder.site(f"tiers_path={recorder.directory}/tiers.toml\ndefault_tier={tier}\ndefault_tiers_ok=any\n")
+    outcome = recorder.run("job.sh")
+    assert (outcome.status, outcome.argv) == (0, [b"job.sh"])
+    assert not {b"SLURM_POWER_TIER", b"SLURM_POWER_TIERS_OK", b"SLURM_POWER_MODEL"} & outcome.environ.keys()
+    line, *_ = complaints(outcome)
+    assert line.startswith("ignoring the site's default_tier: ")
+    assert why in line
+    assert refused(recorder, f"--tier={tier}")
+
+
+def test_beside_a_default_tier_a_broken_catalog_of_one_s_own_costs_a_line(recorder: Recorder) -> None:
+    recorder.site(f"tiers_path={recorder.directory}/tiers.toml\ndefault_tier=digits/full\n")
+    own(recorder, "[family")
+    outcome = recorder.run("job.sh")
+    assert (outcome.status, outcome.environ[b"SLURM_POWER_TIER"]) == (0, b"digits/full")
+    assert "is not TOML" in complaints(outcome)[0]

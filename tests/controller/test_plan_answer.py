@@ -18,6 +18,7 @@ from slurm_power.plan.planner import plan_cycle
 from slurm_power.plan.policy import Policy
 from tests.controller.test_fairness_desk import Memory
 from tests.plan.situations import AT, cap_lease, pending, running, site, situation
+from tests.plan.test_services import CHAT, SERVER, served
 
 STRANGER = 12_345  # a uid without a name: its user is "12345"
 POLICY = Policy()
@@ -98,6 +99,17 @@ def test_users_see_others_jobs_without_names() -> None:
         0.3,
         0.1,
     )
+
+
+@pytest.mark.parametrize(("user", "its_own"), [("bob", False), (str(STRANGER), True)])
+def test_users_see_what_is_asked_of_their_own_services_alone(user: str, its_own: bool) -> None:
+    """Its name alone would tell what somebody else serves."""
+    server = replace(SERVER, user=user)
+    seen = replace(served(replace(CHAT, user=user)), jobs=(server,))
+    asked = {"lever": "switch service", "subject": "chat"}
+    found = {uid: ask(Controller(seen), uid)["actions"] for uid in (0, STRANGER)}
+    shown = {uid: any(asked.items() <= row.items() for row in rows) for uid, rows in found.items()}
+    assert shown == {0: True, STRANGER: its_own}
 
 
 def test_prices_are_worked_out_only_when_asked_for() -> None:

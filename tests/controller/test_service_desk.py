@@ -61,6 +61,15 @@ class Bench:
         return self.desk.onto(self.world, at)
 
 
+def light(name: str, job_id: str) -> dict[str, Any]:
+    """The word of a service whose light tier serves as a job."""
+    return {
+        "name": name,
+        "serving": "half",
+        "backends": [{"tier": "half", "state": "serving", "job_id": job_id}],
+    }
+
+
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
@@ -184,35 +193,31 @@ def test_a_tier_is_started_only_where_there_is_room_for_both(bench: Bench) -> No
 
 def test_of_two_that_come_back_into_room_for_one_the_first_starts(bench: Bench) -> None:
     """Neither waits for room that the other only would like to have."""
-    light: dict[str, Any] = {
-        "serving": "half",
-        "backends": [{"tier": "half", "state": "serving", "job_id": ""}],
-    }
+    one, two = light("one", "1"), light("two", "2")
+    bench.world = facing((JOB, replace(consenting("2", "c2"), user=ALICE.user)), events=())
     site = bench.world.site
     # 10 kW are drawn, and one full tier adds 4.8 kW and its overhead.
     room = replace(site.circuits["grid"], limit_watts=17_500.0)
     bench.world = replace(bench.world, site=replace(site, circuits={**site.circuits, "grid": room}))
-    for name in ("one", "two"):
-        bench.says(name=name, **light)
-    assert [bench.says(at=2.0, name=name, **light)["may_start"] for name in ("one", "two")] == [True, False]
-    assert [bench.says(at=9.0, name=name, **light)["may_start"] for name in ("two", "one")] == [False, True]
+    for words in (one, two):
+        bench.says(**words)
+    assert [bench.says(at=2.0, **words)["may_start"] for words in (one, two)] == [True, False]
+    assert [bench.says(at=9.0, **words)["may_start"] for words in (two, one)] == [False, True]
     assert bench.says(at=10.0, name="one")["may_start"], "it serves"
-    assert bench.says(at=11.0, name="two", **light)["may_start"]
+    assert bench.says(at=11.0, **two)["may_start"]
 
 
 def test_room_that_is_booked_and_not_used_is_free_again(bench: Bench) -> None:
-    light: dict[str, Any] = {
-        "serving": "half",
-        "backends": [{"tier": "half", "state": "serving", "job_id": ""}],
-    }
+    one, two = light("one", "1"), light("two", "2")
+    bench.world = facing((JOB, replace(consenting("2", "c2"), user=ALICE.user)), events=())
     site = bench.world.site
     room = replace(site.circuits["grid"], limit_watts=17_500.0)
     bench.world = replace(bench.world, site=replace(site, circuits={**site.circuits, "grid": room}))
-    assert bench.says(name="one", **light)["may_start"]
-    assert not bench.says(at=1.0, name="two", **light)["may_start"]
-    bench.says(at=179.0, name="one", **light)
-    assert bench.says(at=180.0, name="two", **light)["may_start"]
-    assert not bench.says(at=181.0, name="one", **light)["may_start"]
+    assert bench.says(**one)["may_start"]
+    assert not bench.says(at=1.0, **two)["may_start"]
+    bench.says(at=179.0, **one)
+    assert bench.says(at=180.0, **two)["may_start"]
+    assert not bench.says(at=181.0, **one)["may_start"]
 
 
 @pytest.mark.parametrize(

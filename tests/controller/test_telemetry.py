@@ -128,6 +128,22 @@ def test_malformed_telemetry_is_refused_whole(wrong: dict[str, Any]) -> None:
     assert gpu.power_watts == 100.0
 
 
+@pytest.mark.parametrize(
+    "progress", [{"17": {"step": 1, "samples_per_second": 2e12, "age_seconds": 0.0}}, {"17": {}}, "fast"]
+)
+def test_a_job_s_wrong_word_on_itself_costs_no_sight_of_its_node(progress: object) -> None:
+    desk = Desk()
+    for watts in (100.0, 600.0):
+        words = message("c1", told("c1"), gpu_watts=watts)
+        desk.telemetry.node_reported("c1", {**words, "progress": progress}, 1.0)
+        (gpu,) = desk.seen(1.0).nodes["c1"].gpus.values()
+        assert gpu.power_watts == watts
+    assert desk.telemetry.progress(1.0) == {}
+    right = {"17": {"step": 1, "samples_per_second": 2.0, "age_seconds": 0.0}}
+    desk.telemetry.node_reported("c1", {**message("c1", told("c1")), "progress": right}, 2.0)
+    assert desk.telemetry.progress(2.0)["17"].step == 1
+
+
 def test_a_job_that_only_dead_nodes_know_is_forgotten() -> None:
     desk = Desk()
     desk.report("c1", 1.0, told("c1"))

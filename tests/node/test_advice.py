@@ -5,6 +5,7 @@ import os
 import pwd
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,41 @@ def test_a_rank_that_fell_silent_counts_no_more(tmp_path: Path) -> None:
     row = desk.rows(171.0)["17"]
     assert isinstance(row, dict)
     assert (row["samples_per_second"], row["step"], row["age_seconds"]) == (100.5, 500, 1.0)
+
+
+def test_what_is_no_file_of_ours_holds_no_powerd(tmp_path: Path) -> None:
+    """Who had the folder before ``user`` of node.toml changed may have left a pipe: reading it never ends."""
+    from slurm_power.node.advice import AdviceDesk
+    from slurm_power.node.jobs import NodeJobs
+
+    folder = tmp_path / "powerd.advice"
+    folder.mkdir()
+    os.mkfifo(folder / "17.json")
+    word = {"until_boottime": clock.boottime() + 60.0, "restart_count": 0}
+    (tmp_path / "elsewhere").write_text(json.dumps(word))
+    (folder / "18.json").symlink_to(tmp_path / "elsewhere")
+    desk = AdviceDesk(tmp_path / "powerd.sock", NodeJobs(tmp_path, "boot"))
+    loading = threading.Thread(target=desk.load, daemon=True)
+    loading.start()
+    loading.join(10.0)
+    assert not loading.is_alive()
+    assert list(folder.iterdir()) == []
+    assert (tmp_path / "elsewhere").exists()
+
+
+def test_what_ranks_say_together_is_within_what_the_controller_takes(tmp_path: Path) -> None:
+    from slurm_power.node.advice import AdviceDesk
+    from slurm_power.node.jobs import NodeJob, NodeJobs
+    from slurm_power.telemetry.progress import progress_of
+
+    jobs = NodeJobs(tmp_path, "boot")
+    jobs.start(NodeJob(job_id="17", user="alice", uid=ALICE, gpu_slots=(), workload=None, flex=None))
+    desk = AdviceDesk(tmp_path / "powerd.sock", jobs)
+    for rank in range(3):
+        desk.progress({**PROGRESS, "rank": rank, "samples_per_second": 1e12}, ALICE, 0.0)
+    two_years = 2 * 366 * 86_400.0
+    for now_seconds in (0.0, two_years):
+        assert progress_of({"progress": desk.rows(now_seconds)})["17"].samples_per_second == 1e12
 
 
 def test_a_front_that_is_killed_keeps_the_words_to_jobs(bench: NodeBench, controller: FakeController) -> None:

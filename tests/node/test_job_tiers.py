@@ -1,16 +1,21 @@
 """The tier of a job's start: its submission's, the controller's order, and what the job has been told."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from containers.faults.controller import FakeController
 from containers.faults.node import NodeBench, wait_until
-from slurm_power.node.job_tiers import order_of
-from slurm_power.wire import WireError
+from slurm_power.node.job_tiers import JobTiers, order_of
+from slurm_power.node.jobs import NodeJob, NodeJobs
+from slurm_power.node.server import Client
+from slurm_power.wire import Message, WireError
 from tests.node.test_hooks import hook, jobs_file
 from tests.node.test_job_environment import environment
 
@@ -170,7 +175,7 @@ def test_who_may_not_be_moved_does_not_wait(
     [
         *[({"job_id": value}, "job_id") for value in (None, "", "x", 17, "1" * 300)],
         *[({"tier": value}, "tier") for value in (None, "", "digits", "a/b/c", 7, ["a/b"], "A/b")],
-        *[({"model": value}, "model") for value in (7, "x" * 257, "a\nb", "ä", ["m"])],
+        *[({"model": value}, "model") for value in (7, ["m"])],
         *[({"restart_count": value}, "restart_count") for value in (None, -1, 1.5, True, "1", 1 << 40)],
     ],
 )
@@ -178,3 +183,74 @@ def test_an_order_that_makes_no_sense_names_its_field(changed: dict[str, object]
     with pytest.raises(WireError, match=rf"^{field}: "):
         order_of({**order(), **changed})
     assert order_of(order(model=None)).model == ""
+
+
+@pytest.mark.parametrize("model", ["/" + "x" * 256, "/a\nb", "/ä"])
+def test_a_model_s_path_that_is_no_variable_costs_the_job_no_tier(model: str) -> None:
+    """A job that was moved has fewer GPUs: it must know the tier that they are for."""
+    kept = order_of(order(model=model))
+    assert (kept.tier, kept.model, kept.restart_count) == ("digits/int8", "", 1)
+
+
+class Bench:
+    """The tiers of one node, its clock and controller left out."""
+
+    def __init__(self, folder: Path, **words: object) -> None:
+        self.told: list[Message] = []
+        self.answered: list[NodeJob] = []
+        self.jobs = NodeJobs(folder, "boot")
+        self.tiers = JobTiers(self.jobs, self.told.append)
+        self.tiers.answer = lambda _client, job: self.answered.append(job)
+        said = {"gpu_slots": (), "workload": None, "flex": None, "tier": "digits/full", "tiers_ok": "int8"}
+        self.job = NodeJob(job_id="17", user="alice", uid=1, **{**said, **words})  # type: ignore[arg-type]  # fields
+        self.jobs.start(self.job)
+
+    def ask(self, *, connected: bool = True) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            client = Client(connection=ours, uid=0, deadline_seconds=0.0)
+            self.tiers.ask(client, self.job, connected=connected)
+
+
+@pytest.mark.parametrize(
+    ("words", "connected"),
+    [({"tiers_ok": None}, True), ({"tiers_ok": "none"}, True), ({"tier": ""}, True), ({}, False)],
+)
+def test_without_consent_or_controller_the_answer_comes_at_once(
+    tmp_path: Path, words: dict[str, object], connected: bool
+) -> None:
+    bench = Bench(tmp_path, **words)
+    bench.ask(connected=connected)
+    assert (bench.answered, bench.tiers.next_deadline()) == ([bench.job], None)
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_the_answer_waits_for_the_word_until_its_deadline(tmp_path: Path, in_time: bool) -> None:
+    bench = Bench(tmp_path)
+    bench.ask()
+    deadline_seconds = bench.tiers.next_deadline()
+    assert deadline_seconds is not None
+    bench.tiers.expire(deadline_seconds - 0.001)
+    assert bench.answered == []
+    if in_time:
+        bench.tiers.heard(order(restart_count=0))
+    else:
+        bench.tiers.expire(deadline_seconds)
+        bench.tiers.heard(order(restart_count=0))
+    assert (bench.answered, bench.tiers.next_deadline()) == ([bench.job], None)
+    assert bench.job.told_tier == ("digits/int8" if in_time else "digits/full")
+    assert [one["told_tier"] for one in bench.told] == [bench.job.told_tier]
+
+
+@pytest.mark.parametrize("next_start", [None, 1])
+def test_who_has_ended_while_the_answer_waited_does_not_start_again(
+    tmp_path: Path, next_start: int | None
+) -> None:
+    bench = Bench(tmp_path)
+    bench.ask()
+    assert bench.answered == []
+    bench.jobs.end("17")
+    if next_start is not None:
+        bench.jobs.start(replace(bench.job, restart_count=next_start))
+    bench.tiers.lost()
+    assert (bench.answered, bench.told) == ([bench.job], [])

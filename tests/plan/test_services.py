@@ -144,8 +144,11 @@ def test_what_is_booked_is_no_room_for_starts_and_none_for_another_service() -> 
     asked = served(service_leases={"chat": lease("half", 5.0)})
     before, booked = room_for_starts(served(), POLICY), room_for_starts(asked, POLICY)
     assert before["grid"] - booked["grid"] == pytest.approx(3_000.0)
-    other = replace(CHAT, name="mail")
-    both = replace(asked, services={"chat": CHAT, "mail": other})
+    other = replace(
+        CHAT, name="mail", backends=(Backend(tier="full", state=BackendState.SERVING, job_id="9"),)
+    )
+    second = running("9", ("c2",), flex=Flex.FLEX0, workload=Workload.INFERENCE)
+    both = replace(asked, services={"chat": CHAT, "mail": other}, jobs=(SERVER, second))
     grid = replace(both.site.circuits["grid"], limit_watts=15_000.0)
     both = replace(both, site=replace(both.site, circuits={**both.site.circuits, "grid": grid}))
     assert overlap_room(both, POLICY, CHAT, "half") == 0.0
@@ -162,6 +165,19 @@ def test_what_is_booked_is_no_room_for_starts_and_none_for_another_service() -> 
         jobs=(SERVER, running("2", ("c3",), workload=Workload.INFERENCE, gpus_per_node=4)),
     )
     assert overlap_room(placed, POLICY, started, "half") == 0.0
+
+
+@pytest.mark.parametrize("job_id", ["", "4711", "1"])
+def test_who_only_says_that_it_serves_books_nothing(job_id: str) -> None:
+    """Any user can speak for services: none of them may take the room for everybody's starts."""
+    words = replace(
+        CHAT, serving="small", backends=(Backend(tier="small", state=BackendState.SERVING, job_id=job_id),)
+    )
+    made_up = {f"s{number}": replace(words, name=f"s{number}") for number in range(20)}
+    there = room_for_starts(served(), POLICY)
+    seen = served(services={"chat": CHAT, **made_up})
+    at_most = 0.0 if job_id != "1" else 8 * (600.0 - 75.0 + 225.0)  # one job that runs books for one service
+    assert there["grid"] - room_for_starts(seen, POLICY)["grid"] == pytest.approx(at_most)
 
 
 def test_a_start_does_not_take_the_room_of_an_overlap() -> None:

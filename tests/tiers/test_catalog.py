@@ -274,6 +274,13 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
         read_catalog(tmp_path / "tiers.toml")
 
 
+@pytest.mark.parametrize("number", ["1" * 5000, "0x" + "f" * 5000, str(1 << 64), "-" + str(1 << 64)])
+def test_a_number_that_no_arithmetic_bears_is_told(tmp_path: Path, number: str) -> None:
+    """Python reads any hexadecimal number, and cannot say one of more than 4300 digits."""
+    told = problems(tmp_path, FAMILY + TIER + f"memory_bytes = {number}\n")
+    assert told and ("memory_bytes" in told[0] or "is not TOML" in told[0])
+
+
 def test_site_and_user_together(tmp_path: Path) -> None:
     site, user = tmp_path / "site.toml", tmp_path / "user.toml"
     site.write_text(FAMILY + TIER)
