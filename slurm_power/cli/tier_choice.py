@@ -140,7 +140,8 @@ def read_catalogs(conf: dict[str, str], problems: list[str]) -> _Catalogs:
         if own is not None:
             site = found.read.get(path, Catalog())
             problems += [
-                f"{own_path}: family {name}: the site's catalog has a family of that name"
+                f"{own_path}: family {name}: the site's catalog has a family of that name;"
+                " rename yours or take it out of this file"
                 for name in sorted(own.families.keys() & site.families.keys())
             ]
             found.read[own_path] = own

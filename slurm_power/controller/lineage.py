@@ -82,7 +82,9 @@ class Lineage:
         last["to"] = (
             clock.now().astimezone(UTC).isoformat() if job.state is not JobState.ENDED else last.get("to")
         )
-        last["joules"] = max(0.0, joules - float(last["before_joules"]))
+        if joules < float(last["before_joules"]):
+            last["before_joules"] = 0.0  # the nodes have begun a new account with this start
+        last["joules"] = joules - float(last["before_joules"])
         self._pen.job_energy(job.job_id, {KEY: runs[-_MOST_RUNS:]})
 
 

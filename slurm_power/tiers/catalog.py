@@ -59,7 +59,8 @@ def load_catalogs(site_path: Path | None, user_path: Path | None, *, owner: str 
             problems += [f"{path}: {problem}" for problem in error.problems]
             continue
         problems += [
-            f"{path}: family.{name}: the site has a family of this name; choose another one"
+            f"{path}: family.{name}: the site has a family of this name; rename yours or"
+            " take it out of this file"
             for name in found
             if name in families
         ]

@@ -77,6 +77,8 @@ def test_the_watch_sees_what_is_loaded(tmp_path: Path) -> None:
         "tiers compare digits",
         "tiers compare chat --json",
         "tiers approve --help",
+        "tiers power --help",
+        "tiers publish --help",
     ],
 )
 def test_the_terminal(tmp_path: Path, command: str) -> None:

@@ -18,7 +18,7 @@ LOOKING = re.compile(
     r"(slurm-power (status|why|ledger|check|sources|jobs|uninstall --verify)\b|squeue|sinfo|cat |grep )"
 )
 # A job by its number, alone or in the name of its output.
-_JOB = re.compile(r"(?<!\S)\d+(?!\S)|(?<=-)\d+(?=\.out)")
+_JOB = re.compile(r"(?<!\S)\d+(?!\S)|(?<=-)\d+(?=\.(?:out|csv)\b)")
 _SUBMITTED = re.compile(r"Submitted batch job (\d+)")
 PATIENCE_SECONDS = 45.0
 
@@ -73,12 +73,15 @@ def _remark(words: str, who: str, status: int) -> tuple[str, int, list[Step]]:
     raise ValueError(f"what does <!-- {words} --> mean?")
 
 
-def follow(document: str, run: Run) -> None:
-    """Run every step of a document's text; raises AssertionError with the first that is not as it says."""
+def follow(document: str, run: Run, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    """Run every step of a document's text; raises AssertionError with the first that is not as it says.
+
+    A command that only looks is asked again for ``patience_seconds``.
+    """
     jobs: dict[str, str] = {}
     for step in steps(document):
         command = _JOB.sub(lambda found: jobs.get(found[0], found[0]), step.command)
-        until = time.monotonic() + PATIENCE_SECONDS
+        until = time.monotonic() + patience_seconds
         print(f"$ {command}")
         while True:
             status, said = run(step.who, command)

@@ -12,8 +12,11 @@ eval {command} 2>&1; status=$?; export -p > $state; pwd > $state.pwd; exit $stat
 """
 
 
-def shells(lab: Lab) -> Run:
-    """Return what runs a command as somebody, with exit status and all that it said."""
+def shells(lab: Lab, *, timeout_seconds: float = 30.0) -> Run:
+    """Return what runs a command as somebody, with exit status and all that it said.
+
+    Raises LabError for a command that takes longer than ``timeout_seconds``.
+    """
     homes = {"root": lab.run_directory, "alice": lab.run_directory / "home" / "alice"}
 
     def run(who: str, command: str) -> tuple[int, str]:
@@ -26,6 +29,7 @@ def shells(lab: Lab) -> Run:
                 "COLUMNS": "120",
             },
             check=False,
+            timeout_seconds=timeout_seconds,
         )
         return done.returncode, done.stdout
 

@@ -22,6 +22,7 @@ CHOICES: dict[str, dict[str, str | int]] = {
     "elastic-training": {"workload": "training", "flex": "flex2"},
     "sweep": {"workload": "training", "flex": "flex3", "max_hold_seconds": 3600},
     "inference": {"workload": "inference", "flex": "flex1"},
+    "batch-inference": {"workload": "inference", "flex": "flex3"},
     "generation": {"workload": "generation", "flex": "flex3"},
     "simulation": {"flex": "flex1"},
     "tiers": {"workload": "training", "flex": "flex3"},
@@ -66,12 +67,13 @@ def test_every_template_is_here() -> None:
 @pytest.mark.parametrize("name", UNTIL_DONE)
 def test_a_template_runs_as_it_is(power_lab: Lab, name: str, command: str) -> None:
     folder = Folder(power_lab, name, command)
-    job = folder.submit(command, STEPS="2")
+    job = folder.submit(command, STEPS="2", ITEMS="2")
     parts = 6 if name == "sweep" else 1
     done = {
         "training": "trained 2 steps on 2 computers",
         "elastic-training": "rank 1 trained 2 steps",
         "sweep": "would train with rate 0.001 and seed 2",
+        "batch-inference": "answered 2 items",
         "generation": "All 4 parts are in",
         "simulation": "process 7 of 8 on c2",
     }[name]

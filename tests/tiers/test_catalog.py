@@ -298,7 +298,7 @@ def test_a_user_may_not_take_a_name_of_the_sites(tmp_path: Path) -> None:
     with pytest.raises(CatalogError) as caught:
         load_catalogs(site, user)
     assert caught.value.problems == [
-        f"{user}: family.digits: the site has a family of this name; choose another one"
+        f"{user}: family.digits: the site has a family of this name; rename yours or take it out of this file"
     ]
     user.write_text("x = 1")
     site.write_text("y = 1")

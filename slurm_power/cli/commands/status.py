@@ -77,16 +77,6 @@ def _level_text(level: Answer) -> str:
     return f"{held}{watts_text(level['level_watts'])} ({level['reason']}){trade}"
 
 
-def _service_text(service: Answer) -> str:
-    """One line: what serves, and what it has been asked for and why."""
-    serving = f"{service['family']}/{service['serving']} serves" if service["serving"] else "nothing serves"
-    text = f"service {service['name']} of {service['user']}: {serving}"
-    if service["switching"]:
-        text += ", is being switched"
-    asked = service["asked_tier"]
-    return text if asked is None else f"{text}; asked for {asked}: {service['reason']}"
-
-
 def _event_text(event: Answer) -> str:
     limit = f"event {event['event_id']}: {event['circuit']} limited to {watts_text(event['limit_watts'])}"
     starts = event["starts_in_seconds"]

@@ -44,10 +44,12 @@ from slurm_power.tiers.model_check import ModelFinding, check_models
 from slurm_power.tiers.pareto import COSTS, first_known, place
 from slurm_power.tiers.standing import warnings
 
-# What builds and measures tiers needs torch, which nobody else is to load.
+# What builds and measures tiers needs torch, which nobody else is to load; the rest is kept by itself.
 _LAZY = {
     "build": ("slurm_power.cli.commands.tiers_build", "Make lighter tiers of a model."),
     "evaluate": ("slurm_power.cli.commands.tiers_evaluate", "Measure the quality and cost of tiers."),
+    "power": ("slurm_power.cli.commands.tiers_power", "Write a tier's draw, from a job's energy."),
+    "publish": ("slurm_power.cli.commands.tiers_publish", "Take a user's family into the site's catalog."),
 }
 _PLOTS = (".html", ".svg", ".png")
 
@@ -77,7 +79,8 @@ def tiers() -> None:
     """Lighter models for when power is short: what there is, what each is worth, which may be used.
 
     A family is one task; its tiers are models for it, from the heaviest to the lightest, described in
-    tiers.toml. The way of a new one: build, evaluate, check, approve; then psbatch --tier FAMILY/TIER.
+    tiers.toml. The way of a new one: build, evaluate, power, check, publish, approve; then
+    psbatch --tier FAMILY/TIER.
     """
 
 

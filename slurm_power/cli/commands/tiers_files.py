@@ -53,14 +53,17 @@ def load(path: Path | None) -> Catalogs:
     try:
         if path is not None:
             return Catalogs(_named(path), (path,))
-        site = Path(
-            plain_conf.read_plain(plain_conf.slurm_power_conf()).get("tiers_path") or str(SITE_CATALOG)
-        )
+        site = site_file()
         own = user_catalog()
         files = (site,) if own is None else (site, own)
         return Catalogs(load_catalogs(site, own, owner=_user()), files)
     except CatalogError as error:
         refuse(error.problems)
+
+
+def site_file() -> Path:
+    """The site's catalog, as slurm-power.conf has it."""
+    return Path(plain_conf.read_plain(plain_conf.slurm_power_conf()).get("tiers_path") or str(SITE_CATALOG))
 
 
 def _named(path: Path) -> Catalog:
