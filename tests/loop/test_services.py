@@ -54,8 +54,9 @@ def test_a_service_is_light_for_an_event_and_full_again_after_it(chat: Chat) -> 
     assert asked["saved_watts"] > 3_000.0
     bed.until(lambda: not chat.row()["switching"], "powerctld to hear of the end", 10)
     shown = bed.lab.run(["slurm-power", "status"], user="alice", environment=ENVIRONMENT).stdout
-    line = f"service chat of alice: digits/light serves; asked for light: {asked['reason']}"
-    assert line in shown.splitlines()
+    [line] = [line for line in shown.splitlines() if line.startswith("service chat of alice")]
+    assert line.startswith("service chat of alice serves digits with light")
+    assert line.endswith(f"; asked for light in place of full: {asked['reason']}")
     assert asked["reason"] in chat.gateway("status")
 
     # Its successor knows what was asked, and the service does not move meanwhile.
