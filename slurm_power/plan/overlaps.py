@@ -12,12 +12,13 @@ import numpy as np
 
 from slurm_power.model.job import JobState
 from slurm_power.model.service import BackendState, Service
+from slurm_power.model.site import LimitKind
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.tier import Family, Tier
 from slurm_power.plan.cap_columns import CapColumns
 from slurm_power.plan.demands import batteries_behind, expected_circuit_watts, meter_lost
 from slurm_power.plan.ess import burst_watts
-from slurm_power.plan.event_target import target_watts
+from slurm_power.plan.event_target import limit_kind, target_watts
 from slurm_power.plan.free_gpus import free_gpus
 from slurm_power.plan.lasting_needs import natural_watts
 from slurm_power.plan.loads import LoadTable, load_table, tier_watts, worst_factor
@@ -112,10 +113,15 @@ class Overlaps:
         if (booked := self._bookings.get(service.name)) is not None:
             own = self._anywhere(booked.gpu_count, booked.watts)
         missing = 0.0
+        saves_more = bridged and tier_watts(one.serving, policy) >= 2.0 * tier_watts(new, policy)
         for name, needed in self._anywhere(new.gpu_count, tier_watts(new, policy)).items():
             others = self._booked.get(name, 0.0) - own.get(name, 0.0)
             spare = spare_ratio * snapshot.limit_watts(name)
-            missing = max(missing, needed + spare + others - rooms[name])
+            room = rooms[name]
+            if saves_more and room < 0.0:
+                # A limit that is missed in any case is missed by more for a moment, and then by less or not.
+                room = max(room, self._below_breaker(name))
+            missing = max(missing, needed + spare + others - room)
         # Sums of many numbers: what is missing by rounding alone is there.
         return missing if missing > _ROUNDING_WATTS else 0.0
 
@@ -153,6 +159,19 @@ class Overlaps:
                 batteries = sum(burst_watts(*battery) for battery in batteries_behind(snapshot, name))
                 found[name] += _BRIDGE_SHARE * slack[name] + batteries
         return found
+
+    def _below_breaker(self, name: str) -> float:
+        """The room up to what the circuit itself bears, where no more than money is at stake; else none."""
+        snapshot, circuit = self._snapshot, self._snapshot.site.circuits[name]
+        watts = expected_circuit_watts(snapshot, name, self._table)
+        if watts is None or meter_lost(snapshot, name):
+            return float("-inf")
+        if limit_kind(snapshot, circuit, watts) is not LimitKind.ECONOMIC:
+            return float("-inf")
+        bears_watts = circuit.rating_watts
+        if circuit.limit_kind is LimitKind.SAFETY:
+            bears_watts = circuit.ceiling_watts
+        return bears_watts * (1.0 - self._policy.margin_ratio) - watts
 
     def _rooms(self, drawn: Mapping[str, float | None]) -> dict[str, float]:
         """What is free below each target; a circuit that nothing measures bounds nothing below the root."""

@@ -116,6 +116,19 @@ def test_without_room_for_both_nothing_is_asked() -> None:
     assert switches(planned(seen)) == []
 
 
+def test_a_limit_that_is_missed_anyway_does_not_keep_what_saves_more_from_starting() -> None:
+    """An event without notice: nothing can be capped, so until the switch its limit is missed as it is."""
+    now = served(events=(event(starts_in=0.0, lasts=3600.0),))
+    assert overlap_room(now, POLICY, CHAT, "half") == 0.0
+    assert switches(planned(now)) == [("chat", "half")]
+    grid = replace(now.site.circuits["grid"], rating_watts=12_000.0)
+    tight = replace(now, site=replace(now.site, circuits={**now.site.circuits, "grid": grid}))
+    assert overlap_room(tight, POLICY, CHAT, "half") == pytest.approx(10_000.0 + 3_000.0 - 0.98 * 12_000.0)
+    breaker = replace(grid, rating_watts=99_000.0, limit_watts=9_000.0, limit_kind=LimitKind.SAFETY)
+    at_breaker = replace(now, site=replace(now.site, circuits={**now.site.circuits, "grid": breaker}))
+    assert (overlap_room(at_breaker, POLICY, CHAT, "half") or 0.0) > 0.0
+
+
 def test_a_battery_bridges_the_way_to_a_lighter_tier_and_not_back() -> None:
     where = site(grid_limit_watts=12_000.0, with_ess=True)
     full = {"battery": ess_reading(max_watts=4_000.0, energy_rating_kwh=0.2)}
