@@ -224,7 +224,11 @@ def known_power(snapshot: Snapshot, job: Job) -> ExpectedPower | None:
     if not job.tier or not snapshot.catalog.families:
         return known
     own = known is not None and known.own_seconds >= _OWN_SECONDS and job.job_id not in snapshot.tier_moves
-    return known if own else tier_power(snapshot, job) or known
+    tier = None if own else tier_power(snapshot, job)
+    if tier is None or known is None or job.job_id in snapshot.tier_moves:
+        return tier or known
+    # Who names a light tier for a job that is none is not let past a hold by that.
+    return known if known.mean_watts > tier.mean_watts else tier
 
 
 def tier_power(snapshot: Snapshot, job: Job) -> ExpectedPower | None:
