@@ -216,19 +216,17 @@ def _known(snapshot: Snapshot, placed: PlacedJobs, rows: Iterable[int]) -> list[
 
 
 def known_power(snapshot: Snapshot, job: Job) -> ExpectedPower | None:
-    """What is known of a job's draw beyond its class: its own, its model tier's, that of jobs like it.
+    """What is known of a job's draw beyond its class: its own, its tier's, that of jobs like it.
 
-    Of a job that was asked to change its tier what was seen of it before says nothing.
-    """
+    Of a job that was asked to change its tier what was seen before says nothing."""
     known = snapshot.expected.get(job.job_id)
     if not job.tier or not snapshot.catalog.families:
         return known
-    own = known is not None and known.own_seconds >= _OWN_SECONDS and job.job_id not in snapshot.tier_moves
-    tier = None if own else tier_power(snapshot, job)
+    tier = tier_power(snapshot, job)
     if tier is None or known is None or job.job_id in snapshot.tier_moves:
         return tier or known
     # Who names a light tier for a job that is none is not let past a hold by that.
-    return known if known.mean_watts > tier.mean_watts else tier
+    return known if known.own_seconds >= _OWN_SECONDS or known.mean_watts > tier.mean_watts else tier
 
 
 def tier_power(snapshot: Snapshot, job: Job) -> ExpectedPower | None:
