@@ -124,7 +124,7 @@ def status(controller: "Controller", caller: Caller) -> Message:
             for lease in leases
             if caller.operator or lease.get("job_id") in seen
         ],
-        "services": service_rows(controller, caller),
+        "services": service_rows(controller, None if caller.operator else user),
         "events": [event_row(snapshot, event) for event in snapshot.events],
         "shortfalls": [asdict(shortfall) for shortfall in controller.plan.shortfalls],
     }

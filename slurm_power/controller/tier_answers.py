@@ -30,9 +30,8 @@ def service(controller: "Controller", request: Message, caller: Caller) -> Messa
     )
 
 
-def service_rows(controller: "Controller", caller: Caller) -> list[dict[str, Any]]:
-    """The services that a caller may see."""
-    user = None if caller.operator else caller.user
+def service_rows(controller: "Controller", user: str | None) -> list[dict[str, Any]]:
+    """The services of a user; None for all."""
     return controller.tiers.services.rows(clock.monotonic(), user=user)
 
 

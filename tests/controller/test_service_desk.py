@@ -184,7 +184,7 @@ def test_a_tier_is_started_only_where_there_is_room_for_both(bench: Bench) -> No
     bench.desk.took(SWITCH, AT)
     assert bench.says(at=2.0)["may_start"]
     site = bench.world.site
-    full = replace(site.circuits["grid"], limit_watts=9_000.0)
+    full = replace(site.circuits["grid"], rating_watts=9_000.0)
     bench.world = replace(bench.world, site=replace(site, circuits={**site.circuits, "grid": full}))
     answer = bench.says(at=4.0)
     assert not answer["may_start"]
