@@ -55,6 +55,8 @@ CALCULATING = tests/forecast tests/forecaster tests/docs tests/model tests/plan 
 	$(patsubst %,tests/node/test_%.py,beat frames host leases leases_stateful mig saved_settings) \
 	$(patsubst %,tests/controller/test_%.py,circuits day_plan event_desk fairness_desk job_energy job_expectations \
 	job_gains job_records kept_levers levers load_feed plan_answer planner_beat rack_feed recorder repeats sources start_watch)
+# These take both cores, and others' clocks would feel it.
+LOADING = tests/advice tests/gateway tests/tiers/evaluating
 WATCHING = $(BIN)/python -m coverage run -m pytest -m "not containers and not hardware and not slow and not versions"
 # Two threads of torch's that spin take each other's core.
 test: export OMP_NUM_THREADS = 1
@@ -62,8 +64,9 @@ test: $(STAMP) packages ## All tests that belong to every change
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest -m "not slow" -n 2 --dist worksteal $(CALCULATING) $(PYTEST_OPTIONS)
 	@mkdir -p build
+	$(WATCHING) $(LOADING) $(PYTEST_OPTIONS)
 	$(WATCHING) tests/loop $(PYTEST_OPTIONS) >build/loop-tests.txt 2>&1 & loop=$$!; trap "kill $$loop" INT TERM; status=0; \
-	$(WATCHING) $(addprefix --ignore=,tests/loop $(CALCULATING)) $(PYTEST_OPTIONS) || status=1; \
+	$(WATCHING) $(addprefix --ignore=,tests/loop $(LOADING) $(CALCULATING)) $(PYTEST_OPTIONS) || status=1; \
 	wait $$loop || status=1; cat build/loop-tests.txt; exit $$status
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --fail-under=80 --skip-covered --format=total

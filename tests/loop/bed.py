@@ -105,7 +105,7 @@ class Bed:
         began = time.monotonic()
         try:
             self.lab.wait_until(lambda: bool(happened()), what, seconds=seconds)
-        except LabError:
+        except (AssertionError, LabError):
             self._print_ledger()
             raise
         return time.monotonic() - began
