@@ -13,10 +13,26 @@ CAP_GRACE_SECONDS = 2.0
 ESS_LEASE_SECONDS = 10.0
 ESS_GRACE_SECONDS = 1.0
 WATCHDOG_SECONDS = 2.0
+# A job is taken to be starting for so long (start_expected_seconds), and caps that stood so long stand.
+START_SECONDS = 20.0
+STEADY_SECONDS = 3.0
 
 
 def runs(bed: Bed, job: str) -> bool:
     return bed.lab.job(job)["JobState"] == "RUNNING"
+
+
+def settled(bed: Bed) -> None:
+    """Wait until caps stand: a job that has just started counts for more than it draws, to a successor too."""
+    seen: list[tuple[float, list[float]]] = []
+
+    def stand() -> bool:
+        seen.append((time.monotonic(), bed.caps("c1")))
+        long_ago = [caps for at, caps in seen if at < seen[-1][0] - START_SECONDS]
+        recent = [caps for at, caps in seen if at >= seen[-1][0] - STEADY_SECONDS]
+        return bool(long_ago) and all(caps == recent[-1] for caps in recent)
+
+    bed.until(stand, "caps that stand", 60)
 
 
 def test_powerctld(bed: Bed) -> None:
@@ -52,6 +68,7 @@ def test_powerctld(bed: Bed) -> None:
 
 def test_powerctld_that_is_back_at_once_adopts_its_leases(bed: Bed) -> None:
     capped, held = bed.peak()
+    settled(bed)
     caps = bed.caps("c1")
     bed.until(lambda: len(bed.glance()["leases"]) == 8, "all leases reported", 5)
     leases = {lease["lease_id"] for lease in bed.glance()["leases"]}
