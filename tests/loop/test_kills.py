@@ -23,7 +23,7 @@ def runs(bed: Bed, job: str) -> bool:
 
 
 def settled(bed: Bed) -> None:
-    """Wait until caps stand: a job that has just started counts for more than it draws, to a successor too."""
+    """Wait until caps stand: a job that has just started counts for more than it draws."""
     seen: list[tuple[float, list[float]]] = []
 
     def stand() -> bool:
