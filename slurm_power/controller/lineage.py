@@ -4,7 +4,7 @@ The record of a job keeps them, so they outlive the job and a restart of ours.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any, Protocol
 
 from slurm_power import clock
@@ -92,11 +92,3 @@ def runs_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The runs in a job's record, the first one first; what is none is left out."""
     kept = record.get(KEY)
     return [dict(row) for row in kept if isinstance(row, dict)] if isinstance(kept, list) else []
-
-
-def moment(text: object) -> datetime | None:
-    """A moment of a run, None where there is none."""
-    try:
-        return datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        return None

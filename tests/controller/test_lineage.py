@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from slurm_power.controller.lineage import Lineage, moment, runs_of
+from slurm_power.controller.lineage import Lineage, runs_of
 from slurm_power.model.job import Job, JobState
 from tests.plan.tier_situations import consenting
 
@@ -122,6 +121,3 @@ def test_what_a_record_holds_is_read_or_left_out() -> None:
     assert runs_of({}) == []
     assert runs_of({"runs": "x"}) == []
     assert runs_of({"runs": [1, {"start": 0}, None]}) == [{"start": 0}]
-    assert moment("2026-01-02T03:04:05+00:00") == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    assert moment("yesterday") is None
-    assert moment(7) is None
