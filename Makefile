@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 LAB ?= /tmp/slurm-power-demo
 REPORT ?= demo-report.html
 
-.PHONY: help venv packages demo demo-containers test test-slurm-versions check check-all lint bench bench-forecast bench-plan bench-reaction bench-slurm bench-tiers bench-gateway bench-faults bench-fuzz cluster-up cluster-down clean
+.PHONY: help venv packages demo demo-containers test test-slurm-versions check check-all lint bench search bench-forecast bench-plan bench-reaction bench-slurm bench-tiers bench-gateway bench-faults bench-fuzz cluster-up cluster-down clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -55,6 +55,8 @@ CALCULATING = tests/forecast tests/forecaster tests/docs tests/model tests/plan 
 	$(patsubst %,tests/node/test_%.py,beat frames host leases leases_stateful mig saved_settings) \
 	$(patsubst %,tests/controller/test_%.py,circuits day_plan event_desk fairness_desk job_energy job_expectations \
 	job_gains job_records kept_levers levers load_feed plan_answer planner_beat rack_feed recorder repeats sources start_watch)
+# Of those, the files that name properties.
+SEARCHED = $(shell grep -rl --include='*.py' '^from hypothesis' $(CALCULATING))
 # These take both cores, and others' clocks would feel it.
 LOADING = tests/advice tests/gateway tests/tiers/evaluating
 WATCHING = $(BIN)/python -m coverage run -m pytest -m "not containers and not hardware and not slow and not versions"
@@ -89,10 +91,14 @@ test-slurm-versions: $(STAMP) packages ## The tests that speak with Slurm, on 24
 
 check: lint test ## What CI runs
 
+search: $(STAMP) ## Look for examples that no test has met yet (10 minutes)
+	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(SEARCHED) $(PYTEST_OPTIONS)
+
 check-all: check ## And what takes longer: the container images, the training frameworks, a pre-trained family
 	containers/install-packages.sh engine
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,frameworks,tiers-gpu]'
 	$(BIN)/python -m pytest -m "containers or slow" tests
+	$(MAKE) search
 	$(MAKE) bench-tiers PRETRAINED=1
 
 bench: $(STAMP) ## Figures for docs/benchmarks.md
