@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml Makefile
 	@touch $@
 
 packages: ## Install the Debian packages of the test bed
-	containers/install-packages.sh build cluster accounting snmp stores gateway
+	containers/install-packages.sh build cluster accounting snmp stores gateway browser
 
 demo: $(STAMP) ## A peak shaved on a real cluster with a simulated plant (writes demo-report.html)
 	containers/install-packages.sh build cluster

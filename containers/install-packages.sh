@@ -1,6 +1,6 @@
 #!/bin/bash
 # Install the Debian packages one or more groups need, and only those that are missing:
-#   install-packages.sh GROUP...      GROUP: build cluster accounting snmp stores gateway engine versions
+#   install-packages.sh GROUP...      GROUP: build cluster accounting snmp stores gateway browser engine versions
 # No service is started by the installation: the lab runs its own daemons in its own directory.
 set -euo pipefail
 
@@ -14,10 +14,11 @@ packages_of() {
         snmp) echo snmp ;;
         stores) echo victoria-metrics postgresql ;;
         gateway) echo haproxy ;;
+        browser) echo chromium chromium-driver ;;
         engine) echo docker.io docker-compose debootstrap iproute2 iptables ;;
         versions) echo debootstrap ;;
         *)
-            echo "install-packages.sh: unknown group '$1'; groups: build cluster accounting snmp stores gateway engine versions" >&2
+            echo "install-packages.sh: unknown group '$1'; groups: build cluster accounting snmp stores gateway browser engine versions" >&2
             return 2
             ;;
     esac

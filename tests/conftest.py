@@ -12,8 +12,8 @@ for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
 
 pytest_plugins = ["tests.cluster.lab"]
 
-# A slow machine or coverage's tracing is no failure; how long things take is for the benchmarks. A change is judged by
-# the same examples each time (docs/decisions/0089); make check-all looks for new ones.
+# A slow machine or coverage's tracing is no failure; how long things take is for the benchmarks. A change is
+# judged by the same examples each time (docs/decisions/0089); make check-all looks for new ones.
 settings.register_profile("checks", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=500, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "checks"))
