@@ -79,7 +79,6 @@ def test_an_event_counts_as_the_limit_it_is() -> None:
         event_id="ev-1",
         circuit="grid",
         limit_watts=15_000.0,
-        kind=LimitKind.ECONOMIC,
         starts_in_seconds=-10.0,
         ends_in_seconds=600.0,
         reason="asked",
