@@ -19,6 +19,7 @@ from slurm_power.config.problems import ConfigError, check_keys, read_record, re
 from slurm_power.config.register_map import Role, load_register_map
 from slurm_power.config.store import StoreConfig
 from slurm_power.config.supply import SupplyConfig, read_supply, zone_named
+from slurm_power.config.web import WebConfig, read_web
 from slurm_power.model.site import Circuit, Ess, LimitKind, Site
 from slurm_power.plan.policy import Policy
 
@@ -73,6 +74,7 @@ class SiteConfig:
     supply: SupplyConfig
     zone: tzinfo
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    web: WebConfig = field(default_factory=WebConfig)
 
 
 def load_site(file: Path) -> SiteConfig:
@@ -90,6 +92,7 @@ def load_site(file: Path) -> SiteConfig:
             "policy",
             "supply",
             "admission",
+            "web",
             "circuit",
             "device",
             "ess",
@@ -107,6 +110,7 @@ def load_site(file: Path) -> SiteConfig:
     forecast = read_record(ForecastConfig, _table(document, "forecast", problems), "forecast.", problems)
     supply = read_supply(_table(document, "supply", problems), problems)
     admission = read_record(AdmissionConfig, _table(document, "admission", problems), "admission.", problems)
+    web = read_web(_table(document, "web", problems), problems)
     devices = read_devices(document, problems)
     circuits = _read_circuits(document, problems)
     ess, ess_devices = read_ess(document, problems)
@@ -132,6 +136,7 @@ def load_site(file: Path) -> SiteConfig:
     if (
         problems
         or admission is None
+        or web is None
         or controller is None
         or store is None
         or metrics is None
@@ -153,6 +158,7 @@ def load_site(file: Path) -> SiteConfig:
         supply=supply.below(file.parent),
         zone=zone,
         admission=admission,
+        web=web,
     )
 
 
