@@ -38,8 +38,8 @@ class AppealDesk:
         """All of them, the oldest first; with ``user`` only theirs."""
         return [_plain(one) for one in self._appeals.values() if user in (None, one.user)]
 
-    def appeal(self, *, job_id: str, user: str, text: str) -> Appeal:
-        """Take an appeal of a job's user; raises AppealError."""
+    def appeal(self, *, job_id: str, user: str, who: str, text: str) -> Appeal:
+        """Take an appeal of a job's user, ``who`` as the ledger names them; raises AppealError."""
         mine = [one for one in self._appeals.values() if one.user == user]
         waiting = [one for one in mine if one.open]
         now = clock.now()
@@ -56,7 +56,7 @@ class AppealDesk:
         made = Appeal(appeal_id=f"ap-{self._count}", job_id=job_id, user=user, at=now, text=text)
         self._appeals[made.appeal_id] = made
         self._note(
-            f"user:{user}",
+            f"user:{who}",
             APPEAL,
             f"job:{job_id}",
             text,

@@ -32,8 +32,3 @@ def text(request: Message, key: str, problems: list[str], *, most: int = 500, wh
     if len(found) > most:
         problems.append(f"{key}: {len(found)} letters are too many; at most {most}")
     return found
-
-
-def actor(caller: Caller) -> str:
-    """Who the ledger says has done what an operator asked for."""
-    return f"operator:{caller.user}"

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from slurm_power import clock
@@ -45,6 +46,7 @@ from slurm_power.controller.supply_desk import SupplyDesk
 from slurm_power.controller.tier_levers import TierLevers
 from slurm_power.controller.trust import note_trust, unproven
 from slurm_power.controller.user_socket import UserSocket
+from slurm_power.controller.web_tickets import WebTickets
 from slurm_power.model.action import Plan
 from slurm_power.model.job import Job
 from slurm_power.model.snapshot import Snapshot
@@ -123,7 +125,7 @@ class Controller:
         self.receipts = ReceiptDesk(
             self, accounting, rates=self.supply.rates, note=self._note, fault=self._fault
         )
-        self._sources = SourceWatch(
+        self.sources = SourceWatch(
             self.telemetry,
             self.store,
             self._note,
@@ -144,7 +146,7 @@ class Controller:
                 lifetime=timedelta(hours=config.controller.certificate_hours),
                 keep=lambda pins: self.store.put_state_at_once(_NODE_KEYS, pins),
             ),
-            on_message=lambda node, message: self._desk.take(node, message),  # noqa: PLW0108  # made below
+            on_message=lambda node, message: self.node_desk.take(node, message),  # noqa: PLW0108  # made below
             on_change=self._node_changed,
             on_hint=self._look.set,
             on_refusal=self._refusals.note,
@@ -172,7 +174,7 @@ class Controller:
         self._racks = RackFeed(self._links.send)
         self._prologs = PrologDesk(config.policy, note=self._note, send=self._links.send)
         self._pause_desk = PauseDesk(self.levers, self._actor.pauses, self._note)
-        self._desk = NodeDesk(
+        self.node_desk = NodeDesk(
             self.telemetry,
             self.recorder,
             known_lease=lambda job_id: job_id in self.levers.caps or self._actor.granted(job_id),
@@ -183,9 +185,8 @@ class Controller:
             on_start=self.tiers.job_started,
         )
         self.operators = OperatorDesk(self.levers, note=self._note, nodes=self._links, wake=self._beat.wake)
-        self._users = UserSocket(
-            config.controller.socket, lambda request, caller: answer(self, request, caller)
-        )
+        self.web_tickets = WebTickets()
+        self._users = UserSocket(config.controller.socket, partial(answer, self))
 
     @property
     def mode(self) -> str:
@@ -217,7 +218,7 @@ class Controller:
 
     def source_rows(self) -> list[SourceRow]:
         """Every source of the site with its quality."""
-        return self._sources.rows(self.snapshot(), clock.monotonic())
+        return self.sources.rows(self.snapshot(), clock.monotonic())
 
     def stop(self) -> None:
         """End ``run``: everything that is set is given back first."""
@@ -225,8 +226,7 @@ class Controller:
 
     async def run(self) -> None:
         """Serve until stopped; raises OSError when an address cannot be listened on."""
-        host, port = split_address(self.config.controller.listen, "controller.listen", [])
-        await self._links.start(host, port)
+        await self._links.start(*split_address(self.config.controller.listen, "controller.listen", []))
         await self._users.start()
         await self._metrics.start(self.config.metrics.listen, self._fault)
         version = "taking over" if self.levers.caps or self.levers.holds else "starting"
@@ -315,7 +315,7 @@ class Controller:
         self.recorder.series(snapshot)
         self.recorder.store_fault(snapshot.at, "store:ledger", self.store.problem, "it is written again")
         self._racks.look(snapshot, now_seconds)
-        self._desk.flush(jobs)
+        self.node_desk.flush(jobs)
         cycle_seconds = now_seconds - self._last_cycle_seconds
         self._last_cycle_seconds = now_seconds
         self.recorder.jobs(snapshot, self.levers, self.telemetry.energies_joules(), cycle_seconds)
@@ -323,7 +323,7 @@ class Controller:
         self.fairness.observe(snapshot, self.levers, cycle_seconds)
         self._beside.do("expectations", lambda: self.expectations.observe(snapshot, loads, cycle_seconds))
         self._beside.do("progress", lambda: self.tiers.observe(snapshot, loads, cycle_seconds, now_seconds))
-        self._sources.look(snapshot, now_seconds)
+        self.sources.look(snapshot, now_seconds)
         self.store.broken_at_sequence(_CHECKED_A_CYCLE)
 
     async def _wind_down(self) -> None:
@@ -351,7 +351,7 @@ class Controller:
         for problem in await self._books.let_go(self._actor, jobs):
             self._note("controller", "failed", "site", f"giving back: {problem}")
         await self._links.drain()
-        self._desk.flush(jobs, everything=True)
+        self.node_desk.flush(jobs, everything=True)
         self.levers.let_go(clock.now())
 
     def _note(self, actor: str, kind: str, subject: str, reason: str, **more: Any) -> None:

@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from slurm_power.controller.appeal_desk import AppealError
-from slurm_power.controller.asked import actor, need_operator, number, text
+from slurm_power.controller.asked import need_operator, number, text
+from slurm_power.controller.operators import actor_of
 from slurm_power.controller.user_socket import Caller, RefusedError
 from slurm_power.model.appeal import MOST_TEXT
 from slurm_power.model.job import Job
@@ -48,7 +49,9 @@ def control(controller: "Controller", request: Message, caller: Caller) -> Messa
         problems.append("for_seconds: must be between 1 second and 31 days; leave it out for no end")
     reason = text(request, "reason", problems, why=_WHY)
     _refuse(problems)
-    controller.control.switch(enabled=bool(enabled), seconds=seconds, actor=actor(caller), reason=reason)
+    controller.control.switch(
+        enabled=bool(enabled), seconds=seconds, actor=actor_of(caller.who), reason=reason
+    )
     return {"mode": controller.mode, "paused_until": iso_or_none(controller.control.paused_until)}
 
 
@@ -62,7 +65,9 @@ def release_all(controller: "Controller", request: Message, caller: Caller) -> M
     reason = text(request, "reason", problems, why=_WHY)
     _refuse(problems)
     released = what_is_released(controller.snapshot(), reason, safety_too=bool(safety_too))
-    controller.control.release_all(released, actor=actor(caller), reason=reason, safety_too=bool(safety_too))
+    controller.control.release_all(
+        released, actor=actor_of(caller.who), reason=reason, safety_too=bool(safety_too)
+    )
     return {
         "mode": controller.mode,
         "released": dict(released.counts),
@@ -86,7 +91,7 @@ def weights(controller: "Controller", request: Message, caller: Caller) -> Messa
         if isinstance(given, dict):
             problems += _weight_problems(controller, given)
         _refuse(problems)
-        controller.use_policy(desk.set_weights(given, actor=actor(caller), reason=reason))
+        controller.use_policy(desk.set_weights(given, actor=actor_of(caller.who), reason=reason))
     override = desk.override
     return {
         "weights": weights_of(desk.policy),
@@ -154,7 +159,7 @@ def policy_sign(controller: "Controller", request: Message, caller: Caller) -> M
     problems: list[str] = []
     reason = text(request, "reason", problems, why=_WHY)
     _refuse(problems)
-    signed = controller.governance.policy.sign(actor=actor(caller), who=caller.user, reason=reason)
+    signed = controller.governance.policy.sign(actor=actor_of(caller.who), who=caller.who, reason=reason)
     if not signed:
         raise RefusedError("no change of the policy waits for a signature")
     return {"signed": signed}
@@ -175,7 +180,7 @@ def appeal(controller: "Controller", request: Message, caller: Caller) -> Messag
     if user not in (here, record.get("user")):
         raise RefusedError(f"job_id: no job {job_id} of yours is known; only a job's own user may appeal")
     try:
-        made = controller.governance.appeals.appeal(job_id=job_id, user=user, text=words)
+        made = controller.governance.appeals.appeal(job_id=job_id, user=user, who=caller.who, text=words)
     except AppealError as error:
         raise RefusedError(str(error)) from None
     table = controller.config.governance
@@ -190,7 +195,7 @@ def appeal_answer(controller: "Controller", request: Message, caller: Caller) ->
     words = text(request, "text", problems, most=MOST_TEXT, why="it is what its user will read")
     _refuse(problems)
     try:
-        done = controller.governance.appeals.answer(appeal_id, actor=actor(caller), text=words)
+        done = controller.governance.appeals.answer(appeal_id, actor=actor_of(caller.who), text=words)
     except AppealError as error:
         raise RefusedError(str(error)) from None
     return {"appeal_id": done.appeal_id, "job_id": done.job_id, "user": done.user}

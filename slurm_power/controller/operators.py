@@ -29,6 +29,11 @@ class Nodes(Protocol):
         ...
 
 
+def actor_of(who: str) -> str:
+    """The actor of a ledger entry; ``who`` is a user, maybe with the way they came, or a signal's name."""
+    return who if who.startswith("signal:") else f"operator:{who}"
+
+
 class OperatorDesk:
     """Changes the levers' limits for operators. ``wake`` has the next cycle run at once."""
 
@@ -63,7 +68,7 @@ class OperatorDesk:
         )
         event = self._levers.events[event_id]
         self._note(
-            f"operator:{who}",
+            actor_of(who),
             "event",
             f"circuit:{circuit}",
             event.reason,
@@ -92,7 +97,7 @@ class OperatorDesk:
         if not (recover and self._levers.end_event(event_id, clock.now())):
             del self._levers.events[event_id]
         self._note(
-            f"operator:{who}",
+            actor_of(who),
             "event cancelled",
             f"circuit:{event.circuit}",
             event.reason,
@@ -109,7 +114,7 @@ class OperatorDesk:
         else:
             self._levers.yields.pop(node, None)
         kind = "yield" if seconds > 0.0 else "yield over"
-        self._note(f"operator:{who}", kind, f"node:{node}", reason, details={"seconds": seconds})
+        self._note(actor_of(who), kind, f"node:{node}", reason, details={"seconds": seconds})
         self.tell_yield(node)
         self._wake()
 
@@ -123,5 +128,5 @@ class OperatorDesk:
         """Let a node come with a new key, and hang up on it; False if none was pinned."""
         known = self._nodes.forget(node)
         if known:
-            self._note(f"operator:{who}", "node forgotten", f"node:{node}", "its pinned key was dropped")
+            self._note(actor_of(who), "node forgotten", f"node:{node}", "its pinned key was dropped")
         return known
