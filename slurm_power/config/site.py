@@ -12,6 +12,7 @@ from slurm_power.config.checks import check_tree, check_watts
 from slurm_power.config.devices import DeviceConfig, RegisterPcs, StorageConfig, read_devices
 from slurm_power.config.ess import ess_problems, read_ess
 from slurm_power.config.forecast import ForecastConfig
+from slurm_power.config.governance import GovernanceConfig
 from slurm_power.config.metrics import MetricsConfig
 from slurm_power.config.node import LOG_LEVELS
 from slurm_power.config.node_record import split_address
@@ -75,6 +76,7 @@ class SiteConfig:
     zone: tzinfo
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     web: WebConfig = field(default_factory=WebConfig)
+    governance: GovernanceConfig = field(default_factory=GovernanceConfig)
 
 
 def load_site(file: Path) -> SiteConfig:
@@ -93,6 +95,7 @@ def load_site(file: Path) -> SiteConfig:
             "supply",
             "admission",
             "web",
+            "governance",
             "circuit",
             "device",
             "ess",
@@ -111,6 +114,9 @@ def load_site(file: Path) -> SiteConfig:
     supply = read_supply(_table(document, "supply", problems), problems)
     admission = read_record(AdmissionConfig, _table(document, "admission", problems), "admission.", problems)
     web = read_web(_table(document, "web", problems), problems)
+    governance = read_record(
+        GovernanceConfig, _table(document, "governance", problems), "governance.", problems
+    )
     devices = read_devices(document, problems)
     circuits = _read_circuits(document, problems)
     ess, ess_devices = read_ess(document, problems)
@@ -130,6 +136,9 @@ def load_site(file: Path) -> SiteConfig:
         problems += [f"metrics.{problem}" for problem in metrics.problems()]
     if forecast is not None:
         problems += [f"forecast.{problem}" for problem in forecast.problems()]
+    if governance is not None:
+        governance = governance.below(file.parent)
+        problems += [f"governance.{problem}" for problem in governance.problems()]
     if admission is not None:
         found = admission.problems(site if tree_stands else None)
         problems += [f"admission.{problem}" for problem in found]
@@ -137,6 +146,7 @@ def load_site(file: Path) -> SiteConfig:
         problems
         or admission is None
         or web is None
+        or governance is None
         or controller is None
         or store is None
         or metrics is None
@@ -159,6 +169,7 @@ def load_site(file: Path) -> SiteConfig:
         zone=zone,
         admission=admission,
         web=web,
+        governance=governance,
     )
 
 

@@ -62,7 +62,9 @@ def read_text(value: str, schema: Schema) -> Any:
         if kind == "integer":
             return int(value) if re.fullmatch(r"-?\d{1,18}", value) else value
         if kind == "number":
-            return float(value) if re.fullmatch(r"-?\d{1,18}(\.\d{1,18})?([eE][+-]?\d{1,3})?", value) else value
+            return (
+                float(value) if re.fullmatch(r"-?\d{1,18}(\.\d{1,18})?([eE][+-]?\d{1,3})?", value) else value
+            )
     except ValueError:
         return value
     return {"true": True, "false": False}.get(value, value) if kind == "boolean" else value
