@@ -38,12 +38,12 @@ def own(live: Picture, name: str) -> dict[str, Any]:
 
 
 def others(counts: Mapping[str, Any], mine: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """What all jobs are and draw but for ``mine``; never below 0, since both are of slightly other moments."""
+    """What all jobs are and draw but for ``mine``; never below 0."""
     sums = {"running": 0.0, "gpu_count": 0.0, "watts": 0.0, "capped": 0.0, "held": 0.0}
     for job in mine:
         on_nodes = job.get("state") in ("starting", "running", "suspended")
         sums["running"] += on_nodes
-        sums["gpu_count"] += job.get("gpu_count") or 0 if job.get("state") != "pending" else 0
+        sums["gpu_count"] += (job.get("gpu_count") or 0) * on_nodes
         sums["watts"] += job.get("gpu_watts") or 0.0
         sums["capped"] += job.get("cap_watts") is not None
         sums["held"] += job.get("hold_ends_in_seconds") is not None

@@ -110,7 +110,7 @@ class People:
         return Person(secret, self._config_role(secret, known=_in_passwd(secret)), "proxy")
 
     def _config_role(self, name: str, *, known: bool) -> Role:
-        """The highest role that the site gives a name or one of its groups; users of the cluster are users."""
+        """The highest role that the site gives a name or one of its groups."""
         return role_of(name, self._config.roles, known=known)
 
 
