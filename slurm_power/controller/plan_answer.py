@@ -42,6 +42,7 @@ def plan(controller: "Controller", request: Message, caller: Caller) -> Message:
         "shortfalls": [],
         "notes": [],
         "admission": controller.admission.row(),
+        "weights_overridden": controller.governance.policy.override_row(),
     }
     if snapshot is None:
         return answer

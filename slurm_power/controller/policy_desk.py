@@ -58,6 +58,8 @@ class PolicyDesk:
         stored = store.state(_BOOK)
         self._book: dict[str, Any] = dict(stored) if isinstance(stored, dict) else {}
         self._values: dict[str, Any] = {}
+        # A large site's values are many, and this is asked each second.
+        self._mark = ""
 
     def _take_over(self, stored: object) -> None:
         if not isinstance(stored, dict):
@@ -85,6 +87,7 @@ class PolicyDesk:
             self._note("controller", "fault", "policy", f"its changes cannot be told: {error}")
             return
         self._values = values
+        self._measure()
         before = self._book.get("values")
         if not isinstance(before, dict):
             self._first(values)
@@ -175,6 +178,7 @@ class PolicyDesk:
             given = {key: now[key] for key in weights}
             at = clock.now().isoformat()
             self.override = Override(weights=given, actor=actor, reason=reason, at=at)
+        self._measure()
         self._store.put_state(_WEIGHTS, None if self.override is None else self.override.row())
         named = changes_between(
             *({f"policy.{key}": one for key, one in row.items()} for row in (before, now))
@@ -183,7 +187,7 @@ class PolicyDesk:
             "changes": named,
             "run_time": True,
             "weights": None if self.override is None else dict(self.override.weights),
-            "fingerprint": self.fingerprint(),
+            "fingerprint": self._mark,
             "author": actor,
             "signed": True,
         }
@@ -191,12 +195,14 @@ class PolicyDesk:
         self._note(actor, "policy changed", "weights", f"{words}: {reason}", details=details)
         return policy
 
-    def fingerprint(self) -> str:
-        """Of the values in force, an operator's weights included; "" before the first look."""
-        if not self._values:
-            return ""
+    def _measure(self) -> None:
+        """Work out the fingerprint of the values in force, an operator's weights included."""
         over = {f"policy.{key}": value for key, value in weights_of(self.policy).items()}
-        return fingerprint({**self._values, **over})
+        self._mark = fingerprint({**self._values, **over}) if self._values else ""
+
+    def override_row(self) -> dict[str, Any] | None:
+        """The weights that stand in place of site.toml's, whose doing that is and why; None for none."""
+        return None if self.override is None else self.override.row()
 
     def row(self) -> dict[str, Any]:
         """The policy's fingerprint, since when it is so, by whom, and whether somebody stands for that."""
@@ -204,7 +210,7 @@ class PolicyDesk:
         if self.override is not None and str(changed_at or "") <= self.override.at:
             changed_at, author = self.override.at, self.override.actor
         return {
-            "fingerprint": self.fingerprint(),
+            "fingerprint": self._mark,
             "changed_at": changed_at,
             "author": author,
             "unsigned_changes": len(self.unsigned),
