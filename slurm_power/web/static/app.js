@@ -63,7 +63,12 @@ async function loadSavings() {
 
 function watchAge() {
   if (stream.stale && stream.lastTime !== null) headline.stale(stream.ageSeconds, stream.reason);
-  else if (stream.stale) headline.say(`No news for ${Math.round(stream.ageSeconds)} s: the server sends no picture yet.`);
+  else if (stream.stale) sayNothingYet();
+}
+
+function sayNothingYet() {
+  const why = stream.reason || "the server sends no picture yet";
+  headline.say(`No news for ${Math.round(stream.ageSeconds)} s: ${why}.`);
 }
 
 /** Whose page this is; without a login the page says how to get one, and asks again now and then. */

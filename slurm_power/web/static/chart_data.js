@@ -1,4 +1,4 @@
-// From history, live points and forecast to the columns of the power chart, and to the words that say the same.
+// From history, live points and forecast to the columns of the power chart, and to words that say the same.
 
 import { clock, duration, isNumber, plural, signedWatts, watts } from "./format.js";
 
@@ -12,7 +12,8 @@ const NAMES = ["at", "measured", "limit", "natural", "low", "middle", "high", "l
 
 /**
  * Columns on one axis of time, in seconds: what was until now, then what is expected.
- * `history` has arrays of one length, `forecast` is the interface's answer or null, `now` {at, watts, limit, level}.
+ * `history` has arrays of one length,
+   `forecast` is the interface's answer or null, `now` {at, watts, limit, level}.
  */
 export function columns(range, history, points, forecast, now) {
   const rows = [];
@@ -25,7 +26,8 @@ export function columns(range, history, points, forecast, now) {
     if (point.at < from || (last && point.at < last.at + spacing * 0.9)) continue;
     rows.push({ at: point.at, measured: point.watts, limit: point.limit });
   }
-  if (!rows.length || now.at > rows.at(-1).at) rows.push({ at: now.at, measured: now.watts, limit: now.limit });
+  if (!rows.length || now.at > rows.at(-1).at) rows.push({ at: now.at, measured: now.watts,
+    limit: now.limit });
   const first = rows.at(-1);
   if (isNumber(now.level)) first.level = now.level;
   ahead(rows, range, forecast, now, first);
@@ -89,7 +91,9 @@ export function sentences(range, data, marks, now, circuit) {
   if (peak !== null) {
     const floor = Math.min(...low.filter((value, place) => isNumber(value) && at[place] > now.at));
     const most = largest(middle, (place) => at[place] > now.at);
-    said.push(`Expected in the next ${duration(at.at(-1) - now.at)}: ${watts(floor)} to ${watts(high[peak])}, most likely up to ${watts(middle[most])} at ${clock(at[most])}.`);
+    const span = duration(at.at(-1) - now.at);
+    const fan = `Expected in the next ${span}: ${watts(floor)} to ${watts(high[peak])}`;
+    said.push(`${fan}, most likely up to ${watts(middle[most])} at ${clock(at[most])}.`);
   } else {
     said.push("There is no forecast of it.");
   }
@@ -108,7 +112,9 @@ export function startSentence(start, circuit) {
   const step = start.step_watts?.[circuit];
   const when = isNumber(start.lead_seconds) ? `in ${duration(start.lead_seconds)}` : "at an unknown time";
   const watt = isNumber(step) ? `${signedWatts(step)}, ` : "";
-  return `${start.massive ? "Massive start" : "Start"} ${when}: ${what}, ${watt}${plural(start.gpu_count, "GPU")}${start.known_from ? `; known from ${start.known_from}` : ""}`;
+  const from = start.known_from ? `; known from ${start.known_from}` : "";
+  const kind = start.massive ? "Massive start" : "Start";
+  return `${kind} ${when}: ${what}, ${watt}${plural(start.gpu_count, "GPU")}${from}`;
 }
 
 function largest(values, counts) {

@@ -36,11 +36,13 @@ export class CircuitsPanel {
     const large = circuits.length > OPEN_AT_FIRST;
     const folded = (name, depth) => this.said.get(name) ?? (large && depth > 0);
     const rows = this.pages.cut(treeRows(circuits, folded, matches), leftOff);
-    keep(this.body, rows, (row) => row.circuit.name, (row) => this.newRow(row), (child, row) => this.fill(child, row));
+    keep(this.body, rows, (row) => row.circuit.name, (row) => this.newRow(row),
+      (child, row) => this.fill(child, row));
   }
 
   newRow({ circuit }) {
-    const name = make("button", { type: "button", class: "plain", title: "Show its power in the chart" }, circuit.name);
+    const name = make("button", { type: "button", class: "plain", title: "Show its power in the chart" },
+      circuit.name);
     name.addEventListener("click", () => this.onChoose(circuit.name));
     const fold = make("button", { type: "button", class: "fold" });
     fold.addEventListener("click", () => {
@@ -65,12 +67,16 @@ export class CircuitsPanel {
     setAttribute(fold, "aria-expanded", String(open));
     setAttribute(fold, "aria-label", `${circuit.name}: ${children} circuits below`);
     const share = shareOf(circuit);
+    const left = share === null ? null : circuit.limit_watts - circuit.watts;
     const measured = circuit.quality !== null || share !== null;
     const level = share === null ? (measured ? "unknown" : "unmetered") : levelOf(share);
     setGauge(bar.firstElementChild, share, level);
-    setText(draw, share === null ? `\u2013 of ${watts(circuit.limit_watts)}` : `${watts(circuit.watts)} of ${watts(circuit.limit_watts)}`);
-    setText(word, share === null ? (measured ? "no data" : "no meter") : `${percent(share)} ${levelWord(share)}`);
+    setText(draw, share === null ? `\u2013 of ${watts(circuit.limit_watts)}`
+      : `${watts(circuit.watts)} of ${watts(circuit.limit_watts)}`);
+    setText(word, share === null ? (measured ? "no data" : "no meter")
+      : `${percent(share)} ${levelWord(share)}`);
     setAttribute(word, "class", `word-${level}`);
-    setAttribute(word, "title", circuit.reason || `${circuit.limit_kind} limit, ${watts(share === null ? null : circuit.limit_watts - circuit.watts)} left`);
+    setAttribute(word, "title", circuit.reason
+      || `${circuit.limit_kind} limit, ${watts(left)} left`);
   }
 }

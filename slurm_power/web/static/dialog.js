@@ -72,7 +72,8 @@ export function field(text, input) {
 
 function open(title, content, ...buttons) {
   const heading = make("h2", { id: "dialog-title" }, title);
-  const dialog = make("dialog", { "aria-labelledby": "dialog-title" }, heading, ...content, make("div", { class: "end" }, ...buttons));
+  const dialog = make("dialog", { "aria-labelledby": "dialog-title" }, heading, ...content,
+    make("div", { class: "end" }, ...buttons));
   const back = document.activeElement;
   document.body.append(dialog);
   dialog.addEventListener("close", () => {

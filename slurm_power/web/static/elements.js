@@ -1,4 +1,4 @@
-// Elements made and changed by text and attributes alone: nothing that the server says is ever read as markup.
+// Elements made and changed by text and attributes alone: nothing that the server says is read as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 

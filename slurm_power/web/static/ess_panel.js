@@ -33,9 +33,11 @@ function fillEss(child, ess) {
   setText(state, word[0].toUpperCase() + word.slice(1));
   setAttribute(state, "class", ess.alarms?.length || ess.usable === false ? "state wrong" : "state");
   setGauge(bar, ess.soc_ratio, ess.soc_ratio < 0.15 ? "near" : "room", "charge");
-  const full = isNumber(ess.energy_rating_kwh) && isNumber(ess.soh_ratio) ? ess.energy_rating_kwh * ess.soh_ratio : null;
+  const full = isNumber(ess.energy_rating_kwh) && isNumber(ess.soh_ratio)
+    ? ess.energy_rating_kwh * ess.soh_ratio : null;
+  const energy = full === null ? "" : `, ${kwh(full * ess.soc_ratio)} of ${kwh(full)}`;
   facts(list, [
-    ["Charge", `${percent(ess.soc_ratio)}${full === null ? "" : `, ${kwh(full * ess.soc_ratio)} of ${kwh(full)}`}`],
+    ["Charge", percent(ess.soc_ratio) + energy],
     ["Health", percent(ess.soh_ratio)],
     ["Can discharge", watts(ess.max_discharge_watts)],
     ["Can charge", watts(ess.max_charge_watts)],
@@ -48,8 +50,10 @@ function fillEss(child, ess) {
 
 function nextSentence(next) {
   if (!next) return "Next: not known";
-  const does = { discharge: "discharge", charge: "charge", rest: "rest", nothing: "do nothing", "hold level": "hold the level" }[next.does] ?? next.does;
-  const much = isNumber(next.watts) ? (next.does === "hold level" ? ` of ${watts(next.watts)}` : ` ${watts(next.watts)}`) : "";
+  const does = { discharge: "discharge", charge: "charge", rest: "rest", nothing: "do nothing",
+    "hold level": "hold the level" }[next.does] ?? next.does;
+  const much = isNumber(next.watts) ? (next.does === "hold level" ? ` of ${watts(next.watts)}`
+    : ` ${watts(next.watts)}`) : "";
   const when = isNumber(next.in_seconds) && next.in_seconds > 0 ? ` in ${duration(next.in_seconds)}` : "";
   return `Next: ${does}${much}${when}`;
 }

@@ -27,7 +27,8 @@ export class EventsPanel {
     this.picture = picture;
     const rows = picture.events ?? [];
     this.empty.hidden = rows.length > 0;
-    keep(this.list, rows, (event) => event.event_id, (event) => this.newEvent(event), (child, event) => this.fill(child, event));
+    keep(this.list, rows, (event) => event.event_id, (event) => this.newEvent(event),
+      (child, event) => this.fill(child, event));
   }
 
   newEvent(event) {
@@ -51,7 +52,9 @@ export class EventsPanel {
     cancel.hidden = !this.may;
     setAttribute(cancel, "aria-label", `Cancel event ${event.event_id}`);
     const at = secondsOf(this.picture.at);
-    setText(when, `${moment(at + event.starts_in_seconds, at)} to ${moment(at + event.ends_in_seconds, at)}: ${relative(event)}`);
+    const from = moment(at + event.starts_in_seconds, at);
+    const to = moment(at + event.ends_in_seconds, at);
+    setText(when, `${from} to ${to}: ${relative(event)}`);
     const base = isNumber(event.baseline_watts) ? `; baseline ${watts(event.baseline_watts)}` : "";
     setText(why, `${event.event_id}, ${words(event.commitment)}${base}: ${event.reason}`);
   }
@@ -60,8 +63,10 @@ export class EventsPanel {
     const list = this.past.querySelector("ul");
     try {
       const { events } = await get(path("events"));
-      const past = events.filter((event) => !isNumber(event.ends_in_seconds) || event.ends_in_seconds <= 0).slice(-MOST_PAST).reverse();
-      list.replaceChildren(...(past.length ? past.map(pastRow) : [make("li", { class: "empty" }, "None yet.")]));
+      const past = events.filter((event) => !isNumber(event.ends_in_seconds)
+        || event.ends_in_seconds <= 0).slice(-MOST_PAST).reverse();
+      list.replaceChildren(...(past.length ? past.map(pastRow)
+        : [make("li", { class: "empty" }, "None yet.")]));
     } catch (error) {
       list.replaceChildren(make("li", { class: "wrong" }, error.message));
     }
@@ -71,8 +76,11 @@ export class EventsPanel {
 function pastRow(event) {
   const at = secondsOf(event.starts ?? event.start ?? event.started ?? event.starts_at);
   const when = at === null ? "" : `${day(at)} ${clock(at)}, `;
-  const met = isNumber(event.delivered_ratio) ? `${percent(event.delivered_ratio)} of what was promised` : "not measured";
-  return make("li", { class: "event" }, make("p", {}, `${event.event_id}: ${when}${event.circuit} at most ${watts(event.limit_watts)}`), make("p", { class: "number" }, met));
+  const met = isNumber(event.delivered_ratio) ? `${percent(event.delivered_ratio)} of what was promised`
+    : "not measured";
+  return make("li", { class: "event" }, make("p", {},
+    `${event.event_id}: ${when}${event.circuit} at most ${watts(event.limit_watts)}`),
+    make("p", { class: "number" }, met));
 }
 
 function moment(seconds, now) {

@@ -19,7 +19,8 @@ export class Figures {
       this.list,
       figures(picture),
       (figure) => figure.name,
-      (figure) => make("div", {}, make("dt", {}, figure.name), make("dd", {}, make("span"), make("span", { class: "remark" }))),
+      (figure) => make("div", {}, make("dt", {}, figure.name),
+        make("dd", {}, make("span"), make("span", { class: "remark" }))),
       (child, figure) => {
         const [value, remark] = child.lastElementChild.children;
         setText(value, figure.value);
@@ -40,16 +41,21 @@ export class Figures {
 
 function figures(picture) {
   const { standing } = picture;
-  const share = isNumber(standing.watts) && standing.limit_watts > 0 ? standing.watts / standing.limit_watts : null;
+  const share = isNumber(standing.watts) && standing.limit_watts > 0 ? standing.watts / standing.limit_watts
+    : null;
   const counts = picture.job_counts ?? {};
-  const touched = ["capped", "held", "paused"].filter((word) => counts[word]).map((word) => `${counts[word]} ${word}`);
+  const touched = ["capped", "held", "paused"].filter((word) => counts[word]).map((word) =>
+    `${counts[word]} ${word}`);
   const found = [
-    { name: "Draws now", value: watts(standing.watts), remark: share === null ? "not measured" : `${percent(share)} of the limit` },
+    { name: "Draws now", value: watts(standing.watts), remark: share === null ? "not measured"
+      : `${percent(share)} of the limit` },
     { name: "Limit", value: watts(standing.limit_watts), remark: standing.circuit },
-    { name: "Left", value: watts(standing.margin_watts), level: share === null ? "unknown" : levelOf(share), remark: levelWord(share) },
+    { name: "Left", value: watts(standing.margin_watts), level: share === null ? "unknown" : levelOf(share),
+      remark: levelWord(share) },
   ];
   if (standing.tightest && standing.tightest !== standing.circuit) {
-    found.push({ name: "Tightest circuit", value: watts(standing.tightest_watts), remark: `left on ${standing.tightest}` });
+    found.push({ name: "Tightest circuit", value: watts(standing.tightest_watts),
+      remark: `left on ${standing.tightest}` });
   }
   for (const ess of (picture.ess ?? []).slice(0, 1)) {
     found.push({ name: "Battery", value: percent(ess.soc_ratio), remark: essWord(ess) });
@@ -87,7 +93,8 @@ export function levelOf(share) {
 }
 
 export function levelWord(share) {
-  return { unknown: "not measured", above: "above its limit", tight: "tight", near: "near", room: "room" }[levelOf(share)];
+  return { unknown: "not measured", above: "above its limit", tight: "tight", near: "near",
+    room: "room" }[levelOf(share)];
 }
 
 /** What a battery does now, in a word. */
@@ -95,5 +102,6 @@ export function essWord(ess) {
   if (ess.alarms?.length) return `alarm: ${ess.alarms.join(", ")}`;
   if (ess.usable === false) return "not usable";
   if (!isNumber(ess.discharge_watts) || Math.abs(ess.discharge_watts) < 50) return "resting";
-  return ess.discharge_watts > 0 ? `discharging ${watts(ess.discharge_watts)}` : `charging ${watts(-ess.discharge_watts)}`;
+  return ess.discharge_watts > 0 ? `discharging ${watts(ess.discharge_watts)}`
+    : `charging ${watts(-ess.discharge_watts)}`;
 }

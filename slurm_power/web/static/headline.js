@@ -36,7 +36,8 @@ export class Headline {
     );
     document.body.classList.remove("stale");
     document.title = `${standing.word}: ${picture.site}`;
-    this.speak(standing.word, standing.headline, standing.risks.map((risk) => risk.danger + risk.circuit).join());
+    this.speak(standing.word, standing.headline,
+      standing.risks.map((risk) => risk.danger + risk.circuit).join());
   }
 
   /** Nothing new has come for `seconds`: what was said last is still shown, as what it is. */

@@ -36,7 +36,8 @@ export class JobsPanel {
       this.pages.first();
       this.show();
     });
-    return make("th", { scope: "col", class: column.number ? "number" : null, "data-column": column.key }, button);
+    return make("th", { scope: "col", class: column.number ? "number" : null, "data-column": column.key },
+      button);
   }
 
   update(picture) {
@@ -47,13 +48,15 @@ export class JobsPanel {
   show() {
     if (!this.picture) return;
     const { jobs, jobs_left_off: leftOff, you } = this.picture;
-    const wanted = chosen(jobs, { text: this.text.value, state: this.state.value, ...this.order, own: you?.name });
+    const wanted = chosen(jobs, { text: this.text.value, state: this.state.value, ...this.order,
+      own: you?.name });
     for (const cell of this.head.querySelectorAll("th[data-column]")) {
       const sorted = cell.dataset.column === this.order.column;
       setAttribute(cell, "aria-sort", sorted ? (this.order.down ? "descending" : "ascending") : null);
     }
     const rows = this.pages.cut(wanted, leftOff ?? 0);
-    keep(this.body, rows, (job) => job.job_id, (job) => newRow(job), (child, job) => fill(child, job, you?.name));
+    keep(this.body, rows, (job) => job.job_id, (job) => newRow(job),
+      (child, job) => fill(child, job, you?.name));
     this.empty.hidden = wanted.length > 0;
     setText(this.empty, jobs.length ? "No job is like that." : "No job of yours is here.");
     this.showTotals();
@@ -68,7 +71,8 @@ export class JobsPanel {
       `${counts.held ?? 0} held`,
       `${counts.paused ?? 0} paused`,
     ];
-    const rest = others ? `; of others ${others.running ?? 0} running on ${plural(others.gpu_count ?? 0, "GPU")} with ${watts(others.watts)}` : "";
+    const size = others ? `on ${plural(others.gpu_count ?? 0, "GPU")} with ${watts(others.watts)}` : "";
+    const rest = others ? `; of others ${others.running ?? 0} running ${size}` : "";
     setText(this.totals, words.join(", ") + rest);
   }
 }
@@ -76,9 +80,11 @@ export class JobsPanel {
 function newRow(job) {
   const button = make("button", { type: "button", class: "plain" });
   button.addEventListener("click", () => showWhy(job.job_id));
-  const cells = COLUMNS.slice(1).map((column) => make("td", { class: column.number ? "number" : null, "data-name": column.heading }));
+  const cells = COLUMNS.slice(1).map((column) =>
+    make("td", { class: column.number ? "number" : null, "data-name": column.heading }));
   return make("tr", {},
-    make("th", { scope: "row" }, make("span", { class: "muted" }, `${job.job_id} `), make("span"), " ", make("span", { class: "tag own" }, "yours")),
+    make("th", { scope: "row" }, make("span", { class: "muted" }, `${job.job_id} `), make("span"), " ",
+      make("span", { class: "tag own" }, "yours")),
     ...cells,
     make("td", { class: "wide", "data-name": "Why" }, button),
   );

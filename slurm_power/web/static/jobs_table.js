@@ -4,11 +4,15 @@ import { duration, isNumber, percent, UNKNOWN, watts } from "./format.js";
 
 /** Columns: key, heading, text of a job, and what it is sorted by. */
 export const COLUMNS = [
-  { key: "job", heading: "Job", text: (job) => job.name || "(no name)", sort: (job) => Number.parseInt(job.job_id, 10) },
-  { key: "user", heading: "User", text: (job) => [job.user, job.account].filter(Boolean).join(" / "), sort: (job) => job.user },
+  { key: "job", heading: "Job", text: (job) => job.name || "(no name)",
+    sort: (job) => Number.parseInt(job.job_id, 10) },
+  { key: "user", heading: "User", text: (job) => [job.user, job.account].filter(Boolean).join(" / "),
+    sort: (job) => job.user },
   { key: "state", heading: "State", text: stateWord, sort: (job) => job.state },
-  { key: "gpus", heading: "GPUs", number: true, text: (job) => String(job.gpu_count ?? UNKNOWN), sort: (job) => job.gpu_count },
-  { key: "watts", heading: "Watts", number: true, text: (job) => watts(job.gpu_watts), sort: (job) => job.gpu_watts ?? -1 },
+  { key: "gpus", heading: "GPUs", number: true, text: (job) => String(job.gpu_count ?? UNKNOWN),
+    sort: (job) => job.gpu_count },
+  { key: "watts", heading: "Watts", number: true, text: (job) => watts(job.gpu_watts),
+    sort: (job) => job.gpu_watts ?? -1 },
   { key: "cap", heading: "Cap", number: true, text: capWord, sort: (job) => job.slowdown_ratio ?? 0 },
   { key: "flex", heading: "Flex", text: (job) => job.flex || "", sort: (job) => job.flex },
   { key: "tier", heading: "Tier", text: (job) => job.tier || "", sort: (job) => job.tier ?? "" },

@@ -55,12 +55,14 @@ export class LedgerPanel {
     this.offer(entries);
     const broken = answer.broken_at_sequence;
     setText(this.note, isNumber(broken) ? `THE CHAIN IS BROKEN at entry ${broken}: somebody has changed it.`
-      : this.before === null ? "Newest first; each entry is chained to the one before." : `Entries before ${this.before}.`);
+      : this.before === null ? "Newest first; each entry is chained to the one before."
+        : `Entries before ${this.before}.`);
     this.note.className = isNumber(broken) ? "wrong" : "note";
     this.newest.hidden = this.before === null;
-    this.older.disabled = entries.length < PAGE || entries.at(-1)?.sequence <= 1;
+    this.older.disabled = answer.more === false || entries.length < PAGE;
     keep(this.list, withDays(entries), (row) => row.key, newRow, () => {});
-    if (!entries.length) this.list.replaceChildren(make("li", { class: "empty" }, "Nothing is written of that."));
+    if (!entries.length) this.list.replaceChildren(make("li", { class: "empty" },
+      "Nothing is written of that."));
   }
 
   /** Kinds to choose from: those that were seen. */
@@ -87,10 +89,12 @@ function withDays(entries) {
 
 function newRow({ date, entry }) {
   if (date) return make("li", { class: "day" }, date);
-  const saved = isNumber(entry.saved_watts) && entry.saved_watts !== 0 ? ` (${signedWatts(entry.saved_watts)} saved)` : "";
+  const saved = isNumber(entry.saved_watts) && entry.saved_watts !== 0
+    ? ` (${signedWatts(entry.saved_watts)} saved)` : "";
   return make("li", {},
     make("time", { datetime: entry.at }, clock(secondsOf(entry.at), true)),
     make("span", { class: "kind" }, words(entry.kind)),
-    make("span", { class: "what" }, `${entry.subject}: ${entry.reason}${saved} `, make("span", { class: "muted" }, `by ${entry.actor}`)),
+    make("span", { class: "what" }, `${entry.subject}: ${entry.reason}${saved} `,
+      make("span", { class: "muted" }, `by ${entry.actor}`)),
   );
 }

@@ -115,12 +115,14 @@ export class PowerPanel {
     this.marks.events = (picture.events ?? [])
       .filter((event) => event.circuit === this.circuit && event.ends_in_seconds > 0)
       .slice(0, MOST_MARKS)
-      .map((event) => ({ from: at + event.starts_in_seconds, to: at + event.ends_in_seconds, watts: event.limit_watts }));
+      .map((event) => ({ from: at + event.starts_in_seconds, to: at + event.ends_in_seconds,
+        watts: event.limit_watts }));
     const starts = (picture.starts ?? []).filter((start) => isNumber(start.step_watts?.[this.circuit]));
     this.marks.starts = starts
       .filter((start) => isNumber(start.lead_seconds))
       .slice(0, MOST_MARKS)
-      .map((start) => ({ at: at + start.lead_seconds, text: `+${watts(start.step_watts[this.circuit])} ${start.name || "start"}` }));
+      .map((start) => ({ at: at + start.lead_seconds,
+        text: `+${watts(start.step_watts[this.circuit])} ${start.name || "start"}` }));
     keep(
       document.getElementById("power-starts"),
       starts.slice(0, MOST_MARKS),
@@ -149,7 +151,8 @@ export class PowerPanel {
     const said = sentences(this.range, this.data, this.marks, this.now, this.circuit);
     setText(document.getElementById("power-summary"), said.slice(1).join(" "));
     // As its name the chart has what stays true for a while: what moves each second is in the headline.
-    setAttribute(this.element, "aria-label", `Power of ${this.circuit} against its limit. A summary and a table follow.`);
+    setAttribute(this.element, "aria-label",
+      `Power of ${this.circuit} against its limit. A summary and a table follow.`);
     this.showKeys();
     if (document.getElementById("power-table").open) this.showTable();
   }
@@ -176,8 +179,10 @@ export class PowerPanel {
       document.getElementById("power-rows"),
       tableRows(this.data),
       (row) => row[0],
-      (row) => make("tr", {}, make("th", { scope: "row" }, clock(row[0])), [1, 2, 4, 6].map(() => make("td", { class: "number" }))),
-      (child, row) => [1, 2, 4, 6].forEach((column, place) => setText(child.children[place + 1], watts(row[column]))),
+      (row) => make("tr", {}, make("th", { scope: "row" }, clock(row[0])),
+        [1, 2, 4, 6].map(() => make("td", { class: "number" }))),
+      (child, row) => [1, 2, 4, 6].forEach((column, place) =>
+        setText(child.children[place + 1], watts(row[column]))),
     );
   }
 

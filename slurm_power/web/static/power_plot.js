@@ -1,4 +1,4 @@
-// The drawing of the power chart with uPlot: lines, fan, windows of events, markers of starts, the moment now.
+// The power chart drawn with uPlot: lines, fan, windows of events, markers of starts, the moment now.
 
 import { clock, day, isNumber, watts } from "./format.js";
 
@@ -17,12 +17,16 @@ export function colours(...names) {
   return found;
 }
 
-/** A uPlot over columns [at, measured, limit, natural, low, middle, high, level]; `marks` is asked when drawn. */
+/** A uPlot over columns [at, measured, limit, natural, low, middle, high,
+  level]; `marks` is asked when drawn. */
 export function powerPlot(element, data, marks, onCursor) {
-  const ink = colours("ink", "muted", "edge", "panel", "plot-measured", "plot-fan", "plot-limit", "plot-level",
+  const ink = colours("ink", "muted", "edge", "panel", "plot-measured", "plot-fan", "plot-limit",
+    "plot-level",
     "plot-natural", "plot-event", "plot-grid", "near-edge");
-  const axis = { stroke: ink.muted, font: FONT, grid: { stroke: ink["plot-grid"], width: 1 }, ticks: { stroke: ink["plot-grid"], width: 1, size: 4 } };
-  const line = (label, stroke, more = {}) => ({ label, stroke, width: 1.5, points: { show: false }, ...more });
+  const axis = { stroke: ink.muted, font: FONT, grid: { stroke: ink["plot-grid"], width: 1 },
+    ticks: { stroke: ink["plot-grid"], width: 1, size: 4 } };
+  const line = (label, stroke, more = {}) =>
+    ({ label, stroke, width: 1.5, points: { show: false }, ...more });
   const steps = window.uPlot.paths.stepped({ align: 1 });
   return new window.uPlot({
     width: Math.max(200, element.clientWidth),
@@ -31,7 +35,8 @@ export function powerPlot(element, data, marks, onCursor) {
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
     scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(1, (high || 1) * 1.12)] } },
     axes: [
-      { ...axis, size: 30, space: 64, values: (_, splits) => splits.map((at) => (clock(at) === "00:00" ? day(at).slice(5) : clock(at))) },
+      { ...axis, size: 30, space: 64, values: (_, splits) =>
+        splits.map((at) => (clock(at) === "00:00" ? day(at).slice(5) : clock(at))) },
       { ...axis, size: 62, space: 42, values: (_, splits) => splits.map(axisWatts(splits)) },
     ],
     series: [
@@ -106,7 +111,8 @@ function drawMarks(plot, marks, ink) {
   }
   if (isNumber(marks.limit)) {
     const high = plot.valToPos(marks.limit, "y", true);
-    label(ctx, bbox, `limit ${watts(marks.limit)}`, bbox.left + 6 * scale, high - 16 * scale, { ...ink, ink: ink["plot-limit"] });
+    label(ctx, bbox, `limit ${watts(marks.limit)}`, bbox.left + 6 * scale, high - 16 * scale,
+      { ...ink, ink: ink["plot-limit"] });
   }
   ctx.restore();
 }
@@ -116,7 +122,8 @@ function drawNow(plot, at, ink, scale) {
   const across = plot.valToPos(at, "x", true);
   ctx.strokeStyle = ink.edge;
   upright(ctx, across, bbox.top, bbox.top + bbox.height);
-  label(ctx, bbox, "now", across + 4 * scale, bbox.top + bbox.height - 17 * scale, { ...ink, ink: ink.muted });
+  label(ctx, bbox, "now", across + 4 * scale, bbox.top + bbox.height - 17 * scale,
+    { ...ink, ink: ink.muted });
 }
 
 function upright(ctx, across, from, to) {

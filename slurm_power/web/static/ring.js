@@ -1,4 +1,4 @@
-// The newest points of one circuit; older ones fall out, so that a page left open for days stays as small as it was.
+// The newest points of one circuit; older ones fall out, so that a page left open for days stays small.
 
 const MOST_POINTS = 4000;
 

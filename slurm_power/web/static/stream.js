@@ -7,6 +7,7 @@ export const STALE_SECONDS = 5;
 const FIRST_WAIT_SECONDS = 1;
 const LONGEST_WAIT_SECONDS = 30;
 const SILENT_SECONDS = 15;
+const AWAY_SECONDS = 60;
 
 export class Stream {
   /** `onPicture` takes a picture, `onLost` is told when the stream has gone away. */
@@ -36,7 +37,8 @@ export class Stream {
     this.heardAt = performance.now();
     this.source = new EventSource(path("stream"));
     this.source.addEventListener("site", (event) => this.hear(event.data));
-    this.source.addEventListener("bye", (event) => this.lose(this.byeReason(event.data)));
+    this.source.addEventListener("away", (event) => this.away(event.data));
+    this.source.addEventListener("bye", (event) => this.lose(told(event.data, "reason")));
     this.source.onerror = () => this.lose("");
   }
 
@@ -57,12 +59,10 @@ export class Stream {
     this.onPicture(picture);
   }
 
-  byeReason(text) {
-    try {
-      return String(JSON.parse(text).reason || "");
-    } catch {
-      return String(text || "");
-    }
+  /** The server is there and the controller is not: the server tells when it is back. */
+  away(text) {
+    this.heardAt = performance.now() + AWAY_SECONDS * 1000;
+    this.reason = told(text, "error");
   }
 
   /** Close and try again later, between half and all of a wait that doubles, so that not all come at once. */
@@ -80,5 +80,13 @@ export class Stream {
   /** A connection that says nothing for long is dead, whatever the network thinks of it. */
   watch() {
     if (this.source && performance.now() - this.heardAt > SILENT_SECONDS * 1000) this.lose("");
+  }
+}
+
+function told(text, key) {
+  try {
+    return String(JSON.parse(text)[key] || "");
+  } catch {
+    return "";
   }
 }

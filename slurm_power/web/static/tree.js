@@ -20,7 +20,8 @@ export function treeRows(circuits, folded, matches) {
     for (const circuit of ordered(byParent.get(parent) ?? [])) {
       const children = byParent.get(circuit.name)?.length ?? 0;
       const open = children > 0 && (matches !== null || !folded(circuit.name, depth, children));
-      if (matches === null || matches(circuit)) rows.push({ circuit, depth: matches === null ? depth : 0, children, open });
+      if (matches === null || matches(circuit)) rows.push({ circuit, depth: matches === null ? depth : 0,
+        children, open });
       if (open) walk(circuit.name, depth + 1);
     }
   };

@@ -1,11 +1,13 @@
-// The explanation of a job: what the controller says of it, in whatever fields it says it.
+// The explanation of a job: what it is, and what was done to it, newest first.
 
 import { get, path } from "./api.js";
 import { showDialog } from "./dialog.js";
 import { make } from "./elements.js";
-import { clock, day, isNumber, percent, secondsOf, watts, words } from "./format.js";
+import { clock, day, isNumber, kwh, percent, plural, secondsOf, signedWatts, watts,
+  words } from "./format.js";
 
 const MOST_ENTRIES = 60;
+const JOULES_PER_KWH = 3.6e6;
 
 export async function showWhy(jobId) {
   const place = make("div", { role: "status" }, "Asking the controller ...");
@@ -17,43 +19,51 @@ export async function showWhy(jobId) {
   }
 }
 
-function content(answer) {
-  const parts = [];
-  for (const sentence of [answer.text, answer.summary, answer.why].flat()) {
-    if (typeof sentence === "string" && sentence) parts.push(make("p", {}, sentence));
-  }
-  const { ok, text, summary, why, entries, ...rest } = answer;
-  for (const [name, value] of Object.entries(rest)) {
-    if (value === null || value === "" || (Array.isArray(value) && !value.length)) continue;
-    parts.push(make("h3", {}, words(name)), shown(name, value));
-  }
-  if (Array.isArray(entries)) parts.push(make("h3", {}, "Ledger"), ledger(entries));
-  if (!parts.length) parts.push(make("p", {}, "Nothing has been done to it."));
-  return parts;
+function content({ job = {}, entries = [], more = false }) {
+  const newest = entries.slice(-MOST_ENTRIES).reverse();
+  const rows = about(job).filter((row) => row[1]);
+  return [
+    make("p", {}, newest.length ? newest[0].reason : "Nothing was done to it."),
+    make("dl", {}, rows.map(([name, value]) =>
+      make("div", { class: "fact-row" }, make("dt", {}, name), make("dd", {}, value)))),
+    ...(newest.length ? [make("h3", {}, "What was done"), timeline(newest)] : []),
+    ...(more || entries.length > MOST_ENTRIES
+      ? [make("p", { class: "note" }, "Older entries are in the ledger.")] : []),
+  ];
 }
 
-function shown(name, value) {
-  if (Array.isArray(value)) {
-    if (value.some((item) => item?.kind && item?.at)) return ledger(value);
-    return make("ul", { class: "says" }, value.slice(0, MOST_ENTRIES).map((item) => make("li", {}, plain(name, item))));
-  }
-  if (typeof value === "object") {
-    const rows = Object.entries(value).filter((row) => row[1] !== null && row[1] !== "");
-    return make("dl", {}, rows.map(([key, one]) => make("div", { class: "fact-row" }, make("dt", {}, words(key)), make("dd", {}, plain(key, one)))));
-  }
-  return make("p", {}, plain(name, value));
+/** The job in the words of the store; each only where it is known. */
+function about(job) {
+  const expected = isNumber(job.expected_mean_watts) ? `${watts(job.expected_mean_watts)} a GPU` : null;
+  const energy = isNumber(job.energy_joules) ? kwh(job.energy_joules / JOULES_PER_KWH) : null;
+  const coverage = isNumber(job.coverage_ratio) && job.coverage_ratio < 0.95 ? ", an estimate" : "";
+  return [
+    ["Name", job.name],
+    ["Whose", [job.user, job.account].filter(Boolean).join(" / ")],
+    ["Is", [job.state, job.workload, job.flex, job.tier].filter(Boolean).join(", ")],
+    ["Runs on", job.nodes?.length ? `${job.nodes.join(", ")} with ${plural(job.gpu_count, "GPU")}` : null],
+    ["Started", moment(job.started)],
+    ["Ended", moment(job.ended)],
+    ["Expected", expected && `${expected}, known from ${job.expected_known_from}`],
+    ["Energy", energy && energy + coverage],
+    ["Slowed by", isNumber(job.slowdown_ratio) && job.slowdown_ratio > 0 ? percent(job.slowdown_ratio, 1)
+      : null],
+  ];
 }
 
-function plain(name, value) {
-  if (isNumber(value) && name.endsWith("_watts")) return watts(value);
-  if (isNumber(value) && name.endsWith("_ratio")) return percent(value, 1);
-  if (value !== null && typeof value === "object") return JSON.stringify(value);
-  return String(value);
+function moment(text) {
+  const at = secondsOf(text);
+  return at === null ? null : `${day(at)} ${clock(at)}`;
 }
 
-function ledger(entries) {
-  return make("ol", { class: "timeline" }, entries.slice(-MOST_ENTRIES).reverse().map((entry) => {
+function timeline(entries) {
+  return make("ol", { class: "timeline" }, entries.map((entry) => {
     const at = secondsOf(entry.at);
-    return make("li", {}, make("time", { datetime: entry.at }, `${day(at).slice(5)} ${clock(at)}`), make("span", { class: "kind" }, words(entry.kind)), make("span", { class: "what" }, entry.reason));
+    const saved = isNumber(entry.saved_watts) && entry.saved_watts
+      ? ` (${signedWatts(entry.saved_watts)} saved)` : "";
+    return make("li", {},
+      make("time", { datetime: entry.at }, `${day(at).slice(5)} ${clock(at)}`),
+      make("span", { class: "kind" }, words(entry.kind)),
+      make("span", { class: "what" }, entry.reason + saved));
   }));
 }
