@@ -291,7 +291,7 @@ class Controller:
             self.recorder.outcome(outcome, snapshot, jobs, changed=changed, shadow=not self._enabled)
         self._shadow.keep(jobs)
         self.recorder.shortfalls(self.plan, snapshot.at)
-        self.recorder.series(snapshot)
+        self.recorder.series(snapshot, self.receipts.rates)
         self.recorder.store_fault(snapshot.at, "store:ledger", self.store.problem, "it is written again")
         if now_seconds >= self._feed_at_seconds:
             self._feed_at_seconds = now_seconds + FEED_SECONDS
