@@ -35,9 +35,12 @@ class Amount(NamedTuple):
         return Amount(*(factor * a for a in self))
 
 
+NOTHING = Amount()
+
+
 def total(amounts: Iterable[Amount]) -> Amount:
     """The sum of all."""
-    found = Amount()
+    found = NOTHING
     for amount in amounts:
         found = found.plus(amount)
     return found
@@ -58,10 +61,10 @@ class CircuitUse:
     parent: str | None
     metered: Amount
     coverage_ratio: float
-    gpus: Amount = Amount()
+    gpus: Amount = NOTHING
     idle_gpus: Amount | None = None
     hosts: Amount | None = None
-    discharged: Amount = Amount()
+    discharged: Amount = NOTHING
     estimated_ratio: float = 0.0
 
 
@@ -80,7 +83,7 @@ class JobUse:
     used: Amount
     gpu_seconds: float
     method: str
-    unmetered: Amount = Amount()
+    unmetered: Amount = NOTHING
     hosts_joules: float | None = None
     coverage_ratio: float | None = None
 
@@ -164,7 +167,7 @@ class Statement:
     covered_ratio: float
     has_costs: bool
     has_carbon: bool
-    job_total: Amount = Amount()
+    job_total: Amount = NOTHING
 
     @property
     def is_estimate(self) -> bool:
@@ -280,7 +283,7 @@ def _draft(
     measured = "without their GPUs" if hosts else "not measured: they are in the residuals"
     rows.append(("hosts", total(hosts), measured))
     given = total(circuit.discharged for circuit in circuits)
-    if any(circuit.discharged != Amount() for circuit in circuits):
+    if any(circuit.discharged != NOTHING for circuit in circuits):
         rows.append(("batteries", given.times(-1.0), "what they took, less what they gave"))
     rests = [
         (f"residual of {circuit.name}", _residual(circuit, below[circuit.name]), _words(circuit, top))
@@ -301,7 +304,7 @@ def _words(circuit: CircuitUse, top: CircuitUse) -> str:
 
 
 def _residual(circuit: CircuitUse, below: Amount) -> Amount:
-    direct = circuit.gpus.plus(circuit.hosts or Amount()).less(circuit.discharged)
+    direct = circuit.gpus.plus(circuit.hosts or NOTHING).less(circuit.discharged)
     return circuit.metered.less(below).less(direct)
 
 
@@ -322,7 +325,7 @@ def _rows(
     waiting = [(top, 0)]
     while waiting:
         circuit, depth = waiting.pop()
-        idle = circuit.idle_gpus or Amount()
+        idle = circuit.idle_gpus or NOTHING
         parts = [
             round(amount.joules / JOULES_PER_WATT_HOUR)
             for amount in (
@@ -330,7 +333,7 @@ def _rows(
                 below[circuit.name],
                 circuit.gpus.less(idle),
                 idle,
-                circuit.hosts or Amount(),
+                circuit.hosts or NOTHING,
                 circuit.discharged.times(-1.0),
             )
         ]
