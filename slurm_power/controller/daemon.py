@@ -312,7 +312,7 @@ class Controller:
             self.recorder.outcome(outcome, snapshot, jobs, changed=changed, shadow=not enabled)
         self._books.shadow.keep(jobs)
         self.recorder.shortfalls(self.plan, snapshot.at)
-        self.recorder.series(snapshot)
+        self.recorder.series(snapshot, self.receipts.rates)
         self.recorder.store_fault(snapshot.at, "store:ledger", self.store.problem, "it is written again")
         self._racks.look(snapshot, now_seconds)
         self.node_desk.flush(jobs)

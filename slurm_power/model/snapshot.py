@@ -25,13 +25,15 @@ class NodeState:
     """One node's latest report. A node that has gone silent keeps its last GPUs with a growing age.
 
     ``sums`` holds what the GPUs of each job draw together, by their UUIDs, where that was summed when the
-    node reported. What is not there is summed when it is asked for.
+    node reported. What is not there is summed when it is asked for. ``host_watts`` is the node without its
+    GPUs, None where that is not measured.
     """
 
     name: str
     age_seconds: float
     gpus: Mapping[str, GpuReading]
     sums: Mapping[tuple[str, ...], GpuSums] = field(default_factory=dict)
+    host_watts: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

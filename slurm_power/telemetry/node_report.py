@@ -12,7 +12,8 @@ from slurm_power.telemetry.circuits import Draw
 class NodeReport:
     """The GPUs of one node, ``sums`` of those of each job on it by their UUIDs, and the draw of all.
 
-    ``progress`` is what jobs here tell of themselves, aged ``age_seconds`` already when it came.
+    ``progress`` is what jobs here tell of themselves, aged ``age_seconds`` already when it came;
+    ``host_watts`` what the node draws beside its GPUs, None where it does not measure that.
     """
 
     gpus: dict[str, GpuReading]
@@ -20,6 +21,7 @@ class NodeReport:
     draw: Draw
     at_seconds: float
     progress: Mapping[str, JobProgress] = field(default_factory=dict)
+    host_watts: float | None = None
 
 
 def node_report(
@@ -27,6 +29,7 @@ def node_report(
     parts: Iterable[tuple[str, ...]],
     now_seconds: float,
     progress: Mapping[str, JobProgress] | None = None,
+    host_watts: float | None = None,
 ) -> NodeReport:
     """A report of ``gpus``; ``parts`` are the GPUs of each job on the node."""
     return NodeReport(
@@ -38,6 +41,7 @@ def node_report(
         ),
         at_seconds=now_seconds,
         progress=progress or {},
+        host_watts=host_watts,
     )
 
 

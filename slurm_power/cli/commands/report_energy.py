@@ -1,0 +1,85 @@
+"""``slurm-power report energy``: energy of each job, user and account, up to the meter."""
+
+import math
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from slurm_power import clock
+from slurm_power.cli.commands.report_options import give, open_state, output_options, state_option
+from slurm_power.cli.commands.report_spans import asked_span, site_of, span_options
+from slurm_power.report.proof import chain_proof
+
+_SURE_RATIO = 0.95
+
+
+@click.command()
+@state_option
+@span_options
+@click.option(
+    "--by",
+    type=click.Choice(["job", "user", "account"]),
+    default="user",
+    show_default=True,
+    help="job lists every job; else the 500 that used most, and the others together.",
+)
+@click.option(
+    "--energy-bill",
+    type=float,
+    default=None,
+    metavar="AMOUNT",
+    help="The energy part of the bill: costs are scaled so that they add up to it.",
+)
+@output_options
+def energy(  # noqa: PLR0917  # click gives them by name
+    state_directory: Path,
+    month: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    site_file: Path | None,
+    by: str,
+    energy_bill: float | None,
+    out: Path | None,
+    table: str | None,
+    as_json: bool,
+) -> None:
+    """Say what each job, user and account used, so that it adds up to the meter.
+
+    What no job used stands in lines of its own: idle GPUs, hosts, batteries, and the residual of each
+    circuit. Users find the energy of their own jobs with slurm-power jobs.
+    """
+    from slurm_power.report.energy import statement  # noqa: PLC0415 - only here
+    from slurm_power.report.energy_document import EnergyReport, energy_document  # noqa: PLC0415 - only here
+    from slurm_power.report.energy_jobs import job_uses  # noqa: PLC0415 - only here
+    from slurm_power.report.energy_reading import read_metered  # noqa: PLC0415 - only here
+
+    asked = asked_span(month, since, until)
+    if energy_bill is not None and not math.isfinite(energy_bill):
+        raise click.BadParameter("must be an amount of money, such as 1234.50", param_hint="--energy-bill")
+    with open_state(state_directory) as (store, recorded):
+        site = site_of(store, site_file)
+        first, last = asked.bounds(site.zone)
+        metered = read_metered(recorded, site, first, last)
+        priced = metered.priced_ratio >= _SURE_RATIO
+        made = statement(
+            metered.circuits,
+            list(job_uses(store, recorded, metered.covered, first, last, now=clock.now())),
+            energy_bill=energy_bill if priced else None,
+            has_costs=priced,
+            has_carbon=metered.carbon_ratio >= _SURE_RATIO,
+        )
+        proof = chain_proof(store.rows())
+    report = EnergyReport(
+        made=made,
+        metered=metered,
+        site=site,
+        since=first,
+        until=last,
+        span_words=asked.words(site.zone),
+        by=by,
+        proof=proof,
+        made_at=clock.now(),
+        billed=energy_bill is not None and priced,
+    )
+    give(energy_document(report), out, table, as_json)
