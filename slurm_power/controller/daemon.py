@@ -119,11 +119,11 @@ class Controller:
         self.receipts = ReceiptDesk(
             self, accounting, rates=self.supply.rates, note=self._note, fault=self._fault
         )
-        self._sources = SourceWatch(
+        self.sources = SourceWatch(
+            config,
             self.telemetry,
             self.store,
             self._note,
-            slurm_poll_seconds=config.controller.slurm_poll_seconds,
             now_seconds=self._started_seconds,
         )
         self._kept_levers = KeptLevers(self.store)
@@ -213,7 +213,7 @@ class Controller:
 
     def source_rows(self) -> list[SourceRow]:
         """Every source of the site with its quality."""
-        return self._sources.rows(self.snapshot(), clock.monotonic())
+        return self.sources.rows(self.snapshot(), clock.monotonic())
 
     def stop(self) -> None:
         """End ``run``: everything that is set is given back first."""
@@ -305,7 +305,7 @@ class Controller:
         self.fairness.observe(snapshot, self.levers, cycle_seconds)
         self._beside.do("expectations", lambda: self.expectations.observe(snapshot, loads, cycle_seconds))
         self._beside.do("progress", lambda: self.tiers.observe(snapshot, loads, cycle_seconds, now_seconds))
-        self._sources.look(snapshot, now_seconds)
+        self.sources.look(snapshot, now_seconds)
         self.store.broken_at_sequence(_CHECKED_A_CYCLE)
 
     def _took(

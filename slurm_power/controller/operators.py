@@ -34,12 +34,14 @@ class OperatorDesk:
         self._wake = wake
 
     def add_event(
-        self, *, circuit: str, start_seconds: float, duration_seconds: float, who: str, **more: Any
+        self, *, circuit: str, start_seconds: float, duration_seconds: float, actor: str, **more: Any
     ) -> str:
         """Lower a circuit's limit from ``start_seconds`` from now on, for a while; returns the event's id.
 
-        ``more``: the other fields of an :class:`EventRecord`, at least its level and its reason.
+        ``more``: the other fields of an :class:`EventRecord`, at least its level and its reason; with the
+        ``event_id`` of an event that one is replaced.
         """
+        changed = bool(more.get("event_id"))
         now = clock.now()
         starts_at = now + timedelta(seconds=start_seconds)
         event_id = self._levers.add_event(
@@ -50,13 +52,15 @@ class OperatorDesk:
             **more,
         )
         event = self._levers.events[event_id]
+        known_as = {"external_id": event.external_id} if event.external_id else {}
         self._note(
-            f"operator:{who}",
-            "event",
+            actor,
+            "event changed" if changed else "event",
             f"circuit:{circuit}",
             event.reason,
             details={
                 "event_id": event_id,
+                **known_as,
                 "limit_watts": event.limit_watts,
                 "start_seconds": start_seconds,
                 "duration_seconds": duration_seconds,
@@ -69,7 +73,7 @@ class OperatorDesk:
         self._wake()
         return event_id
 
-    def cancel_event(self, event_id: str, who: str, *, recover: bool = False) -> bool:
+    def cancel_event(self, event_id: str, actor: str, *, recover: bool = False) -> bool:
         """Drop an event at once, or have its recovery begin; False if there is none of that id.
 
         One that has not begun has nothing to recover from.
@@ -80,7 +84,7 @@ class OperatorDesk:
         if not (recover and self._levers.end_event(event_id, clock.now())):
             del self._levers.events[event_id]
         self._note(
-            f"operator:{who}",
+            actor,
             "event cancelled",
             f"circuit:{event.circuit}",
             event.reason,
