@@ -1,1 +1,1 @@
-"""powerbridge: what the grid says comes in here, reports go out; a process of its own beside powerctld."""
+"""Beside powerctld: signals of the grid in, alerts out."""

@@ -20,7 +20,7 @@ _LEAST_SECONDS = 1.0
 
 @dataclass(slots=True)
 class Followed:
-    """What became of a signal's events: by event, why powerctld did not take it, and what an operator ended."""
+    """What became of a signal's events: why powerctld did not take them, which an operator ended."""
 
     refused: dict[str, str] = field(default_factory=dict)
     withdrawn: set[str] = field(default_factory=set)
@@ -34,6 +34,7 @@ class EventBook:
         self._signal = signal
         self._circuit = circuit
         self._ask = ask
+        self._behalf = {"name": signal.name, "role": "operator", "via": "signal"}
         self.known: set[str] = set(known)
 
     async def follow(self, windows: Sequence[Window]) -> Followed:
@@ -65,15 +66,15 @@ class EventBook:
         return followed
 
     async def _cancel(self, name: str) -> None:
-        words: Message = {"op": "cancel_event", "signal": self._signal.name, "external_id": name}
-        await self._ask({**words, "recover": True})
+        words: Message = {"op": "cancel_event", "external_id": name, "recover": True}
+        await self._ask({**words, "for": self._behalf})
         self.known.discard(name)
 
     def _words(self, name: str, window: Window, now: datetime) -> Message:
         start_seconds = max(0.0, (window.starts_at - now).total_seconds())
         words: Message = {
             "op": "event",
-            "signal": self._signal.name,
+            "for": self._behalf,
             "external_id": name,
             "external_version": window.version[:300],
             "circuit": self._circuit.name,
@@ -87,5 +88,7 @@ class EventBook:
             words["recover_seconds"] = 0.0
         if self._signal.ramp_seconds is not None:
             # A ramp must not be longer than what is left of the event.
-            words["ramp_seconds"] = min(self._signal.ramp_seconds, 0.5 * float(str(words["duration_seconds"])))
+            words["ramp_seconds"] = min(
+                self._signal.ramp_seconds, 0.5 * float(str(words["duration_seconds"]))
+            )
         return words

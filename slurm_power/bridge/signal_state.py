@@ -14,7 +14,7 @@ _LOST_POLLS = 3.0
 
 
 class SignalState:
-    """One signal. Its task calls ``beat`` each round, ``heard`` after a good one, ``failed`` after a bad one."""
+    """One signal. Its task calls ``beat`` each round, then ``heard`` or ``failed``."""
 
     def __init__(self, name: str, kind: str, *, patience_seconds: float) -> None:
         """``patience_seconds``: the time between two polls, with what an answer may take."""
@@ -37,7 +37,7 @@ class SignalState:
         self.beat_seconds = clock.monotonic()
 
     def heard(self, doubts: Sequence[str] = ()) -> None:
-        """The other end has answered; ``doubts`` are what cannot be true, or is not followed, of what it says."""
+        """The other end has answered; ``doubts``: what of it cannot be true, or is not followed."""
         self.beat()
         self.last_heard = clock.now()
         self._heard_seconds = clock.monotonic()

@@ -118,7 +118,7 @@ def add_event(controller: "Controller", request: Message, caller: Caller) -> Mes
         start_seconds=start_seconds,
         duration_seconds=ends_seconds - start_seconds,
         reason=reason,
-        actor=f"signal:{name.signal}" if name.signal else f"operator:{caller.user}",
+        who=caller.who,
         commitment=commitment,
         cut_ratio=number(request, "cut_ratio"),
         cut_watts=number(request, "cut_watts"),
@@ -278,10 +278,10 @@ def cancel_event(controller: "Controller", request: Message, caller: Caller) -> 
         known = controller.levers.events.get(str(request.get("event_id")))
         if known is None:
             raise RefusedError(f"there is no event {request.get('event_id')}")
-    actor = f"signal:{name.signal}" if name.signal else f"operator:{caller.user}"
-    if not name.signal:
+    if not name.external_id:
+        # Somebody here has decided: its announcer, who will say it again, does not bring it back.
         external.withdraw(known, clock.now())
-    controller.operators.cancel_event(known.event_id, actor, recover=bool(recover))
+    controller.operators.cancel_event(known.event_id, caller.who, recover=bool(recover))
     return {"event_id": known.event_id}
 
 
@@ -304,5 +304,5 @@ def event_report(controller: "Controller", request: Message, caller: Caller) -> 
         raise RefusedError(f"nothing is known of an event {event_id}")
     jobs = report.get("jobs", [])
     user = caller.user
-    seen = [job for job in jobs if caller.operator or job.get("user") == user]
+    seen = [job for job in jobs if caller.sees_all or job.get("user") == user]
     return {"report": {**report, "jobs": seen, "job_count": len(jobs)}}

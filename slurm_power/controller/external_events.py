@@ -1,6 +1,5 @@
 """Events that another system has announced, under its own ids: the same word again changes nothing."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,7 +9,6 @@ from slurm_power.controller.event_record import EventRecord
 from slurm_power.controller.levers import LeverState
 from slurm_power.wire import Message
 
-SIGNAL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 MOST_EVENTS = 500
 _KEY = "events_withdrawn"
 _MOST_ID_LETTERS = 300
@@ -32,27 +30,24 @@ class States(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExternalName:
-    """Whose event it is, its id there, and which state of it is told. Our own have no ``external_id``."""
+    """An event's id where it comes from, and which state of it is told. Our own have no ``external_id``."""
 
-    signal: str = ""
     external_id: str = ""
     version: str = ""
 
 
 def external_name(request: Message, problems: list[str]) -> ExternalName:
-    """Read the three names of a request, adding what is wrong with them to ``problems``."""
-    words = {key: request.get(key) for key in ("signal", "external_id", "external_version")}
+    """Read both names of a request, adding what is wrong with them to ``problems``."""
+    words = {key: request.get(key) for key in ("external_id", "external_version")}
     texts = {key: "" if value is None else value for key, value in words.items()}
     for key, value in texts.items():
         if not isinstance(value, str) or len(value) > _MOST_ID_LETTERS or not value.isprintable():
             problems.append(f"{key}: must be one line of at most {_MOST_ID_LETTERS} printable characters")
             texts[key] = ""
-    signal, external_id = str(texts["signal"]), str(texts["external_id"])
-    if signal and not SIGNAL_NAME.fullmatch(signal):
-        problems.append(f"signal: {signal!r} is no name of a [signals.NAME] table")
+    external_id = str(texts["external_id"])
     if texts["external_version"] and not external_id:
         problems.append("external_version: there is no external_id that it is of")
-    return ExternalName(signal=signal, external_id=external_id, version=str(texts["external_version"]))
+    return ExternalName(external_id=external_id, version=str(texts["external_version"]))
 
 
 class ExternalEvents:

@@ -17,6 +17,11 @@ class Note(Protocol):
         ...
 
 
+def actor_of(who: str) -> str:
+    """The actor of a ledger entry; ``who`` is a user, maybe with the way they came, or a signal's name."""
+    return who if who.startswith("signal:") else f"operator:{who}"
+
+
 class OperatorDesk:
     """Changes the levers' limits for operators. ``wake`` has the next cycle run at once."""
 
@@ -34,7 +39,7 @@ class OperatorDesk:
         self._wake = wake
 
     def add_event(
-        self, *, circuit: str, start_seconds: float, duration_seconds: float, actor: str, **more: Any
+        self, *, circuit: str, start_seconds: float, duration_seconds: float, who: str, **more: Any
     ) -> str:
         """Lower a circuit's limit from ``start_seconds`` from now on, for a while; returns the event's id.
 
@@ -54,7 +59,7 @@ class OperatorDesk:
         event = self._levers.events[event_id]
         known_as = {"external_id": event.external_id} if event.external_id else {}
         self._note(
-            actor,
+            actor_of(who),
             "event changed" if changed else "event",
             f"circuit:{circuit}",
             event.reason,
@@ -73,7 +78,7 @@ class OperatorDesk:
         self._wake()
         return event_id
 
-    def cancel_event(self, event_id: str, actor: str, *, recover: bool = False) -> bool:
+    def cancel_event(self, event_id: str, who: str, *, recover: bool = False) -> bool:
         """Drop an event at once, or have its recovery begin; False if there is none of that id.
 
         One that has not begun has nothing to recover from.
@@ -84,7 +89,7 @@ class OperatorDesk:
         if not (recover and self._levers.end_event(event_id, clock.now())):
             del self._levers.events[event_id]
         self._note(
-            actor,
+            actor_of(who),
             "event cancelled",
             f"circuit:{event.circuit}",
             event.reason,
@@ -101,7 +106,7 @@ class OperatorDesk:
         else:
             self._levers.yields.pop(node, None)
         kind = "yield" if seconds > 0.0 else "yield over"
-        self._note(f"operator:{who}", kind, f"node:{node}", reason, details={"seconds": seconds})
+        self._note(actor_of(who), kind, f"node:{node}", reason, details={"seconds": seconds})
         self.tell_yield(node)
         self._wake()
 

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from slurm_power import clock
+from slurm_power.controller.behalf import behalf_of
 from slurm_power.controller.event_answer import add_event, cancel_event
-from slurm_power.controller.user_socket import RefusedError
+from slurm_power.controller.user_socket import Caller, RefusedError
 from tests.controller.test_event_desk import ASKED, STRANGER, Bench
 
 THEIRS = {
     **{key: value for key, value in ASKED.items() if key != "cut_ratio"},
     "limit_watts": 9_000,
-    "signal": "utility",
     "external_id": "utility/e1/0",
     "external_version": "1",
 }
@@ -63,7 +63,7 @@ def test_a_change_while_it_runs_does_not_let_the_load_up_again(bench: Bench) -> 
 
 def test_its_announcer_takes_it_back_and_may_do_so_twice(bench: Bench) -> None:
     told(bench)
-    words = {"op": "cancel_event", "signal": "utility", "external_id": "utility/e1/0"}
+    words = {"op": "cancel_event", "external_id": "utility/e1/0"}
     assert bench.ask(cancel_event, words) == {"event_id": "ev-1"}
     assert bench.ask(cancel_event, words) == {"event_id": None}
     assert not bench.levers.events
@@ -79,11 +79,12 @@ def test_what_an_operator_took_back_stays_so_until_it_is_changed(bench: Bench) -
     assert told(bench, external_version="2")["event_id"] == "ev-2"
 
 
-def test_the_ledger_names_the_signal(bench: Bench) -> None:
+def test_the_ledger_names_the_signal(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     actors = []
-    bench.operators._note = lambda actor, *_, **__: actors.append(actor)
-    told(bench)
-    bench.ask(cancel_event, {"op": "cancel_event", "signal": "utility", "external_id": "utility/e1/0"})
+    monkeypatch.setattr(bench.operators, "_note", lambda actor, *_, **__: actors.append(actor))
+    caller = Caller(0, behalf_of({"name": "utility", "role": "operator", "via": "signal"}))
+    bench.ask(add_event, THEIRS, caller)
+    bench.ask(cancel_event, {"op": "cancel_event", "external_id": "utility/e1/0"}, caller)
     assert actors == ["signal:utility", "signal:utility"]
 
 
@@ -93,7 +94,6 @@ def test_the_ledger_names_the_signal(bench: Bench) -> None:
         ({"external_id": "a\nb"}, "external_id: must be one line"),
         ({"external_id": 7}, "external_id: must be one line"),
         ({"external_id": "x" * 301}, "external_id: must be one line"),
-        ({"signal": "Not A Name"}, "signal: 'Not A Name' is no name"),
         ({"external_id": ""}, "external_version: there is no external_id"),
     ],
 )
