@@ -10,7 +10,7 @@ from typing import Any
 
 from slurm_power import clock
 from slurm_power.bridge.event_book import Ask, EventBook
-from slurm_power.bridge.grid_events import Window, printable
+from slurm_power.bridge.grid_events import Window, external_id, printable
 from slurm_power.bridge.known_events import told_before
 from slurm_power.bridge.meter_history import MeterHistory
 from slurm_power.bridge.openadr2_events import CANCELLED, COMPLETED, Event2, EventError, event_of, windows_of
@@ -28,6 +28,8 @@ from slurm_power.powerctld_line import LineError
 
 # A VTN that forgets us says nothing of it: ask for all events, and offer the reports, again and again.
 _EVENTS_SECONDS, _REPORTS_SECONDS = 60.0, 600.0
+# One that hangs up after each answer is dialled all the time: that alone is no news.
+_AGAIN_SECONDS = 15.0
 _MOST_MESSAGES = 20
 _IN, _OUT = "optIn", "optOut"
 
@@ -98,6 +100,8 @@ class Ven2:
         self._asked_powerctld = False
         self._connections = 0
         self._events_seconds = self._offered_seconds = float("-inf")
+        self._again_seconds = clock.monotonic()
+        self._unanswered: dict[str, tuple[Event2, str, str]] = {}
         self._doubts: dict[str, str] = {}
         self.poll_seconds = signal.poll_seconds
 
@@ -108,7 +112,6 @@ class Ven2:
             self._asked_powerctld = True
         if not self._registration_id:
             await self._register()
-        answers: list[tuple[Event2, str, str]] = []
         for _ in range(_MOST_MESSAGES):
             answer = await self._next()
             if answer is None or answer.kind == "oadrResponse":
@@ -116,9 +119,9 @@ class Ven2:
                 if not self._asked_soon():
                     break
                 continue
-            await self._take(answer, answers)
+            await self._take(answer)
         await self._follow()
-        await self._answer(answers)
+        await self._answer()
         if self._signal.reports:
             await self._send_reports()
         self._keep()
@@ -151,6 +154,7 @@ class Ven2:
         with contextlib.suppress(TimeError):
             wanted = duration_seconds(answer.text("oadrRequestedOadrPollFreq/duration"), "poll")
             self.poll_seconds = max(1.0, min(self._signal.poll_seconds, wanted))
+        self._connections, self._again_seconds = self._line.connections, clock.monotonic()
         self._ask_again()
 
     def _ask_again(self) -> None:
@@ -159,10 +163,10 @@ class Ven2:
 
     def _asked_soon(self) -> bool:
         """Whether something is to be asked now; a new connection may be one to a new VTN."""
-        if self._line.connections != self._connections:
-            self._connections = self._line.connections
-            self._ask_again()
         now = clock.monotonic()
+        if self._line.connections != self._connections and now - self._again_seconds >= _AGAIN_SECONDS:
+            self._connections, self._again_seconds = self._line.connections, now
+            self._ask_again()
         offers = self._signal.reports and now - self._offered_seconds >= _REPORTS_SECONDS
         return now - self._events_seconds >= _EVENTS_SECONDS or offers
 
@@ -195,10 +199,10 @@ class Ven2:
             self._registration_id = ""
             raise VtnError(f"it says {answer.code}; registering again")
 
-    async def _take(self, answer: Answer, answers: list[tuple[Event2, str, str]]) -> None:
+    async def _take(self, answer: Answer) -> None:
         match answer.kind:
             case "oadrDistributeEvent":
-                self._take_events(answer, answers)
+                self._take_events(answer)
             case "oadrRegisteredReport" | "oadrCreateReport":
                 await self._take_requests(answer)
             case "oadrCancelReport":
@@ -220,7 +224,7 @@ class Ven2:
 
     # --- events --------------------------------------------------------------------------------------------
 
-    def _take_events(self, answer: Answer, answers: list[tuple[Event2, str, str]]) -> None:
+    def _take_events(self, answer: Answer) -> None:
         """Take a list of events, which is always a whole one: what is not in it any more is cancelled."""
         now = clock.now()
         listed = [event_of(element) for element in answer.all("oadrEvent")]
@@ -230,7 +234,7 @@ class Ven2:
         for event in listed:
             opt = self._take_event(event, now)
             if event.answer_wanted and event.status != COMPLETED:
-                answers.append((event, opt, answer.request_id))
+                self._unanswered[event.event_id] = (event, opt, answer.request_id)
 
     def _take_event(self, event: Event2, now: datetime) -> str:
         """Take one event; returns our answer to it."""
@@ -269,13 +273,18 @@ class Ven2:
         followed = await self._book.follow(self._promises.onto(windows, clock.now()))
         for event_id, why in followed.refused.items():
             self._doubts[event_id] = f"{printable(event_id, 40)}: {why}"
-            self._events[event_id].opt = _OUT
+            known = self._events[event_id]
+            known.opt = _OUT
+            if not any(external_id(self._signal.name, one) in self._book.known for one in known.windows):
+                # Refused is refused: it is not tried again behind the utility's back.
+                known.windows = []
         for event_id in followed.withdrawn:
             self._doubts[event_id] = f"{printable(event_id, 40)}: ended by an operator here"
             self._events[event_id].opt = _OUT
 
-    async def _answer(self, answers: list[tuple[Event2, str, str]]) -> None:
+    async def _answer(self) -> None:
         """Opt in or out, after powerctld has said whether it takes them."""
+        answers = list(self._unanswered.values())
         if not answers:
             return
         responses = []
@@ -301,6 +310,7 @@ class Ven2:
             event_responses=responses,
             ven_id=self._ven_id,
         )
+        self._unanswered.clear()
 
     # --- reports -------------------------------------------------------------------------------------------
 

@@ -68,9 +68,9 @@ def windows_of(
     notes: list[str] = []
     try:
         start = moment(text_at(element, f"{period}/dtstart/date-time"), "dtstart")
-        seconds = duration_seconds(text_at(element, f"{period}/duration/duration"), "duration")
+        seconds = seconds_of(text_at(element, f"{period}/duration/duration"), "duration")
         spread = text_at(element, f"{period}/tolerance/tolerate/startafter")
-        late = duration_seconds(spread, "startafter") if spread else 0.0
+        late = seconds_of(spread, "startafter") if spread else 0.0
     except TimeError as error:
         raise EventError(str(error)) from None
     if start is None:
@@ -137,7 +137,7 @@ def _intervals(
     begin = start
     for number, interval in enumerate(intervals):
         try:
-            length = duration_seconds(text_at(interval, "duration/duration", "PT0S"), f"interval {number}")
+            length = seconds_of(text_at(interval, "duration/duration"), f"interval {number}")
             value = float(text_at(interval, "signalPayload/payloadFloat/value"))
         except (TimeError, ValueError) as error:
             raise EventError(f"interval {number}: {error}") from None
@@ -195,6 +195,11 @@ def _watts(one: Any) -> float:
             if scale in _SCALES:
                 return _SCALES[scale]
     raise EventError("its values have no unit of real power (powerReal in W)")
+
+
+def seconds_of(text: str, where: str) -> float:
+    """Seconds of a duration; some VTNs write none at all, or a bare P, for 0."""
+    return 0.0 if text in ("", "P", "PT") else duration_seconds(text, where)
 
 
 def _share(ven_name: str, event_id: str) -> float:

@@ -9,8 +9,9 @@ from openleadr import enums
 
 from slurm_power import clock
 from slurm_power.bridge.meter_history import Measured
+from slurm_power.bridge.openadr2_events import seconds_of
 from slurm_power.bridge.openadr2_line import text_at
-from slurm_power.bridge.openadr3_time import TimeError, duration_seconds
+from slurm_power.bridge.openadr3_time import TimeError
 from slurm_power.config.signals import OpenAdr2Signal
 
 Mean = Callable[[datetime, datetime], Awaitable[Measured]]
@@ -108,12 +109,8 @@ def requests_of(elements: Iterable[Any], signal: OpenAdr2Signal, now: datetime) 
         if not request_id or asked != specifier_id(signal) or POWER not in r_ids:
             continue
         try:
-            step = duration_seconds(
-                text_at(element, "reportSpecifier/granularity/duration", "PT0S"), "granularity"
-            )
-            back = duration_seconds(
-                text_at(element, "reportSpecifier/reportBackDuration/duration", "PT0S"), "reportBackDuration"
-            )
+            step = seconds_of(text_at(element, "reportSpecifier/granularity/duration"), "granularity")
+            back = seconds_of(text_at(element, "reportSpecifier/reportBackDuration/duration"), "back")
         except TimeError:
             continue
         step = step or signal.report_seconds
