@@ -1,0 +1,1 @@
+"""The bridge: signals of the grid, and alerts."""
