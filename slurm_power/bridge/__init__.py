@@ -1,0 +1,1 @@
+"""Beside powerctld: signals of the grid in, alerts out."""
