@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from slurm_power import clock
@@ -26,7 +27,7 @@ from slurm_power.controller.lineage import Lineage
 from slurm_power.controller.metrics import MetricsServer
 from slurm_power.controller.node_desk import NodeDesk
 from slurm_power.controller.nodes import NodeLinks
-from slurm_power.controller.operators import OperatorDesk
+from slurm_power.controller.operators import OperatorDesk, actor_of
 from slurm_power.controller.pause_desk import PauseDesk
 from slurm_power.controller.planning import Planning
 from slurm_power.controller.pollers import every_poller
@@ -43,6 +44,7 @@ from slurm_power.controller.supply_desk import SupplyDesk
 from slurm_power.controller.tier_levers import TierAction, TierLevers
 from slurm_power.controller.trust import note_trust, unproven
 from slurm_power.controller.user_socket import UserSocket
+from slurm_power.controller.web_tickets import WebTickets
 from slurm_power.model.action import Plan
 from slurm_power.model.job import Job
 from slurm_power.model.snapshot import Snapshot
@@ -119,7 +121,7 @@ class Controller:
         self.receipts = ReceiptDesk(
             self, accounting, rates=self.supply.rates, note=self._note, fault=self._fault
         )
-        self._sources = SourceWatch(
+        self.sources = SourceWatch(
             self.telemetry,
             self.store,
             self._note,
@@ -140,7 +142,7 @@ class Controller:
                 lifetime=timedelta(hours=config.controller.certificate_hours),
                 keep=lambda pins: self.store.put_state_at_once(_NODE_KEYS, pins),
             ),
-            on_message=lambda node, message: self._desk.take(node, message),  # noqa: PLW0108  # made below
+            on_message=lambda node, message: self.node_desk.take(node, message),  # noqa: PLW0108  # made below
             on_change=self._node_changed,
             on_hint=self._look.set,
             on_refusal=self._refusals.note,
@@ -166,7 +168,7 @@ class Controller:
         )
         self._prologs = PrologDesk(config.policy, note=self._note, send=self._links.send)
         self._pause_desk = PauseDesk(self.levers, self._actor.pauses, self._note)
-        self._desk = NodeDesk(
+        self.node_desk = NodeDesk(
             self.telemetry,
             self.recorder,
             known_lease=lambda job_id: job_id in self.levers.caps or self._actor.granted(job_id),
@@ -179,9 +181,8 @@ class Controller:
         self.operators = OperatorDesk(
             self.levers, note=self._note, send=self._links.send, wake=self._beat.wake
         )
-        self._users = UserSocket(
-            config.controller.socket, lambda request, caller: answer(self, request, caller)
-        )
+        self.web_tickets = WebTickets()
+        self._users = UserSocket(config.controller.socket, partial(answer, self))
 
     @property
     def mode(self) -> str:
@@ -213,7 +214,7 @@ class Controller:
 
     def source_rows(self) -> list[SourceRow]:
         """Every source of the site with its quality."""
-        return self._sources.rows(self.snapshot(), clock.monotonic())
+        return self.sources.rows(self.snapshot(), clock.monotonic())
 
     def stop(self) -> None:
         """End ``run``: everything that is set is given back first."""
@@ -221,8 +222,7 @@ class Controller:
 
     async def run(self) -> None:
         """Serve until stopped; raises OSError when an address cannot be listened on."""
-        host, port = split_address(self.config.controller.listen, "controller.listen", [])
-        await self._links.start(host, port)
+        await self._links.start(*split_address(self.config.controller.listen, "controller.listen", []))
         await self._users.start()
         await self._metrics.start(self.config.metrics.listen, self._fault)
         version = "taking over" if self.levers.caps or self.levers.holds else "starting"
@@ -297,7 +297,7 @@ class Controller:
             self._feed_at_seconds = now_seconds + FEED_SECONDS
             for node, message in rack_messages(snapshot).items():
                 self._links.send(node, message)
-        self._desk.flush(jobs)
+        self.node_desk.flush(jobs)
         cycle_seconds = now_seconds - self._last_cycle_seconds
         self._last_cycle_seconds = now_seconds
         self.recorder.jobs(snapshot, self.levers, self.telemetry.energies_joules(), cycle_seconds)
@@ -305,7 +305,7 @@ class Controller:
         self.fairness.observe(snapshot, self.levers, cycle_seconds)
         self._beside.do("expectations", lambda: self.expectations.observe(snapshot, loads, cycle_seconds))
         self._beside.do("progress", lambda: self.tiers.observe(snapshot, loads, cycle_seconds, now_seconds))
-        self._sources.look(snapshot, now_seconds)
+        self.sources.look(snapshot, now_seconds)
         self.store.broken_at_sequence(_CHECKED_A_CYCLE)
 
     def _took(
@@ -349,7 +349,7 @@ class Controller:
         for problem in await self._actor.let_go(jobs, *kept):
             self._note("controller", "failed", "site", f"giving back: {problem}")
         await self._links.drain()
-        self._desk.flush(jobs, everything=True)
+        self.node_desk.flush(jobs, everything=True)
         self.levers.let_go(clock.now())
 
     def _note(self, actor: str, kind: str, subject: str, reason: str, **more: Any) -> None:
@@ -366,7 +366,7 @@ class Controller:
         """Let a node come with a new key, and hang up on it; False if none was pinned."""
         known = self._links.forget(node)
         if known:
-            self._note(f"operator:{who}", "node forgotten", f"node:{node}", "its pinned key was dropped")
+            self._note(actor_of(who), "node forgotten", f"node:{node}", "its pinned key was dropped")
         return known
 
     def look_soon(self) -> None:
@@ -396,5 +396,5 @@ class Controller:
     def switch_control(self, *, enabled: bool, who: str) -> None:
         """Switch between moving levers and only looking; switching off gives every lever back."""
         self._enabled = enabled
-        self._note(f"operator:{who}", "control on" if enabled else "control off", "site", "asked for")
+        self._note(actor_of(who), "control on" if enabled else "control off", "site", "asked for")
         self._beat.wake()

@@ -103,7 +103,7 @@ def add_event(controller: "Controller", request: Message, caller: Caller) -> Mes
         start_seconds=start_seconds + late_seconds,
         duration_seconds=duration_seconds - late_seconds,
         reason=reason,
-        who=caller.user,
+        who=caller.who,
         commitment=commitment,
         cut_ratio=number(request, "cut_ratio"),
         cut_watts=number(request, "cut_watts"),
@@ -208,7 +208,7 @@ def cancel_event(controller: "Controller", request: Message, caller: Caller) -> 
     recover = request.get("recover", False)
     if not isinstance(recover, bool):
         raise RefusedError("recover: must be true or false")
-    if not controller.operators.cancel_event(event_id, caller.user, recover=recover):
+    if not controller.operators.cancel_event(event_id, caller.who, recover=recover):
         raise RefusedError(f"there is no event {event_id}")
     return {}
 
@@ -232,5 +232,5 @@ def event_report(controller: "Controller", request: Message, caller: Caller) -> 
         raise RefusedError(f"nothing is known of an event {event_id}")
     jobs = report.get("jobs", [])
     user = caller.user
-    seen = [job for job in jobs if caller.operator or job.get("user") == user]
+    seen = [job for job in jobs if caller.sees_all or job.get("user") == user]
     return {"report": {**report, "jobs": seen, "job_count": len(jobs)}}

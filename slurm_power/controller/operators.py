@@ -17,6 +17,11 @@ class Note(Protocol):
         ...
 
 
+def actor_of(who: str) -> str:
+    """The actor of a ledger entry; ``who`` is a user, maybe with the way they came, or a signal's name."""
+    return who if who.startswith("signal:") else f"operator:{who}"
+
+
 class OperatorDesk:
     """Changes the levers' limits for operators. ``wake`` has the next cycle run at once."""
 
@@ -51,7 +56,7 @@ class OperatorDesk:
         )
         event = self._levers.events[event_id]
         self._note(
-            f"operator:{who}",
+            actor_of(who),
             "event",
             f"circuit:{circuit}",
             event.reason,
@@ -80,7 +85,7 @@ class OperatorDesk:
         if not (recover and self._levers.end_event(event_id, clock.now())):
             del self._levers.events[event_id]
         self._note(
-            f"operator:{who}",
+            actor_of(who),
             "event cancelled",
             f"circuit:{event.circuit}",
             event.reason,
@@ -97,7 +102,7 @@ class OperatorDesk:
         else:
             self._levers.yields.pop(node, None)
         kind = "yield" if seconds > 0.0 else "yield over"
-        self._note(f"operator:{who}", kind, f"node:{node}", reason, details={"seconds": seconds})
+        self._note(actor_of(who), kind, f"node:{node}", reason, details={"seconds": seconds})
         self.tell_yield(node)
         self._wake()
 

@@ -1,0 +1,64 @@
+"""On whose behalf a daemon beside the controller asks, as it says with ``for``."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?\Z")
+NOBODY = "(nobody)"
+"""Who has not said who they are: no user can have this name."""
+
+
+class Role(StrEnum):
+    """What somebody may see and do; each may all that those before it may."""
+
+    VIEWER = "viewer"
+    """Sees totals."""
+    USER = "user"
+    """A user of the cluster: sees totals and jobs of their own."""
+    AUDITOR = "auditor"
+    """Sees everybody's jobs, and does nothing."""
+    OPERATOR = "operator"
+    """Sees and does everything."""
+
+
+class Via(StrEnum):
+    """By which way somebody asks."""
+
+    WEB = "web"
+    SIGNAL = "signal"
+
+
+class BehalfError(ValueError):
+    """No such person can be spoken for; the text names the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Behalf:
+    """Somebody whose name and role a daemon has made sure of."""
+
+    name: str
+    role: Role
+    via: Via
+
+    @property
+    def who(self) -> str:
+        """As the ledger names them: ``alice (web)``, ``signal:openadr3``."""
+        return f"signal:{self.name}" if self.via is Via.SIGNAL else f"{self.name} ({self.via.value})"
+
+
+def behalf_of(value: object) -> Behalf:
+    """Take ``{"name": "alice", "role": "operator", "via": "web"}``; raises BehalfError with all problems."""
+    if not isinstance(value, dict):
+        raise BehalfError("for: must be an object with name, role and via")
+    problems = []
+    name, role, via = (value.get(key) for key in ("name", "role", "via"))
+    if not isinstance(name, str) or not (_NAME.match(name) or name == NOBODY):
+        problems.append("for.name: no user's name")
+    if role not in list(Role):
+        problems.append(f"for.role: not one of {', '.join(Role)}")
+    if via not in list(Via):
+        problems.append(f"for.via: not one of {', '.join(Via)}")
+    if problems:
+        raise BehalfError("; ".join(problems))
+    return Behalf(str(name), Role(str(role)), Via(str(via)))
