@@ -17,6 +17,7 @@ from slurm_power.config.node import LOG_LEVELS
 from slurm_power.config.node_record import split_address
 from slurm_power.config.problems import ConfigError, check_keys, read_record, read_toml, subtables
 from slurm_power.config.register_map import Role, load_register_map
+from slurm_power.config.signals import Signal, check_signals, read_signals
 from slurm_power.config.store import StoreConfig
 from slurm_power.config.supply import SupplyConfig, read_supply, zone_named
 from slurm_power.model.site import Circuit, Ess, LimitKind, Site
@@ -73,6 +74,7 @@ class SiteConfig:
     supply: SupplyConfig
     zone: tzinfo
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    signals: Mapping[str, Signal] = field(default_factory=dict)
 
 
 def load_site(file: Path) -> SiteConfig:
@@ -93,6 +95,7 @@ def load_site(file: Path) -> SiteConfig:
             "circuit",
             "device",
             "ess",
+            "signals",
         },
         "",
         problems,
@@ -110,12 +113,14 @@ def load_site(file: Path) -> SiteConfig:
     devices = read_devices(document, problems)
     circuits = _read_circuits(document, problems)
     ess, ess_devices = read_ess(document, problems)
+    signals = read_signals(document, file.parent, problems)
     site = Site(name=name, circuits=circuits, ess=ess)
     before = len(problems)
     check_tree(site, problems)
     tree_stands = bool(circuits) and len(problems) == before
     problems += [problem for one in ess.values() for problem in ess_problems(one)]
     _check_references(site, devices, ess_devices, problems)
+    check_signals(signals, site, problems)
     if controller is not None:
         _check_controller(controller, problems)
     if policy is not None:
@@ -153,6 +158,7 @@ def load_site(file: Path) -> SiteConfig:
         supply=supply.below(file.parent),
         zone=zone,
         admission=admission,
+        signals=signals,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from slurm_power import __version__
+from slurm_power import __version__, clock
 from slurm_power.controller.asked import need_operator, number
 from slurm_power.controller.event_answer import (
     add_event,
@@ -198,6 +198,13 @@ def sources(controller: "Controller") -> Message:
     return {"sources": [row_message(row) for row in controller.source_rows()]}
 
 
+def signals(controller: "Controller", request: Message, caller: Caller) -> Message:
+    """Take what powerbridge tells of its signals."""
+    need_operator(caller, "tell of signals")
+    controller.sources.signals.take(request.get("signals"), clock.monotonic())
+    return {}
+
+
 def ledger(controller: "Controller", request: Message, caller: Caller) -> Message:
     """Ledger entries the caller may see, oldest first, cut to what fits into a line."""
     since_seconds = number(request, "since_seconds")
@@ -269,6 +276,7 @@ _HANDLERS: dict[str, Callable[["Controller", Message, Caller], Answer]] = {
     "status": lambda controller, _, caller: status(controller, caller),
     "live": live,
     "sources": lambda controller, _, __: sources(controller),
+    "signals": signals,
     "ledger": ledger,
     "job": job,
     "job_hint": job_hint,

@@ -122,10 +122,10 @@ class Controller:
             self, accounting, rates=self.supply.rates, note=self._note, fault=self._fault
         )
         self.sources = SourceWatch(
+            config,
             self.telemetry,
             self.store,
             self._note,
-            slurm_poll_seconds=config.controller.slurm_poll_seconds,
             now_seconds=self._started_seconds,
         )
         self._kept_levers = KeptLevers(self.store)

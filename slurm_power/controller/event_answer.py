@@ -2,9 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from slurm_power import clock
 from slurm_power.controller.asked import need_operator, number
+from slurm_power.controller.event_record import EventRecord
+from slurm_power.controller.external_events import MOST_EVENTS, ExternalName, external_name
 from slurm_power.controller.user_socket import Caller, RefusedError
 from slurm_power.model.grid_event import BaselineMethod, Commitment, LimitEvent
 from slurm_power.model.site import Circuit
@@ -59,14 +63,19 @@ class _Asked:
 
 
 def add_event(controller: "Controller", request: Message, caller: Caller) -> Message:
-    """Lower a circuit's limit for a while; everything wrong with the request is said at once."""
+    """Lower a circuit's limit for a while; everything wrong with the request is said at once.
+
+    With an ``external_id`` it replaces the event of that id; told again unchanged, nothing happens.
+    """
     need_operator(caller, "announce an event")
     asked = _Asked(request, [])
+    name = external_name(request, asked.problems)
+    known = controller.events.external.find(name.external_id)
     circuit = controller.config.site.circuits.get(str(request.get("circuit")))
     if circuit is None:
-        known = ", ".join(controller.config.site.circuits)
-        asked.problems.append(f"circuit: {request.get('circuit')!r} is not one of {known}")
-    baseline = controller.events.baseline(circuit.name) if circuit is not None else None
+        names = ", ".join(controller.config.site.circuits)
+        asked.problems.append(f"circuit: {request.get('circuit')!r} is not one of {names}")
+    baseline = _baseline(controller, circuit, known)
     limit_watts = _level(asked, circuit, baseline)
     start_seconds = (
         asked.between("start_in_seconds", 0.0, _LONGEST_EVENT_SECONDS, "must be between 0 and a year") or 0.0
@@ -83,6 +92,10 @@ def add_event(controller: "Controller", request: Message, caller: Caller) -> Mes
     reason = _reason(asked)
     if asked.problems or circuit is None or limit_watts is None or duration_seconds is None:
         raise RefusedError("; ".join(asked.problems))
+    ends_seconds = start_seconds + duration_seconds
+    settled = _settled(controller, name, known, ends_seconds)
+    if settled is not None:
+        return settled
     ramp_seconds, recover_seconds = _slides(
         controller.config.policy,
         from_watts=circuit.ceiling_watts if baseline is None else baseline.watts,
@@ -92,16 +105,18 @@ def add_event(controller: "Controller", request: Message, caller: Caller) -> Mes
         recover_seconds=recover_seconds,
     )
     # The level is due at the start; with less notice than the ramp takes, as soon as the ramp is over.
-    late_seconds = max(0.0, ramp_seconds - start_seconds)
-    if late_seconds >= duration_seconds:
+    start_seconds += max(0.0, ramp_seconds - start_seconds)
+    if start_seconds >= ends_seconds:
         raise RefusedError(
             f"ramp_seconds: a ramp of {ramp_seconds:g} s would reach the level only when the event is over"
         )
+    if known is not None:
+        start_seconds, ramp_seconds = _as_begun(known, start_seconds, ramp_seconds)
     event_id = controller.operators.add_event(
         circuit=circuit.name,
         limit_watts=limit_watts,
-        start_seconds=start_seconds + late_seconds,
-        duration_seconds=duration_seconds - late_seconds,
+        start_seconds=start_seconds,
+        duration_seconds=ends_seconds - start_seconds,
         reason=reason,
         who=caller.who,
         commitment=commitment,
@@ -112,18 +127,58 @@ def add_event(controller: "Controller", request: Message, caller: Caller) -> Mes
         baseline_seconds=0.0 if baseline is None else baseline.seconds,
         ramp_seconds=ramp_seconds,
         recover_seconds=recover_seconds,
+        event_id="" if known is None else known.event_id,
+        external_id=name.external_id,
+        external_version=name.version,
     )
     return {
         "event_id": event_id,
         "limit_watts": limit_watts,
         "baseline_watts": None if baseline is None else baseline.watts,
         "baseline_seconds": 0.0 if baseline is None else baseline.seconds,
-        "starts_in_seconds": start_seconds + late_seconds,
-        "ends_in_seconds": start_seconds + duration_seconds,
+        "starts_in_seconds": start_seconds,
+        "ends_in_seconds": ends_seconds,
         "ramp_seconds": ramp_seconds,
         "recover_seconds": recover_seconds,
         "shortfall": _foreseen(controller, event_id),
     }
+
+
+def _baseline(
+    controller: "Controller", circuit: Circuit | None, known: EventRecord | None
+) -> Baseline | None:
+    """The load before an event; one that is changed keeps what was measured before its first notice."""
+    if circuit is None:
+        return None
+    if known is not None and known.circuit == circuit.name and known.baseline_watts is not None:
+        return Baseline(watts=known.baseline_watts, seconds=known.baseline_seconds)
+    return controller.events.baseline(circuit.name)
+
+
+def _settled(
+    controller: "Controller", name: ExternalName, known: EventRecord | None, ends_seconds: float
+) -> Message | None:
+    """The answer about an event of others' for which there is nothing to do, None for all other events."""
+    if not name.external_id:
+        return None
+    external = controller.events.external
+    if external.withdrawn(name):
+        return {"event_id": None, "withdrawn": True}
+    if known is None:
+        if external.full():
+            raise RefusedError(f"{MOST_EVENTS} events of other systems are known; no more are taken")
+        return None
+    if not external.same(known, name, clock.now() + timedelta(seconds=ends_seconds)):
+        return None
+    return {"event_id": known.event_id, "limit_watts": known.limit_watts, "unchanged": True}
+
+
+def _as_begun(known: EventRecord, start_seconds: float, ramp_seconds: float) -> tuple[float, float]:
+    """Start and ramp of an event that is changed: one that slides down or runs must not slide down again."""
+    in_seconds = (known.starts_at - clock.now()).total_seconds()
+    if in_seconds <= known.ramp_seconds and start_seconds <= max(ramp_seconds, 0.0):
+        return in_seconds, known.ramp_seconds
+    return start_seconds, ramp_seconds
 
 
 def _foreseen(controller: "Controller", event_id: str) -> dict[str, Any] | None:
@@ -202,15 +257,32 @@ def _slides(
 
 
 def cancel_event(controller: "Controller", request: Message, caller: Caller) -> Message:
-    """End an event at once, or let its recovery begin with ``"recover": true``."""
+    """End an event at once, or let its recovery begin with ``"recover": true``.
+
+    By ``external_id`` for whom has announced it: one that is not known is no error then.
+    """
     need_operator(caller, "cancel an event")
-    event_id = str(request.get("event_id"))
+    problems: list[str] = []
+    name = external_name(request, problems)
     recover = request.get("recover", False)
     if not isinstance(recover, bool):
-        raise RefusedError("recover: must be true or false")
-    if not controller.operators.cancel_event(event_id, caller.who, recover=recover):
-        raise RefusedError(f"there is no event {event_id}")
-    return {}
+        problems.append("recover: must be true or false")
+    if problems:
+        raise RefusedError("; ".join(problems))
+    external = controller.events.external
+    if name.external_id:
+        known = external.find(name.external_id)
+        if known is None:
+            return {"event_id": None}
+    else:
+        known = controller.levers.events.get(str(request.get("event_id")))
+        if known is None:
+            raise RefusedError(f"there is no event {request.get('event_id')}")
+    if not name.external_id:
+        # Somebody here has decided: its announcer, who will say it again, does not bring it back.
+        external.withdraw(known, clock.now())
+    controller.operators.cancel_event(known.event_id, caller.who, recover=bool(recover))
+    return {"event_id": known.event_id}
 
 
 def event_row(snapshot: Snapshot, event: LimitEvent) -> dict[str, Any]:

@@ -6,8 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from slurm_power import clock
+from slurm_power.controller.event_record import EventRecord
+from slurm_power.controller.external_events import ExternalEvents
 from slurm_power.controller.followed_event import FollowedEvent, baseline_text, brief, result_text, taken_up
-from slurm_power.controller.levers import EventRecord, LeverState
+from slurm_power.controller.levers import LeverState
 from slurm_power.controller.operators import Note
 from slurm_power.model.action import Shortfall
 from slurm_power.model.grid_event import BaselineMethod, Commitment, LimitEvent, Phase
@@ -55,6 +57,7 @@ class EventDesk:
         self._last_at: datetime | None = None
         self._kept_at: datetime | None = None
         self._open = taken_up(store.state(_OPEN_KEY))
+        self.external = ExternalEvents(levers, store)
 
     def baseline(self, circuit: str) -> Baseline | None:
         """The mean draw of a circuit before now, without what batteries took up, without earlier events."""

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from slurm_power.controller.levers import EventRecord
+from slurm_power.controller.event_record import EventRecord
 from slurm_power.model.action import Shortfall
 from slurm_power.model.grid_event import Phase
 from slurm_power.model.units import kilowatts_text
@@ -39,6 +39,7 @@ class FollowedEvent:
         record = self.record
         return {
             "event_id": record.event_id,
+            "external_id": record.external_id,
             "circuit": record.circuit,
             "state": state or self.phase.value,
             "reason": record.reason,

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from slurm_power.controller.levers import LeverState, changed_keys, plain
+from slurm_power.controller.levers import LeverState, changed_keys
+from slurm_power.controller.plain_record import plain
 
 _WHOLE, _SINCE = "levers", "levers_since"
 # As many changes are looked up and written as fast as is worth the whole.

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from slurm_power.controller.event_record import EventRecord
 from slurm_power.controller.move_book import MoveBook
 from slurm_power.controller.pause_book import PauseBook
+from slurm_power.controller.plain_record import dated, plain
 from slurm_power.model.action import HoldJob, ReleaseJob, SetCap, SetDischarge
-from slurm_power.model.grid_event import BaselineMethod, Commitment, LimitEvent
 from slurm_power.model.job import JobState
 from slurm_power.model.site import LimitKind
 from slurm_power.model.snapshot import CapLease, HoldLease
@@ -17,7 +18,6 @@ from slurm_power.telemetry import Levers
 
 # A cap's dead time and time constant, the meter's averaging interval and its poll, with some to spare.
 _SHOWS_AFTER_SECONDS = 2.5
-_DATES = frozenset({"changed_at", "renewed_at", "since", "ends_at", "starts_at", "announced_at"})
 # Jobs that are on their nodes, or may be for all we know.
 _CAPPED_STATES = (JobState.STARTING, JobState.RUNNING, JobState.SUSPENDED)
 
@@ -60,61 +60,6 @@ class HoldRecord:
     def total_seconds(self, at: datetime) -> float:
         """All our holds on the job so far."""
         return self.held_seconds + (min(at, self.ends_at) - self.since).total_seconds()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventRecord:
-    """A temporary limit somebody asked for.
-
-    One that is relative to a baseline has a ``cut_ratio`` or ``cut_watts``; ``limit_watts`` is what that
-    comes to with the baseline as it is known. ``baseline_seconds`` is how much load that was measured over.
-    """
-
-    event_id: str
-    circuit: str
-    limit_watts: float
-    starts_at: datetime
-    ends_at: datetime
-    reason: str
-    announced_at: datetime | None = None
-    commitment: Commitment = Commitment.MUST
-    cut_ratio: float | None = None
-    cut_watts: float | None = None
-    baseline_method: BaselineMethod = BaselineMethod.NOTICE
-    baseline_watts: float | None = None
-    baseline_seconds: float = 0.0
-    ramp_seconds: float = 0.0
-    recover_seconds: float = 0.0
-
-    def view(self, at: datetime) -> LimitEvent:
-        """The event as the snapshot shows it."""
-        return LimitEvent(
-            event_id=self.event_id,
-            circuit=self.circuit,
-            limit_watts=self.limit_watts,
-            starts_in_seconds=(self.starts_at - at).total_seconds(),
-            ends_in_seconds=(self.ends_at - at).total_seconds(),
-            reason=self.reason,
-            commitment=self.commitment,
-            baseline_watts=self.baseline_watts,
-            ramp_seconds=self.ramp_seconds,
-            recover_seconds=self.recover_seconds,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, with wall times."""
-        fields: dict[str, Any] = plain(self)
-        return fields
-
-    @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> "EventRecord":
-        """Take back what ``to_json`` gave, or an earlier version's that knew fewer fields."""
-        record = cls(**_dated(stored))
-        return replace(
-            record,
-            commitment=Commitment(record.commitment),
-            baseline_method=BaselineMethod(record.baseline_method),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,11 +202,13 @@ class LeverState:
         starts_at: datetime,
         ends_at: datetime,
         reason: str,
+        event_id: str = "",
         **more: Any,
     ) -> str:
-        """Add a temporary limit, with ``more`` fields of its record; returns its id."""
-        self._event_count += 1
-        event_id = f"ev-{self._event_count}"
+        """Add a temporary limit, with ``more`` of its record, or replace ``event_id``; returns its id."""
+        if not event_id:
+            self._event_count += 1
+            event_id = f"ev-{self._event_count}"
         self.events[event_id] = EventRecord(
             event_id=event_id,
             circuit=circuit,
@@ -352,11 +299,11 @@ class LeverState:
         if not isinstance(stored, dict):
             return state
         for job_id, cap in stored["caps"].items():
-            record = CapRecord(**{**_dated(cap), "kind": LimitKind(cap["kind"])})
+            record = CapRecord(**{**dated(cap), "kind": LimitKind(cap["kind"])})
             if (at - record.renewed_at).total_seconds() < cap_lease_seconds:
                 state.caps[job_id] = record
         for job_id, hold in stored["holds"].items():
-            record_of_hold = HoldRecord(**_dated(hold))
+            record_of_hold = HoldRecord(**dated(hold))
             if record_of_hold.ends_at > at:
                 state.holds[job_id] = record_of_hold
             else:
@@ -367,9 +314,7 @@ class LeverState:
         state.setpoints = dict(stored["setpoints"])
         state.events = {key: EventRecord.from_json(event) for key, event in stored["events"].items()}
         state._event_count = stored["event_count"]
-        state.yields = {
-            key: YieldRecord(**_dated(record)) for key, record in stored.get("yields", {}).items()
-        }
+        state.yields = {key: YieldRecord(**dated(record)) for key, record in stored.get("yields", {}).items()}
         return state
 
 
@@ -380,21 +325,3 @@ def changed_keys(before: Mapping[str, object], now: Mapping[str, object]) -> lis
     """
     found = [key for key, value in now.items() if before.get(key) is not value]
     return found + [key for key in before if key not in now]
-
-
-def plain(value: CapRecord | HoldRecord | EventRecord | YieldRecord | float) -> Any:
-    """A record's fields, with wall times; `asdict` would copy each value, which takes six times as long."""
-    if isinstance(value, int | float):
-        return value
-    fields: dict[str, Any] = {name: getattr(value, name) for name in value.__slots__}
-    for name in _DATES & fields.keys():
-        if fields[name] is not None:
-            fields[name] = fields[name].astimezone(UTC).isoformat()
-    return fields
-
-
-def _dated(record: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: datetime.fromisoformat(value) if key in _DATES and value is not None else value
-        for key, value in record.items()
-    }

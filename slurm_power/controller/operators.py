@@ -43,8 +43,10 @@ class OperatorDesk:
     ) -> str:
         """Lower a circuit's limit from ``start_seconds`` from now on, for a while; returns the event's id.
 
-        ``more``: the other fields of an :class:`EventRecord`, at least its level and its reason.
+        ``more``: the other fields of an :class:`EventRecord`, at least its level and its reason; with the
+        ``event_id`` of an event that one is replaced.
         """
+        changed = bool(more.get("event_id"))
         now = clock.now()
         starts_at = now + timedelta(seconds=start_seconds)
         event_id = self._levers.add_event(
@@ -55,13 +57,15 @@ class OperatorDesk:
             **more,
         )
         event = self._levers.events[event_id]
+        known_as = {"external_id": event.external_id} if event.external_id else {}
         self._note(
             actor_of(who),
-            "event",
+            "event changed" if changed else "event",
             f"circuit:{circuit}",
             event.reason,
             details={
                 "event_id": event_id,
+                **known_as,
                 "limit_watts": event.limit_watts,
                 "start_seconds": start_seconds,
                 "duration_seconds": duration_seconds,

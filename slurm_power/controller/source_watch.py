@@ -1,6 +1,8 @@
 """Looks at every source once a cycle: who has gone bad or good again, and what has been learned of losses."""
 
+from slurm_power.config import SiteConfig
 from slurm_power.controller.operators import Note
+from slurm_power.controller.signal_book import SignalBook
 from slurm_power.controller.sources import SourceNotes, source_rows
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.ports import Records
@@ -18,17 +20,18 @@ class SourceWatch:
 
     def __init__(
         self,
+        config: SiteConfig,
         telemetry: SiteTelemetry,
         records: Records,
         note: Note,
         *,
-        slurm_poll_seconds: float,
         now_seconds: float,
     ) -> None:
+        self.signals = SignalBook({name: one.kind.value for name, one in config.signals.items()})
         self._telemetry = telemetry
         self._records = records
         self._notes = SourceNotes(note)
-        self._slurm_poll_seconds = slurm_poll_seconds
+        self._slurm_poll_seconds = config.controller.slurm_poll_seconds
         self._settled_seconds = now_seconds + _SETTLE_SECONDS
         self._kept_seconds = now_seconds
         telemetry.circuits.take_json(records.state(_LOSSES))
@@ -37,7 +40,8 @@ class SourceWatch:
 
     def rows(self, snapshot: Snapshot, now_seconds: float) -> list[SourceRow]:
         """Every source of the site with its quality."""
-        return source_rows(self._telemetry, snapshot, now_seconds, self._slurm_poll_seconds)
+        rows = source_rows(self._telemetry, snapshot, now_seconds, self._slurm_poll_seconds)
+        return rows + self.signals.rows(snapshot.at, now_seconds)
 
     def look(self, snapshot: Snapshot, now_seconds: float) -> None:
         """Write down who has gone bad or good again; keep what has been learned about losses."""

@@ -1,1 +1,1 @@
-"""Tests of what runs beside powerctld."""
+"""The bridge: signals of the grid, and alerts."""

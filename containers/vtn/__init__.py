@@ -1,0 +1,1 @@
+"""Small VTNs of a test bed: what a utility runs at the other end of OpenADR."""

@@ -1,0 +1,258 @@
+"""The requests of a VEN to a VTN of OpenADR 3: token, programs, events by pages, reports."""
+
+import json
+import ssl
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from slurm_power import clock
+from slurm_power.bridge.grid_events import printable
+from slurm_power.config.signals import OpenAdr3Signal
+
+PAGE = 50
+"""The most that the interface gives at once."""
+_MOST_PAGES = 20
+_MOST_BYTES = 4_000_000
+# A token is asked for anew so long before it ends, or at half its life if that is shorter.
+_EARLY_SECONDS = 30.0
+_TOKEN_SECONDS = 3600.0
+_MOST_SKEW_SECONDS = 60.0
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _UNCHANGED = 401, 403, 404, 409, 304
+
+
+class VtnError(Exception):
+    """The VTN did not answer, or not as it has to; ``status`` is 0 where there was no answer."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class OpenAdr3Client:
+    """One VTN. Everything read is bounded; nothing read is trusted."""
+
+    def __init__(self, signal: OpenAdr3Signal) -> None:
+        self._signal = signal
+        self._base = signal.url.rstrip("/")
+        self._token = ""
+        self._token_ends_seconds = 0.0
+        self._known: dict[str, tuple[str, Any]] = {}
+        self.skew_seconds = 0.0
+        self._http = httpx.AsyncClient(
+            verify=_tls(signal), timeout=signal.timeout_seconds, follow_redirects=False, trust_env=False
+        )
+
+    async def close(self) -> None:
+        """Hang up."""
+        await self._http.aclose()
+
+    @property
+    def skew_text(self) -> str:
+        """What is wrong between the VTN's clock and ours, empty where nothing is."""
+        if abs(self.skew_seconds) <= _MOST_SKEW_SECONDS:
+            return ""
+        way = "ahead of" if self.skew_seconds > 0.0 else "behind"
+        return f"its clock is {abs(self.skew_seconds):.0f} s {way} ours"
+
+    async def everything(self, path: str, **query: str | list[str]) -> list[dict[str, Any]]:
+        """All objects of a list, page by page, each id once; raises VtnError."""
+        found: dict[str, dict[str, Any]] = {}
+        for page in range(_MOST_PAGES):
+            wanted = {**query, "skip": str(page * PAGE), "limit": str(PAGE)}
+            rows = await self._request("GET", path, query=wanted, keep=True)
+            if not isinstance(rows, list):
+                raise VtnError(f"{path}: is no list")
+            for row in rows:
+                if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+                    raise VtnError(f"{path}: has something without an id")
+                found[row["id"]] = row
+            if len(rows) < PAGE:
+                return list(found.values())
+        raise VtnError(f"{path}: more than {_MOST_PAGES * PAGE} objects")
+
+    async def event(self, event_id: str) -> dict[str, Any] | None:
+        """One event, None where it is gone; raises VtnError."""
+        try:
+            found = await self._request("GET", f"/events/{quote(event_id, safe='')}")
+        except VtnError as error:
+            if error.status in (_NOT_FOUND, _FORBIDDEN):
+                return None
+            raise
+        return found if isinstance(found, dict) else None
+
+    async def register(self) -> None:
+        """Have the VTN know this VEN and its meter, as 3.1 wants it or else as 3.0; raises VtnError."""
+        name = self._signal.ven_name
+        ven = await self._named("/vens", "venName", name)
+        if ven is None:
+            ven = await self._created("/vens", {"objectType": "VEN_VEN_REQUEST", "venName": name})
+        ven_id = str(ven.get("id"))
+        resource = self._signal.resource_name
+        words = {"objectType": "VEN_RESOURCE_REQUEST", "resourceName": resource, "venID": ven_id}
+        try:
+            if await self._named("/resources", "resourceName", resource, venID=ven_id) is None:
+                await self._created("/resources", words)
+        except VtnError as error:
+            if error.status != _NOT_FOUND:
+                raise
+            path = f"/vens/{quote(ven_id, safe='')}/resources"
+            if await self._named(path, "resourceName", resource) is None:
+                await self._created(path, {"resourceName": resource, "objectType": "RESOURCE"})
+
+    async def _named(self, path: str, key: str, name: str, **more: str) -> dict[str, Any] | None:
+        rows = await self.everything(path, **{key: name}, **more)
+        return next((row for row in rows if row.get(key) == name), None)
+
+    async def _created(self, path: str, words: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            found = await self._request("POST", path, body=words)
+        except VtnError as error:
+            if error.status != _CONFLICT:
+                if "objectType" in words and error.status in (400, 422):  # 3.0 has other words for it
+                    rest = {key: value for key, value in words.items() if key not in ("objectType", "venID")}
+                    return await self._created(path, rest)
+                raise
+            found = {}
+        return found if isinstance(found, dict) else {}
+
+    async def report(self, report: Mapping[str, Any]) -> None:
+        """Send a report; one that is there already is as good. Raises VtnError."""
+        try:
+            await self._request("POST", "/reports", body=report)
+        except VtnError as error:
+            if error.status != _CONFLICT:
+                raise
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str | list[str]] | None = None,
+        body: Mapping[str, Any] | None = None,
+        keep: bool = False,
+    ) -> Any:
+        """One request with a valid token; with ``keep`` an unchanged answer is not sent again."""
+        for attempt in range(2):
+            headers = await self._headers()
+            key = f"{path} {sorted((query or {}).items())}"
+            if keep and key in self._known:
+                name, _, value = self._known[key][0].partition("=")
+                headers[name] = value
+            status, answered, answer = await self._send(
+                method, self._base + path, query=query, json_body=body, headers=headers
+            )
+            if status != _UNAUTHORIZED or attempt:
+                break
+            self._token = ""
+        if status == _UNCHANGED and keep and key in self._known:
+            return self._known[key][1]
+        if not 200 <= status < 300:
+            raise VtnError(f"{method} {path}: {status} {_why(answer)}", status)
+        if keep:
+            self._known.pop(key, None)
+            if answered.get("etag"):
+                self._known[key] = (f"If-None-Match={answered['etag']}", answer)
+            elif answered.get("last-modified"):
+                self._known[key] = (f"If-Modified-Since={answered['last-modified']}", answer)
+        return answer
+
+    async def _headers(self) -> dict[str, str]:
+        if not self._signal.client_id:
+            return {}
+        if not self._token or clock.monotonic() >= self._token_ends_seconds:
+            await self._log_in()
+        return {"Authorization": f"Bearer {self._token}"}
+
+    async def _log_in(self) -> None:
+        """OAuth 2 client credentials, RFC 6749 section 4.4."""
+        file = self._signal.client_secret_file
+        try:
+            secret = "" if file is None else file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise VtnError(f"client_secret_file: {file} cannot be read: {error}") from None
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": self._signal.client_id,
+            "client_secret": secret,
+        }
+        if self._signal.scope:
+            form["scope"] = self._signal.scope
+        url = self._signal.token_url or f"{self._base}/auth/token"
+        status, _, answer = await self._send("POST", url, form=form, headers={})
+        token = answer.get("access_token") if isinstance(answer, dict) else None
+        if status != 200 or not isinstance(token, str) or not token.isprintable() or not token:
+            raise VtnError(f"no token: {status} {_why(answer)}", status)
+        lasts = answer.get("expires_in", _TOKEN_SECONDS)
+        if isinstance(lasts, bool) or not isinstance(lasts, int | float) or not 0 < lasts < 1e9:
+            lasts = _TOKEN_SECONDS
+        self._token = token
+        self._token_ends_seconds = clock.monotonic() + max(lasts - _EARLY_SECONDS, lasts / 2.0)
+
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        query: Mapping[str, str | list[str]] | None = None,
+        json_body: Mapping[str, Any] | None = None,
+        form: Mapping[str, str] | None = None,
+    ) -> tuple[int, httpx.Headers, Any]:
+        """Status, headers and JSON body, cut off where it is too long; raises VtnError."""
+        try:
+            async with self._http.stream(
+                method, url, params=query, json=json_body, data=form, headers=headers
+            ) as answer:
+                content = bytearray()
+                async for piece in answer.aiter_bytes():
+                    content += piece
+                    if len(content) > _MOST_BYTES:
+                        raise VtnError(f"an answer of more than {_MOST_BYTES / 1e6:.0f} MB")
+                self._take_date(answer.headers.get("date", ""))
+        except httpx.TimeoutException:
+            raise VtnError(f"no answer in {self._signal.timeout_seconds:g} s") from None
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise VtnError(f"{type(error).__name__}: {error}") from None
+        if not content:
+            return answer.status_code, answer.headers, {}
+        try:
+            return answer.status_code, answer.headers, json.loads(content)
+        except (ValueError, RecursionError):
+            if 200 <= answer.status_code < 300:
+                raise VtnError("its answer is no JSON") from None
+            return answer.status_code, answer.headers, {}
+
+    def _take_date(self, text: str) -> None:
+        try:
+            self.skew_seconds = (parsedate_to_datetime(text) - clock.now()).total_seconds()
+        except (TypeError, ValueError):
+            self.skew_seconds = 0.0
+
+
+def _tls(signal: OpenAdr3Signal) -> ssl.SSLContext:
+    try:
+        return tls_context(signal.ca_file, signal.cert_file, signal.key_file)
+    except OSError as error:
+        raise VtnError(f"ca_file, cert_file or key_file: {error}") from None
+
+
+def tls_context(ca_file: Path | None, cert_file: Path | None, key_file: Path | None) -> ssl.SSLContext:
+    """TLS to a server, checked against ``ca_file`` or the system's authorities; raises OSError."""
+    context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+    if cert_file is not None:
+        context.load_cert_chain(cert_file, key_file)
+    return context
+
+
+def _why(answer: Any) -> str:
+    """What a refusal says, in the words of RFC 7807 or RFC 6749."""
+    if not isinstance(answer, dict):
+        return ""
+    words = [str(answer[key]) for key in ("title", "detail", "error", "error_description") if answer.get(key)]
+    return printable(": ".join(words), 160)
