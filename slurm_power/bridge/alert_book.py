@@ -76,6 +76,11 @@ class Notice:
     at: float
     remark: str = ""
 
+    @classmethod
+    def now(cls, alert: Alert, at: float) -> "Notice":
+        """Of an alert that fires, without any news."""
+        return cls(news=News.FIRING, alert=alert, at=at)
+
 
 class AlertBook:
     """The alerts of one site. ``remind_seconds`` 0: nobody is reminded."""

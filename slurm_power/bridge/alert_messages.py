@@ -125,7 +125,7 @@ def trial(*, site: str, settings: AlertSettings, at: str, who: str) -> dict[str,
 
 
 def posted(told: dict[str, Any], ends_at: str) -> dict[str, Any]:
-    """An alert as Alertmanager's API version 2 takes it: labels make it one alert, so nothing there changes."""
+    """An alert as Alertmanager's API version 2 takes it: labels are what makes it one, and do not change."""
     labels = {
         "alertname": f"SlurmPower{''.join(part.title() for part in told['rule'].split('_'))}",
         "cause": told["cause"],

@@ -22,7 +22,6 @@ class AlertSettings:
 
     on: bool = True
     poll_seconds: float = 2.0
-    state_file: Path | None = None
     page_url: str = ""
     runbooks_url: str = "docs/runbooks.md"
     journal: bool = True

@@ -50,7 +50,7 @@ class Finding:
 
     ``cause`` is the same as long as the cause is: no number that changes stands in it. ``severity`` is for a
     cause that is graver, or less grave, than its rule. ``effects`` say what follows from it. ``labels`` are
-    as lasting as the cause, ``details`` may change. ``covers`` are ids of alerts that this one explains: those
+    as lasting as the cause, ``details`` may change. ``covers``: ids of alerts that this one explains; those
     are not told beside it.
     """
 
