@@ -7,6 +7,7 @@ import click
 
 from slurm_power import __version__
 from slurm_power.cli.commands.advise import advise
+from slurm_power.cli.commands.alerts import alerts
 from slurm_power.cli.commands.authority import ca
 from slurm_power.cli.commands.backtest import backtest
 from slurm_power.cli.commands.backtest_jobs import backtest_jobs
@@ -70,6 +71,7 @@ def main() -> None:
 
 for command in (
     status,
+    alerts,
     jobs,
     forecast,
     sources,

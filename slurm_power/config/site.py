@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm_power.config.admission import AdmissionConfig
+from slurm_power.config.alerts import AlertsConfig, read_alerts
 from slurm_power.config.checks import check_tree, check_watts
 from slurm_power.config.devices import DeviceConfig, RegisterPcs, StorageConfig, read_devices
 from slurm_power.config.ess import ess_problems, read_ess
@@ -76,9 +77,10 @@ class SiteConfig:
     supply: SupplyConfig
     zone: tzinfo
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    signals: Mapping[str, Signal] = field(default_factory=dict)
     web: WebConfig = field(default_factory=WebConfig)
     governance: GovernanceConfig = field(default_factory=GovernanceConfig)
-    signals: Mapping[str, Signal] = field(default_factory=dict)
+    alerts: AlertsConfig = field(default_factory=AlertsConfig)
 
 
 def load_site(file: Path) -> SiteConfig:
@@ -102,6 +104,7 @@ def load_site(file: Path) -> SiteConfig:
             "device",
             "ess",
             "signals",
+            "alerts",
         },
         "",
         problems,
@@ -124,6 +127,7 @@ def load_site(file: Path) -> SiteConfig:
     circuits = _read_circuits(document, problems)
     ess, ess_devices = read_ess(document, problems)
     signals = read_signals(document, file.parent, problems)
+    alerts = read_alerts(document, problems)
     site = Site(name=name, circuits=circuits, ess=ess)
     before = len(problems)
     check_tree(site, problems)
@@ -173,9 +177,10 @@ def load_site(file: Path) -> SiteConfig:
         supply=supply.below(file.parent),
         zone=zone,
         admission=admission,
+        signals=signals,
         web=web,
         governance=governance,
-        signals=signals,
+        alerts=alerts,
     )
 
 

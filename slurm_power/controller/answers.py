@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from slurm_power import __version__, clock
+from slurm_power.controller.alert_desk import alerts
 from slurm_power.controller.asked import need_operator, number
 from slurm_power.controller.event_answer import (
     add_event,
@@ -280,6 +281,7 @@ _HANDLERS: dict[str, Callable[["Controller", Message, Caller], Answer]] = {
     "live": live,
     "sources": lambda controller, _, __: sources(controller),
     "signals": signals,
+    "alerts": alerts,
     "ledger": ledger,
     "job": job,
     "job_hint": job_hint,

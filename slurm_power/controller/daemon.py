@@ -13,6 +13,7 @@ from slurm_power.act import Actor, Outcome
 from slurm_power.config import SiteConfig
 from slurm_power.config.node_record import split_address
 from slurm_power.controller.admission_desk import AdmissionDesk, SlurmAdmission
+from slurm_power.controller.alert_desk import AlertDesk
 from slurm_power.controller.answers import answer
 from slurm_power.controller.authority import Authority, pins_of
 from slurm_power.controller.beside import Beside
@@ -111,6 +112,7 @@ class Controller:
         self._look = asyncio.Event()
         self.cycle_figures = self._beat.figures
         self._metrics = MetricsServer(lambda: page(self, series, len(self._links.connected())))
+        self.alerts = AlertDesk(self._note)
         self._refusals = RefusalNotes(self._note)
         self._beside = Beside(self._fault)
         self.forecasts = ForecastDesk(config, note=self._note, fault=self._fault)

@@ -107,6 +107,7 @@ def _gather(controller: "Controller", most_jobs: int, users: frozenset[str]) -> 
             {
                 **asdict(ess),
                 "circuit": snapshot.site.ess[name].circuit,
+                "setpoint_watts": snapshot.setpoints.get(name) or None,
                 "usable": ess.usable(),
                 "next": ess_next(snapshot, controller.plan, name, controls=controls),
             }
@@ -115,6 +116,7 @@ def _gather(controller: "Controller", most_jobs: int, users: frozenset[str]) -> 
         "events": [event_row(snapshot, event) for event in snapshot.events],
         "shortfalls": [asdict(shortfall) for shortfall in controller.plan.shortfalls],
         "services": service_rows(controller, None),
+        "alerts": controller.alerts.rows(),
         "levers": _levers(snapshot, controller.plan),
         "forecast": _forecast(controller, at_seconds),
         "fairness": {
