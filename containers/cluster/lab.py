@@ -106,6 +106,10 @@ class Lab:
             raise LabError(f"{' '.join(argv)}: status {done.returncode}: {done.stderr.strip()}")
         return done
 
+    def login_link(self) -> str:
+        """A link that logs root into the dashboard, once, within a minute; raises LabError."""
+        return self.run(["slurm-power", "web", "login"]).stdout.strip()
+
     def job(self, job_id: int | str) -> dict[str, str]:
         """Return what ``scontrol -o show job`` says of a job, by field; empty when Slurm does not know it."""
         done = self.run(["scontrol", "-o", "show", "job", str(job_id)], check=False, timeout_seconds=10.0)
