@@ -5,11 +5,13 @@ said is rolled up and packed by the store's own code, many minutes at once; what
 so that a test can reckon with its own few lines.
 """
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -267,3 +269,14 @@ def _record(job: PlantJob) -> dict[str, Any]:
             record["running_seconds"] = job.ended_seconds - job.started_seconds
             record["mean_watts"] = job.gpus * job.board_watts
     return record
+
+
+def main() -> None:
+    """Write a state directory with two months, for whoever wants to look at reports of it."""
+    zone = ZoneInfo("Europe/Berlin")
+    start, end = (datetime(2025, month, 1, tzinfo=zone).timestamp() for month in (10, 12))
+    write_state(simulated_weeks(start, end), Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,7 @@
 """``slurm-power report month``: peak, bill and savings of a month, from ledger and series."""
 
 from dataclasses import replace
+from datetime import UTC
 from pathlib import Path
 
 import click
@@ -74,7 +75,7 @@ def month(  # noqa: PLR0917  # click gives them by name
     if terms is not None and zone is not None:
         terms = replace(terms, supply=replace(terms.supply, zone=zone))
     try:
-        month_bounds(label, zone or clock.now().tzinfo or terms.zone)  # type: ignore[union-attr]  # now is aware
+        month_bounds(label, UTC)
     except ValueError as error:
         problems.append(f"MONTH: {error}")
     if terms is None or problems:
