@@ -47,7 +47,7 @@ def tampered(tmp_path: Path, whole_state: Path) -> Path:  # noqa: F811
     """A copy in which one row says another reason, and one event has a hostile name."""
     state = tmp_path / "copy"
     shutil.copytree(whole_state, state)
-    delivered = EventAccount(3600.0).result(limit_watts=None, baseline_watts=None)
+    delivered = EventAccount(3600.0).result(limit_watts=20_000.0, baseline_watts=None)
     result = {name: getattr(delivered, name) for name in delivered.__slots__}
     result |= {
         "promised_watts": 5000.0,
