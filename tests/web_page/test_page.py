@@ -109,7 +109,8 @@ def test_hostile_names_stay_text(browser: Browser, site: Site, address: str) -> 
     site.answers["ledger"]["entries"] = [
         {**entry, "reason": hostile} for entry in site.answers["ledger"]["entries"]
     ]
-    site.answers["why"] = {"text": hostile, "record": {"name": hostile}}
+    entry = {**site.answers["ledger"]["entries"][0], "reason": hostile, "kind": hostile}
+    site.answers["why"] = {"job_id": "1", "job": {"name": hostile}, "entries": [entry], "more": False}
     browser.open(address)
     browser.until_pictures(2)
     assert hostile in browser.ask("return document.querySelector('#jobs tbody').textContent")
@@ -253,6 +254,7 @@ def test_deeds_on_the_whole_site(
 
 
 def test_a_weight_is_changed_alone(page: Browser, site: Site) -> None:
+    site.answers["policy"] = {"weights_overridden": {"weights": {"fairness_ratio": 1.0}}}
     site.change(weights={"flex3_weight": 0.6, "account_weights": ["physics=2"], "fairness_ratio": 1.0})
     page.until_pictures(2)
     page.click("#control-weights")
@@ -262,4 +264,5 @@ def test_a_weight_is_changed_alone(page: Browser, site: Site) -> None:
     page.click("dialog input[name=sure]")
     page.click("dialog button.deed")
     page.until(lambda: [one for one in site.asked if one[0] == "PUT"], "the deed")
-    assert site.asked[-1][3] == {"weights": {"flex3_weight": 0.8}, "reason": "a test"}
+    (body,) = [one[3] for one in site.asked if one[0] == "PUT"]
+    assert body == {"weights": {"fairness_ratio": 1.0, "flex3_weight": 0.8}, "reason": "a test"}

@@ -11,7 +11,7 @@ from tests.web_page.site_server import STATIC
 SCRIPTS = sorted(STATIC.glob("*.js"))
 STYLES = sorted(STATIC.glob("*.css"))
 UPLOT = STATIC / "vendor" / "uplot"
-# What stands on what: text needs 4.5 to 1, what is drawn and bounds a control 3 to 1 (WCAG 2.1: 1.4.3, 1.4.11).
+# What stands on what: text needs 4.5 to 1, what is drawn 3 to 1 (WCAG 2.1: 1.4.3, 1.4.11).
 TEXT = [
     *((ink, ground) for ink in ("ink", "muted", "accent") for ground in ("ground", "panel", "raised")),
     *((f"{word}-ink", f"{word}-ground") for word in ("safe", "near", "risk", "stale")),

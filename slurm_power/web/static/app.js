@@ -77,8 +77,8 @@ async function begin() {
     const me = await get(path("me"));
     const may = me.may ?? [];
     setText(document.getElementById("who"), me.name ? `${me.name}, ${me.role}` : me.role);
-    events.mayDo(may.includes("events") || me.role === "operator");
-    controls.mayDo(me.role === "operator");
+    events.mayDo(may.includes("add_event"));
+    controls.mayDo(may.includes("control"));
     document.getElementById("login").hidden = true;
     if (!stream) start();
   } catch (error) {

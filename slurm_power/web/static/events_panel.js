@@ -37,8 +37,8 @@ export class EventsPanel {
     return make("li", { class: "event" },
       make("p", {}, make("span", { class: "tag" }), " ", make("strong")),
       cancel,
-      make("p"),
-      make("p", { class: "note" }),
+      make("p", { class: "whole" }),
+      make("p", { class: "note whole" }),
     );
   }
 
