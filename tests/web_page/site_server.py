@@ -83,7 +83,8 @@ class Site:
                 and query.get("kind", entry["kind"]) == entry["kind"]
                 and query.get("job", entry["job_id"]) == entry["job_id"]
             ]
-            found["entries"] = entries[-int(query.get("most", 50)) :]
+            most = int(query.get("most", 50))
+            found = {"entries": entries[-most:], "more": len(entries) > most}
         return found
 
 
