@@ -20,7 +20,7 @@ from slurm_power.web.keys import Keys
 
 COOKIE = "slurm_power_session"
 # Behind names may be a directory service; who was just proved is not looked up again.
-_PROVED_SECONDS = 5.0
+_PROVED_SECONDS = 2.0
 _MOST_REMEMBERED = 5000
 _LONGEST_SECRET = 200
 

@@ -69,7 +69,7 @@ _WEIGHTS: dict[str, Any] = {
     "type": ["object", "null"],
     "properties": {},
     "required": [],
-    "additionalProperties": {"type": "number"},
+    "additionalProperties": number(minimum=0.0, maximum=1e9),
     "description": "weights by the name they have in [policy]; null goes back to site.toml's",
 }
 _LOGGED_IN = _answer(name={"type": "string"})

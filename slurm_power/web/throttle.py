@@ -11,7 +11,8 @@ _MOST_WAITING = 100
 class Throttle:
     """Holds up refusals of wrong proofs: they are 256 random bits, so that this only makes guessing dear."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = _WAIT_SECONDS) -> None:
+        self.seconds = seconds
         self._waiting = 0
 
     async def failed(self) -> None:
@@ -20,6 +21,6 @@ class Throttle:
             raise RequestError(429, "too many wrong proofs at once", headers={"Retry-After": "5"})
         self._waiting += 1
         try:
-            await asyncio.sleep(_WAIT_SECONDS)
+            await asyncio.sleep(self.seconds)
         finally:
             self._waiting -= 1
