@@ -97,6 +97,12 @@ def test_the_page_has_no_inline_script_or_style_and_names_no_host() -> None:
         assert hosts <= {"http://www.w3.org"}, file.name  # the name of SVG, fetched by nobody
 
 
+def test_every_module_is_asked_for_at_once() -> None:
+    """One after the other, as each names the next, they would cost a round trip for each."""
+    named = re.findall(r'<link rel="modulepreload" href="([\w.]+)">', (STATIC / "index.html").read_text())
+    assert sorted([*named, "app.js"]) == [script.name for script in SCRIPTS]
+
+
 def test_all_headings_of_tables_have_a_scope() -> None:
     for file in (STATIC / "index.html", *SCRIPTS):
         text = file.read_text()
