@@ -38,7 +38,11 @@ class Site:
     def __init__(self) -> None:
         self.picture: dict[str, Any] = recorded("live")
         self.recorded_seconds = datetime.fromisoformat(self.picture["at"]).timestamp()
-        self.me = {"name": "root", "role": "operator", "may": ["events", "control", "release", "weights"]}
+        self.me = {
+            "name": "root",
+            "role": "operator",
+            "may": ["add_event", "cancel_event", "control", "release", "weights"],
+        }
         self.answers: dict[str, Any] = {
             name: recorded(name) for name in ("history", "forecast", "ledger", "savings", "events", "why")
         }
@@ -79,7 +83,8 @@ class Site:
                 and query.get("kind", entry["kind"]) == entry["kind"]
                 and query.get("job", entry["job_id"]) == entry["job_id"]
             ]
-            found["entries"] = entries[-int(query.get("most", 50)) :]
+            most = int(query.get("most", 50))
+            found = {"entries": entries[-most:], "more": len(entries) > most}
         return found
 
 

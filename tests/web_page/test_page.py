@@ -109,7 +109,8 @@ def test_hostile_names_stay_text(browser: Browser, site: Site, address: str) -> 
     site.answers["ledger"]["entries"] = [
         {**entry, "reason": hostile} for entry in site.answers["ledger"]["entries"]
     ]
-    site.answers["why"] = {"text": hostile, "record": {"name": hostile}}
+    entry = {**site.answers["ledger"]["entries"][0], "reason": hostile, "kind": hostile}
+    site.answers["why"] = {"job_id": "1", "job": {"name": hostile}, "entries": [entry], "more": False}
     browser.open(address)
     browser.until_pictures(2)
     assert hostile in browser.ask("return document.querySelector('#jobs tbody').textContent")
@@ -137,24 +138,24 @@ def test_nothing_scrolls_sideways_on_a_phone(page: Browser, width: int) -> None:
     assert not wide
 
 
-def test_a_stream_that_stops_is_said_and_comes_back(page: Browser, site: Site) -> None:
+def test_news_that_stop_are_said_and_come_back(page: Browser, site: Site) -> None:
+    """First pictures whose time stands still, as of a controller that hangs; then no stream at all."""
     site.change(standing=SAFE)
     page.until(lambda: page.text("h1") == SAFE["headline"], "the headline")
     before = site.connections
-    site.stream_refused = True
-    page.until(lambda: page.text("h1").startswith("No news for"), "the word that nothing comes")
+    site.clock_stands = True
+    page.until(lambda: page.text("h1").startswith("No news for"), "the word that nothing is new")
     assert SAFE["headline"] in page.text("h1")
+    assert site.connections == before
     assert shape(page) == "#icon-stale"
     assert page.ask("return getComputedStyle(document.querySelector('main')).filter") == "grayscale(1)"
+    site.clock_stands, site.stream_refused = False, True
+    seconds = "return Number(document.querySelector('h1').textContent.match(/for (\\d+) s/)?.[1] ?? 0)"
+    page.until(lambda: page.ask(seconds) >= 7, "older news")
     site.stream_refused = False
     page.until(lambda: page.text("h1") == SAFE["headline"], "the headline again", seconds=60)
     assert site.connections > before
     assert page.ask("return getComputedStyle(document.querySelector('main')).filter") == "none"
-
-
-def test_pictures_whose_time_stands_still_are_no_news(page: Browser, site: Site) -> None:
-    site.clock_stands = True
-    page.until(lambda: page.text("h1").startswith("No news for"), "the word that nothing is new")
 
 
 def test_who_is_not_logged_in_is_told_how(browser: Browser, site: Site, address: str) -> None:
@@ -253,6 +254,7 @@ def test_deeds_on_the_whole_site(
 
 
 def test_a_weight_is_changed_alone(page: Browser, site: Site) -> None:
+    site.answers["policy"] = {"weights_overridden": {"weights": {"fairness_ratio": 1.0}}}
     site.change(weights={"flex3_weight": 0.6, "account_weights": ["physics=2"], "fairness_ratio": 1.0})
     page.until_pictures(2)
     page.click("#control-weights")
@@ -262,4 +264,5 @@ def test_a_weight_is_changed_alone(page: Browser, site: Site) -> None:
     page.click("dialog input[name=sure]")
     page.click("dialog button.deed")
     page.until(lambda: [one for one in site.asked if one[0] == "PUT"], "the deed")
-    assert site.asked[-1][3] == {"weights": {"flex3_weight": 0.8}, "reason": "a test"}
+    (body,) = [one[3] for one in site.asked if one[0] == "PUT"]
+    assert body == {"weights": {"fairness_ratio": 1.0, "flex3_weight": 0.8}, "reason": "a test"}

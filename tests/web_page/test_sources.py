@@ -11,7 +11,7 @@ from tests.web_page.site_server import STATIC
 SCRIPTS = sorted(STATIC.glob("*.js"))
 STYLES = sorted(STATIC.glob("*.css"))
 UPLOT = STATIC / "vendor" / "uplot"
-# What stands on what: text needs 4.5 to 1, what is drawn and bounds a control 3 to 1 (WCAG 2.1: 1.4.3, 1.4.11).
+# What stands on what: text needs 4.5 to 1, what is drawn 3 to 1 (WCAG 2.1: 1.4.3, 1.4.11).
 TEXT = [
     *((ink, ground) for ink in ("ink", "muted", "accent") for ground in ("ground", "panel", "raised")),
     *((f"{word}-ink", f"{word}-ground") for word in ("safe", "near", "risk", "stale")),
@@ -95,6 +95,12 @@ def test_the_page_has_no_inline_script_or_style_and_names_no_host() -> None:
             )
         )
         assert hosts <= {"http://www.w3.org"}, file.name  # the name of SVG, fetched by nobody
+
+
+def test_every_module_is_asked_for_at_once() -> None:
+    """One after the other, as each names the next, they would cost a round trip for each."""
+    named = re.findall(r'<link rel="modulepreload" href="([\w.]+)">', (STATIC / "index.html").read_text())
+    assert sorted([*named, "app.js"]) == [script.name for script in SCRIPTS]
 
 
 def test_all_headings_of_tables_have_a_scope() -> None:

@@ -42,7 +42,7 @@ function draw() {
   const paint = () => {
     waiting = false;
     const picture = newest;
-    if (stream.stale) return; // the server answers, but what it tells does not move
+    if (!stream || stream.stale) return; // the server answers, but what it tells does not move
     headline.update(picture);
     for (const panel of panels) panel.update(picture);
     for (const show of shown) show(picture);
@@ -62,6 +62,7 @@ async function loadSavings() {
 }
 
 function watchAge() {
+  if (!stream) return;
   if (stream.stale && stream.lastTime !== null) headline.stale(stream.ageSeconds, stream.reason);
   else if (stream.stale) sayNothingYet();
 }
@@ -73,30 +74,37 @@ function sayNothingYet() {
 
 /** Whose page this is; without a login the page says how to get one, and asks again now and then. */
 async function begin() {
+  // The stream is opened at once: most who come are logged in already.
+  if (!stream) start();
   try {
     const me = await get(path("me"));
     const may = me.may ?? [];
     setText(document.getElementById("who"), me.name ? `${me.name}, ${me.role}` : me.role);
-    events.mayDo(may.includes("events") || me.role === "operator");
-    controls.mayDo(me.role === "operator");
+    events.mayDo(may.includes("add_event"));
+    controls.mayDo(may.includes("control"));
     document.getElementById("login").hidden = true;
-    if (!stream) start();
   } catch (error) {
     if (error.status === 401 || error.status === 403) {
+      stop();
       headline.say("Nobody is logged in here");
       document.getElementById("login").hidden = false;
       setTimeout(begin, 15_000);
     } else {
-      headline.say(`No news: ${error.message}.`);
       setTimeout(begin, 3000);
     }
   }
+}
+
+function stop() {
+  stream.close();
+  stream = null;
 }
 
 function start() {
   stream = new Stream(
     (picture) => {
       newest = picture;
+      document.getElementById("login").hidden = true;
       draw();
     },
     // A stream that is refused may be a login that has ended.
@@ -104,10 +112,11 @@ function start() {
       if (error.status === 401) document.getElementById("login").hidden = false;
     }),
   );
-  setInterval(watchAge, 1000);
-  // Behind another window no frame comes; what was missed is drawn at once on return.
-  document.addEventListener("visibilitychange", draw);
 }
+
+setInterval(watchAge, 1000);
+// Behind another window no frame comes; what was missed is drawn at once on return.
+document.addEventListener("visibilitychange", draw);
 
 themeSwitch(document.getElementById("theme"), () => power.repaint());
 begin();

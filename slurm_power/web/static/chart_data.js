@@ -3,7 +3,7 @@
 import { clock, duration, isNumber, plural, signedWatts, watts } from "./format.js";
 
 export const RANGES = {
-  hour: { name: "1 h", seconds: 3600, ahead: 3600, reach: "near", again: 300 },
+  hour: { name: "1 h", seconds: 3600, ahead: 3600, reach: "near", again: 300, fine: 1800 },
   day: { name: "24 h", seconds: 86_400, ahead: 86_400, reach: "far", again: 600 },
   week: { name: "7 d", seconds: 604_800, ahead: 172_800, reach: "far", again: 1800 },
 };
@@ -34,14 +34,27 @@ export function columns(range, history, points, forecast, now) {
   return NAMES.map((name) => rows.map((row) => row[name] ?? null));
 }
 
+/** One history of two: the coarse one until the fine one begins. */
+export function joined(coarse, fine) {
+  const begins = fine.at_seconds[0] ?? Infinity;
+  const kept = coarse.at_seconds.filter((at) => at < begins - (coarse.step_seconds ?? 0)).length;
+  const found = {};
+  for (const name of ["at_seconds", "watts", "limit_watts", "natural_watts"]) {
+    found[name] = [...(coarse[name] ?? []).slice(0, kept), ...(fine[name] ?? [])];
+  }
+  return found;
+}
+
 function past(rows, history, from) {
   const at = history?.at_seconds ?? [];
-  const usual = at.length > 2 ? (at.at(-1) - at[0]) / (at.length - 1) : 60;
+  let usual = at.length > 1 ? at[1] - at[0] : 60;
   for (let place = 0; place < at.length; place += 1) {
     if (at[place] < from) continue;
     const last = rows.at(-1);
     // A hole in the history is a hole in the line.
-    if (last && at[place] - last.at > Math.max(5 * usual, 15)) rows.push({ at: last.at + usual });
+    const step = last ? at[place] - last.at : usual;
+    if (step > Math.max(5 * usual, 15)) rows.push({ at: last.at + usual });
+    else usual = step;
     rows.push({
       at: at[place],
       measured: history.watts?.[place],

@@ -1,7 +1,7 @@
 // The circuit tree: what each draws of its limit, and how close that is.
 
 import { gauge, keep, make, setAttribute, setGauge, setText } from "./elements.js";
-import { levelOf, levelWord } from "./figures.js";
+import { levelOf, levelWord, ofText } from "./figures.js";
 import { percent, watts } from "./format.js";
 import { Pages } from "./pages.js";
 import { shareOf, treeRows } from "./tree.js";
@@ -72,7 +72,7 @@ export class CircuitsPanel {
     const level = share === null ? (measured ? "unknown" : "unmetered") : levelOf(share);
     setGauge(bar.firstElementChild, share, level);
     setText(draw, share === null ? `\u2013 of ${watts(circuit.limit_watts)}`
-      : `${watts(circuit.watts)} of ${watts(circuit.limit_watts)}`);
+      : ofText(circuit.watts, circuit.limit_watts));
     setText(word, share === null ? (measured ? "no data" : "no meter")
       : `${percent(share)} ${levelWord(share)}`);
     setAttribute(word, "class", `word-${level}`);

@@ -1,9 +1,9 @@
 // What an operator may do to the whole site: pause the automation, release everything, set weights.
 
-import { path, send } from "./api.js";
+import { get, path, send } from "./api.js";
 import { askFirst, field } from "./dialog.js";
 import { make, setText } from "./elements.js";
-import { clock, duration, plural, secondsOf, words } from "./format.js";
+import { clock, duration, isNumber, plural, secondsOf, words } from "./format.js";
 
 export class ControlsPanel {
   constructor(done) {
@@ -94,15 +94,16 @@ export class ControlsPanel {
 
   setWeights() {
     const before = this.picture.weights ?? {};
-    const inputs = Object.entries(before).map(([name, value]) => ({
+    const numbers = Object.entries(before).filter((one) => isNumber(one[1]));
+    const inputs = numbers.map(([name, value]) => ({
       name,
-      was: shown(value),
-      input: make("input", { type: Array.isArray(value) ? "text" : "number", step: "any",
-        value: shown(value), name }),
+      was: String(value),
+      input: make("input", { type: "number", step: "any", value, name }),
     }));
     const site = make("input", { type: "checkbox", name: "site" });
     const changed = () => Object.fromEntries(inputs.filter((one) =>
-      one.input.value !== one.was).map((one) => [one.name, read(one.input)]));
+      one.input.value !== one.was && one.input.value !== "").map((one) =>
+        [one.name, Number(one.input.value)]));
     askFirst({
       title: "Weights of the policy",
       deed: "Set weights",
@@ -113,7 +114,7 @@ export class ControlsPanel {
       says: () => {
         if (site.checked) return ["All weights are those of site.toml again."];
         const lines = inputs.filter((one) => one.input.value !== one.was).map((one) =>
-          `${words(one.name)}: ${one.was || "none"} becomes ${one.input.value || "none"}.`);
+          `${words(one.name)}: ${one.was} becomes ${one.input.value || one.was}.`);
         return lines.length ? [...lines,
           "They hold from the next plan on, over restarts, until they are taken back."]
           : ["Nothing is changed yet."];
@@ -121,19 +122,13 @@ export class ControlsPanel {
       act: async (reason) => {
         const none = !site.checked && !Object.keys(changed()).length;
         if (none) throw new Error("No weight is changed: change one, or cancel.");
-        await send("PUT", path("weights"), { weights: site.checked ? null : changed(), reason });
+        // What is set takes the place of all that was set before: that has to be sent along.
+        const earlier = (await get(path("policy"))).weights_overridden?.weights ?? {};
+        const weights = site.checked ? null : { ...earlier, ...changed() };
+        await send("PUT", path("weights"), { weights, reason });
         return site.checked ? "The weights are those of site.toml." : "The weights are set.";
       },
       done: this.done,
     });
   }
-}
-
-function shown(value) {
-  return Array.isArray(value) ? value.join(", ") : String(value ?? "");
-}
-
-function read(input) {
-  if (input.type === "number") return input.value === "" ? null : Number(input.value);
-  return input.value.split(",").map((word) => word.trim()).filter(Boolean);
 }

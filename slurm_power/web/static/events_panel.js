@@ -37,8 +37,8 @@ export class EventsPanel {
     return make("li", { class: "event" },
       make("p", {}, make("span", { class: "tag" }), " ", make("strong")),
       cancel,
-      make("p"),
-      make("p", { class: "note" }),
+      make("p", { class: "whole" }),
+      make("p", { class: "note whole" }),
     );
   }
 
@@ -63,8 +63,8 @@ export class EventsPanel {
     const list = this.past.querySelector("ul");
     try {
       const { events } = await get(path("events"));
-      const past = events.filter((event) => !isNumber(event.ends_in_seconds)
-        || event.ends_in_seconds <= 0).slice(-MOST_PAST).reverse();
+      const open = new Set((this.picture?.events ?? []).map((event) => event.event_id));
+      const past = events.filter((event) => !open.has(event.event_id)).slice(-MOST_PAST).reverse();
       list.replaceChildren(...(past.length ? past.map(pastRow)
         : [make("li", { class: "empty" }, "None yet.")]));
     } catch (error) {
@@ -74,13 +74,14 @@ export class EventsPanel {
 }
 
 function pastRow(event) {
-  const at = secondsOf(event.starts ?? event.start ?? event.started ?? event.starts_at);
+  const at = secondsOf(event.starts_at);
   const when = at === null ? "" : `${day(at)} ${clock(at)}, `;
-  const met = isNumber(event.delivered_ratio) ? `${percent(event.delivered_ratio)} of what was promised`
-    : "not measured";
-  return make("li", { class: "event" }, make("p", {},
-    `${event.event_id}: ${when}${event.circuit} at most ${watts(event.limit_watts)}`),
-    make("p", { class: "number" }, met));
+  const delivered = event.result?.delivered_ratio;
+  const met = isNumber(delivered) ? `${percent(delivered)} of what was promised` : "not measured";
+  return make("li", { class: "event" },
+    make("p", {}, `${event.event_id}: ${when}${event.circuit} at most ${watts(event.limit_watts)}`),
+    make("p", { class: "number" }, met),
+    make("p", { class: "note whole" }, event.reason));
 }
 
 function moment(seconds, now) {

@@ -97,6 +97,13 @@ export function levelWord(share) {
     room: "room" }[levelOf(share)];
 }
 
+/** 17.2 of 20.0 kW: a unit once is enough where both have it. */
+export function ofText(part, whole) {
+  const [one, other] = [watts(part), watts(whole)];
+  const unit = other.split(" ")[1];
+  return `${one.endsWith(` ${unit}`) ? one.slice(0, -unit.length - 1) : one} of ${other}`;
+}
+
 /** What a battery does now, in a word. */
 export function essWord(ess) {
   if (ess.alarms?.length) return `alarm: ${ess.alarms.join(", ")}`;

@@ -13,7 +13,7 @@ export const COLUMNS = [
     sort: (job) => job.gpu_count },
   { key: "watts", heading: "Watts", number: true, text: (job) => watts(job.gpu_watts),
     sort: (job) => job.gpu_watts ?? -1 },
-  { key: "cap", heading: "Cap", number: true, text: capWord, sort: (job) => job.slowdown_ratio ?? 0 },
+  { key: "cap", heading: "Cap", text: capWord, sort: (job) => job.slowdown_ratio ?? 0 },
   { key: "flex", heading: "Flex", text: (job) => job.flex || "", sort: (job) => job.flex },
   { key: "tier", heading: "Tier", text: (job) => job.tier || "", sort: (job) => job.tier ?? "" },
   { key: "hold", heading: "Hold", text: holdWord, sort: (job) => job.hold_ends_in_seconds ?? -1 },

@@ -4,7 +4,7 @@ import { get, path } from "./api.js";
 import { keep, make, setText } from "./elements.js";
 import { clock, day, secondsOf, signedWatts, isNumber, words } from "./format.js";
 
-const PAGE = 16;
+const PAGE = 12;
 const FOLLOW_SECONDS = 3;
 const WAIT_MILLISECONDS = 400;
 

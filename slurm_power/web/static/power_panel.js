@@ -1,7 +1,7 @@
 // Power of a circuit against its limit: what was, what is expected, what is due.
 
 import { get, path } from "./api.js";
-import { RANGES, columns, sentences, startSentence, tableRows } from "./chart_data.js";
+import { RANGES, columns, joined, sentences, startSentence, tableRows } from "./chart_data.js";
 import { keep, make, setAttribute, setText } from "./elements.js";
 import { clock, isNumber, secondsOf, watts } from "./format.js";
 import { powerPlot } from "./power_plot.js";
@@ -48,19 +48,28 @@ export class PowerPanel {
 
   async load() {
     const [circuit, range] = [this.circuit, this.range];
-    const { seconds, reach } = RANGES[range];
+    const { reach } = RANGES[range];
     this.historyAt = this.forecastAt = performance.now();
     const asked = [
-      get(path("history"), { circuit, seconds }).then((answer) => this.takeHistory(circuit, range, answer)),
+      this.askHistory(circuit, range).then((answer) => this.takeHistory(circuit, range, answer)),
       get(path("forecast"), { circuit, reach }).then((answer) => this.takeForecast(circuit, range, answer)),
     ];
     const failed = (await Promise.allSettled(asked)).find((one) => one.status === "rejected");
     setText(this.problem, failed ? `Not all is here: ${failed.reason.message}` : "");
   }
 
+  /** The span as the server has it, its newest part finer where that is kept. */
+  async askHistory(circuit, range) {
+    const { seconds, fine } = RANGES[range];
+    const spans = fine ? [seconds, fine] : [seconds];
+    const [coarse, newest] = await Promise.all(spans.map((span) =>
+      get(path("history"), { circuit, seconds: span })));
+    return newest ? joined(coarse, newest) : coarse;
+  }
+
   takeHistory(circuit, range, answer) {
     if (circuit !== this.circuit || range !== this.range) return;
-    this.history = answer.columns ?? answer;
+    this.history = answer;
     const last = this.history.at_seconds?.at(-1);
     if (isNumber(last)) this.ring.dropUntil(last);
     this.draw();
@@ -169,7 +178,11 @@ export class PowerPanel {
     setText(document.getElementById("power-at"), this.cursor === null ? "now" : `at ${clock(at[place])}`);
     const names = ["measured", "limit", "natural", "low", "middle", "high", "level"];
     for (const item of this.panel.querySelectorAll("[data-series]")) {
-      const found = item.dataset.series.split(" ").map((name) => values[names.indexOf(name)][place]);
+      // Without a cursor, what is expected is that of the next step: of now it is what is measured.
+      const expected = /low|middle/.test(item.dataset.series) && this.cursor === null;
+      const step = expected && place < at.length - 1 ? place + 1 : place;
+      const found = item.dataset.series.split(" ").map((name) => values[names.indexOf(name)][step]);
+      item.hidden = !found.some(isNumber) && !/measured|limit/.test(item.dataset.series);
       setText(item.querySelector("b"), found.map(watts).join(" to "));
     }
   }

@@ -2,7 +2,8 @@
 
 import { clock, day, isNumber, watts } from "./format.js";
 
-const FONT = '12px system-ui, "DejaVu Sans", Arial, sans-serif';
+const FAMILY = '-apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", "DejaVu Sans Condensed"';
+const FONT = `12px ${FAMILY}, sans-serif`;
 
 /** The colour that a CSS variable stands for now, as a canvas takes it. */
 export function colours(...names) {
@@ -85,6 +86,7 @@ function drawMarks(plot, marks, ink) {
   ctx.font = FONT.replace("12px", `${12 * scale}px`);
   ctx.lineWidth = scale;
   ctx.textBaseline = "top";
+  ctx.textAlign = "left";
   drawNow(plot, marks.at, ink, scale);
   // Labels that would lie on each other go one line lower each.
   let lowest = bbox.top + 4 * scale;
@@ -111,7 +113,7 @@ function drawMarks(plot, marks, ink) {
   }
   if (isNumber(marks.limit)) {
     const high = plot.valToPos(marks.limit, "y", true);
-    label(ctx, bbox, `limit ${watts(marks.limit)}`, bbox.left + 6 * scale, high - 16 * scale,
+    label(ctx, bbox, `limit ${watts(marks.limit)}`, bbox.left + bbox.width, high - 17 * scale,
       { ...ink, ink: ink["plot-limit"] });
   }
   ctx.restore();

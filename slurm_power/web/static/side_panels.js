@@ -22,14 +22,19 @@ export function showSources({ sources = {}, sources_left_off: leftOff, forecast 
         ? (quality === "invalid" ? "word-above" : "word-near") : "muted");
     });
   keep(document.getElementById("sources-rows"), bad, (row) => row.source,
-    () => make("tr", {}, make("th", { scope: "row" }), make("td", { "data-name": "measures" }),
-      make("td", { "data-name": "quality" }), make("td", { class: "number", "data-name": "last read" }),
+    () => make("tr", {},
+      make("th", { scope: "row" }, make("div"), make("div", { class: "note" })),
+      make("td", { "data-name": "quality" }),
+      make("td", { class: "number", "data-name": "last read" }),
       make("td", { class: "wide", "data-name": "why" })),
     (child, row) => {
-      const cells = [row.source, words(row.measures), row.quality, isNumber(row.age_seconds)
-        ? `${duration(row.age_seconds)} ago` : "never", row.reason];
-      cells.forEach((text, place) => setText(child.children[place], text));
-      setAttribute(child.children[2], "class", row.quality === "invalid" ? "word-above" : "word-near");
+      const [head, quality, age, why] = child.children;
+      setText(head.firstElementChild, words(row.measures) || row.source);
+      setText(head.lastElementChild, row.source);
+      setText(quality, row.quality);
+      setAttribute(quality, "class", row.quality === "invalid" ? "word-above" : "word-near");
+      setText(age, isNumber(row.age_seconds) ? `${duration(row.age_seconds)} ago` : "never");
+      setText(why, row.reason);
     });
   document.getElementById("sources-table").hidden = bad.length === 0;
   facts(document.getElementById("sources-facts"), [
@@ -114,33 +119,30 @@ export function showServices({ services = [] }) {
     });
 }
 
-/** What this month saves: every figure that is there, with its unit read from its name. */
+/** What this month came to, and what it would have without us. */
 export function showSavings(answer) {
-  const rows = [];
-  for (const [name, value] of Object.entries(answer)) {
-    if (["ok", "at", "site", "month", "currency", "note", "notes", "computed_at",
-      "reason"].includes(name)) continue;
-    if (value === null || typeof value === "object") continue;
-    rows.push([title(name), savingText(name, value, answer.currency)]);
-  }
-  facts(document.getElementById("savings-facts"), rows);
-  const note = [answer.month, answer.reason, answer.note,
-    ...(answer.notes ?? [])].filter((text) => typeof text === "string" && text);
-  setText(document.getElementById("savings-note"), note.join(". "));
+  const money = (value) => (isNumber(value) ? `${value.toFixed(2)} ${answer.currency ?? ""}`.trim() : null);
+  const saved = money(answer.saved);
+  const part = answer.bill_without > 0 ? answer.saved / answer.bill_without : null;
+  const share = saved !== null && part !== null ? ` (${percent(part, 1)})` : "";
+  facts(document.getElementById("savings-facts"), [
+    ["Saved", saved === null ? "unknown: no tariff is set" : saved + share],
+    ["Bill so far", insteadOf(money(answer.bill), money(answer.bill_without))],
+    ["Peak", insteadOf(known(answer.peak_watts), known(answer.peak_without_watts))],
+    ["CO2 saved", isNumber(answer.co2_kg_saved) ? `${answer.co2_kg_saved.toFixed(1)} kg` : null],
+    ["Events", answer.events > 0 ? `${answer.events_delivered} of ${answer.events} delivered` : "none"],
+  ]);
+  const sure = answer.estimate ? "An estimate: not all of the month was metered. " : "";
+  const method = answer.method ? `Without us: ${answer.method}.` : "";
+  setText(document.getElementById("savings-note"), `${sure}${method}`);
+  setText(document.getElementById("savings-month"), answer.month ?? "");
 }
 
-function title(name) {
-  const plain = words(name.replace(/_(watts|kwh|ratio|seconds|joules|hours|kg|cost)$/, ""));
-  return plain[0].toUpperCase() + plain.slice(1);
+function known(value) {
+  return isNumber(value) ? watts(value) : null;
 }
 
-function savingText(name, value, currency) {
-  if (!isNumber(value)) return String(value);
-  if (name.endsWith("_watts")) return watts(value);
-  if (name.endsWith("_kwh")) return `${value.toFixed(1)} kWh`;
-  if (name.endsWith("_ratio")) return percent(value, 1);
-  if (name.endsWith("_seconds")) return duration(value);
-  if (name.endsWith("_kg")) return `${value.toFixed(1)} kg`;
-  if (/(cost|saved|bill)$/.test(name)) return `${value.toFixed(2)}${currency ? ` ${currency}` : ""}`;
-  return String(Number(value.toPrecision(6)));
+function insteadOf(is, without) {
+  if (is === null) return null;
+  return without === null || without === is ? is : `${is} instead of ${without}`;
 }

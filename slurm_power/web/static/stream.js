@@ -20,7 +20,7 @@ export class Stream {
     this.lastTime = null;
     this.reason = "";
     this.open();
-    setInterval(() => this.watch(), 1000);
+    this.watcher = setInterval(() => this.watch(), 1000);
   }
 
   /** Seconds since a picture last told something new. */
@@ -40,6 +40,15 @@ export class Stream {
     this.source.addEventListener("away", (event) => this.away(event.data));
     this.source.addEventListener("bye", (event) => this.lose(told(event.data, "reason")));
     this.source.onerror = () => this.lose("");
+  }
+
+  /** For good. */
+  close() {
+    clearInterval(this.watcher);
+    clearTimeout(this.timer);
+    this.source?.close();
+    this.source = null;
+    this.onLost = () => {};
   }
 
   hear(text) {
