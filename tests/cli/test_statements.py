@@ -7,12 +7,25 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from slurm_power import clock
 from slurm_power.cli.slurm_power import main
 from slurm_power.store.sqlite import SqliteStore
 from tests.report.plant_days import write_plant
 from tests.report.test_energy import DAY, JOBS, START
 
 EVIL = "=cmd|\"'<img src=x onerror=alert(1)>\x1b[31m"
+
+OLD_SITE = """\
+[site]
+name = "old"
+[circuit.grid]
+rating_watts = 1e6
+limit_kind = "economic"
+meter = "m"
+[device.m]
+driver = "sunspec_meter"
+address = "127.0.0.1:502"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +55,7 @@ def report(*words: str) -> Result:
         (["--since", "2026-03-02", "--until", "2026-03-01"], "2026-03-02T00:00:00Z is not before --until"),
         (["--since", "2001-01-01", "--until", "2026-03-01"], "a report is of at most 3660 days"),
         (["--since", "soon"], "'soon' is no moment"),
+        (["--month", "9998-12"], "--month: it has not begun yet"),
     ],
 )
 def test_a_span_that_makes_no_sense_is_refused_with_the_fix(
@@ -69,8 +83,7 @@ def test_a_state_directory_without_its_site_asks_for_it(tmp_path: Path) -> None:
         assert found.exit_code == 2
         assert "give --site /etc/slurm-power/site.toml" in " ".join(found.output.split())
     site = tmp_path / "site.toml"
-    site.write_text('[site]\nname = "old"\n[circuit.grid]\nrating_watts = 1e6\nlimit_kind = "economic"\n'
-                    'meter = "m"\n[device.m]\ndriver = "sunspec_meter"\naddress = "127.0.0.1:502"\n')  # fmt: skip
+    site.write_text(OLD_SITE)
     found = report("energy", "--state", str(tmp_path), "--month", "2026-03", "--site", str(site))
     assert found.exit_code == 0, found.output
     assert "Energy statement of old" in found.output
@@ -125,6 +138,14 @@ def test_a_given_bill_is_shared_to_the_cent(state: Path) -> None:
     rows = next(block["rows"] for block in blocks if block.get("table") == "lines")
     assert sum(row[3] for row in rows[:-1]) == pytest.approx(123.45, abs=0.005)
     assert rows[-1][3] == pytest.approx(123.45)
+
+
+def test_a_month_that_is_not_over_ends_now(state: Path) -> None:
+    now = clock.now()
+    found = report("energy", "--state", str(state), "--month", f"{now:%Y-%m}", "--json")
+    document = json.loads(found.output)
+    assert document["subtitle"] == f"{now:%Y-%m}, so far"
+    assert f"{now:%Y-%m-%d}" in document["labels"]["Until"]
 
 
 def test_an_empty_store_is_told_and_no_error(tmp_path: Path) -> None:

@@ -140,10 +140,15 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }  # fmt: skip
     store.put_state("event_report.ev-3", report)
     store.put_state("events_past", [{**report, "jobs": []}])
-    at, about = DAY + timedelta(hours=16), {"event_id": "ev-3"}
+    noticed, about = DAY + timedelta(hours=16), {"event_id": "ev-3"}
     store.append(
         LedgerEntry(
-            at=at, actor="operator:mallory", kind="event", subject="circuit:grid", reason=EVIL, details=about
+            at=noticed,
+            actor="operator:mallory",
+            kind="event",
+            subject="circuit:grid",
+            reason=EVIL,
+            details=about,
         )
     )
     store.close()
