@@ -182,14 +182,14 @@ def _tree(made: Statement) -> Table:
 def _who(report: EnergyReport) -> Iterator[Section]:
     made = report.made
     for by, title in (("user", "Users"), ("account", "Accounts")):
-        yield Section(title=title, blocks=(_groups(made, by, f"{by}s", title),))
+        yield Section(title=title, blocks=(_groups(made, by),))
     jobs = list(made.jobs)
     shown = jobs if report.by == "job" else jobs[:_MOST_JOBS]
     blocks: list[Block] = [_jobs(made, shown, jobs[len(shown) :])]
     yield Section(title="Jobs", blocks=tuple(blocks))
 
 
-def _groups(made: Statement, by: str, name: str, title: str) -> Table:
+def _groups(made: Statement, by: str) -> Table:
     def row(group: Group) -> tuple[Value, ...]:
         hosts = None if group.hosts_joules is None else group.hosts_joules / _KWH
         return (
@@ -209,8 +209,8 @@ def _groups(made: Statement, by: str, name: str, title: str) -> Table:
     cost = [Column(heading="Part of the cost", digits=2, kind="number")] if made.has_costs else []
     carbon = [Column(heading="Part of CO2", unit="kg", digits=1, kind="number")] if made.has_carbon else []
     return Table(
-        name=name,
-        title=title,
+        name=f"{by}s",
+        title=f"Energy by {by}, the most first",
         columns=(
             Column(heading=by.capitalize()),
             Column(heading="Jobs", digits=0, kind="number"),

@@ -58,9 +58,9 @@ def read_metered(reader: SeriesReader, site: SiteFacts, since: datetime, until: 
     """
     tops = [name for name in site.metered if site.meter_above(name) is None]
     if len(tops) != 1:
-        found = ", ".join(sorted(tops)) or "none"
+        there = ", ".join(sorted(tops)) or "none"
         raise ValueError(
-            f"a statement needs one meter above all others, at the grid connection; there is: {found}"
+            f"a statement needs one meter above all others, at the grid connection; there is: {there}"
         )
     names = frozenset(reader.names())
     found = Metered(

@@ -162,8 +162,13 @@ def _quarter(truth: Truth, jobs: list[TrueJob], at: float, *, sums: bool) -> dic
     return values
 
 
-def write_quarter(series: SqliteSeries, at: float, values: Mapping[str, tuple[float, float]]) -> None:
-    """Write one quarter of an hour as the store rolls it up: named (mean, share of it that was read)."""
+def write_quarter(
+    series: SqliteSeries,
+    at: float,
+    values: Mapping[str, tuple[float, float]],
+    tier: Resolution = Resolution.QUARTER_HOUR,
+) -> None:
+    """Write one interval as the store rolls it up: named (mean, share of it that was read)."""
     new: list[tuple[int, str, float]] = []
     columns = series._columns(dict.fromkeys(values), new)
     series._connection.executemany("INSERT INTO series (id, name, step) VALUES (?,?,?)", new)
@@ -180,7 +185,7 @@ def write_quarter(series: SqliteSeries, at: float, values: Mapping[str, tuple[fl
             for _, name in members
         ]
         chunks.append(Chunk(part, np.packbits(flags).tobytes(), pack(np.array(table, dtype=np.int64).T)))
-    series._insert(Resolution.QUARTER_HOUR, round(at * 1000), chunks)
+    series._insert(tier, round(at * 1000), chunks)
 
 
 def record(job: TrueJob) -> dict[str, object]:

@@ -62,10 +62,15 @@ def energy(  # noqa: PLR0917  # click gives them by name
         first, last = asked.bounds(site.zone)
         metered = read_metered(recorded, site, first, last)
         priced = metered.priced_ratio >= _SURE_RATIO
+        if energy_bill is not None and not priced:
+            raise click.BadParameter(
+                "prices are known for less than 95 % of this time, so no bill can be shared by them",
+                param_hint="--energy-bill",
+            )
         made = statement(
             metered.circuits,
             list(job_uses(store, recorded, metered.covered, first, last, now=clock.now())),
-            energy_bill=energy_bill if priced else None,
+            energy_bill=energy_bill,
             has_costs=priced,
             has_carbon=metered.carbon_ratio >= _SURE_RATIO,
         )
@@ -80,6 +85,6 @@ def energy(  # noqa: PLR0917  # click gives them by name
         by=by,
         proof=proof,
         made_at=clock.now(),
-        billed=energy_bill is not None and priced,
+        billed=energy_bill is not None,
     )
     give(energy_document(report), out, table, as_json)

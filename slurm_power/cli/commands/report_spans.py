@@ -29,20 +29,28 @@ class AskedSpan:
     until: datetime | None
 
     def bounds(self, zone: tzinfo) -> tuple[datetime, datetime]:
-        """Begin and end in UTC: of a month at the site's midnights, changes of its clock included."""
+        """Begin and end in UTC, not beyond now: of a month at the site's midnights, by its own clock.
+
+        Raises BadParameter for what has not begun.
+        """
         if self.month is not None:
             year, month = self.month
-            first = datetime(year, month, 1, tzinfo=zone)
-            last = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=zone)
-            return first.astimezone(UTC), last.astimezone(UTC)
-        assert self.since is not None
-        return self.since, clock.now() if self.until is None else self.until
+            first = datetime(year, month, 1, tzinfo=zone).astimezone(UTC)
+            last = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=zone).astimezone(UTC)
+        else:
+            assert self.since is not None
+            first, last = self.since, clock.now() if self.until is None else self.until
+        if first >= clock.now():
+            hint = "--since" if self.month is None else "--month"
+            raise click.BadParameter("it has not begun yet", param_hint=hint)
+        return first, min(last, clock.now())
 
     def words(self, zone: tzinfo) -> str:
         """The span as a report names it."""
         first, last = (moment.astimezone(zone) for moment in self.bounds(zone))
         if self.month is not None:
-            return f"{self.month[0]}-{self.month[1]:02}"
+            over = (last + timedelta(seconds=1)).month != self.month[1]
+            return f"{self.month[0]}-{self.month[1]:02}" + ("" if over else ", so far")
         return f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
 
 
