@@ -70,7 +70,11 @@ def _kind(hint: Any) -> str:
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return " or ".join(member.value for member in hint)
     words = {float: "number", int: "whole number", str: "string", bool: "true or false", Path: "path"}
-    words |= {date: "date", PowerTable: "list of pairs", Mapping[str, Mapping[str, float]]: "tables of months"}
+    words |= {
+        date: "date",
+        PowerTable: "list of pairs",
+        Mapping[str, Mapping[str, float]]: "tables of months",
+    }
     return "list of strings" if hint == tuple[str, ...] else words[hint]
 
 
