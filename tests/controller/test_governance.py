@@ -50,6 +50,10 @@ def test_weights_count_from_the_next_cycle_and_over_restarts(host: Host) -> None
         # One object: what was made of a snapshot and the policy is then made once a cycle.
         assert len(policies) == 1
         assert site.controller.planning._policy.flex2_weight == 3.0
+        picture = await site.ask({"op": "live"})
+        assert picture["weights"]["flex2_weight"] == 3.0
+        assert picture["policy"] == site.controller.governance.policy.row()
+        assert picture["policy"]["fingerprint"]
         told = await site.ask({"op": "plan", "explain": True})
         assert told["weights_overridden"]["weights"]["flex2_weight"] == 3.0
 
@@ -197,6 +201,8 @@ def test_appeals_are_bounded_and_kept() -> None:
     with pytest.raises(AppealError, match="in a day"):
         again.appeal(job_id="99", user="alice", who="alice", text="t")
     odd = {"count": 7, "appeals": [{}, None, {"appeal_id": "x"}, *again.rows("bob")]}
+    for none in (5, {"count": "x", "appeals": 5}, {"appeals": {"a": 1}}):
+        assert AppealDesk(Kept(appeals=none), most_open=2, note=nobody_notes).rows() == []
     assert [row["user"] for row in AppealDesk(Kept(appeals=odd), most_open=2, note=nobody_notes).rows()] == [
         "bob"
     ]
