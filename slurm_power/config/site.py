@@ -20,6 +20,7 @@ from slurm_power.config.problems import ConfigError, check_keys, read_record, re
 from slurm_power.config.register_map import Role, load_register_map
 from slurm_power.config.store import StoreConfig
 from slurm_power.config.supply import SupplyConfig, read_supply, zone_named
+from slurm_power.config.web import WebConfig, read_web
 from slurm_power.model.site import Circuit, Ess, LimitKind, Site
 from slurm_power.plan.policy import Policy
 
@@ -74,6 +75,7 @@ class SiteConfig:
     supply: SupplyConfig
     zone: tzinfo
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    web: WebConfig = field(default_factory=WebConfig)
     governance: GovernanceConfig = field(default_factory=GovernanceConfig)
 
 
@@ -92,6 +94,7 @@ def load_site(file: Path) -> SiteConfig:
             "policy",
             "supply",
             "admission",
+            "web",
             "governance",
             "circuit",
             "device",
@@ -110,6 +113,7 @@ def load_site(file: Path) -> SiteConfig:
     forecast = read_record(ForecastConfig, _table(document, "forecast", problems), "forecast.", problems)
     supply = read_supply(_table(document, "supply", problems), problems)
     admission = read_record(AdmissionConfig, _table(document, "admission", problems), "admission.", problems)
+    web = read_web(_table(document, "web", problems), problems)
     governance = read_record(
         GovernanceConfig, _table(document, "governance", problems), "governance.", problems
     )
@@ -141,6 +145,7 @@ def load_site(file: Path) -> SiteConfig:
     if (
         problems
         or admission is None
+        or web is None
         or governance is None
         or controller is None
         or store is None
@@ -163,6 +168,7 @@ def load_site(file: Path) -> SiteConfig:
         supply=supply.below(file.parent),
         zone=zone,
         admission=admission,
+        web=web,
         governance=governance,
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from slurm_power.controller.asked import need_operator, number
+from slurm_power.controller.asked import need_operator, number, text
 from slurm_power.controller.user_socket import Caller, RefusedError
 from slurm_power.model.grid_event import BaselineMethod, Commitment, LimitEvent
 from slurm_power.model.site import Circuit
@@ -206,9 +206,11 @@ def cancel_event(controller: "Controller", request: Message, caller: Caller) -> 
     need_operator(caller, "cancel an event")
     event_id = str(request.get("event_id"))
     recover = request.get("recover", False)
-    if not isinstance(recover, bool):
-        raise RefusedError("recover: must be true or false")
-    if not controller.operators.cancel_event(event_id, caller.who, recover=recover):
+    problems = [] if isinstance(recover, bool) else ["recover: must be true or false"]
+    reason = text(request, "reason", problems) if request.get("reason") is not None else ""
+    if problems:
+        raise RefusedError("; ".join(problems))
+    if not controller.operators.cancel_event(event_id, caller.who, recover=bool(recover), reason=reason):
         raise RefusedError(f"there is no event {event_id}")
     return {}
 

@@ -24,7 +24,9 @@ from slurm_power.config import (
 )
 from slurm_power.config.admission import AdmissionConfig
 from slurm_power.config.governance import GovernanceConfig
+from slurm_power.config.web import WebConfig
 from slurm_power.model.power_table import PowerTable
+from slurm_power.model.role import Role
 from slurm_power.model.site import Circuit, Ess
 from slurm_power.plan.policy import Policy
 
@@ -38,6 +40,7 @@ TABLES: tuple[tuple[str, type, tuple[tuple[str, str, str], ...]], ...] = (
     ("[supply]", SupplyConfig, ()),
     ("[admission]", AdmissionConfig, ()),
     ("[governance]", GovernanceConfig, ()),
+    ("[web]", WebConfig, ()),
     ("[circuit.NAME]", Circuit, ()),
     ("[ess.NAME]", Ess, (("device", "string", "required"),)),
     ('[device.NAME], driver "sunspec_meter"', SunspecMeter, ()),
@@ -75,6 +78,7 @@ def _kind(hint: Any) -> str:
         PowerTable: "list of pairs",
         Mapping[str, Mapping[str, float]]: "tables of months",
     }
+    words |= {Mapping[str, Role]: "table"}
     return "list of strings" if hint == tuple[str, ...] else words[hint]
 
 
