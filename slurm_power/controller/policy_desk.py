@@ -57,9 +57,8 @@ class PolicyDesk:
         self._take_over(store.state(_WEIGHTS))
         stored = store.state(_BOOK)
         self._book: dict[str, Any] = dict(stored) if isinstance(stored, dict) else {}
-        self._values: dict[str, Any] = {}
         # A large site's values are many, and this is asked each second.
-        self._mark = ""
+        self._file_mark = self._mark = ""
 
     def _take_over(self, stored: object) -> None:
         if not isinstance(stored, dict):
@@ -86,7 +85,7 @@ class PolicyDesk:
         except (OSError, ValueError) as error:
             self._note("controller", "fault", "policy", f"its changes cannot be told: {error}")
             return
-        self._values = values
+        self._file_mark = fingerprint(values)
         self._measure()
         before = self._book.get("values")
         if not isinstance(before, dict):
@@ -101,13 +100,13 @@ class PolicyDesk:
     def _first(self, values: dict[str, Any]) -> None:
         author = self._author()
         small = {key: value for key, value in values.items() if not key.startswith("circuit.")}
-        details = {"fingerprint": fingerprint(values), "values": small, **author}
+        details = {"fingerprint": self._file_mark, "values": small, **author}
         reason = f"its {len(values)} values are watched from now on"
         self._note(f"author:{author['author']}", "policy recorded", "policy", reason, details=details)
         self._keep(values, author, [])
 
     def _changed(self, changes: dict[str, dict[str, Any]], values: dict[str, Any]) -> None:
-        author, mark = self._author(), fingerprint(values)
+        author, mark = self._author(), self._file_mark
         parts = list(in_parts(changes))
         signed = "" if author["signed"] else f"; unsigned, {author['author_from']}"
         for number, part in enumerate(parts, 1):
@@ -142,7 +141,7 @@ class PolicyDesk:
     def _keep(self, values: dict[str, Any], author: Mapping[str, Any], unsigned: list[str]) -> None:
         self._book = {
             "values": values,
-            "fingerprint": fingerprint(values),
+            "fingerprint": self._file_mark,
             "at": clock.now().isoformat(),
             "author": author["author"],
             "unsigned": unsigned,
@@ -196,9 +195,9 @@ class PolicyDesk:
         return policy
 
     def _measure(self) -> None:
-        """Work out the fingerprint of the values in force, an operator's weights included."""
-        over = {f"policy.{key}": value for key, value in weights_of(self.policy).items()}
-        self._mark = fingerprint({**self._values, **over}) if self._values else ""
+        """The fingerprint of the values in force: the file's, and with an operator's weights one of both."""
+        over = {} if self.override is None else {"file": self._file_mark, **self.override.weights}
+        self._mark = fingerprint(over) if over and self._file_mark else self._file_mark
 
     def override_row(self) -> dict[str, Any] | None:
         """The weights that stand in place of site.toml's, whose doing that is and why; None for none."""

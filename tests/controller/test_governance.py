@@ -1,242 +1,26 @@
-"""Operators' deeds on the automation as a whole, the policy's book and appeals: a whole controller, asked."""
+"""Weights at run time, the policy's book and appeals: a whole controller, asked."""
 
-import asyncio
-import json
 import os
-import socket
-from collections.abc import Awaitable, Callable, Iterator
-from datetime import timedelta
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from slurm_power import clock
 from slurm_power.config import load_site
 from slurm_power.controller.appeal_desk import AppealDesk, AppealError
-from slurm_power.controller.authority import make_authority
-from slurm_power.controller.control_desk import ControlDesk
-from slurm_power.controller.daemon import Controller
 from slurm_power.controller.policy_desk import PolicyDesk
 from slurm_power.controller.policy_values import changes_between, fingerprint, in_parts, policy_values
 from slurm_power.controller.user_socket import Caller
-from slurm_power.model.action import HoldJob, SetCap
-from slurm_power.model.site import LimitKind
-from slurm_power.store.sqlite import SqliteStore
-from tests.controller.test_user_socket import STRANGER, Queue, Site, folder, needs_root
+from tests.controller.host import Host, Kept, nobody_notes
+from tests.controller.test_user_socket import STRANGER, Site, folder, needs_root
 
 __all__ = ["folder"]  # a fixture
-
-SITE = """
-[site]
-name = "small"
-[controller]
-listen = "127.0.0.1:{port}"
-socket = "{folder}/ctl.sock"
-state_directory = "{folder}"
-tls_directory = "{folder}/tls"
-[policy]
-{policy}
-[governance]
-owner = "the user board"
-contact = "board@site.example"
-appeals = "Room 3, Tuesdays."
-{governance}
-[circuit.grid]
-rating_watts = 60_000
-limit_watts = {limit}
-limit_kind = "economic"
-nodes = ["c1", "c2"]
-"""
-
-
-class Host:
-    """One site in a folder; controllers come and go."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.policy, self.governance, self.limit = "", "", 30_000
-        make_authority(folder / "tls", "small", ["127.0.0.1"], clock.now())
-
-    def live(self, check: Callable[[Site], Awaitable[None]]) -> None:
-        """Have one controller from its start to its end."""
-
-        async def run() -> None:
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                port = free.getsockname()[1]
-            file = self.folder / "site.toml"
-            file.write_text(
-                SITE.format(
-                    port=port,
-                    folder=self.folder,
-                    policy=self.policy,
-                    governance=self.governance,
-                    limit=self.limit,
-                )
-            )
-            store = SqliteStore(self.folder / "powerctld.sqlite")
-            controller = Controller(load_site(file), store, meters={}, storages={}, scheduler=Queue())
-            task = asyncio.create_task(controller.run())
-            try:
-                async with asyncio.timeout(20.0):
-                    while controller.planned_on is None or not controller.telemetry.jobs_known:  # noqa: ASYNC110  # polls what has no event
-                        await asyncio.sleep(0.01)
-                    await check(Site(controller, self.folder / "ctl.sock"))
-            finally:
-                controller.stop()
-                await task
-                store.close()
-
-        asyncio.run(run())
-
-    def ledger(self, kind: str) -> list[Any]:
-        store = SqliteStore(self.folder / "powerctld.sqlite", read_only=True)
-        try:
-            return [entry for entry in store.entries() if entry.kind == kind]
-        finally:
-            store.close()
 
 
 @pytest.fixture
 def host(folder: Path) -> Iterator[Host]:
     yield Host(folder)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10.0):
-        while not condition():  # noqa: ASYNC110  # polls what has no event
-            await asyncio.sleep(0.01)
-
-
-def test_a_pause_ends_by_itself_and_outlives_a_restart(host: Host) -> None:
-    async def pause(site: Site) -> None:
-        assert site.controller.mode == "control"
-        wrong = await site.ask({"op": "control", "enabled": 1, "for_seconds": 0, "reason": " "})
-        assert all(f"{key}: " in wrong["error"] for key in ("enabled", "for_seconds", "reason"))
-        assert site.controller.mode == "control"
-        answer = await site.ask({"op": "control", "enabled": False, "for_seconds": 3600, "reason": "drill"})
-        assert (answer["mode"], answer["ok"]) == ("off", True)
-        status = await site.ask({"op": "status"})
-        assert status["paused_until"] == answer["paused_until"] > clock.now().isoformat()
-
-    host.live(pause)
-
-    async def still(site: Site) -> None:
-        assert site.controller.mode == "off"
-        before = site.controller.control.paused_until
-        assert before is not None
-        assert timedelta(minutes=59) < before - clock.now() < timedelta(minutes=61)
-        answer = await site.ask({"op": "control", "enabled": False, "for_seconds": 1, "reason": "shorter"})
-        assert answer["mode"] == "off"
-        await until(lambda: site.controller.mode == "control")
-        assert (await site.ask({"op": "status"}))["paused_until"] is None
-
-    host.live(still)
-
-    async def over(site: Site) -> None:
-        assert site.controller.mode == "control"
-
-    host.live(over)
-    (entry, *_) = host.ledger("control off")
-    who = "root" if os.geteuid() == 0 else Caller(os.getuid()).user
-    assert (entry.actor, entry.reason, entry.details["for_seconds"]) == (f"operator:{who}", "drill", 3600.0)
-    assert [entry.reason for entry in host.ledger("control on")] == ["the pause is over"]
-
-
-def test_shadow_mode_stays_shadow_mode_after_a_pause_or_a_trial(host: Host) -> None:
-    host.policy = "control = false"
-
-    async def check(site: Site) -> None:
-        ask = {"op": "control", "reason": "tried"}
-        paused = await site.ask({**ask, "enabled": False, "for_seconds": 60})
-        assert (paused["mode"], paused["paused_until"]) == ("off", None)
-        trial = await site.ask({**ask, "enabled": True, "for_seconds": 1})
-        assert trial["mode"] == "control"
-        await until(lambda: site.controller.mode == "off")
-        assert (await site.ask({**ask, "enabled": True, "for_seconds": 60}))["mode"] == "control"
-
-    host.live(check)
-
-    async def anew(site: Site) -> None:
-        assert site.controller.mode == "off"
-
-    host.live(anew)
-
-
-class Kept:
-    """A store of states alone."""
-
-    def __init__(self, **states: object) -> None:
-        self.states: dict[str, object] = states
-
-    def state(self, key: str, default: object = None) -> object:
-        return self.states.get(key, default)
-
-    def put_state(self, key: str, value: object) -> None:
-        self.states[key] = json.loads(json.dumps(value))
-
-
-def nobody_notes(*_: Any, **__: Any) -> None:
-    """No ledger."""
-
-
-@pytest.mark.parametrize(
-    "stored",
-    [
-        None,
-        [],
-        {},
-        {"ends_at": "then", "seconds": 5},
-        {"ends_at": 5, "seconds": 5},
-        {"ends_at": "2020-01-01T00:00:00+00:00", "seconds": 60},
-        {"ends_at": "2020-01-01T00:00:00", "seconds": 60},
-    ],
-)
-def test_what_is_no_pause_or_is_over_pauses_nothing(stored: object) -> None:
-    desk = ControlDesk(True, Kept(control_paused=stored), note=nobody_notes, wake=lambda: None)
-    assert (desk.enabled, desk.paused_until) == (True, None)
-
-
-def test_a_clock_that_was_set_back_prolongs_no_pause() -> None:
-    far = (clock.now() + timedelta(days=4000)).isoformat()
-    desk = ControlDesk(
-        True, Kept(control_paused={"ends_at": far, "seconds": 60.0}), note=nobody_notes, wake=lambda: None
-    )
-    assert desk.paused_until is not None
-    assert desk.paused_until - clock.now() < timedelta(seconds=61)
-    desk.look(clock.monotonic() + 61.0)
-    assert desk.enabled
-
-
-@needs_root
-def test_everything_is_given_back_and_its_users_read_why(host: Host) -> None:
-    async def check(site: Site) -> None:
-        levers, at = site.controller.levers, clock.now()
-        refused = await site.ask({"op": "release_all", "reason": "r"}, STRANGER)
-        assert "may not" in refused["error"]
-        assert "reason: " in (await site.ask({"op": "release_all"}))["error"]
-        held = HoldJob(job_id="3", seconds=600.0, reason="grid is full")
-        levers.held(held, at)
-        for job_id, kind in (("1", LimitKind.ECONOMIC), ("2", LimitKind.SAFETY)):
-            levers.capped(SetCap(job_id=job_id, cap_watts=400.0, kind=kind, reason="r"), 600.0, at)
-        answer = await site.ask(
-            {
-                "op": "release_all",
-                "reason": "visitors",
-                "for": {"name": "alice", "role": "operator", "via": "web"},
-            }
-        )
-        assert answer["released"]["caps"] + answer["released"]["holds"] >= 1
-        assert answer["kept_for_safety"] == ["cap on job 2"]
-        await until(lambda: site.controller.control.wish is None and "3" not in levers.holds)
-        await until(lambda: "1" not in levers.caps)
-
-    host.live(check)
-    (entry,) = host.ledger("release all")
-    assert (entry.actor, entry.reason) == ("operator:alice (web)", "visitors")
-    assert entry.details["kept_for_safety"] == 1
-    released = {entry.job_id: entry for entry in host.ledger("release")}
-    assert released["3"].reason == "given back by operator:alice (web): visitors"
 
 
 def test_weights_count_from_the_next_cycle_and_over_restarts(host: Host) -> None:
@@ -266,6 +50,10 @@ def test_weights_count_from_the_next_cycle_and_over_restarts(host: Host) -> None
         # One object: what was made of a snapshot and the policy is then made once a cycle.
         assert len(policies) == 1
         assert site.controller.planning._policy.flex2_weight == 3.0
+        picture = await site.ask({"op": "live"})
+        assert picture["weights"]["flex2_weight"] == 3.0
+        assert picture["policy"] == site.controller.governance.policy.row()
+        assert picture["policy"]["fingerprint"]
         told = await site.ask({"op": "plan", "explain": True})
         assert told["weights_overridden"]["weights"]["flex2_weight"] == 3.0
 
@@ -413,6 +201,8 @@ def test_appeals_are_bounded_and_kept() -> None:
     with pytest.raises(AppealError, match="in a day"):
         again.appeal(job_id="99", user="alice", who="alice", text="t")
     odd = {"count": 7, "appeals": [{}, None, {"appeal_id": "x"}, *again.rows("bob")]}
+    for none in (5, {"count": "x", "appeals": 5}, {"appeals": {"a": 1}}):
+        assert AppealDesk(Kept(appeals=none), most_open=2, note=nobody_notes).rows() == []
     assert [row["user"] for row in AppealDesk(Kept(appeals=odd), most_open=2, note=nobody_notes).rows()] == [
         "bob"
     ]

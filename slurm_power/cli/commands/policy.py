@@ -90,10 +90,14 @@ def _lines(answer: Answer) -> list[str]:
 class _AppealGroup(click.Group):
     """``appeal JOB`` beside ``appeal answer ID`` and ``appeal list``."""
 
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command by its name; any other word is a job."""
+        return super().get_command(ctx, cmd_name) or self.commands["file"]
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """What is no command is a job."""
+        """Leave the job where the command finds it."""
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             return "file", self.commands["file"], args
         return super().resolve_command(ctx, args)
