@@ -22,6 +22,7 @@ from slurm_power.config import (
     SupplyConfig,
 )
 from slurm_power.config.admission import AdmissionConfig
+from slurm_power.config.signals import OpenAdr2Signal, OpenAdr3Signal
 from slurm_power.model.power_table import PowerTable
 from slurm_power.model.site import Circuit, Ess
 from slurm_power.plan.policy import Policy
@@ -43,6 +44,8 @@ TABLES: tuple[tuple[str, type, tuple[tuple[str, str, str], ...]], ...] = (
     ('[device.NAME], driver "register_meter"', RegisterMeter, ()),
     ('[device.NAME], driver "register_pcs"', RegisterPcs, ()),
     ('[device.NAME], driver "snmp_pdu"', SnmpPdu, ()),
+    ('[signals.NAME], kind "openadr3"', OpenAdr3Signal, ()),
+    ('[signals.NAME], kind "openadr2"', OpenAdr2Signal, ()),
     ("node.toml", NodeConfig, ()),
 )
 _NAME_OPTIONAL = {"node.toml": {"node": "the short host name"}}
