@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from containers.bench.at_meter import AtMeter
 from containers.bench.figure import Figure, markdown
@@ -51,7 +52,8 @@ class Bench:
     def _at_rest(self) -> bool:
         status = self.meter.controller(op="status")
         moving = any(abs(ess["discharge_watts"]) > 100.0 for ess in status["ess"])
-        return self._full() and not moving and not status["events"] and not status["leases"]
+        still = not moving and not status["events"] and not status["leases"]
+        return self._full() and still
 
     async def times(self, announce: Callable[[float, float], str]) -> tuple[float, float, float]:
         """Seconds from one event at the VTN to powerctld's word, its first command, and the meter."""
@@ -72,9 +74,9 @@ class Bench:
         moments = [datetime.fromisoformat(row["at"]).timestamp() - began for row in (taken, command)]
         return moments[0], moments[1], below + late
 
-    def _entries(self, after: int) -> list[dict[str, object]]:
+    def _entries(self, after: int) -> list[dict[str, Any]]:
         answer = self.meter.controller(op="ledger", since_seconds=600, after_sequence=after)
-        found: list[dict[str, object]] = answer["entries"]
+        found: list[dict[str, Any]] = answer["entries"]
         return found
 
 
