@@ -52,7 +52,7 @@ class Bench:
     def _at_rest(self) -> bool:
         status = self.meter.controller(op="status")
         moving = any(abs(ess["discharge_watts"]) > 100.0 for ess in status["ess"])
-        still = not moving and not status["events"] and not status["leases"]
+        still = not (moving or status["events"] or status["leases"])
         return self._full() and still
 
     async def times(self, announce: Callable[[float, float], str]) -> tuple[float, float, float]:
