@@ -28,6 +28,7 @@ from slurm_power.cli.commands.simulate import simulate
 from slurm_power.cli.commands.sources import sources
 from slurm_power.cli.commands.status import status
 from slurm_power.cli.commands.tiers import tiers
+from slurm_power.cli.commands.top import top
 from slurm_power.cli.commands.uninstall import uninstall
 
 # What an installation for operators alone does not have, by the extra that brings it.
@@ -66,6 +67,7 @@ def main() -> None:
 
 for command in (
     status,
+    top,
     alerts,
     jobs,
     forecast,
