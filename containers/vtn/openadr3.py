@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import jsonschema
+import jsonschema_rs
 from aiohttp import web
 
 from containers.vtn.schema3 import BY_PATH
@@ -23,6 +23,7 @@ _TYPES = {
 _UNIQUE = {"programs": "programName", "vens": "venName", "resources": "resourceName"}
 _FILTERS = ("programID", "eventID", "clientName", "venName", "resourceName", "venID")
 _MOST_PAGE = 50
+_CHECKS = {kind: jsonschema_rs.validator_for(schema) for kind, schema in BY_PATH.items()}
 
 
 class Vtn3:
@@ -70,7 +71,7 @@ class Vtn3:
 
     def put(self, kind: str, words: dict[str, Any], object_id: str = "") -> str:
         """Create an object, or put another state in its place; returns its id."""
-        jsonschema.validate(words, BY_PATH[kind])
+        _CHECKS[kind].validate(words)
         return self._store(kind, words, object_id)
 
     def delete(self, kind: str, object_id: str) -> None:
@@ -147,8 +148,8 @@ class Vtn3:
             return _problem(404, "no such list")
         words = await request.json()
         try:
-            jsonschema.validate(words, BY_PATH[kind])
-        except jsonschema.ValidationError as error:
+            _CHECKS[kind].validate(words)
+        except jsonschema_rs.ValidationError as error:
             self.invalid.append(f"{kind}: {error.message}")
             return _problem(400, error.message)
         name = _UNIQUE.get(kind)

@@ -86,6 +86,8 @@ class Ven3:
         self._prices = Feed(feeds / f"{signal.name}.price.csv", "price_per_kwh")
         self._carbon = Feed(feeds / f"{signal.name}.carbon.csv", "carbon_g_per_kwh")
         self._programs: dict[str, dict[str, Any]] = {}
+        # What known events refer to, also when the VTN has it no more.
+        self._past_programs: dict[str, dict[str, Any]] = dict(kept.get("programs") or {})
         self._programs_seconds = float("-inf")
         self._registered = not (signal.register and signal.reports)
         self._asked_powerctld = False
@@ -165,6 +167,7 @@ class Ven3:
             if event is not None:
                 read[event_id] = event
         self._raw = {key: row for key, row in self._raw.items() if key in listed}
+        self._past_programs = {str(row.get("programID")): self._program(row) for row in self._raw.values()}
         self._seen = {key: row for key, row in self._seen.items() if key in listed}
         return read
 
@@ -191,12 +194,16 @@ class Ven3:
     def _understood(self, event_id: str, row: Mapping[str, Any], now: datetime) -> ReadEvent:
         return read_event(
             row,
-            self._programs.get(str(row.get("programID")), {}),
+            self._program(row),
             self._signal,
             self._circuit,
             first_seen=self._first_seen(event_id, row, now),
             now=now,
         )
+
+    def _program(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        name = str(row.get("programID"))
+        return self._programs.get(name) or self._past_programs.get(name) or {}
 
     def _first_seen(self, event_id: str, row: Mapping[str, Any], now: datetime) -> datetime:
         """When these times of the event were first read: what "now" means in them, also after a restart."""
@@ -222,6 +229,7 @@ class Ven3:
             {
                 "known": sorted(self._book.known),
                 "events": self._raw,
+                "programs": self._past_programs,
                 "seen": self._seen,
                 "promised": self._promises.to_json(),
             }

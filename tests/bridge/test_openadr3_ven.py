@@ -1,0 +1,402 @@
+"""Our VEN of OpenADR 3 against a VTN on loopback: events, changes, restarts, lies, and reports back."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from containers.vtn.openadr3 import Vtn3
+from slurm_power import clock
+from slurm_power.bridge.openadr3 import Ven3
+from slurm_power.bridge.openadr3_client import OpenAdr3Client, VtnError
+from slurm_power.config.signals import OpenAdr3Signal
+from slurm_power.powerctld_line import LineError
+from slurm_power.store.series import SqliteSeries
+from tests.bridge.powerctld import Powerctld
+from tests.plan.situations import site
+
+SECRET = "a secret"
+DESCRIPTORS = [
+    {"objectType": "EVENT_PAYLOAD_DESCRIPTOR", "payloadType": "IMPORT_CAPACITY_LIMIT", "units": "KW"},
+    {"objectType": "EVENT_PAYLOAD_DESCRIPTOR", "payloadType": "PRICE", "units": "KWH", "currency": "EUR"},
+]
+
+
+def at(seconds: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+
+
+class Place:
+    """A VTN, a powerctld and the VEN between them; each can be started anew."""
+
+    def __init__(self, tmp_path: Path, **more: Any) -> None:
+        self.folder = tmp_path
+        self.vtn = Vtn3(client_secret=SECRET)
+        self.powerctld = Powerctld()
+        self.more = more
+        (tmp_path / "secret").write_text(SECRET + "\n")
+        self.program = self.vtn.put("programs", {"programName": "curtail", "payloadDescriptors": DESCRIPTORS})
+        self.url = ""
+        self.client: OpenAdr3Client | None = None
+
+    async def begin(self) -> None:
+        """A new process of the VEN."""
+        if self.client is not None:
+            await self.client.close()
+        words: dict[str, Any] = {
+            "level_1_cut_ratio": 0.1,
+            "client_id": "ven",
+            "client_secret_file": self.folder / "secret",
+            **self.more,
+        }
+        signal = OpenAdr3Signal(name="utility", url=self.url, ven_name="site-1", **words)
+        assert not signal.problems()
+        self.client = OpenAdr3Client(signal)
+        self.ven = Ven3(
+            signal,
+            site().root,
+            self.powerctld,
+            self.client,
+            folder=self.folder / "bridge",
+            series=self.folder,
+            feeds=self.folder / "feeds",
+        )
+
+    def event(self, watts: float, start: float = 60, seconds: float = 600, **more: Any) -> dict[str, Any]:
+        payload = {"type": "IMPORT_CAPACITY_LIMIT", "values": [watts / 1000.0]}
+        return {
+            "programID": self.program,
+            "eventName": "too hot",
+            "intervalPeriod": {"start": at(start), "duration": f"PT{seconds:g}S"},
+            "intervals": [{"id": 0, "payloads": [payload]}],
+            **more,
+        }
+
+
+@asynccontextmanager
+async def placed(tmp_path: Path, **more: Any) -> AsyncIterator[Place]:
+    place = Place(tmp_path, **more)
+    place.url = await place.vtn.start()
+    await place.begin()
+    try:
+        yield place
+    finally:
+        assert place.client is not None
+        await place.client.close()
+        await place.vtn.stop()
+
+
+def story(tmp_path: Path, told: Callable[[Place], Awaitable[None]], **more: Any) -> None:
+    async def run() -> None:
+        async with placed(tmp_path, **more) as place:
+            await told(place)
+
+    asyncio.run(run())
+
+
+def test_an_event_stands_is_changed_and_deleted(tmp_path: Path) -> None:
+    async def told(place: Place) -> None:
+        event = place.vtn.put("events", place.event(9_000))
+        assert await place.ven.round() == []
+        assert place.powerctld.standing() == [(9_000.0, pytest.approx(60, abs=2), pytest.approx(660, abs=2))]
+        assert await place.ven.round() == []
+        assert place.powerctld.book.kinds() == ["event"]
+        place.vtn.put("events", place.event(8_000, 120), event)
+        assert await place.ven.round() == []
+        assert place.powerctld.standing()[0][:2] == (8_000.0, pytest.approx(120, abs=2))
+        place.vtn.delete("events", event)
+        assert await place.ven.round() == []
+        assert place.powerctld.standing() == []
+        assert place.powerctld.book.kinds() == ["event", "event changed", "event cancelled"]
+        assert not place.vtn.invalid
+
+    story(tmp_path, told)
+
+
+def test_no_restart_doubles_or_loses_an_event(tmp_path: Path) -> None:
+    async def told(place: Place) -> None:
+        first = place.vtn.put("events", place.event(9_000))
+        await place.ven.round()
+        await place.begin()
+        place.powerctld.restart()
+        await place.vtn.stop()
+        with pytest.raises(VtnError):
+            await place.ven.round()
+        assert len(place.powerctld.standing()) == 1
+        await place.vtn.start()
+        await place.ven.round()
+        assert place.powerctld.book.kinds() == ["event"]
+        # powerctld was killed before it had written the event down.
+        place.powerctld.levers.events.clear()
+        await place.ven.round()
+        assert len(place.powerctld.standing()) == 1
+        # Deleted while we were down, and our own file lost as well.
+        place.vtn.delete("events", first)
+        (place.folder / "bridge" / "utility.json").unlink()
+        await place.begin()
+        await place.ven.round()
+        assert place.powerctld.standing() == []
+
+    story(tmp_path, told)
+
+
+def test_events_stand_while_powerctld_or_the_vtn_are_away(tmp_path: Path) -> None:
+    async def told(place: Place) -> None:
+        event = place.vtn.put("events", place.event(9_000))
+        place.powerctld.away = True
+        with pytest.raises(LineError):
+            await place.ven.round()
+        place.powerctld.away = False
+        await place.ven.round()
+        assert len(place.powerctld.standing()) == 1
+        place.powerctld.away = True
+        place.vtn.delete("events", event)
+        with pytest.raises(LineError):
+            await place.ven.round()
+        place.powerctld.away = False
+        await place.ven.round()
+        assert place.powerctld.standing() == []
+
+    story(tmp_path, told)
+
+
+def test_a_vtn_that_has_lost_its_memory_cancels_nothing(tmp_path: Path) -> None:
+    async def told(place: Place) -> None:
+        place.vtn.put("events", place.event(9_000))
+        await place.ven.round()
+        for rows in place.vtn.objects.values():
+            rows.clear()
+        await place.begin()
+        doubts = await place.ven.round()
+        assert any("program" in doubt for doubt in doubts)
+        assert len(place.powerctld.standing()) == 1
+
+    story(tmp_path, told)
+
+
+def test_what_an_operator_ended_is_not_begun_again(tmp_path: Path) -> None:
+    async def told(place: Place) -> None:
+        event = place.vtn.put("events", place.event(9_000))
+        await place.ven.round()
+        await place.powerctld({"op": "cancel_event", "event_id": "ev-1"})
+        assert "ended by an operator" in (await place.ven.round())[0]
+        assert place.powerctld.standing() == []
+        place.vtn.put("events", place.event(8_500), event)
+        await place.ven.round()
+        assert len(place.powerctld.standing()) == 1
+
+    story(tmp_path, told)
+
+
+def test_more_than_a_page_of_events_and_an_unchanged_page(tmp_path: Path) -> None:
+    async def told(place: Place) -> None:
+        for number in range(60):
+            place.vtn.put("events", place.event(9_000, 3_600 * (1 + number)))
+        assert await place.ven.round() == []
+        assert len(place.powerctld.standing()) == 60
+        place.vtn.requests.clear()
+        assert await place.ven.round() == []
+        assert [status for path, status in place.vtn.requests if "/events" in path] == [304, 304]
+
+    story(tmp_path, told)
+
+
+def test_a_token_that_ends_is_asked_for_anew(tmp_path: Path) -> None:
+    async def told(place: Place) -> None:
+        place.vtn.put("events", place.event(9_000))
+        await place.ven.round()
+        place.vtn.forget_tokens()
+        assert await place.ven.round() == []
+        tokens = [path for path, _ in place.vtn.requests if path.endswith("/auth/token")]
+        assert len(tokens) == 2
+        (place.folder / "secret").write_text("wrong")
+        place.vtn.forget_tokens()
+        with pytest.raises(VtnError, match="no token: 401 invalid_client"):
+            await place.ven.round()
+
+    story(tmp_path, told)
+
+
+ABSURD: list[tuple[dict[str, Any], str]] = [
+    ({"intervals": [{"id": 0, "payloads": [{"type": "IMPORT_CAPACITY_LIMIT", "values": [-5]}]}]}, "negative"),
+    ({"intervals": [{"id": 0, "payloads": [{"type": "IMPORT_CAPACITY_LIMIT", "values": [9e6]}]}]}, "rating"),
+    ({"intervals": [{"id": 0, "payloads": [{"type": "IMPORT_CAPACITY_LIMIT", "values": ["x"]}]}]}, "number"),
+    ({"intervals": [{"id": 0, "payloads": [{"type": "DISPATCH_SETPOINT", "values": [5]}]}]}, "unit"),
+    ({"intervals": [{"id": 0, "payloads": [{"type": "SIMPLE", "values": [2]}]}]}, "level_2_cut_ratio"),
+    ({"intervals": [{"id": 0, "payloads": [{"type": "SIMPLE", "values": [7]}]}]}, "no level from 0 to 3"),
+    ({"intervalPeriod": {"start": at(60), "duration": "P3Y"}}, "longest_event_hours"),
+    ({"intervalPeriod": {"start": "2099-01-01T00:00:00Z", "duration": "PT1H"}}, "days ahead"),
+    ({"intervalPeriod": {"start": "tomorrow!!", "duration": "PT1H"}}, "no time with its zone"),
+    ({"intervalPeriod": {"start": at(60)}}, "nothing says how long"),
+]
+
+
+@pytest.mark.parametrize(("change", "problem"), ABSURD, ids=[problem for _, problem in ABSURD])
+def test_what_cannot_be_meant_is_flagged_told_back_and_never_applied(
+    tmp_path: Path, change: dict[str, Any], problem: str
+) -> None:
+    async def told(place: Place) -> None:
+        good = place.vtn.put("events", place.event(9_000))
+        bad = place.vtn.put("events", {**place.event(9_000), **change})
+        (doubt,) = await place.ven.round()
+        assert problem in doubt
+        assert len(place.powerctld.standing()) == 1
+        (report,) = place.vtn.reports(bad)
+        assert report["resources"][0]["intervals"][0]["payloads"] == [
+            {"type": "OPERATING_STATE", "values": ["RUNNING_OPTED_OUT"]}
+        ]
+        assert place.vtn.reports(good) == []
+        await place.ven.round()
+        assert len(place.vtn.reports(bad)) == 1
+
+    story(tmp_path, told)
+
+
+def test_a_change_into_nonsense_or_backwards_leaves_what_stood(tmp_path: Path) -> None:
+    async def told(place: Place) -> None:
+        event = place.vtn.put("events", place.event(9_000))
+        await place.ven.round()
+        before = place.powerctld.standing()
+        nonsense = {"intervals": [{"id": 0, "payloads": [{"type": "IMPORT_CAPACITY_LIMIT", "values": [-1]}]}]}
+        place.vtn.put("events", {**place.event(9_000), **nonsense}, event)
+        assert "negative" in (await place.ven.round())[0]
+        assert [row[0] for row in place.powerctld.standing()] == [row[0] for row in before]
+        place.vtn.put("events", place.event(7_000), event)
+        place.vtn.objects["events"][event]["modificationDateTime"] = "2020-01-01T00:00:00Z"
+        await place.begin()
+        assert "went backwards" in (await place.ven.round())[0]
+        assert [row[0] for row in place.powerctld.standing()] == [9_000.0]
+
+    story(tmp_path, told)
+
+
+HOSTILE: list[tuple[str, Callable[[], web.StreamResponse], str]] = [
+    ("html", lambda: web.Response(text="<html>", content_type="text/html"), "no JSON"),
+    ("an object", lambda: web.json_response({"id": "x"}), "no list"),
+    ("ids missing", lambda: web.json_response([{"x": 1}]), "without an id"),
+    ("deep", lambda: web.Response(text="[" * 100_000, content_type="application/json"), "no JSON"),
+    ("huge", lambda: web.Response(body=b" " * 5_000_000), "more than 4 MB"),
+    ("moved", lambda: web.Response(status=302, headers={"Location": "http://127.0.0.1:1/"}), "302"),
+    ("broken", lambda: web.json_response({"title": "oh\x1b[2J"}, status=500), "500 oh [2J"),
+]
+
+
+@pytest.mark.parametrize(("answer", "problem"), [row[1:] for row in HOSTILE], ids=[row[0] for row in HOSTILE])
+def test_answers_that_are_none_are_survived(
+    tmp_path: Path, answer: Callable[[], web.StreamResponse], problem: str
+) -> None:
+    async def told(place: Place) -> None:
+        place.vtn.put("events", place.event(9_000))
+        await place.ven.round()
+        place.vtn.answer_instead = lambda request: answer() if request.path == "/events" else None
+        with pytest.raises(VtnError) as caught:
+            await place.ven.round()
+        assert problem in str(caught.value)
+        assert str(caught.value).isprintable()
+        assert len(place.powerctld.standing()) == 1
+        place.vtn.answer_instead = lambda _: None
+        assert await place.ven.round() == []
+
+    story(tmp_path, told)
+
+
+def test_now_and_for_ever_end_when_they_are_deleted(tmp_path: Path) -> None:
+    async def told(place: Place) -> None:
+        period = {"start": "0001-01-01T00:00:00", "duration": "P9999Y"}
+        event = place.vtn.put("events", {**place.event(9_000), "intervalPeriod": period})
+        assert await place.ven.round() == []
+        ((_, start, end),) = place.powerctld.standing()
+        assert start <= 0
+        assert end == pytest.approx(24 * 3600, abs=3)
+        await place.begin()
+        await place.ven.round()
+        assert len(place.powerctld.kinds_of("event")) == 1
+        assert not place.powerctld.kinds_of("event changed")
+        place.vtn.put(
+            "events", {**place.event(9_000), "intervalPeriod": {**period, "duration": "PT0S"}}, event
+        )
+        assert await place.ven.round() == []
+        assert place.powerctld.kinds_of("event cancelled")
+
+    story(tmp_path, told)
+
+
+def test_prices_become_a_file_that_the_supply_reads(tmp_path: Path) -> None:
+    async def told(place: Place) -> None:
+        payload = {"type": "PRICE", "values": [0.17, 0.03, -0.02]}
+        event = {**place.event(0, -600, 10_800), "intervals": [{"id": 0, "payloads": [payload]}]}
+        place.vtn.put("events", event)
+        assert await place.ven.round() == []
+        assert place.powerctld.standing() == []
+
+    story(tmp_path, told)
+    from slurm_power.signals.held_file import read_held_values
+
+    file = tmp_path / "feeds" / "utility.price.csv"
+    held = read_held_values(file, column=None, factor=1.0, zone=UTC, negative=True, lasting=False)
+    assert held.values == (0.17, 0.03, -0.02, None)
+    assert held.seconds[1] - held.seconds[0] == 3600.0
+
+
+def series_of(folder: Path, watts: float, since: datetime, until: datetime) -> None:
+    series = SqliteSeries(folder / "series.sqlite")
+    moment = since
+    while moment < until:
+        series.add(moment, {"circuit.grid.watts": watts})
+        moment += timedelta(seconds=1)
+    series.close()
+
+
+def test_reports_go_back_as_they_were_asked_for_once(tmp_path: Path) -> None:
+    async def told(place: Place) -> None:
+        now = clock.now()
+        series_of(place.folder, 8_000.0, now - timedelta(seconds=60), now)
+        payload = {"type": "IMPORT_CAPACITY_LIMIT", "values": [9.0]}
+        event = place.vtn.put(
+            "events",
+            {
+                **place.event(9_000, -50, 20),
+                "intervals": [{"id": number, "payloads": [payload]} for number in (0, 1)],
+                "reportDescriptors": [
+                    {"payloadType": "USAGE", "units": "KWH"},
+                    {"payloadType": "DEMAND", "units": "KW", "frequency": 1},
+                    {"payloadType": "SOMETHING_ELSE"},
+                ],
+            },
+        )
+        assert await place.ven.round() == []
+        usage, *demand = sorted(place.vtn.reports(event), key=lambda row: str(row["reportName"]))
+        intervals = usage["resources"][0]["intervals"]
+        assert [row["id"] for row in intervals] == [0, 1]
+        (value, quality) = intervals[0]["payloads"]
+        assert value["values"] == [pytest.approx(8.0 * 20 / 3600, rel=1e-3)]
+        assert quality["values"] == ["OK"]
+        assert [row["resources"][0]["intervals"][0]["payloads"][0]["values"] for row in demand] == [
+            [8.0],
+            [8.0],
+        ]
+        await place.ven.round()
+        await place.begin()
+        await place.ven.round()
+        assert len(place.vtn.reports(event)) == 3
+        assert not place.vtn.invalid
+        assert place.vtn.objects["vens"] and place.vtn.objects["resources"]
+
+    story(tmp_path, told)
+
+
+def test_the_state_file_has_no_secret(tmp_path: Path) -> None:
+    async def told(place: Place) -> None:
+        place.vtn.put("events", place.event(9_000))
+        await place.ven.round()
+        text = (place.folder / "bridge" / "utility.json").read_text()
+        assert SECRET not in text
+        assert json.loads(text)["known"]
+
+    story(tmp_path, told)
