@@ -22,6 +22,13 @@ from slurm_power.config import (
     SupplyConfig,
 )
 from slurm_power.config.admission import AdmissionConfig
+from slurm_power.config.alerts import (
+    AlertmanagerConfig,
+    AlertSettings,
+    HookConfig,
+    MailConfig,
+    RuleConfig,
+)
 from slurm_power.config.web import WebConfig
 from slurm_power.model.power_table import PowerTable
 from slurm_power.model.role import Role
@@ -38,6 +45,11 @@ TABLES: tuple[tuple[str, type, tuple[tuple[str, str, str], ...]], ...] = (
     ("[supply]", SupplyConfig, ()),
     ("[admission]", AdmissionConfig, ()),
     ("[web]", WebConfig, ()),
+    ("[alerts]", AlertSettings, ()),
+    ("[alerts.rule.NAME]", RuleConfig, ()),
+    ("[alerts.alertmanager.NAME]", AlertmanagerConfig, ()),
+    ("[alerts.mail.NAME]", MailConfig, ()),
+    ("[alerts.hook.NAME]", HookConfig, ()),
     ("[circuit.NAME]", Circuit, ()),
     ("[ess.NAME]", Ess, (("device", "string", "required"),)),
     ('[device.NAME], driver "sunspec_meter"', SunspecMeter, ()),
