@@ -7,6 +7,7 @@ import click
 
 from slurm_power import __version__
 from slurm_power.cli.commands.advise import advise
+from slurm_power.cli.commands.alerts import alerts
 from slurm_power.cli.commands.authority import ca
 from slurm_power.cli.commands.backtest import backtest
 from slurm_power.cli.commands.backtest_jobs import backtest_jobs
@@ -27,6 +28,7 @@ from slurm_power.cli.commands.simulate import simulate
 from slurm_power.cli.commands.sources import sources
 from slurm_power.cli.commands.status import status
 from slurm_power.cli.commands.tiers import tiers
+from slurm_power.cli.commands.top import top
 from slurm_power.cli.commands.uninstall import uninstall
 
 # What an installation for operators alone does not have, by the extra that brings it.
@@ -65,6 +67,8 @@ def main() -> None:
 
 for command in (
     status,
+    top,
+    alerts,
     jobs,
     forecast,
     sources,

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from slurm_power.config.admission import AdmissionConfig
+from slurm_power.config.alerts import AlertsConfig, read_alerts
 from slurm_power.config.checks import check_tree, check_watts
 from slurm_power.config.devices import DeviceConfig, RegisterPcs, StorageConfig, read_devices
 from slurm_power.config.ess import ess_problems, read_ess
 from slurm_power.config.forecast import ForecastConfig
+from slurm_power.config.governance import GovernanceConfig
 from slurm_power.config.metrics import MetricsConfig
 from slurm_power.config.node import LOG_LEVELS
 from slurm_power.config.node_record import split_address
@@ -20,6 +22,7 @@ from slurm_power.config.register_map import Role, load_register_map
 from slurm_power.config.signals import Signal, check_signals, read_signals
 from slurm_power.config.store import StoreConfig
 from slurm_power.config.supply import SupplyConfig, read_supply, zone_named
+from slurm_power.config.web import WebConfig, read_web
 from slurm_power.model.site import Circuit, Ess, LimitKind, Site
 from slurm_power.plan.policy import Policy
 
@@ -75,6 +78,9 @@ class SiteConfig:
     zone: tzinfo
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     signals: Mapping[str, Signal] = field(default_factory=dict)
+    web: WebConfig = field(default_factory=WebConfig)
+    governance: GovernanceConfig = field(default_factory=GovernanceConfig)
+    alerts: AlertsConfig = field(default_factory=AlertsConfig)
 
 
 def load_site(file: Path) -> SiteConfig:
@@ -92,10 +98,13 @@ def load_site(file: Path) -> SiteConfig:
             "policy",
             "supply",
             "admission",
+            "web",
+            "governance",
             "circuit",
             "device",
             "ess",
             "signals",
+            "alerts",
         },
         "",
         problems,
@@ -110,10 +119,15 @@ def load_site(file: Path) -> SiteConfig:
     forecast = read_record(ForecastConfig, _table(document, "forecast", problems), "forecast.", problems)
     supply = read_supply(_table(document, "supply", problems), problems)
     admission = read_record(AdmissionConfig, _table(document, "admission", problems), "admission.", problems)
+    web = read_web(_table(document, "web", problems), problems)
+    governance = read_record(
+        GovernanceConfig, _table(document, "governance", problems), "governance.", problems
+    )
     devices = read_devices(document, problems)
     circuits = _read_circuits(document, problems)
     ess, ess_devices = read_ess(document, problems)
     signals = read_signals(document, file.parent, problems)
+    alerts = read_alerts(document, problems)
     site = Site(name=name, circuits=circuits, ess=ess)
     before = len(problems)
     check_tree(site, problems)
@@ -131,12 +145,17 @@ def load_site(file: Path) -> SiteConfig:
         problems += [f"metrics.{problem}" for problem in metrics.problems()]
     if forecast is not None:
         problems += [f"forecast.{problem}" for problem in forecast.problems()]
+    if governance is not None:
+        governance = governance.below(file.parent)
+        problems += [f"governance.{problem}" for problem in governance.problems()]
     if admission is not None:
         found = admission.problems(site if tree_stands else None)
         problems += [f"admission.{problem}" for problem in found]
     if (
         problems
         or admission is None
+        or web is None
+        or governance is None
         or controller is None
         or store is None
         or metrics is None
@@ -159,6 +178,9 @@ def load_site(file: Path) -> SiteConfig:
         zone=zone,
         admission=admission,
         signals=signals,
+        web=web,
+        governance=governance,
+        alerts=alerts,
     )
 
 

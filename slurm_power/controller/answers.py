@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from slurm_power import __version__, clock
+from slurm_power.controller.alert_desk import alerts
 from slurm_power.controller.asked import need_operator, number
 from slurm_power.controller.event_answer import (
     add_event,
@@ -17,6 +18,17 @@ from slurm_power.controller.event_answer import (
 )
 from slurm_power.controller.expect_answer import expect
 from slurm_power.controller.forecast_answer import forecast
+from slurm_power.controller.governance_answers import (
+    appeal,
+    appeal_answer,
+    appeals,
+    control,
+    iso_or_none,
+    policy,
+    policy_sign,
+    release_all,
+    weights,
+)
 from slurm_power.controller.job_hint import job_hint
 from slurm_power.controller.job_row import job_row
 from slurm_power.controller.jobs_answer import jobs
@@ -57,21 +69,12 @@ def _forget_node(controller: "Controller", request: Message, caller: Caller) -> 
     need_operator(caller, "forget a node's key")
     node = str(request.get("node"))
     try:
-        known = controller.forget_node(node, caller.who)
+        known = controller.operators.forget_node(node, caller.who)
     except StoreError as error:
         raise RefusedError(f"nothing was forgotten: {error}") from None
     if not known:
         raise RefusedError(f"no key is pinned for {node!r}")
     return {}
-
-
-def _control(controller: "Controller", request: Message, caller: Caller) -> Message:
-    if caller.uid != 0 or not caller.operator:
-        raise RefusedError("only root may switch the control on or off")
-    if not isinstance(request.get("enabled"), bool):
-        raise RefusedError("enabled: must be true or false")
-    controller.switch_control(enabled=bool(request["enabled"]), who=caller.who)
-    return {"mode": controller.mode}
 
 
 def status(controller: "Controller", caller: Caller) -> Message:
@@ -86,6 +89,7 @@ def status(controller: "Controller", caller: Caller) -> Message:
         "site": snapshot.site.name,
         "at": snapshot.at.isoformat(),
         "mode": controller.mode,
+        "paused_until": iso_or_none(controller.control.paused_until),
         "standing": standing_row(standing_of(controller, snapshot)),
         "uptime_seconds": round(controller.uptime_seconds(), 1),
         "jobs_age_seconds": snapshot.jobs_age_seconds,
@@ -277,6 +281,7 @@ _HANDLERS: dict[str, Callable[["Controller", Message, Caller], Answer]] = {
     "live": live,
     "sources": lambda controller, _, __: sources(controller),
     "signals": signals,
+    "alerts": alerts,
     "ledger": ledger,
     "job": job,
     "job_hint": job_hint,
@@ -290,7 +295,14 @@ _HANDLERS: dict[str, Callable[["Controller", Message, Caller], Answer]] = {
     "event_report": event_report,
     "yield": yield_node,
     "forget_node": _forget_node,
-    "control": _control,
+    "control": control,
+    "release_all": release_all,
+    "weights": weights,
+    "policy": policy,
+    "policy_sign": policy_sign,
+    "appeal": appeal,
+    "appeal_answer": appeal_answer,
+    "appeals": lambda controller, _, caller: appeals(controller, caller),
     "service": service,
     "advise": advise,
     "lineage": lineage,

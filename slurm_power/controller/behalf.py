@@ -4,22 +4,16 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from slurm_power.model.role import Role
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?\Z")
 NOBODY = "(nobody)"
 """Who has not said who they are: no user can have this name."""
 
 
-class Role(StrEnum):
-    """What somebody may see and do; each may all that those before it may."""
-
-    VIEWER = "viewer"
-    """Sees totals."""
-    USER = "user"
-    """A user of the cluster: sees totals and jobs of their own."""
-    AUDITOR = "auditor"
-    """Sees everybody's jobs, and does nothing."""
-    OPERATOR = "operator"
-    """Sees and does everything."""
+def user_name(text: object) -> bool:
+    """Whether a text can be the name of a user, or of a signal."""
+    return isinstance(text, str) and _NAME.match(text) is not None
 
 
 class Via(StrEnum):
@@ -53,7 +47,7 @@ def behalf_of(value: object) -> Behalf:
         raise BehalfError("for: must be an object with name, role and via")
     problems = []
     name, role, via = (value.get(key) for key in ("name", "role", "via"))
-    if not isinstance(name, str) or not (_NAME.match(name) or name == NOBODY):
+    if not user_name(name) and name != NOBODY:
         problems.append("for.name: no user's name")
     if role not in list(Role):
         problems.append(f"for.role: not one of {', '.join(Role)}")

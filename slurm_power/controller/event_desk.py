@@ -59,6 +59,10 @@ class EventDesk:
         self._open = taken_up(store.state(_OPEN_KEY))
         self.external = ExternalEvents(levers, store)
 
+    def use_policy(self, policy: Policy) -> None:
+        """Go by another policy from now on."""
+        self._policy = policy
+
     def baseline(self, circuit: str) -> Baseline | None:
         """The mean draw of a circuit before now, without what batteries took up, without earlier events."""
         return self._before[circuit].mean(clock.now().timestamp())

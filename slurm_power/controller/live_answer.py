@@ -17,6 +17,7 @@ from slurm_power.controller.asked import need_operator
 from slurm_power.controller.ess_next import ess_next
 from slurm_power.controller.event_answer import event_row
 from slurm_power.controller.forecast_answer import start_row
+from slurm_power.controller.governance_answers import iso_or_none
 from slurm_power.controller.job_row import job_row
 from slurm_power.controller.sources import row_message
 from slurm_power.controller.standing_answer import standing_of, standing_row
@@ -28,6 +29,7 @@ from slurm_power.model.job import Job, JobState
 from slurm_power.model.reading import Quality
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.loads import JobLoad, job_loads
+from slurm_power.plan.weights import weights_of
 from slurm_power.telemetry.circuits import SourceRow
 from slurm_power.wire import Message
 
@@ -96,13 +98,16 @@ def _gather(controller: "Controller", most_jobs: int, users: frozenset[str]) -> 
         "site": snapshot.site.name,
         "version": __version__,
         "mode": controller.mode,
-        "paused_until": None,
+        "paused_until": iso_or_none(controller.control.paused_until),
+        "weights": weights_of(controller.config.policy),
+        "policy": controller.governance.policy.row(),
         "uptime_seconds": round(controller.uptime_seconds(), 1),
         "standing": standing_row(standing_of(controller, snapshot)),
         "ess": [
             {
                 **asdict(ess),
                 "circuit": snapshot.site.ess[name].circuit,
+                "setpoint_watts": snapshot.setpoints.get(name) or None,
                 "usable": ess.usable(),
                 "next": ess_next(snapshot, controller.plan, name, controls=controls),
             }
@@ -111,6 +116,7 @@ def _gather(controller: "Controller", most_jobs: int, users: frozenset[str]) -> 
         "events": [event_row(snapshot, event) for event in snapshot.events],
         "shortfalls": [asdict(shortfall) for shortfall in controller.plan.shortfalls],
         "services": service_rows(controller, None),
+        "alerts": controller.alerts.rows(),
         "levers": _levers(snapshot, controller.plan),
         "forecast": _forecast(controller, at_seconds),
         "fairness": {

@@ -17,6 +17,18 @@ class Note(Protocol):
         ...
 
 
+class Nodes(Protocol):
+    """The standing connections to the node daemons."""
+
+    def send(self, node: str, message: Message) -> bool:
+        """Push one message; False if the node is not connected."""
+        ...
+
+    def forget(self, node: str) -> bool:
+        """Drop the pinned key of a node and hang up on it; False if none was pinned."""
+        ...
+
+
 def actor_of(who: str) -> str:
     """The actor of a ledger entry; ``who`` is a user, maybe with the way they came, or a signal's name."""
     return who if who.startswith("signal:") else f"operator:{who}"
@@ -30,12 +42,12 @@ class OperatorDesk:
         levers: LeverState,
         *,
         note: Note,
-        send: Callable[[str, Message], bool],
+        nodes: Nodes,
         wake: Callable[[], None],
     ) -> None:
         self._levers = levers
         self._note = note
-        self._send = send
+        self._nodes = nodes
         self._wake = wake
 
     def add_event(
@@ -114,4 +126,11 @@ class OperatorDesk:
         """Let a node know for how long it is yielded; one that is not connected hears it when it is."""
         record = self._levers.yields.get(node)
         seconds = 0.0 if record is None else max(0.0, (record.ends_at - clock.now()).total_seconds())
-        self._send(node, {"type": "yield", "seconds": seconds})
+        self._nodes.send(node, {"type": "yield", "seconds": seconds})
+
+    def forget_node(self, node: str, who: str) -> bool:
+        """Let a node come with a new key, and hang up on it; False if none was pinned."""
+        known = self._nodes.forget(node)
+        if known:
+            self._note(actor_of(who), "node forgotten", f"node:{node}", "its pinned key was dropped")
+        return known

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from slurm_power.controller.behalf import Behalf, BehalfError, Role, behalf_of
+from slurm_power.controller.behalf import Behalf, BehalfError, behalf_of
+from slurm_power.model.role import Role
 from slurm_power.wire import Message, WireError, decode, encode
 
 log = logging.getLogger(__name__)
