@@ -30,6 +30,7 @@ from slurm_power.cli.commands.simulate import simulate
 from slurm_power.cli.commands.sources import sources
 from slurm_power.cli.commands.status import status
 from slurm_power.cli.commands.tiers import tiers
+from slurm_power.cli.commands.top import top
 from slurm_power.cli.commands.uninstall import uninstall
 from slurm_power.cli.commands.web import web
 from slurm_power.cli.commands.weights import weights
@@ -71,6 +72,7 @@ def main() -> None:
 
 for command in (
     status,
+    top,
     alerts,
     jobs,
     forecast,

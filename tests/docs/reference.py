@@ -24,6 +24,14 @@ from slurm_power.config import (
 )
 from slurm_power.config.admission import AdmissionConfig
 from slurm_power.config.governance import GovernanceConfig
+from slurm_power.config.alerts import (
+    AlertmanagerConfig,
+    AlertSettings,
+    HookConfig,
+    MailConfig,
+    RuleConfig,
+)
+from slurm_power.config.signals import OpenAdr2Signal, OpenAdr3Signal
 from slurm_power.config.web import WebConfig
 from slurm_power.model.power_table import PowerTable
 from slurm_power.model.role import Role
@@ -41,6 +49,11 @@ TABLES: tuple[tuple[str, type, tuple[tuple[str, str, str], ...]], ...] = (
     ("[admission]", AdmissionConfig, ()),
     ("[governance]", GovernanceConfig, ()),
     ("[web]", WebConfig, ()),
+    ("[alerts]", AlertSettings, ()),
+    ("[alerts.rule.NAME]", RuleConfig, ()),
+    ("[alerts.alertmanager.NAME]", AlertmanagerConfig, ()),
+    ("[alerts.mail.NAME]", MailConfig, ()),
+    ("[alerts.hook.NAME]", HookConfig, ()),
     ("[circuit.NAME]", Circuit, ()),
     ("[ess.NAME]", Ess, (("device", "string", "required"),)),
     ('[device.NAME], driver "sunspec_meter"', SunspecMeter, ()),
@@ -49,6 +62,8 @@ TABLES: tuple[tuple[str, type, tuple[tuple[str, str, str], ...]], ...] = (
     ('[device.NAME], driver "register_meter"', RegisterMeter, ()),
     ('[device.NAME], driver "register_pcs"', RegisterPcs, ()),
     ('[device.NAME], driver "snmp_pdu"', SnmpPdu, ()),
+    ('[signals.NAME], kind "openadr3"', OpenAdr3Signal, ()),
+    ('[signals.NAME], kind "openadr2"', OpenAdr2Signal, ()),
     ("node.toml", NodeConfig, ()),
 )
 _NAME_OPTIONAL = {"node.toml": {"node": "the short host name"}}

@@ -55,7 +55,7 @@ def status(socket_path: Path | None, as_json: bool) -> None:
         text = f"node {record['node']} is yielded to {record['who']}, ends in {ends}: {record['reason']}"
         console.print(text, style="yellow", highlight=False, markup=False)
     for event in answer["events"]:
-        console.print(_event_text(event), style="yellow", highlight=False, markup=False)
+        console.print(event_text(event), style="yellow", highlight=False, markup=False)
     for shortfall in answer["shortfalls"]:
         missing, ahead = watts_text(shortfall["watts"]), shortfall.get("from_seconds", 0.0)
         text = f"{shortfall['circuit']} is {missing} above what the levers can hold: "
@@ -84,7 +84,8 @@ def _level_text(level: Answer) -> str:
     return f"{held}{watts_text(level['level_watts'])} ({level['reason']}){trade}"
 
 
-def _event_text(event: Answer) -> str:
+def event_text(event: Answer) -> str:
+    """An event of a printable answer as a line."""
     limit = f"event {event['event_id']}: {event['circuit']} limited to {watts_text(event['limit_watts'])}"
     starts = event["starts_in_seconds"]
     if event["ends_in_seconds"] <= 0:
