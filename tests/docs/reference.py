@@ -23,7 +23,6 @@ from slurm_power.config import (
     SupplyConfig,
 )
 from slurm_power.config.admission import AdmissionConfig
-from slurm_power.config.governance import GovernanceConfig
 from slurm_power.config.alerts import (
     AlertmanagerConfig,
     AlertSettings,
@@ -31,6 +30,7 @@ from slurm_power.config.alerts import (
     MailConfig,
     RuleConfig,
 )
+from slurm_power.config.governance import GovernanceConfig
 from slurm_power.config.signals import OpenAdr2Signal, OpenAdr3Signal
 from slurm_power.config.web import WebConfig
 from slurm_power.model.power_table import PowerTable
