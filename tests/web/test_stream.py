@@ -86,7 +86,7 @@ def test_who_leaves_is_forgotten(bed: Bed) -> None:
         with client.stream("GET", "/api/v1/stream") as answer:
             next(answer.iter_lines())
             until(lambda: bed.web.web.streams.count >= 1, "the stream counts")
-    until(lambda: bed.web.web.streams.count == 0, "nobody watches any more")
+    until(lambda: bed.web.web.streams.count == 0, f"{bed.web.web.streams._open}: nobody watches any more")
 
 
 def test_a_browser_that_does_not_read_is_dropped_and_nothing_piles_up(
