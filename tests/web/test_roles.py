@@ -42,7 +42,7 @@ def test_every_endpoint_is_for_its_role_and_those_above(
 ) -> None:
     may = one.role is None or (role is not None and role.covers(one.role))
     with bed.client(name, role) as client:
-        body = {"json": BODIES[one.name]} if one.name in BODIES else {}
+        body: Any = {"json": BODIES[one.name]} if one.name in BODIES else {}
         if one.name == "stream" and may:
             with client.stream("GET", path(one)) as answer:
                 assert answer.status_code == 200
