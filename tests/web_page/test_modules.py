@@ -68,16 +68,18 @@ def test_the_columns_of_the_chart_are_in_order_and_end_in_the_forecast(page: Bro
     }
     forecast = {"forecasts": {"near": steps}, "supply": {"near": {"limit_watts": [9, 5, 9]}}}
     now = {"at": 100, "watts": 5, "limit": 9, "level": None}
-    at, measured, limit, _, low, middle, high, _ = in_module(
-        page, "chart_data",
-        "return m.columns('hour', words[0], [{at: 95, watts: 4.5, limit: 9}], words[1], words[2]);",
-        history, forecast, now,
-    )  # fmt: skip
+    script = "return m.columns('hour', words[0], [{at: 95, watts: 4.5, limit: 9}], words[1], words[2]);"
+    columns = in_module(page, "chart_data", script, history, forecast, now)
+    at, measured, limit, _, low, middle, high, _ = columns
     assert at == sorted(set(at))
     assert measured[: at.index(100) + 1] == [1, 2, 3, None, 4, 4.5, 5]
     assert (low[at.index(100)], middle[at.index(100)], high[at.index(100)]) == (5, 5, 5)
     assert (at[-1], low[-1], middle[-1], high[-1]) == (210, 3, 6, 9)
     assert limit[at.index(120)] == 5  # an event's limit holds from where its step begins
+    # An event that came after the forecast was made.
+    now["events"] = [{"from": 170, "to": 200, "watts": 2}]
+    at, _, limit, *_ = in_module(page, "chart_data", script, history, forecast, now)
+    assert (limit[at.index(120)], limit[at.index(180)]) == (5, 2)
 
 
 def test_own_jobs_come_first_whatever_the_order(page: Browser) -> None:

@@ -13,7 +13,7 @@ const NAMES = ["at", "measured", "limit", "natural", "low", "middle", "high", "l
 /**
  * Columns on one axis of time, in seconds: what was until now, then what is expected.
  * `history` has arrays of one length,
-   `forecast` is the interface's answer or null, `now` {at, watts, limit, level}.
+   `forecast` is the interface's answer or null, `now` {at, watts, limit, level, events}.
  */
 export function columns(range, history, points, forecast, now) {
   const rows = [];
@@ -74,7 +74,8 @@ function ahead(rows, range, forecast, now, first) {
   for (let step = 0; step < found.p50_watts.length; step += 1) {
     const start = found.issued_seconds + step * found.step_seconds;
     const next = { low: found.p10_watts[step], middle: found.p50_watts[step], high: found.p90_watts[step] };
-    const limit = isNumber(limits[step]) ? limits[step] : now.limit;
+    const known = isNumber(limits[step]) ? limits[step] : now.limit;
+    const limit = Math.min(known, ...eventLimits(now.events, start));
     const row = { limit, level: now.level };
     if (start > now.at + most) break;
     // A value is the mean of its step and stands in its middle; the limit holds from where the step begins.
@@ -85,6 +86,11 @@ function ahead(rows, range, forecast, now, first) {
       before = next;
     }
   }
+}
+
+/** Events may be newer than the forecast that the limits ahead came with. */
+function eventLimits(events, at) {
+  return (events ?? []).filter((event) => event.from <= at && at < event.to).map((event) => event.watts);
 }
 
 function between(one, other) {

@@ -25,7 +25,7 @@ function stateWord(job) {
 
 function capWord(job) {
   if (!isNumber(job.cap_watts)) return "";
-  const slower = job.slowdown_ratio > 0.0005 ? `, ${percent(job.slowdown_ratio, 1)} slower` : "";
+  const slower = job.slowdown_ratio > 0.005 ? `, ${percent(job.slowdown_ratio)} slower` : "";
   return `${Math.round(job.cap_watts)} W/GPU${slower}`;
 }
 

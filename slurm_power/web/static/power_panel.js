@@ -7,7 +7,7 @@ import { clock, isNumber, secondsOf, watts } from "./format.js";
 import { powerPlot } from "./power_plot.js";
 import { Ring } from "./ring.js";
 
-const FORECAST_AGAIN_SECONDS = 30;
+const FORECAST_AGAIN_SECONDS = 20;
 const MOST_MARKS = 4;
 
 export class PowerPanel {
@@ -94,9 +94,12 @@ export class PowerPanel {
     };
     this.ring.push({ at: this.now.at, watts: this.now.watts, limit: this.now.limit });
     this.markUp(picture);
+    this.now.events = this.marks.events;
+    const due = [picture.events, picture.starts].flat().map((one) => one?.event_id ?? one?.job_id).join();
     const age = (since) => (performance.now() - since) / 1000;
     if (age(this.historyAt) > RANGES[this.range].again) this.load();
-    else if (age(this.forecastAt) > FORECAST_AGAIN_SECONDS) this.loadForecast();
+    else if (due !== this.due || age(this.forecastAt) > FORECAST_AGAIN_SECONDS) this.loadForecast();
+    this.due = due;
     this.draw();
   }
 

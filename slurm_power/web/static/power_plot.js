@@ -37,7 +37,7 @@ export function powerPlot(element, data, marks, onCursor) {
     scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(1, (high || 1) * 1.12)] } },
     axes: [
       { ...axis, size: 30, space: 64, values: (_, splits) =>
-        splits.map((at) => (clock(at) === "00:00" ? day(at).slice(5) : clock(at))) },
+        splits.map(axisTime(splits)) },
       { ...axis, size: 62, space: 42, values: (_, splits) => splits.map(axisWatts(splits)) },
     ],
     series: [
@@ -57,6 +57,12 @@ export function powerPlot(element, data, marks, onCursor) {
       setCursor: [(plot) => onCursor(plot.cursor.idx ?? null)],
     },
   }, data, element);
+}
+
+/** Hours and minutes, with seconds where marks are closer than a minute; a day's first mark is its date. */
+function axisTime(splits) {
+  const seconds = splits.length > 1 && splits[1] - splits[0] < 60;
+  return (at) => (clock(at, true) === "00:00:00" ? day(at).slice(5) : clock(at, seconds));
 }
 
 /** One unit for a whole axis, with as many digits as its steps need. */
