@@ -52,7 +52,11 @@ def control(controller: "Controller", request: Message, caller: Caller) -> Messa
     controller.control.switch(
         enabled=bool(enabled), seconds=seconds, actor=actor_of(caller.who), reason=reason
     )
-    return {"mode": controller.mode, "paused_until": iso_or_none(controller.control.paused_until)}
+    return {
+        "mode": controller.mode,
+        "paused_until": iso_or_none(controller.control.paused_until),
+        "ends_at": iso_or_none(controller.control.ends_at),
+    }
 
 
 def release_all(controller: "Controller", request: Message, caller: Caller) -> Message:

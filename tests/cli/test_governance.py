@@ -68,7 +68,12 @@ ANSWERS: dict[str, dict[str, Any]] = {
 def answer(request: dict[str, Any]) -> Answer:
     if request["op"] == "control":
         until = UNTIL if "for_seconds" in request else None
-        return {"ok": True, "mode": "control" if request["enabled"] else "off", "paused_until": until}
+        return {
+            "ok": True,
+            "mode": "control" if request["enabled"] else "off",
+            "paused_until": until,
+            "ends_at": until,
+        }
     return ANSWERS.get(request["op"], {"ok": False, "error": f"unknown request {request['op']}"})
 
 

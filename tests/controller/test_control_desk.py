@@ -66,7 +66,7 @@ def test_shadow_mode_stays_shadow_mode_after_a_pause_or_a_trial(host: Host) -> N
         paused = await site.ask({**ask, "enabled": False, "for_seconds": 60})
         assert (paused["mode"], paused["paused_until"]) == ("off", None)
         trial = await site.ask({**ask, "enabled": True, "for_seconds": 1})
-        assert trial["mode"] == "control"
+        assert trial["mode"] == "control" and trial["ends_at"] and not trial["paused_until"]
         await until(lambda: site.controller.mode == "off")
         assert (await site.ask({**ask, "enabled": True, "for_seconds": 60}))["mode"] == "control"
 
@@ -93,6 +93,14 @@ def test_shadow_mode_stays_shadow_mode_after_a_pause_or_a_trial(host: Host) -> N
 def test_what_is_no_pause_or_is_over_pauses_nothing(stored: object) -> None:
     desk = ControlDesk(True, Kept(control_paused=stored), note=nobody_notes, wake=lambda: None)
     assert (desk.enabled, desk.paused_until) == (True, None)
+
+
+def test_there_is_nothing_to_come_back_to_where_site_toml_says_shadow_mode_by_now() -> None:
+    soon = {"ends_at": (clock.now() + timedelta(hours=1)).isoformat(), "seconds": 7200.0}
+    desk = ControlDesk(False, Kept(control_paused=soon), note=nobody_notes, wake=lambda: None)
+    assert (desk.enabled, desk.paused_until) == (False, None)
+    desk.look(clock.monotonic() + 7200.0)
+    assert not desk.enabled
 
 
 def test_a_clock_that_was_set_back_prolongs_no_pause() -> None:

@@ -97,9 +97,7 @@ def state(tmp_path: Path) -> Path:
     folder = tmp_path / "state"
     folder.mkdir()
     store = SqliteStore(folder / "powerctld.sqlite")
-    for one in entries():
-        store.append(one)
-    store.put_state("policy_book", {"values": {"site.name": "lab <north>"}})
+    store.fill(entries(), {}, {"policy_book": {"values": {"site.name": "lab <north>"}}})
     store.close()
     return folder
 
@@ -267,9 +265,7 @@ def test_a_folder_written_anew_does_not_have_the_seal(state: Path, tmp_path: Pat
     with sqlite3.connect(state / "powerctld.sqlite") as connection:
         connection.execute("DELETE FROM ledger")
     store = SqliteStore(state / "powerctld.sqlite")
-    for one in entries():
-        if one.kind != "appeal":
-            store.append(one)
+    store.fill([one for one in entries() if one.kind != "appeal"], {}, {})
     store.close()
     export(state, tmp_path / "second")
     assert run("--verify", tmp_path / "second").exit_code == 0
@@ -308,8 +304,7 @@ def test_bad_input_is_all_said_at_once_and_writes_nothing(state: Path, tmp_path:
 
 def test_a_full_disk_leaves_nothing_behind(state: Path, tmp_path: Path) -> None:
     store = SqliteStore(state / "powerctld.sqlite")
-    for _ in range(60):
-        store.append(entry(NEW_YEAR, reason="x" * 1000))
+    store.fill([entry(NEW_YEAR, reason="x" * 1000)] * 60, {}, {})
     store.close()
     # SQLite's own files beside the ledger are smaller, what is written is larger.
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -65,20 +65,18 @@ def control(  # noqa: PLR0917 - click passes each option by its name
     if as_json:
         print_json(answer)
         return
-    click.echo(f"control is {'on' if enabled else 'off'}{_until(answer.get('paused_until'))}")
-    if enabled and seconds is not None:
-        click.echo(f"after {duration_text(seconds)} it goes back to what it was")
+    click.echo(f"control is {'on' if enabled else 'off'}{_until(answer.get('ends_at'), enabled=enabled)}")
 
 
-def _until(moment: object) -> str:
-    """When a pause ends, in words that follow others."""
+def _until(moment: object, *, enabled: bool) -> str:
+    """When a pause or a trial ends, in words that follow others."""
     if not isinstance(moment, str):
         return ""
     try:
         ends = datetime.fromisoformat(moment).astimezone()
     except ValueError:
         return ""
-    return f" until {ends:%Y-%m-%d %H:%M:%S}, then on again by itself"
+    return f" until {ends:%Y-%m-%d %H:%M:%S}, then {'off' if enabled else 'on'} again by itself"
 
 
 @click.command("release-all")

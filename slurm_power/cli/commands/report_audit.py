@@ -3,10 +3,12 @@
 import re
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
+from rich.console import Console
+from rich.progress import Progress
 
 from slurm_power import __version__, clock
 from slurm_power.cli.commands.connection import json_option, print_json
@@ -92,7 +94,7 @@ def _export(year: Year, state_directory: Path, out: Path, *, as_json: bool) -> N
     try:
         store = SqliteStore(file, read_only=True)
         try:
-            chain = year_chain(store.rows(), year)
+            chain = year_chain(_shown(store.rows(), "following the chain"), year)
             if not chain.within.entries:
                 raise click.ClickException(_nothing(chain))
             recorded = open_series_reader(state_directory)
@@ -103,7 +105,7 @@ def _export(year: Year, state_directory: Path, out: Path, *, as_json: bool) -> N
             written = write_audit(
                 out,
                 chain,
-                lambda: _rows(store, chain),
+                lambda: _shown(_rows(store, chain), "writing the year", chain.within.entries),
                 site=_site(store),
                 made_at=clock.now(),
                 version=__version__,
@@ -149,6 +151,16 @@ def _nothing(chain: YearChain) -> str:
         return "the ledger has no entry"
     span = f"{chain.first_at:%Y-%m-%d} to {chain.last_at:%Y-%m-%d}"
     return f"the ledger has no entry of {chain.year.number}; it goes from {span}"
+
+
+def _shown(rows: Iterable[Row], what: str, total: int | None = None) -> Iterator[Row]:
+    """The same rows, with a bar at a terminal: a year may be millions."""
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(what, total=total)
+        for number, row in enumerate(rows):
+            if number % 1000 == 0:
+                progress.update(task, completed=number)
+            yield row
 
 
 def _rows(store: SqliteStore, chain: YearChain) -> Iterator[Row]:
