@@ -113,7 +113,7 @@ async def serve(folder: Path, nodes: int) -> None:
             seen, at=at, site=metered, ess={}, caps=levers.caps, holds=levers.holds, events=levers.events
         )
 
-    controller.telemetry.snapshot = snapshot  # type: ignore[method-assign]  # the meters and nodes there are not
+    controller.telemetry.snapshot = snapshot  # type: ignore[method-assign,assignment]  # the meters and nodes there are not
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, controller.stop)
     task = asyncio.create_task(controller.run())
