@@ -82,11 +82,15 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """Errors and refusals of the content security policy since the last look."""
-        return [str(row["message"]) for row in self.driver.get_log("browser") if row["level"] == "SEVERE"]
+        return [str(row["message"]) for row in self._log("browser") if row["level"] == "SEVERE"]
+
+    def _log(self, kind: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.driver.execute("getLog", {"type": kind})["value"]
+        return found
 
     def network(self) -> list[dict[str, Any]]:
         """Events of the network since the last look, as the browser's own tools see them."""
-        found = [json.loads(row["message"])["message"] for row in self.driver.get_log("performance")]
+        found = [json.loads(row["message"])["message"] for row in self._log("performance")]
         return [event for event in found if event["method"].startswith("Network.")]
 
     def screenshot(self, file: Path) -> None:

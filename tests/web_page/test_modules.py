@@ -67,7 +67,7 @@ def test_the_columns_of_the_chart_are_in_order_and_end_in_the_forecast(page: Bro
         "p90_watts": [3, 6, 9],
     }
     forecast = {"forecasts": {"near": steps}, "supply": {"near": {"limit_watts": [9, 5, 9]}}}
-    now = {"at": 100, "watts": 5, "limit": 9, "level": None}
+    now: dict[str, Any] = {"at": 100, "watts": 5, "limit": 9, "level": None}
     script = "return m.columns('hour', words[0], [{at: 95, watts: 4.5, limit: 9}], words[1], words[2]);"
     columns = in_module(page, "chart_data", script, history, forecast, now)
     at, measured, limit, _, low, middle, high, _ = columns

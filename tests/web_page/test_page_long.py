@@ -34,7 +34,9 @@ def large(site: Site, jobs: int, racks: int, nodes: int) -> None:
 def test_a_large_site_is_shown_in_pages(browser: Browser, site: Site, address: str) -> None:
     large(site, jobs=2000, racks=100, nodes=5)
     browser.open(address)
-    browser.until_pictures(2)
+    browser.until_pictures()
+    print(f"first picture of a large site after {browser.ask('return performance.now()'):.0f} ms")
+    browser.until_pictures()
     assert browser.ask("return document.querySelectorAll('*').length") < 3000
     assert "1 to 14 of 2000" in browser.text("#jobs-pages")
     assert "9500 more are not listed" in browser.text("#circuits-pages")

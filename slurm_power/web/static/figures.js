@@ -70,7 +70,7 @@ function figures(picture) {
     name: "Data",
     value: bad ? plural(bad, "bad source") : "all good",
     level: bad ? "near" : null,
-    remark: `${picture.sources?.good ?? 0} good`,
+    remark: bad ? badWord(picture.sources.bad) : `${picture.sources?.good ?? 0} sources`,
   });
   const next = (picture.events ?? []).find((event) => event.ends_in_seconds > 0);
   if (next) {
@@ -82,6 +82,11 @@ function figures(picture) {
     });
   }
   return found;
+}
+
+function badWord(rows) {
+  const worst = rows?.[0];
+  return worst ? `${worst.measures || worst.source}: ${worst.quality}` : "";
 }
 
 /** How close to a limit a share of it is: below 70 %, 90 % and 100 %. */
