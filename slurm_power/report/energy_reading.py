@@ -8,7 +8,8 @@ from slurm_power.model.series import Point, Resolution
 from slurm_power.model.units import JOULES_PER_KWH
 from slurm_power.ports import SeriesReader
 from slurm_power.report.covered_time import CoveredTime, Interval
-from slurm_power.report.energy import NOTHING, Amount, CircuitUse
+from slurm_power.report.energy import CircuitUse
+from slurm_power.report.energy_tally import NOTHING, Amount
 from slurm_power.report.site_facts import SiteFacts
 
 # A span up to this is read by the minute, a longer one by the quarter of an hour, which is kept for years.
