@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from slurm_power.model.job import Flex, Job, JobState, Workload
-from slurm_power.model.reading import Quality
+from slurm_power.model.reading import NodeDraw, Quality
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.telemetry import Levers, SiteTelemetry
 from slurm_power.wire import WireError
@@ -266,6 +266,7 @@ def test_a_host_that_is_measured_is_known_and_nonsense_is_not() -> None:
         ({"watts": "hot"}, None),
     ):
         desk.telemetry.node_reported("c1", {**message("c1"), "host": host}, 10.0)
-        assert desk.seen(10.1).nodes["c1"].host_watts == watts
-    desk.report("c1", 11.0)
-    assert desk.seen(11.1).nodes["c1"].host_watts is None, "an older powerd does not tell"
+        assert desk.seen(10.1).nodes["c1"].drawn == NodeDraw(600.0, 0.0, watts)
+    desk.report("c1", 11.0, told("c1"))
+    drawn = desk.seen(11.1).nodes["c1"].drawn
+    assert drawn == NodeDraw(600.0, 600.0, None), "an older powerd tells of no host; the job has the GPU"
