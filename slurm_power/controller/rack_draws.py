@@ -5,8 +5,8 @@ A few sums for each meter, so that a month of a large site can be added up witho
 
 from dataclasses import dataclass
 
-from slurm_power.model.reading import gpu_sums
-from slurm_power.model.snapshot import NodeState, Snapshot
+from slurm_power.model.reading import NodeDraw
+from slurm_power.model.snapshot import Snapshot
 
 
 @dataclass(slots=True)
@@ -30,7 +30,6 @@ def rack_draws(snapshot: Snapshot) -> dict[str, RackDraw]:
         for circuit in site.circuits.values()
         if circuit.nodes
     }
-    held = _held_watts(snapshot)
     draws: dict[str, RackDraw] = {}
     for circuit, meter in nearest.items():
         if meter is None:
@@ -38,28 +37,14 @@ def rack_draws(snapshot: Snapshot) -> dict[str, RackDraw]:
         draw = draws.setdefault(meter, RackDraw())
         for name in site.circuits[circuit].nodes:
             node = snapshot.nodes.get(name)
-            if node is not None:
-                _add(draw, node, held.get(name, 0.0))
+            if node is not None and node.drawn is not None:
+                _add(draw, node.drawn, has_gpus=bool(node.gpus))
     return draws
 
 
-def _held_watts(snapshot: Snapshot) -> dict[str, float]:
-    """What the GPUs that jobs have on each node draw."""
-    held: dict[str, float] = {}
-    for job in snapshot.jobs:
-        for name, uuids in job.gpus_by_node:
-            node = snapshot.nodes.get(name)
-            if node is not None:
-                sums = node.sums.get(uuids) or gpu_sums(node.gpus, uuids)
-                held[name] = held.get(name, 0.0) + sums.power_watts
-    return held
-
-
-def _add(draw: RackDraw, node: NodeState, held_watts: float) -> None:
-    if node.gpus:
-        watts = sum([0.0 if gpu.error else gpu.power_watts for gpu in node.gpus.values()])
-        draw.gpu_watts = (draw.gpu_watts or 0.0) + watts
-        # A GPU that two jobs share would be taken off twice.
-        draw.idle_gpu_watts = (draw.idle_gpu_watts or 0.0) + max(0.0, watts - held_watts)
+def _add(draw: RackDraw, node: NodeDraw, *, has_gpus: bool) -> None:
+    if has_gpus:
+        draw.gpu_watts = (draw.gpu_watts or 0.0) + node.gpu_watts
+        draw.idle_gpu_watts = (draw.idle_gpu_watts or 0.0) + node.gpu_watts - node.held_watts
     if node.host_watts is not None:
         draw.host_watts = (draw.host_watts or 0.0) + node.host_watts

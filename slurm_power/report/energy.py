@@ -8,42 +8,11 @@ good the other lines are.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from slurm_power.model.receipt import SURE_RATIO
+from slurm_power.report.energy_tally import NOTHING, Amount, JobSums, JobTally, JobUse, total
 
 JOULES_PER_WATT_HOUR = 3600.0
-
-
-class Amount(NamedTuple):
-    """Energy with what it cost and emitted by the rates of the time it was used in (0.0 where none stood)."""
-
-    joules: float = 0.0
-    cost: float = 0.0
-    carbon_grams: float = 0.0
-
-    def plus(self, other: "Amount") -> "Amount":
-        """The sum."""
-        return Amount(*(a + b for a, b in zip(self, other, strict=True)))
-
-    def less(self, other: "Amount") -> "Amount":
-        """The difference."""
-        return Amount(*(a - b for a, b in zip(self, other, strict=True)))
-
-    def times(self, factor: float) -> "Amount":
-        """A part of it, or a multiple."""
-        return Amount(*(factor * a for a in self))
-
-
-NOTHING = Amount()
-
-
-def total(amounts: Iterable[Amount]) -> Amount:
-    """The sum of all."""
-    found = NOTHING
-    for amount in amounts:
-        found = found.plus(amount)
-    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,31 +35,6 @@ class CircuitUse:
     hosts: Amount | None = None
     discharged: Amount = NOTHING
     estimated_ratio: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobUse:
-    """One job's GPUs within the span, ``method`` in words: how that is known, and how it was cut.
-
-    ``used`` is all of it, ``unmetered`` the part in time that the meter was not read in. ``hosts_joules`` is
-    its part of the hosts, None where they are not measured. ``coverage_ratio`` as in its receipt.
-    """
-
-    job_id: str
-    user: str
-    account: str
-    name: str
-    used: Amount
-    gpu_seconds: float
-    method: str
-    unmetered: Amount = NOTHING
-    hosts_joules: float | None = None
-    coverage_ratio: float | None = None
-
-    @property
-    def is_estimate(self) -> bool:
-        """Whether too little was read for it to be more than an estimate."""
-        return (self.coverage_ratio or 0.0) < SURE_RATIO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,64 +107,59 @@ class Statement:
     metered: Line
     lines: tuple[Line, ...]
     circuits: tuple[CircuitRow, ...]
-    jobs: tuple[JobUse, ...]
+    tally: JobTally
     covered_ratio: float
     has_costs: bool
     has_carbon: bool
-    job_total: Amount = NOTHING
 
     @property
     def is_estimate(self) -> bool:
         """Whether the meter was read for too little of the span."""
         return self.covered_ratio < SURE_RATIO
 
+    @property
+    def jobs(self) -> tuple[JobUse, ...]:
+        """The jobs that are listed one by one, the most energy first."""
+        return self.tally.listed
+
     def groups(self, by: str) -> list[Group]:
-        """Jobs by ``job``, ``user`` or ``account``, the most energy first."""
-        keys = {"job": "job_id", "user": "user", "account": "account"}
-        found: dict[str, list[JobUse]] = {}
-        for job in self.jobs:
-            found.setdefault(str(getattr(job, keys[by])), []).append(job)
-        rows = [self._group(name, jobs) for name, jobs in found.items()]
+        """Jobs by ``user`` or ``account``, the most energy first."""
+        sums = self.tally.users if by == "user" else self.tally.accounts
+        rows = [self._group(name, one) for name, one in sums.items()]
         return sorted(rows, key=lambda row: (-row.joules, row.name))
 
-    def _group(self, name: str, jobs: Sequence[JobUse]) -> Group:
-        used = total(job.used for job in jobs)
-        share = used.joules / self.job_total.joules if self.job_total.joules > 0.0 else 0.0
-        hosts = [job.hosts_joules for job in jobs if job.hosts_joules is not None]
+    def _group(self, name: str, sums: JobSums) -> Group:
+        whole = self.tally.used.joules
+        share = sums.used.joules / whole if whole > 0.0 else 0.0
         metered = self.metered
         return Group(
             name=name,
-            jobs=len(jobs),
-            joules=used.joules,
-            gpu_hours=sum(job.gpu_seconds for job in jobs) / 3600.0,
+            jobs=sums.jobs,
+            joules=sums.used.joules,
+            gpu_hours=sums.gpu_seconds / 3600.0,
             share_ratio=share,
-            hosts_joules=sum(hosts) if hosts and len(hosts) == len(jobs) else None,
-            coverage_ratio=_coverage(jobs, used.joules),
-            cost=used.cost if self.has_costs else None,
-            carbon_grams=used.carbon_grams if self.has_carbon else None,
+            hosts_joules=sums.hosts_joules,
+            coverage_ratio=sums.coverage_ratio,
+            cost=sums.used.cost if self.has_costs else None,
+            carbon_grams=sums.used.carbon_grams if self.has_carbon else None,
             whole_joules=share * metered.watt_hours * JOULES_PER_WATT_HOUR,
             whole_cost=None if metered.cost is None else share * metered.cost,
             whole_carbon_grams=None if metered.carbon_grams is None else share * metered.carbon_grams,
         )
 
 
-def _coverage(jobs: Sequence[JobUse], joules: float) -> float:
-    """The mean coverage, weighted with energy; a job of which nothing is known counts as not read."""
-    if joules <= 0.0:
-        return min((job.coverage_ratio or 0.0 for job in jobs), default=0.0)
-    return sum((job.coverage_ratio or 0.0) * job.used.joules for job in jobs) / joules
-
-
 def statement(
     circuits: Sequence[CircuitUse],
-    jobs: Sequence[JobUse],
+    jobs: Iterable[JobUse],
     *,
+    most_listed: int | None = None,
     energy_bill: float | None = None,
     has_costs: bool = True,
     has_carbon: bool = True,
 ) -> Statement:
     """Put the lines together; ``circuits`` holds each metered circuit once, exactly one without a parent.
 
+    ``jobs`` may be read as they are asked for; ``most_listed`` of them are kept one by one, None: all.
     ``energy_bill``: what the energy part of the bill came to; all costs are then scaled so that they add up
     to it. Raises ValueError for a tree without a top or with several.
     """
@@ -231,14 +170,16 @@ def statement(
     if energy_bill is not None and top.metered.cost:
         factor = energy_bill / top.metered.cost
         circuits = [_costed(circuit, factor) for circuit in circuits]
-        jobs = [_job_costed(job, factor) for job in jobs]
+        jobs = (_job_costed(job, factor) for job in jobs)
         top = next(circuit for circuit in circuits if circuit.parent is None)
     below = {
         circuit.name: total(other.metered for other in circuits if other.parent == circuit.name)
         for circuit in circuits
     }
-    job_total = total(job.used for job in jobs)
-    draft = _draft(circuits, below, job_total, total(job.unmetered for job in jobs), top)
+    tally = JobTally(most_listed=most_listed)
+    for job in jobs:
+        tally.add(job)
+    draft = _draft(circuits, below, tally.used, tally.unmetered, top)
     known = (has_costs, has_carbon)
     whole = _line("meter", top.metered, known, f"{top.name}, as its meter counted")
     lines = [_line(name, amount, known, remark) for name, amount, remark in draft]
@@ -250,11 +191,10 @@ def statement(
         metered=whole,
         lines=tuple(lines),
         circuits=tuple(_rows(circuits, below, top)),
-        jobs=tuple(sorted(jobs, key=lambda job: (-job.used.joules, job.job_id))),
+        tally=tally,
         covered_ratio=top.coverage_ratio,
         has_costs=has_costs,
         has_carbon=has_carbon,
-        job_total=job_total,
     )
 
 

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from slurm_power.model.series import Resolution
-from slurm_power.report.document import Block, Check, Column, Document, Paragraph, Section, Table, Tile, Value
-from slurm_power.report.energy import CircuitRow, Group, JobUse, Statement
+from slurm_power.report.document import Check, Column, Document, Paragraph, Section, Table, Tile, Value
+from slurm_power.report.energy import CircuitRow, Group, Statement
 from slurm_power.report.energy_reading import Metered
+from slurm_power.report.energy_tally import JobUse, total
 from slurm_power.report.proof import ChainProof
 from slurm_power.report.site_facts import SiteFacts
 
 _KWH = 3.6e6
-_MOST_JOBS = 500
 _LEAST_GAP_SECONDS = 900.0
 _MOST_GAPS = 50
 _DASH = "\N{EN DASH}"
@@ -20,7 +20,7 @@ _DASH = "\N{EN DASH}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyReport:
-    """What the document is made of; ``span_words`` names the span, ``by`` is job, user or account."""
+    """What the document is made of; ``span_words`` names the span, ``by`` what comes first of who used it."""
 
     made: Statement
     metered: Metered
@@ -74,12 +74,12 @@ def _checks(report: EnergyReport) -> Iterator[Check]:
         no="An estimate: the meter was read for less than 95 % of the span",
         detail=f"{100.0 * made.covered_ratio:.1f} % of it",
     )
-    unsure = [job for job in made.jobs if job.is_estimate]
+    unsure = made.tally.unsure
     yield Check(
         good=not unsure,
         yes="The energy of all jobs is known",
         no="Of some jobs the energy is an estimate",
-        detail=f"{len(unsure)} of {len(made.jobs)} were read for less than 95 % of their time",
+        detail=f"{unsure} of {made.tally.count} were read for less than 95 % of their time",
     )
     yield Check(
         good=report.proof.whole,
@@ -92,7 +92,7 @@ def _checks(report: EnergyReport) -> Iterator[Check]:
 def _tiles(made: Statement) -> Iterator[Tile]:
     word = "estimate" if made.is_estimate else ""
     yield Tile(name="Meter", value=f"{made.metered.watt_hours / 1000.0:.1f} kWh", remark=word)
-    joules = made.job_total.joules
+    joules = made.tally.used.joules
     share = joules / 3600.0 / made.metered.watt_hours if made.metered.watt_hours else 0.0
     yield Tile(name="GPUs of jobs", value=f"{joules / _KWH:.1f} kWh", remark=f"{100.0 * share:.1f} % of it")
     rest = sum(line.watt_hours for line in made.lines if line.name.startswith("residual of "))
@@ -181,12 +181,10 @@ def _tree(made: Statement) -> Table:
 
 def _who(report: EnergyReport) -> Iterator[Section]:
     made = report.made
-    for by, title in (("user", "Users"), ("account", "Accounts")):
+    sections = [("user", "Users"), ("account", "Accounts")]
+    for by, title in reversed(sections) if report.by == "account" else sections:
         yield Section(title=title, blocks=(_groups(made, by),))
-    jobs = list(made.jobs)
-    shown = jobs if report.by == "job" else jobs[:_MOST_JOBS]
-    blocks: list[Block] = [_jobs(made, shown, jobs[len(shown) :])]
-    yield Section(title="Jobs", blocks=tuple(blocks))
+    yield Section(title="Jobs", blocks=(_jobs(made),))
 
 
 def _groups(made: Statement, by: str) -> Table:
@@ -234,7 +232,9 @@ def _groups(made: Statement, by: str) -> Table:
     )
 
 
-def _jobs(made: Statement, shown: list[JobUse], others: list[JobUse]) -> Table:
+def _jobs(made: Statement) -> Table:
+    listed = made.jobs
+
     def row(job: JobUse) -> tuple[Value, ...]:
         coverage = None if job.coverage_ratio is None else 100.0 * job.coverage_ratio
         return (
@@ -250,24 +250,24 @@ def _jobs(made: Statement, shown: list[JobUse], others: list[JobUse]) -> Table:
             *_money(made, job.used.cost, job.used.carbon_grams),
         )
 
-    rows = [row(job) for job in shown]
+    rows = [row(job) for job in listed]
+    others = made.tally.count - len(listed)
     if others:
-        cost = sum(job.used.cost for job in others)
-        grams = sum(job.used.carbon_grams for job in others)
-        rows.append(
-            (
-                f"{len(others)} others",
-                "",
-                "",
-                "",
-                sum(job.gpu_seconds for job in others) / 3600.0,
-                sum(job.used.joules for job in others) / _KWH,
-                None,
-                "",
-                "--by job lists all",
-                *_money(made, cost, grams),
-            )
+        rest = made.tally.used.less(total(job.used for job in listed))
+        gpu_seconds = sum(sums.gpu_seconds for sums in made.tally.users.values())
+        gpu_hours = (gpu_seconds - sum(job.gpu_seconds for job in listed)) / 3600.0
+        words = (
+            f"{others} others",
+            "",
+            "",
+            "",
+            gpu_hours,
+            rest.joules / _KWH,
+            None,
+            "",
+            "--by job lists all",
         )
+        rows.append((*words, *_money(made, rest.cost, rest.carbon_grams)))
     return Table(
         name="jobs",
         title="Jobs, the most energy first",

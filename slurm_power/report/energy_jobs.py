@@ -10,7 +10,7 @@ from slurm_power.model.series import Point, Resolution
 from slurm_power.model.units import JOULES_PER_KWH
 from slurm_power.ports import SeriesReader
 from slurm_power.report.covered_time import CoveredTime
-from slurm_power.report.energy import NOTHING, Amount, JobUse
+from slurm_power.report.energy_tally import NOTHING, Amount, JobUse
 
 _PAGE = 1000
 _FINE_UP_TO = timedelta(days=2)
@@ -115,7 +115,11 @@ def job_uses(
 def _use(
     record: Record, run: Run, reader: SeriesReader, covered: CoveredTime, span: tuple[float, float]
 ) -> JobUse | None:
-    joules, method = _energy(record)
+    receipt = receipt_from_json(record.get("receipt"))
+    joules = number_of(record.get("energy_joules"))
+    method = "counter" if receipt is None or receipt.method is None else receipt.method.value
+    if joules is None:
+        joules, method = number_of(record.get("watt_seconds")), "power"
     if joules is None:
         return None
     share = 1.0
@@ -127,7 +131,6 @@ def _use(
     used = _rated(record, joules, joules * share, covered, (start, end))
     unread_seconds = in_seconds - covered.seconds(start, end)
     unread = unread_seconds / in_seconds if unread_seconds >= _LEAST_UNMETERED_SECONDS else 0.0
-    receipt = receipt_from_json(record.get("receipt"))
     coverage = None if receipt is None else receipt.coverage_ratio
     if coverage is None:
         known = number_of(record.get("energy_coverage_ratio"))
@@ -145,15 +148,6 @@ def _use(
         hosts_joules=None if hosts is None else hosts * share,
         coverage_ratio=coverage,
     )
-
-
-def _energy(record: Record) -> tuple[float | None, str]:
-    """The energy of a job's GPUs over its whole run, and how it is known."""
-    joules = number_of(record.get("energy_joules"))
-    if joules is not None:
-        receipt = receipt_from_json(record.get("receipt"))
-        return joules, "counter" if receipt is None or receipt.method is None else receipt.method.value
-    return number_of(record.get("watt_seconds")), "power"
 
 
 def _cut(record: Record, run: Run, reader: SeriesReader, span: tuple[float, float]) -> tuple[Run, float, str]:

@@ -8,15 +8,18 @@ from slurm_power.model.series import Point, Resolution
 from slurm_power.model.units import JOULES_PER_KWH
 from slurm_power.ports import SeriesReader
 from slurm_power.report.covered_time import CoveredTime, Interval
-from slurm_power.report.energy import NOTHING, Amount, CircuitUse
+from slurm_power.report.energy import CircuitUse
+from slurm_power.report.energy_tally import NOTHING, Amount
 from slurm_power.report.site_facts import SiteFacts
 
 # A span up to this is read by the minute, a longer one by the quarter of an hour, which is kept for years.
 _MINUTES_UP_TO = timedelta(days=3)
-_SLICES = {Resolution.MINUTE: timedelta(days=1), Resolution.QUARTER_HOUR: timedelta(days=15)}
+# Points held at once: a span is read in slices of so many, of hours at least and half a month at most.
+_MOST_POINTS = 150_000
+_MOST_SLICE_HOURS = 360
 # An interval that was read for so much of it was read: ticks are not exactly a second apart.
 _READ_RATIO = 0.95
-_AT_ONCE = 500
+_AT_ONCE = 100
 _PRICE, _CARBON = "supply.price_per_kwh", "supply.carbon_g_per_kwh"
 
 _PARTS = ("watts", "gpu_watts", "idle_gpu_watts", "host_watts", "estimated_ratio")
@@ -79,9 +82,13 @@ def _resolutions(since: datetime, until: datetime) -> Sequence[Resolution]:
     return (Resolution.MINUTE, Resolution.QUARTER_HOUR) if short else (Resolution.QUARTER_HOUR,)
 
 
-def slices(since: datetime, until: datetime, resolution: Resolution) -> Iterator[tuple[datetime, datetime]]:
-    """Pieces of a span, cut where intervals of the resolution end."""
-    width, at = _SLICES[resolution].total_seconds(), since
+def slices(
+    since: datetime, until: datetime, resolution: Resolution, series_count: int
+) -> Iterator[tuple[datetime, datetime]]:
+    """Pieces of a span, cut at whole hours, the shorter the more series are read at once."""
+    points_an_hour = max(1, series_count) * 3600 // resolution
+    width = 3600.0 * min(_MOST_SLICE_HOURS, max(1, _MOST_POINTS // points_an_hour))
+    at = since
     while at < until:
         end = datetime.fromtimestamp((at.timestamp() // width + 1.0) * width, UTC)
         yield at, min(end, until)
@@ -111,7 +118,7 @@ def _read(
     }
     gpus = _gpu_series(site, names)
     asked = [*series, *batteries, *(name for name in (_PRICE, _CARBON) if name in names)]
-    for first, last in slices(*span, resolution):
+    for first, last in slices(*span, resolution, len(asked)):
         found = reader.read(asked, first, last, resolution)
         moments = _moments(found, f"circuit.{top}.watts", (first, last), resolution)
         rates = {name: {p.at_seconds: p.mean for p in found.get(name, ())} for name in (_PRICE, _CARBON)}

@@ -1,11 +1,13 @@
 """How what was taken lies on users and accounts over a span, by the measure that the planner itself uses."""
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from slurm_power.plan.fairness import Debt, jain_index
 
 _HOUR = 3600.0
+_NO_DEBT = Debt()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,11 @@ class JobLoss:
     def touched(self) -> bool:
         """Whether anything was taken from it."""
         return self.slowed_seconds > 0.0 or self.paused_seconds > 0.0 or self.held_seconds > 0.0
+
+    @property
+    def breached(self) -> bool:
+        """Whether its class' promise was exceeded."""
+        return self.breached_seconds > 0.0 or bool(self.breaches)
 
     @property
     def lost_gpu_seconds(self) -> float:
@@ -76,7 +83,10 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fairness:
-    """The whole span. ``jain_index``: of what users kept (1 less ``lost_ratio``), as the planner has it."""
+    """The whole span; ``jobs`` are those that were touched.
+
+    ``jain_index``: of what users kept (1 less ``lost_ratio``), as the planner has it.
+    """
 
     users: tuple[Share, ...]
     accounts: tuple[Share, ...]
@@ -88,55 +98,83 @@ class Fairness:
     @property
     def breached(self) -> tuple[JobLoss, ...]:
         """Jobs whose promise was exceeded."""
-        return tuple(job for job in self.jobs if job.breached_seconds > 0.0 or job.breaches)
+        return tuple(job for job in self.jobs if job.breached)
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Running sums over the jobs of one name; waits are kept as plain numbers for their median."""
+
+    jobs: int = 0
+    touched_jobs: int = 0
+    breached_jobs: int = 0
+    ran_gpu_seconds: float = 0.0
+    slowed_gpu_seconds: float = 0.0
+    paused_gpu_seconds: float = 0.0
+    held_seconds: float = 0.0
+    held_gpu_seconds: float = 0.0
+    given_joules: float = 0.0
+    debt: Debt = _NO_DEBT
+    waits: "array[float]" = field(default_factory=lambda: array("d"))
+
+    def add(self, job: JobLoss, wait_lost_ratio: float) -> None:
+        more = job.debt(wait_lost_ratio)
+        self.jobs += 1
+        self.touched_jobs += job.touched
+        self.breached_jobs += job.breached
+        self.ran_gpu_seconds += job.ran_seconds * job.gpu_count
+        self.slowed_gpu_seconds += job.slowed_seconds * job.gpu_count
+        self.paused_gpu_seconds += job.paused_seconds * job.gpu_count
+        self.held_seconds += job.held_seconds
+        self.held_gpu_seconds += job.held_seconds * job.gpu_count
+        self.given_joules += job.given_joules
+        self.debt = self.debt.plus(
+            lost_gpu_seconds=more.lost_gpu_seconds, had_gpu_seconds=more.had_gpu_seconds
+        )
+        if job.waited_seconds is not None:
+            self.waits.append(job.waited_seconds)
+
+    def share(self, name: str) -> Share:
+        ran, lost = self.ran_gpu_seconds, self.slowed_gpu_seconds + self.paused_gpu_seconds
+        return Share(
+            name=name,
+            jobs=self.jobs,
+            touched_jobs=self.touched_jobs,
+            gpu_hours=ran / _HOUR,
+            slowed_gpu_hours=self.slowed_gpu_seconds / _HOUR,
+            paused_gpu_hours=self.paused_gpu_seconds / _HOUR,
+            held_seconds=self.held_seconds,
+            held_gpu_hours=self.held_gpu_seconds / _HOUR,
+            lost_ratio=self.debt.ratio,
+            own_ratio=lost / ran if ran > 0.0 else None,
+            median_wait_seconds=_median(sorted(self.waits)),
+            given_joules=self.given_joules,
+            breached_jobs=self.breached_jobs,
+        )
 
 
 def fairness(jobs: Iterable[JobLoss], wait_lost_ratio: float) -> Fairness:
-    """Sum the jobs up; names that had nothing are left out."""
-    found = tuple(job for job in jobs if job.ran_seconds > 0.0 or job.touched or job.breaches)
-    users = _shares(found, "user", wait_lost_ratio)
-    worst = users[0] if users and users[0].lost_ratio > 0.0 else None
-    return Fairness(
-        users=users,
-        accounts=_shares(found, "account", wait_lost_ratio),
-        classes=tuple(sorted(_shares(found, "flex", wait_lost_ratio), key=lambda share: share.name)),
-        jobs=tuple(sorted(found, key=lambda job: (-job.debt(wait_lost_ratio).lost_gpu_seconds, job.job_id))),
-        jain_index=jain_index(1.0 - share.lost_ratio for share in users),
-        worst=worst,
+    """Sum the jobs up as they come; names that had nothing are left out. Untouched jobs are not kept."""
+    sums: dict[str, dict[str, _Sums]] = {"user": {}, "account": {}, "flex": {}}
+    kept = []
+    for job in jobs:
+        if not (job.ran_seconds > 0.0 or job.touched or job.breached):
+            continue
+        for key, groups in sums.items():
+            groups.setdefault(str(getattr(job, key)), _Sums()).add(job, wait_lost_ratio)
+        if job.touched or job.breached:
+            kept.append(job)
+    users, accounts, classes = (
+        [group.share(name) for name, group in groups.items()] for groups in sums.values()
     )
-
-
-def _shares(jobs: Sequence[JobLoss], key: str, wait_lost_ratio: float) -> tuple[Share, ...]:
-    """The one who lost the largest share first."""
-    groups: dict[str, list[JobLoss]] = {}
-    for job in jobs:
-        groups.setdefault(str(getattr(job, key)), []).append(job)
-    shares = [_share(name, group, wait_lost_ratio) for name, group in groups.items()]
-    return tuple(sorted(shares, key=lambda share: (-share.lost_ratio, share.name)))
-
-
-def _share(name: str, jobs: Sequence[JobLoss], wait_lost_ratio: float) -> Share:
-    debt = Debt()
-    for job in jobs:
-        more = job.debt(wait_lost_ratio)
-        debt = debt.plus(lost_gpu_seconds=more.lost_gpu_seconds, had_gpu_seconds=more.had_gpu_seconds)
-    ran = sum(job.ran_seconds * job.gpu_count for job in jobs)
-    lost = sum(job.lost_gpu_seconds for job in jobs)
-    waits = sorted(job.waited_seconds for job in jobs if job.waited_seconds is not None)
-    return Share(
-        name=name,
-        jobs=len(jobs),
-        touched_jobs=sum(job.touched for job in jobs),
-        gpu_hours=ran / _HOUR,
-        slowed_gpu_hours=sum(job.slowed_seconds * job.gpu_count for job in jobs) / _HOUR,
-        paused_gpu_hours=sum(job.paused_seconds * job.gpu_count for job in jobs) / _HOUR,
-        held_seconds=sum(job.held_seconds for job in jobs),
-        held_gpu_hours=sum(job.held_seconds * job.gpu_count for job in jobs) / _HOUR,
-        lost_ratio=debt.ratio,
-        own_ratio=lost / ran if ran > 0.0 else None,
-        median_wait_seconds=_median(waits),
-        given_joules=sum(job.given_joules for job in jobs),
-        breached_jobs=sum(job.breached_seconds > 0.0 or bool(job.breaches) for job in jobs),
+    users.sort(key=lambda share: (-share.lost_ratio, share.name))
+    return Fairness(
+        users=tuple(users),
+        accounts=tuple(sorted(accounts, key=lambda share: (-share.lost_ratio, share.name))),
+        classes=tuple(sorted(classes, key=lambda share: share.name)),
+        jobs=tuple(sorted(kept, key=lambda job: (-job.debt(wait_lost_ratio).lost_gpu_seconds, job.job_id))),
+        jain_index=jain_index(1.0 - share.lost_ratio for share in users),
+        worst=users[0] if users and users[0].lost_ratio > 0.0 else None,
     )
 
 

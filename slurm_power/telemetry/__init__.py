@@ -308,7 +308,7 @@ class SiteTelemetry:
                 age_seconds=now_seconds - report.at_seconds,
                 gpus=report.gpus,
                 sums=report.sums,
-                host_watts=report.host_watts,
+                drawn=report.drawn,
             )
             for name, report in self._nodes.items()
             if now_seconds - report.at_seconds < _NODE_SILENT_SECONDS

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from slurm_power.model.progress import JobProgress
-from slurm_power.model.reading import GpuReading, GpuSums, gpu_sums
+from slurm_power.model.reading import GpuReading, GpuSums, NodeDraw, gpu_sums
 from slurm_power.telemetry.circuits import Draw
 
 
@@ -13,7 +13,7 @@ class NodeReport:
     """The GPUs of one node, ``sums`` of those of each job on it by their UUIDs, and the draw of all.
 
     ``progress`` is what jobs here tell of themselves, aged ``age_seconds`` already when it came;
-    ``host_watts`` what the node draws beside its GPUs, None where it does not measure that.
+    ``drawn`` what all draws that answers.
     """
 
     gpus: dict[str, GpuReading]
@@ -21,7 +21,7 @@ class NodeReport:
     draw: Draw
     at_seconds: float
     progress: Mapping[str, JobProgress] = field(default_factory=dict)
-    host_watts: float | None = None
+    drawn: NodeDraw | None = None
 
 
 def node_report(
@@ -32,16 +32,23 @@ def node_report(
     host_watts: float | None = None,
 ) -> NodeReport:
     """A report of ``gpus``; ``parts`` are the GPUs of each job on the node."""
+    sums = {uuids: gpu_sums(gpus, uuids) for uuids in parts}
+    held = {uuid for uuids in sums for uuid in uuids}
+    answering = [gpu for gpu in gpus.values() if not gpu.error]
     return NodeReport(
         gpus=gpus,
-        sums={uuids: gpu_sums(gpus, uuids) for uuids in parts},
+        sums=sums,
         draw=Draw(
             watts=sum(_worst_watts(gpu) for gpu in gpus.values()),
             doubt_watts=sum(max(_worst_watts(gpu), 1.0) for gpu in gpus.values() if gpu.error),
         ),
         at_seconds=now_seconds,
         progress=progress or {},
-        host_watts=host_watts,
+        drawn=NodeDraw(
+            gpu_watts=sum([gpu.power_watts for gpu in answering]),
+            held_watts=sum([gpu.power_watts for gpu in answering if gpu.uuid in held]),
+            host_watts=host_watts,
+        ),
     )
 
 

@@ -7,8 +7,10 @@ import pytest
 from slurm_power.controller.job_rates import Rates
 from slurm_power.controller.rack_draws import rack_draws
 from slurm_power.controller.series_values import series_values
-from slurm_power.model.snapshot import Snapshot
+from slurm_power.model.job import Job
+from slurm_power.model.snapshot import NodeState, Snapshot
 from slurm_power.plan.policy import Policy
+from slurm_power.telemetry.node_report import node_report
 from tests.plan.situations import running, situation
 
 
@@ -19,8 +21,14 @@ def snapshot() -> Snapshot:
         jobs=(running("1", ("c1",)),),
         gpu_watts={"1": 400.0},
     )
-    nodes = {name: replace(node, host_watts=500.0) for name, node in made.nodes.items()}
-    return replace(made, nodes=nodes)
+    return replace(made, nodes={name: told(node, made.jobs) for name, node in made.nodes.items()})
+
+
+def told(node: NodeState, jobs: tuple[Job, ...]) -> NodeState:
+    """The node as its report is taken, with a host of 500 W."""
+    parts = [uuids for job in jobs for name, uuids in job.gpus_by_node if name == node.name]
+    report = node_report(dict(node.gpus), parts, 0.0, host_watts=500.0)
+    return replace(node, sums=report.sums, drawn=report.drawn)
 
 
 def test_each_meter_has_the_sums_of_what_hangs_on_it() -> None:
@@ -43,11 +51,12 @@ def test_a_gpu_that_does_not_answer_is_not_counted() -> None:
     node = seen.nodes["c1"]
     lost = next(iter(node.gpus))
     gpus = {**node.gpus, lost: replace(node.gpus[lost], error="fell off the bus")}
-    broken = replace(seen, nodes={**seen.nodes, "c1": replace(node, gpus=gpus, sums={})})
+    broken = replace(seen, nodes={**seen.nodes, "c1": told(replace(node, gpus=gpus), seen.jobs)})
     circuit = seen.site.circuits_of_node("c1")[0]
-    before, after = rack_draws(seen)[circuit].gpu_watts, rack_draws(broken)[circuit].gpu_watts
-    assert before is not None and after is not None
-    assert before - after == pytest.approx(node.gpus[lost].power_watts)
+    before, after = rack_draws(seen)[circuit], rack_draws(broken)[circuit]
+    assert before.gpu_watts is not None and after.gpu_watts is not None
+    assert before.gpu_watts - after.gpu_watts == pytest.approx(node.gpus[lost].power_watts)
+    assert after.idle_gpu_watts == pytest.approx(before.idle_gpu_watts), "its job had it"
 
 
 def test_nothing_is_made_up_where_nobody_tells() -> None:

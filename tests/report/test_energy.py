@@ -12,9 +12,10 @@ import pytest
 from slurm_power.model.series import Point, Resolution
 from slurm_power.ports import SeriesReader
 from slurm_power.report.covered_time import CoveredTime, Interval
-from slurm_power.report.energy import Amount, CircuitUse, JobUse, Statement, statement
+from slurm_power.report.energy import CircuitUse, Statement, statement
 from slurm_power.report.energy_jobs import job_uses
 from slurm_power.report.energy_reading import read_metered
+from slurm_power.report.energy_tally import Amount, JobUse
 from slurm_power.report.site_facts import SITE_KEY, SiteFacts, site_facts
 from slurm_power.store.places import open_series_reader
 from slurm_power.store.series import SqliteSeries
@@ -133,9 +134,23 @@ def test_costs_are_scaled_to_a_bill_that_is_given() -> None:
     made = statement([grid], [one], energy_bill=3.0)
     assert made.metered.cost == pytest.approx(3.0)
     assert sum(line.cost or 0.0 for line in made.lines) == pytest.approx(3.0)
-    (group,) = made.groups("job")
+    (group,) = made.groups("user")
     assert group.cost == pytest.approx(1.5)
     assert group.whole_cost == pytest.approx(3.0)
+
+
+def test_few_jobs_are_listed_and_all_are_counted() -> None:
+    grid = CircuitUse(name="grid", parent=None, metered=Amount(1e9), coverage_ratio=1.0)
+    jobs = (
+        JobUse(job_id=str(n), user=f"u{n % 7}", account="", name="", used=Amount(float(n)), gpu_seconds=1.0,
+               method="counter", coverage_ratio=1.0)
+        for n in range(5000)
+    )  # fmt: skip
+    made = statement([grid], jobs, most_listed=10)
+    assert [one.job_id for one in made.jobs] == [str(n) for n in range(4999, 4989, -1)]
+    assert (made.tally.count, made.tally.used.joules) == (5000, sum(range(5000)))
+    assert sum(group.joules for group in made.groups("user")) == sum(range(5000))
+    assert len(made.tally._kept) < 2000
 
 
 def test_two_tops_or_none_are_refused() -> None:

@@ -12,6 +12,7 @@ from slurm_power.cli.commands.report_spans import asked_span, site_of, span_opti
 from slurm_power.report.proof import chain_proof
 
 _SURE_RATIO = 0.95
+_MOST_JOBS = 500
 
 
 @click.command()
@@ -22,7 +23,7 @@ _SURE_RATIO = 0.95
     type=click.Choice(["job", "user", "account"]),
     default="user",
     show_default=True,
-    help="job lists every job; else the 500 that used most, and the others together.",
+    help="What comes first; job lists every job, else the 500 that used most, and the others together.",
 )
 @click.option(
     "--energy-bill",
@@ -69,7 +70,8 @@ def energy(  # noqa: PLR0917  # click gives them by name
             )
         made = statement(
             metered.circuits,
-            list(job_uses(store, recorded, metered.covered, first, last, now=clock.now())),
+            job_uses(store, recorded, metered.covered, first, last, now=clock.now()),
+            most_listed=None if by == "job" else _MOST_JOBS,
             energy_bill=energy_bill,
             has_costs=priced,
             has_carbon=metered.carbon_ratio >= _SURE_RATIO,
