@@ -28,7 +28,7 @@ def analyze(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "unit", ["powerd.service", "powerctld.service", "powerbridge.service"], indirect=True
+    "unit", ["powerd.service", "powerctld.service", "powerbridge.service", "powerweb.service"], indirect=True
 )
 def test_systemd_finds_no_fault(unit: Path) -> None:
     done = analyze("verify", str(unit))
@@ -37,7 +37,12 @@ def test_systemd_finds_no_fault(unit: Path) -> None:
 
 @pytest.mark.parametrize(
     ("unit", "most"),
-    [("powerd.service", 3.5), ("powerctld.service", 1.5), ("powerbridge.service", 1.5)],
+    [
+        ("powerd.service", 3.5),
+        ("powerctld.service", 1.5),
+        ("powerbridge.service", 1.5),
+        ("powerweb.service", 1.5),
+    ],
     indirect=["unit"],
 )
 def test_no_more_is_open_than_the_security_page_says(unit: Path, most: float) -> None:
