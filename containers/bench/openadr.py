@@ -52,7 +52,8 @@ class Bench:
     def _at_rest(self) -> bool:
         status = self.meter.controller(op="status")
         moving = any(abs(ess["discharge_watts"]) > 100.0 for ess in status["ess"])
-        return self._full() and not moving and not (status["events"] or status["leases"])
+        busy = bool(status["events"] or status["leases"])
+        return self._full() and not moving and not busy
 
     async def times(self, announce: Callable[[float, float], str]) -> tuple[float, float, float]:
         """Seconds from one event at the VTN to powerctld's word, its first command, and the meter."""
