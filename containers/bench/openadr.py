@@ -47,7 +47,8 @@ class Bench:
         self.meter.until(self._full, "full power", 60.0)
 
     def _full(self) -> bool:
-        return sum(gpu["instant_watts"] > 600.0 for gpu in self.meter.gpus()) >= 8
+        full = [gpu for gpu in self.meter.gpus() if gpu["instant_watts"] > 600.0]
+        return len(full) >= 8
 
     def _at_rest(self) -> bool:
         status = self.meter.controller(op="status")

@@ -81,7 +81,7 @@ class Ven2:
         self._circuit = circuit
         self._ask = ask
         self._line = line
-        self._file = StateFile(folder / f"{signal.name}.json")
+        self._file = StateFile(folder / f"signal.{signal.name}.json")
         kept = self._file.read()
         self._ven_id = str(kept.get("ven_id") or "")
         self._registration_id = ""
