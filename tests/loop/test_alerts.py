@@ -75,6 +75,10 @@ def test_a_dead_pdu_is_one_alert_and_a_limit_that_nothing_holds_is_another(bed: 
         assert first["cause"] == "grid"
         assert "above its limit" in first["summary"]
         assert bed.ask("live")["standing"]["headline"].startswith("AT RISK: grid is")
+        for user, sees_alerts in (("root", True), ("bob", False)):
+            top = bed.lab.run(["slurm-power", "top", "--once"], user=user).stdout
+            assert top.startswith("AT RISK: grid is")
+            assert ("PAGE grid is" in top) == sees_alerts
         bed.plant("base_load", watts=0)
         bed.until(lambda: len(news(told, "limit_at_risk")) == 2, "the end of that", 40)
         kinds = [(entry["kind"], entry["subject"].split(":")[1]) for entry in bed.entries("alert")]
