@@ -42,6 +42,7 @@ class Vtn3:
         self.client_id, self.client_secret = client_id, client_secret
         self.token_seconds = token_seconds
         self.requests: list[tuple[str, int]] = []
+        self.posted: list[tuple[str, dict[str, Any]]] = []
         self.invalid: list[str] = []
         self.answer_instead: Callable[[web.Request], web.StreamResponse | None] = lambda _: None
         self._tokens: set[str] = set()
@@ -147,6 +148,7 @@ class Vtn3:
         if kind not in BY_PATH:
             return _problem(404, "no such list")
         words = await request.json()
+        self.posted.append((kind, words))
         try:
             _CHECKS[kind].validate(words)
         except jsonschema_rs.ValidationError as error:

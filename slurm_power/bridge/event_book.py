@@ -1,6 +1,7 @@
 """Keeps powerctld's events as a signal wants them: told again and again, so that no restart loses one."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -14,6 +15,8 @@ from slurm_power.wire import Message
 Ask = Callable[[Message], Awaitable[Message]]
 """One question to powerctld; raises LineError, LineRefusedError where it does not do it."""
 
+# So many are looked at before the nearest are chosen: priorities are a matter of each with each.
+_MOST_LOOKED_AT = 500
 # What is over so soon is not worth a command.
 _LEAST_SECONDS = 1.0
 
@@ -28,14 +31,17 @@ class Followed:
 
 
 class EventBook:
-    """The events of one signal at powerctld. ``known`` are the external ids told so far and not over."""
+    """The events of one signal at powerctld. ``known``: the external ids told so far, with their ends."""
 
-    def __init__(self, signal: OpenAdrSignal, circuit: Circuit, ask: Ask, known: Iterable[str] = ()) -> None:
+    def __init__(self, signal: OpenAdrSignal, circuit: Circuit, ask: Ask, known: object = None) -> None:
         self._signal = signal
         self._circuit = circuit
         self._ask = ask
         self._behalf = {"name": signal.name, "role": "operator", "via": "signal"}
-        self.known: set[str] = set(known)
+        self.known: dict[str, datetime] = {}
+        for name, end in (known if isinstance(known, dict) else {}).items():
+            with contextlib.suppress(TypeError, ValueError):
+                self.known[name] = datetime.fromisoformat(end)
 
     async def follow(self, windows: Sequence[Window]) -> Followed:
         """Have just these windows stand at powerctld; raises LineError when it does not answer.
@@ -44,11 +50,18 @@ class EventBook:
         """
         followed = Followed()
         now = clock.now()
-        live = [one for one in by_priority(windows) if (one.ends_at - now).total_seconds() > _LEAST_SECONDS]
+        live = [one for one in windows if (one.ends_at - now).total_seconds() > _LEAST_SECONDS]
+        live.sort(key=lambda one: one.starts_at)
+        ordered = by_priority(live[:_MOST_LOOKED_AT])
+        ordered = [one for one in ordered if (one.ends_at - now).total_seconds() > _LEAST_SECONDS]
         followed.left_out = max(0, len(live) - MOST_WINDOWS)
-        wanted = {external_id(self._signal.name, one): one for one in live[:MOST_WINDOWS]}
-        for name in sorted(self.known - set(wanted)):
-            await self._cancel(name)
+        wanted = {external_id(self._signal.name, one): one for one in ordered[:MOST_WINDOWS]}
+        for name in sorted(set(self.known) - set(wanted)):
+            if (self.known[name] - now).total_seconds() > _LEAST_SECONDS:
+                await self._cancel(name)
+            else:
+                # It has ended by itself: its recovery goes on.
+                del self.known[name]
         for name, window in wanted.items():
             if not window.level.binds(self._circuit):
                 if name in self.known:
@@ -62,13 +75,17 @@ class EventBook:
             if answer.get("withdrawn"):
                 followed.withdrawn.add(window.event_id)
             else:
-                self.known.add(name)
+                self.known[name] = window.ends_at
         return followed
 
     async def _cancel(self, name: str) -> None:
         words: Message = {"op": "cancel_event", "external_id": name, "recover": True}
         await self._ask({**words, "for": self._behalf})
-        self.known.discard(name)
+        self.known.pop(name, None)
+
+    def to_json(self) -> dict[str, str]:
+        """``known``, for a restart."""
+        return {name: end.isoformat() for name, end in self.known.items()}
 
     def _words(self, name: str, window: Window, now: datetime) -> Message:
         start_seconds = max(0.0, (window.starts_at - now).total_seconds())

@@ -95,7 +95,7 @@ class Ven2:
             with contextlib.suppress(TypeError):
                 self._requests.append(ReportRequest(**row))
         self._promises = Promises(signal.open_event_hours, kept.get("promised"))
-        self._book = EventBook(signal, circuit, ask, kept.get("known") or ())
+        self._book = EventBook(signal, circuit, ask, kept.get("known"))
         self._meter = MeterHistory(series, circuit.name)
         self._asked_powerctld = False
         self._connections = 0
@@ -108,7 +108,7 @@ class Ven2:
     async def round(self) -> list[str]:
         """Talk with the VTN once; returns what is doubtful. Raises VtnError, LineError."""
         if not self._asked_powerctld:
-            self._book.known |= await told_before(self._ask, self._signal.name)
+            self._book.known = await told_before(self._ask, self._signal.name) | self._book.known
             self._asked_powerctld = True
         if not self._registration_id:
             await self._register()
@@ -356,7 +356,7 @@ class Ven2:
         self._file.write(
             {
                 "ven_id": self._ven_id,
-                "known": sorted(self._book.known),
+                "known": self._book.to_json(),
                 "promised": self._promises.to_json(),
                 "requests": [request.to_json() for request in self._requests],
                 "events": {

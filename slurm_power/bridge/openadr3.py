@@ -81,7 +81,7 @@ class Ven3:
         self._raw: dict[str, dict[str, Any]] = dict(kept.get("events") or {})
         self._seen: dict[str, dict[str, str]] = dict(kept.get("seen") or {})
         self._promises = Promises(signal.open_event_hours, kept.get("promised"))
-        self._book = EventBook(signal, circuit, ask, kept.get("known") or ())
+        self._book = EventBook(signal, circuit, ask, kept.get("known"))
         self._meter = MeterHistory(series, circuit.name)
         self._prices = Feed(feeds / f"{signal.name}.price.csv", "price_per_kwh")
         self._carbon = Feed(feeds / f"{signal.name}.carbon.csv", "carbon_g_per_kwh")
@@ -92,8 +92,7 @@ class Ven3:
         self._registered = not (signal.register and signal.reports)
         self._asked_powerctld = False
         self._refusals: dict[str, dict[str, Any]] = {}
-        self._sent: set[str] = set()
-        self._looked_up: set[str] = set()
+        self._sent: dict[str, set[str]] = {}
 
     async def round(self) -> list[str]:
         """Read everything once and act on it; returns what is doubtful. Raises VtnError, LineError."""
@@ -101,7 +100,7 @@ class Ven3:
         await self._read_programs(doubts)
         await self._register(doubts)
         if not self._asked_powerctld:
-            self._book.known |= await told_before(self._ask, self._signal.name)
+            self._book.known = await told_before(self._ask, self._signal.name) | self._book.known
             self._asked_powerctld = True
         now = clock.now()
         events = await self._events(now, doubts)
@@ -161,6 +160,18 @@ class Ven3:
             still = await self._client.event(event_id)
             if still is not None:
                 listed[event_id] = still
+        if len(listed) > _MOST_REMEMBERED:
+            doubts.append(f"it has {len(listed)} events; {_MOST_REMEMBERED} of them are followed")
+            known_first = sorted(listed, key=lambda name: name not in self._raw)
+            listed = {name: listed[name] for name in known_first[:_MOST_REMEMBERED]}
+        # Events may be large, and others must not wait for them.
+        read = await asyncio.to_thread(self._read_all, listed, now, doubts)
+        self._sent = {key: names for key, names in self._sent.items() if key in listed}
+        return read
+
+    def _read_all(
+        self, listed: dict[str, dict[str, Any]], now: datetime, doubts: list[str]
+    ) -> dict[str, ReadEvent]:
         read: dict[str, ReadEvent] = {}
         for event_id, row in listed.items():
             event = self._read(event_id, row, now, doubts)
@@ -187,7 +198,7 @@ class Ven3:
                 return self._understood(event_id, known, now)
             return None
         doubts += [f"{printable(event_id, 40)}: {note}" for note in event.notes]
-        if len(json.dumps(row)) <= _MOST_EVENT_BYTES and len(self._raw) < _MOST_REMEMBERED:
+        if len(json.dumps(row)) <= _MOST_EVENT_BYTES:
             self._raw[event_id] = row
         return event
 
@@ -227,7 +238,7 @@ class Ven3:
     def _keep(self) -> None:
         self._file.write(
             {
-                "known": sorted(self._book.known),
+                "known": self._book.to_json(),
                 "events": self._raw,
                 "programs": self._past_programs,
                 "seen": self._seen,
@@ -244,9 +255,10 @@ class Ven3:
                 curtailed = bool(event.windows) and event.event_id not in (
                     {*followed.refused, *followed.withdrawn}
                 )
-                if event.report_descriptors:
-                    await self._look_up(event.event_id)
-                for due in list(due_reports(event, clock.now(), self._sent)):
+                if not event.report_descriptors:
+                    continue
+                sent = await self._look_up(event.event_id)
+                for due in list(due_reports(event, clock.now(), sent)):
                     report = await report_json(
                         due, event, self._signal, self._meter.mean, curtailed=curtailed
                     )
@@ -255,19 +267,19 @@ class Ven3:
             doubts.append(f"reports: {error}")
 
     async def _send(self, report: Mapping[str, Any], event_id: str) -> None:
-        await self._look_up(event_id)
+        sent = await self._look_up(event_id)
         name = str(report["reportName"])
-        if name not in self._sent:
+        if name not in sent:
             await self._client.report(report)
-            self._sent.add(name)
+            sent.add(name)
 
-    async def _look_up(self, event_id: str) -> None:
-        """Which reports on an event the VTN has, from before a restart."""
-        if event_id in self._looked_up:
-            return
+    async def _look_up(self, event_id: str) -> set[str]:
+        """Which reports on an event the VTN has, also those from before a restart."""
+        if event_id in self._sent:
+            return self._sent[event_id]
         rows = await self._client.everything("/reports", eventID=event_id, clientName=self._signal.ven_name)
-        self._sent |= {str(row.get("reportName")) for row in rows}
-        self._looked_up.add(event_id)
+        self._sent[event_id] = {str(row.get("reportName")) for row in rows}
+        return self._sent[event_id]
 
 
 def _older(row: Mapping[str, Any], known: Mapping[str, Any]) -> bool:

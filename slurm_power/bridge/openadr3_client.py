@@ -17,6 +17,8 @@ from slurm_power.config.signals import OpenAdr3Signal
 PAGE = 50
 """The most that the interface gives at once."""
 _MOST_PAGES = 20
+# What is asked for at each round; the rest is asked for once.
+_KEPT = ("/events", "/programs")
 _MOST_BYTES = 4_000_000
 # A token is asked for anew so long before it ends, or at half its life if that is shorter.
 _EARLY_SECONDS = 30.0
@@ -64,7 +66,7 @@ class OpenAdr3Client:
         found: dict[str, dict[str, Any]] = {}
         for page in range(_MOST_PAGES):
             wanted = {**query, "skip": str(page * PAGE), "limit": str(PAGE)}
-            rows = await self._request("GET", path, query=wanted, keep=True)
+            rows = await self._request("GET", path, query=wanted, keep=path in _KEPT)
             if not isinstance(rows, list):
                 raise VtnError(f"{path}: is no list")
             for row in rows:

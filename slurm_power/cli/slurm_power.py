@@ -30,6 +30,7 @@ from slurm_power.cli.commands.status import status
 from slurm_power.cli.commands.tiers import tiers
 from slurm_power.cli.commands.top import top
 from slurm_power.cli.commands.uninstall import uninstall
+from slurm_power.cli.commands.web import web
 
 # What an installation for operators alone does not have, by the extra that brings it.
 _EXTRAS = {
@@ -37,6 +38,7 @@ _EXTRAS = {
     "forecast": ("statsmodels",),
     "report": ("matplotlib",),
     "parquet": ("pyarrow",),
+    "web": ("starlette", "uvicorn"),
     "tiers": ("huggingface_hub", "optuna", "safetensors", "torch", "torch_pruning"),
     "evaluation": ("fairlearn", "sklearn"),
     "tiers-gpu": ("torchao",),
@@ -96,6 +98,7 @@ for command in (
     backtest_jobs,
     simulate,
     tiers,
+    web,
 ):
     main.add_command(command)
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from slurm_power import clock
-from slurm_power.controller.asked import need_operator, number
+from slurm_power.controller.asked import need_operator, number, text
 from slurm_power.controller.event_record import EventRecord
 from slurm_power.controller.external_events import MOST_EVENTS, ExternalName, external_name
 from slurm_power.controller.user_socket import Caller, RefusedError
@@ -267,6 +267,7 @@ def cancel_event(controller: "Controller", request: Message, caller: Caller) -> 
     recover = request.get("recover", False)
     if not isinstance(recover, bool):
         problems.append("recover: must be true or false")
+    reason = text(request, "reason", problems) if request.get("reason") is not None else ""
     if problems:
         raise RefusedError("; ".join(problems))
     external = controller.events.external
@@ -281,7 +282,7 @@ def cancel_event(controller: "Controller", request: Message, caller: Caller) -> 
     if not name.external_id:
         # Somebody here has decided: its announcer, who will say it again, does not bring it back.
         external.withdraw(known, clock.now())
-    controller.operators.cancel_event(known.event_id, caller.who, recover=bool(recover))
+    controller.operators.cancel_event(known.event_id, caller.who, recover=bool(recover), reason=reason)
     return {"event_id": known.event_id}
 
 

@@ -90,7 +90,7 @@ class OperatorDesk:
         self._wake()
         return event_id
 
-    def cancel_event(self, event_id: str, who: str, *, recover: bool = False) -> bool:
+    def cancel_event(self, event_id: str, who: str, *, recover: bool = False, reason: str = "") -> bool:
         """Drop an event at once, or have its recovery begin; False if there is none of that id.
 
         One that has not begun has nothing to recover from.
@@ -104,7 +104,7 @@ class OperatorDesk:
             actor_of(who),
             "event cancelled",
             f"circuit:{event.circuit}",
-            event.reason,
+            reason or event.reason,
             details={"event_id": event_id, "recover": recover},
         )
         self._wake()

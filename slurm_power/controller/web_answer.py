@@ -15,14 +15,23 @@ _LONGEST_TICKET = 200
 
 
 def web_login(controller: "Controller", caller: Caller) -> Message:
-    """A ticket for the caller; raises RefusedError. ``for`` says nothing about who sits at this host."""
+    """A ticket for the caller with its link, null without a dashboard; raises RefusedError.
+
+    ``for`` says nothing about who sits at this host.
+    """
     if caller.behalf is not None:
         raise RefusedError("web_login: nobody can have a ticket for somebody else")
     try:
         ticket = controller.web_tickets.give(caller.uid, caller.user, clock.monotonic())
     except TicketsFullError as error:
         raise RefusedError(str(error)) from None
-    return {"ticket": ticket, "user": caller.user, "valid_seconds": VALID_SECONDS}
+    web = controller.config.web
+    return {
+        "ticket": ticket,
+        "user": caller.user,
+        "valid_seconds": VALID_SECONDS,
+        "url": None if web.listen is None else f"{web.url}/login?ticket={ticket}",
+    }
 
 
 def web_redeem(controller: "Controller", request: Message, caller: Caller) -> Message:

@@ -32,18 +32,18 @@ def own(live: Picture, name: str) -> dict[str, Any]:
         "jobs_left_off": 0,
         "others": others(live["job_counts"], jobs),
         "services": [service for service in live["services"] if service.get("user") == name],
-        "starts": [_start(start, name) for start in live["starts"]],
+        "starts": [start(one, name) for one in live["starts"]],
         "fairness": {**fairness, "worst_user": worst if worst == name else None},
     }
 
 
 def others(counts: Mapping[str, Any], mine: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """What all jobs are and draw but for ``mine``; never below 0, since both are of slightly other moments."""
+    """What all jobs are and draw but for ``mine``; never below 0."""
     sums = {"running": 0.0, "gpu_count": 0.0, "watts": 0.0, "capped": 0.0, "held": 0.0}
     for job in mine:
         on_nodes = job.get("state") in ("starting", "running", "suspended")
         sums["running"] += on_nodes
-        sums["gpu_count"] += job.get("gpu_count") or 0 if job.get("state") != "pending" else 0
+        sums["gpu_count"] += (job.get("gpu_count") or 0) * on_nodes
         sums["watts"] += job.get("gpu_watts") or 0.0
         sums["capped"] += job.get("cap_watts") is not None
         sums["held"] += job.get("hold_ends_in_seconds") is not None
@@ -51,7 +51,6 @@ def others(counts: Mapping[str, Any], mine: Iterable[Mapping[str, Any]]) -> dict
     return {key: round(value, 1) if key == "watts" else int(value) for key, value in left.items()}
 
 
-def _start(start: Mapping[str, Any], name: str) -> dict[str, Any]:
-    if start.get("user") == name:
-        return dict(start)
-    return {**start, "job_id": "", "user": "", "name": ""}
+def start(one: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A coming start as a user sees it: somebody else's without names."""
+    return dict(one) if one.get("user") == name else {**one, "job_id": "", "user": "", "name": ""}

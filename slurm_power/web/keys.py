@@ -28,6 +28,12 @@ _MOST_SESSIONS = 20_000
 _MOST_TOKENS = 1000
 
 
+_DROP_OLDEST = (
+    "DELETE FROM session WHERE mark IN"
+    " (SELECT mark FROM session ORDER BY ends_seconds DESC LIMIT -1 OFFSET ?)"
+)
+
+
 class KeysError(Exception):
     """Keys cannot be read or written; the text names the file."""
 
@@ -99,11 +105,7 @@ class Keys:
         self._do(
             ("DELETE FROM session WHERE ends_seconds <= ?", (now_seconds,)),
             (keep_newest, (name, name, _MOST_SESSIONS_OF_A_USER - 1)),
-            (
-                "DELETE FROM session WHERE mark IN (SELECT mark FROM session ORDER BY ends_seconds DESC"
-                " LIMIT -1 OFFSET ?)",
-                (_MOST_SESSIONS - 1,),
-            ),
+            (_DROP_OLDEST, (_MOST_SESSIONS - 1,)),
             (
                 "INSERT INTO session VALUES (?, ?, ?, ?)",
                 (_mark(secret), name, operator, now_seconds + seconds),

@@ -20,7 +20,7 @@ from slurm_power.web.keys import Keys
 
 COOKIE = "slurm_power_session"
 # Behind names may be a directory service; who was just proved is not looked up again.
-_PROVED_SECONDS = 5.0
+_PROVED_SECONDS = 2.0
 _MOST_REMEMBERED = 5000
 _LONGEST_SECRET = 200
 
@@ -110,7 +110,7 @@ class People:
         return Person(secret, self._config_role(secret, known=_in_passwd(secret)), "proxy")
 
     def _config_role(self, name: str, *, known: bool) -> Role:
-        """The highest role that the site gives a name or one of its groups; users of the cluster are users."""
+        """The highest role that the site gives a name or one of its groups."""
         return role_of(name, self._config.roles, known=known)
 
 

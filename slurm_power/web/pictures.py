@@ -1,4 +1,4 @@
-"""The picture of the site, asked for once a second whoever watches, and written once for all who see the same."""
+"""The picture of the site: asked for once a second, written once for all who see the same."""
 
 import asyncio
 import json
@@ -71,7 +71,9 @@ class Turn:
         if shared is None:
             seen = cut.whole(self.live) if person.sees_all else cut.totals(self.live)
             shared = self._texts[person.sees_all] = Text.of(_json(seen)[:-1])
-        more: dict[str, Any] = {"you": {"name": person.name, "role": person.role.value}}
+        more: dict[str, Any] = {
+            "you": {"name": person.name if person.proof else "", "role": person.role.value}
+        }
         if not person.sees_all:
             more |= cut.own(self.live, person.name)
         return shared, Text.of(b"," + _json(more)[1:])
@@ -154,7 +156,7 @@ class Pictures:
                 del self._watching[key]
 
     async def now(self, person: Person) -> Turn | None:
-        """The latest picture with all that somebody may see; None while there is none that is young enough."""
+        """The latest picture with all that somebody may see; None while none is young enough."""
         if len(self._asked) < _MOST_USERS:
             self._asked[person.sees_all, person.name] = clock.monotonic()
         found = self._young()

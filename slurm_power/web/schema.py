@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from slurm_power.config.problems import did_you_mean
@@ -73,35 +73,35 @@ def read_text(value: str, schema: Schema) -> Any:
 def problems_of(value: Any, schema: Schema, where: str) -> list[str]:
     """All that is wrong with a value, each problem with its field."""
     kind = schema["type"]
+    if isinstance(kind, list):
+        if value is None:
+            return []
+        kind = kind[0]  # or null, as just seen
     fits = isinstance(value, _KINDS[kind]) and (kind == "boolean" or not isinstance(value, bool))
     if kind == "integer" and isinstance(value, float) and value.is_integer():
         fits = True  # JSON knows one kind of numbers
     if not fits or (isinstance(value, float) and not math.isfinite(value)):
         return [f"{where}: must be {_WORDS[kind]}"]
-    if kind == "object":
-        return _object_problems(value, schema, where)
     if "enum" in schema and value not in schema["enum"]:
         return [f"{where}: not one of {', '.join(map(str, schema['enum']))}"]
-    if kind == "string":
-        return _text_problems(value, schema, where)
-    if kind in ("number", "integer"):
-        return _number_problems(value, schema, where)
-    return []
+    return _LOOKS[kind](value, schema, where)
 
 
-def _object_problems(value: dict[str, Any], schema: Schema, where: str) -> list[str]:
-    properties = schema["properties"]
+def _object_problems(value: Any, schema: Schema, where: str) -> list[str]:
+    properties, more = schema["properties"], schema["additionalProperties"]
     path = "" if where == "body" else f"{where}."
     found = [f"{path}{key}: missing" for key in schema["required"] if key not in value]
     for key, member in value.items():
         if key in properties:
             found += problems_of(member, properties[key], f"{path}{key}")
+        elif more:
+            found += problems_of(member, more, f"{path}{key[:40]}")
         else:
             found.append(f"{path}{key[:40]}: unknown{did_you_mean(key[:40], properties)}")
     return found
 
 
-def _text_problems(value: str, schema: Schema, where: str) -> list[str]:
+def _text_problems(value: Any, schema: Schema, where: str) -> list[str]:
     least, most = schema.get("minLength", 0), schema.get("maxLength", 10_000)
     if not least <= len(value) <= most:
         return [f"{where}: must have {least} to {most} characters"]
@@ -112,9 +112,18 @@ def _text_problems(value: str, schema: Schema, where: str) -> list[str]:
     return []
 
 
-def _number_problems(value: float, schema: Schema, where: str) -> list[str]:
+def _number_problems(value: Any, schema: Schema, where: str) -> list[str]:
     low, high = schema.get("minimum", -1e12), schema.get("maximum", 1e12)
     above = schema.get("exclusiveMinimum")
     if above is not None and value <= above:
         return [f"{where}: must be above {above:g}"]
     return [] if low <= value <= high else [f"{where}: must be from {low:g} to {high:g}"]
+
+
+_LOOKS: Mapping[str, Callable[[Any, Schema, str], list[str]]] = {
+    "object": _object_problems,
+    "string": _text_problems,
+    "number": _number_problems,
+    "integer": _number_problems,
+    "boolean": lambda _value, _schema, _where: [],
+}

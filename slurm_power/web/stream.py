@@ -65,7 +65,7 @@ class Stream:
         self._person = person
         self._packed = packed
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the browser leaves, is too slow, or powerweb ends."""
         headers = [
             (b"content-type", b"text/event-stream; charset=utf-8"),

@@ -40,7 +40,7 @@ class Powerctld(Bench):
         except RefusedError as error:
             raise LineRefusedError(str(error)) from None
 
-    def standing(self) -> list[tuple[float, float, float]]:
+    def standing(self) -> list[tuple[Any, ...]]:
         """Level, start and end (seconds from now) of each event, by start."""
         now = clock.now()
         rows = [

@@ -15,6 +15,7 @@ from slurm_power.bridge import daemon
 from slurm_power.bridge.daemon import Bridge
 from slurm_power.cli.powerbridge import file_problems
 from slurm_power.config import ConfigError, load_site
+from slurm_power.config.signals import OpenAdr3Signal
 from slurm_power.powerctld_line import LineError
 from slurm_power.wire import Message
 
@@ -183,9 +184,9 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
 def test_secrets_must_be_there_and_for_nobody_else(tmp_path: Path) -> None:
     config = load_site(site_file(tmp_path))
     secret = tmp_path / "secret"
-    signals = {
-        "utility": replace(config.signals["utility"], client_id="x", client_secret_file=secret)  # type: ignore[call-arg]  # it is of version 3
-    }
+    utility = config.signals["utility"]
+    assert isinstance(utility, OpenAdr3Signal)
+    signals = {"utility": replace(utility, client_id="x", client_secret_file=secret)}
     config = replace(config, signals=signals)
     assert "cannot be read: No such file" in file_problems(config)[0]
     secret.write_text("s")

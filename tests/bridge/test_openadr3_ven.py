@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from containers.vtn.openadr3 import Vtn3
 from slurm_power import clock
@@ -223,89 +222,6 @@ def test_a_token_that_ends_is_asked_for_anew(tmp_path: Path) -> None:
     story(tmp_path, told)
 
 
-ABSURD: list[tuple[dict[str, Any], str]] = [
-    ({"intervals": [{"id": 0, "payloads": [{"type": "IMPORT_CAPACITY_LIMIT", "values": [-5]}]}]}, "negative"),
-    ({"intervals": [{"id": 0, "payloads": [{"type": "IMPORT_CAPACITY_LIMIT", "values": [9e6]}]}]}, "rating"),
-    ({"intervals": [{"id": 0, "payloads": [{"type": "IMPORT_CAPACITY_LIMIT", "values": ["x"]}]}]}, "number"),
-    ({"intervals": [{"id": 0, "payloads": [{"type": "DISPATCH_SETPOINT", "values": [5]}]}]}, "unit"),
-    ({"intervals": [{"id": 0, "payloads": [{"type": "SIMPLE", "values": [2]}]}]}, "level_2_cut_ratio"),
-    ({"intervals": [{"id": 0, "payloads": [{"type": "SIMPLE", "values": [7]}]}]}, "no level from 0 to 3"),
-    ({"intervalPeriod": {"start": at(60), "duration": "P3Y"}}, "longest_event_hours"),
-    ({"intervalPeriod": {"start": "2099-01-01T00:00:00Z", "duration": "PT1H"}}, "days ahead"),
-    ({"intervalPeriod": {"start": "tomorrow!!", "duration": "PT1H"}}, "no time with its zone"),
-    ({"intervalPeriod": {"start": at(60)}}, "nothing says how long"),
-]
-
-
-@pytest.mark.parametrize(("change", "problem"), ABSURD, ids=[problem for _, problem in ABSURD])
-def test_what_cannot_be_meant_is_flagged_told_back_and_never_applied(
-    tmp_path: Path, change: dict[str, Any], problem: str
-) -> None:
-    async def told(place: Place) -> None:
-        good = place.vtn.put("events", place.event(9_000))
-        bad = place.vtn.put("events", {**place.event(9_000), **change})
-        (doubt,) = await place.ven.round()
-        assert problem in doubt
-        assert len(place.powerctld.standing()) == 1
-        (report,) = place.vtn.reports(bad)
-        assert report["resources"][0]["intervals"][0]["payloads"] == [
-            {"type": "OPERATING_STATE", "values": ["RUNNING_OPTED_OUT"]}
-        ]
-        assert place.vtn.reports(good) == []
-        await place.ven.round()
-        assert len(place.vtn.reports(bad)) == 1
-
-    story(tmp_path, told)
-
-
-def test_a_change_into_nonsense_or_backwards_leaves_what_stood(tmp_path: Path) -> None:
-    async def told(place: Place) -> None:
-        event = place.vtn.put("events", place.event(9_000))
-        await place.ven.round()
-        before = place.powerctld.standing()
-        nonsense = {"intervals": [{"id": 0, "payloads": [{"type": "IMPORT_CAPACITY_LIMIT", "values": [-1]}]}]}
-        place.vtn.put("events", {**place.event(9_000), **nonsense}, event)
-        assert "negative" in (await place.ven.round())[0]
-        assert [row[0] for row in place.powerctld.standing()] == [row[0] for row in before]
-        place.vtn.put("events", place.event(7_000), event)
-        place.vtn.objects["events"][event]["modificationDateTime"] = "2020-01-01T00:00:00Z"
-        await place.begin()
-        assert "went backwards" in (await place.ven.round())[0]
-        assert [row[0] for row in place.powerctld.standing()] == [9_000.0]
-
-    story(tmp_path, told)
-
-
-HOSTILE: list[tuple[str, Callable[[], web.StreamResponse], str]] = [
-    ("html", lambda: web.Response(text="<html>", content_type="text/html"), "no JSON"),
-    ("an object", lambda: web.json_response({"id": "x"}), "no list"),
-    ("ids missing", lambda: web.json_response([{"x": 1}]), "without an id"),
-    ("deep", lambda: web.Response(text="[" * 100_000, content_type="application/json"), "no JSON"),
-    ("huge", lambda: web.Response(body=b" " * 5_000_000), "more than 4 MB"),
-    ("moved", lambda: web.Response(status=302, headers={"Location": "http://127.0.0.1:1/"}), "302"),
-    ("broken", lambda: web.json_response({"title": "oh\x1b[2J"}, status=500), "500 oh [2J"),
-]
-
-
-@pytest.mark.parametrize(("answer", "problem"), [row[1:] for row in HOSTILE], ids=[row[0] for row in HOSTILE])
-def test_answers_that_are_none_are_survived(
-    tmp_path: Path, answer: Callable[[], web.StreamResponse], problem: str
-) -> None:
-    async def told(place: Place) -> None:
-        place.vtn.put("events", place.event(9_000))
-        await place.ven.round()
-        place.vtn.answer_instead = lambda request: answer() if request.path == "/events" else None
-        with pytest.raises(VtnError) as caught:
-            await place.ven.round()
-        assert problem in str(caught.value)
-        assert str(caught.value).isprintable()
-        assert len(place.powerctld.standing()) == 1
-        place.vtn.answer_instead = lambda _: None
-        assert await place.ven.round() == []
-
-    story(tmp_path, told)
-
-
 def test_now_and_for_ever_end_when_they_are_deleted(tmp_path: Path) -> None:
     async def told(place: Place) -> None:
         period = {"start": "0001-01-01T00:00:00", "duration": "P9999Y"}
@@ -398,5 +314,40 @@ def test_the_state_file_has_no_secret(tmp_path: Path) -> None:
         text = (place.folder / "bridge" / "utility.json").read_text()
         assert SECRET not in text
         assert json.loads(text)["known"]
+
+    story(tmp_path, told)
+
+
+def test_an_event_that_ends_by_itself_recovers_in_peace(tmp_path: Path) -> None:
+    async def told(place: Place) -> None:
+        event = place.vtn.put("events", place.event(9_000, -10, 12))
+        await place.ven.round()
+        ((_, _, end),) = place.powerctld.standing()
+        assert end <= 2
+        before = place.powerctld.standing()
+        async with asyncio.timeout(10):
+            while place.powerctld.standing()[0][2] > -1:  # noqa: ASYNC110  # the clock's own event
+                await asyncio.sleep(0.1)
+        await place.ven.round()
+        place.vtn.delete("events", event)
+        await place.ven.round()
+        await place.begin()
+        await place.ven.round()
+        assert len(place.powerctld.levers.events) == len(before)
+        assert not place.powerctld.kinds_of("event cancelled")
+
+    story(tmp_path, told)
+
+
+def test_an_event_that_loops_in_a_blink_or_comes_by_the_thousand_is_bounded(tmp_path: Path) -> None:
+    async def told(place: Place) -> None:
+        period = {"start": at(60), "duration": "PT0.01S"}
+        place.vtn.put("events", {**place.event(9_000), "intervalPeriod": period, "duration": "P9999Y"})
+        for number in range(300):
+            place.vtn.put("events", place.event(9_000, 7_200 * (1 + number)))
+        doubts = await place.ven.round()
+        assert any("301 events" in doubt for doubt in doubts)
+        assert any("too far ahead" in doubt for doubt in doubts)
+        assert len(place.powerctld.standing()) == 100
 
     story(tmp_path, told)

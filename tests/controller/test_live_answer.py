@@ -17,7 +17,7 @@ from slurm_power.model.action import Plan, SetDischarge
 from slurm_power.model.reading import PowerReading, Quality
 from slurm_power.model.snapshot import LimitEvent
 from tests.controller.test_user_socket import STRANGER, Site, folder, needs_root, tried
-from tests.plan.situations import AT, ess_reading, site, situation
+from tests.plan.situations import ess_reading, site, situation
 
 __all__ = ["folder"]
 
@@ -102,13 +102,13 @@ def test_somebody_spoken_for_stands_in_the_ledger(folder: Path) -> None:
             for request in (event, {"op": "control", "enabled": True}, {"op": "live"}):
                 refused = await site.ask({**request, "for": behalf})
                 assert not refused["ok"] and "only root" in refused["error"]
-        for behalf in (
+        for odd in (
             "bob",
             {},
             {"name": "a b", "role": "root", "via": "mail"},
             {"name": "x\n", "role": "user"},
         ):
-            refused = await site.ask({**event, "for": behalf})
+            refused = await site.ask({**event, "for": odd})
             assert not refused["ok"] and refused["error"].startswith("for")
         assert len(site.controller.levers.events) == before
         auditor = {"name": "eve", "role": "auditor", "via": "web"}
@@ -199,4 +199,3 @@ def test_expired_and_drifted_leases_count_for_a_minute() -> None:
     news.take("c1", "g1", "verified", 31.0)
     assert (news.count("expired", 32.0), news.count("drifted", 32.0)) == (2, 1)
     assert (news.count("expired", 61.0), news.count("drifted", 95.0)) == (1, 0)
-    assert AT

@@ -29,6 +29,7 @@ from slurm_power.config.alerts import (
     MailConfig,
     RuleConfig,
 )
+from slurm_power.config.signals import OpenAdr2Signal, OpenAdr3Signal
 from slurm_power.config.web import WebConfig
 from slurm_power.model.power_table import PowerTable
 from slurm_power.model.role import Role
@@ -58,6 +59,8 @@ TABLES: tuple[tuple[str, type, tuple[tuple[str, str, str], ...]], ...] = (
     ('[device.NAME], driver "register_meter"', RegisterMeter, ()),
     ('[device.NAME], driver "register_pcs"', RegisterPcs, ()),
     ('[device.NAME], driver "snmp_pdu"', SnmpPdu, ()),
+    ('[signals.NAME], kind "openadr3"', OpenAdr3Signal, ()),
+    ('[signals.NAME], kind "openadr2"', OpenAdr2Signal, ()),
     ("node.toml", NodeConfig, ()),
 )
 _NAME_OPTIONAL = {"node.toml": {"node": "the short host name"}}

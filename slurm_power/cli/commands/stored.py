@@ -151,7 +151,8 @@ def _events(store: Store, started: datetime) -> tuple[EventSpan, ...]:
         numbers = [details.get(key) for key in ("limit_watts", "start_seconds", "duration_seconds")]
         if entry.kind == "event cancelled":
             _cut(spans, entry, (entry.at - started).total_seconds())
-        if entry.kind != "event" or not all(isinstance(number, int | float) for number in numbers):
+        announced = entry.kind in ("event", "event changed")
+        if not announced or not all(isinstance(number, int | float) for number in numbers):
             continue
         limit_watts, start_in, duration = (float(str(number)) for number in numbers)
         start = (entry.at - started).total_seconds() + start_in
