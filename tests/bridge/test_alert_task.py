@@ -129,7 +129,7 @@ def test_a_dead_source_is_told_once_with_its_end_also_over_a_restart(config: Sit
             assert row["runbook"].endswith("#a-meter-node-or-battery-is-dead")
 
         await running(own, fire())
-        own._keep()  # as at its end
+        own.keep()  # as at its end
         later = task(config, powerctld)
 
         async def end() -> None:

@@ -13,6 +13,8 @@ from tests.loop.bed import Bed
 
 # Far above the limit of 32 kW, and nothing that any lever could lower: the limit cannot be held.
 BASE_WATTS = 60_000
+# Where the modules are, if that is not where the virtual environment has them.
+TREE = {key: os.environ[key] for key in ("PYTHONPATH",) if key in os.environ}
 ALERTS = """
 [alerts]
 poll_seconds = 1
@@ -76,7 +78,7 @@ def test_a_dead_pdu_is_one_alert_and_a_limit_that_nothing_holds_is_another(bed: 
         assert "above its limit" in first["summary"]
         assert bed.ask("live")["standing"]["headline"].startswith("AT RISK: grid is")
         for user, sees_alerts in (("root", True), ("bob", False)):
-            top = bed.lab.run(["slurm-power", "top", "--once"], user=user).stdout
+            top = bed.lab.run(["slurm-power", "top", "--once"], user=user, environment=TREE).stdout
             assert top.startswith("AT RISK: grid is")
             assert ("PAGE grid is" in top) == sees_alerts
         bed.plant("base_load", watts=0)
