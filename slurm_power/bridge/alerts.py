@@ -94,6 +94,7 @@ class AlertTask:
             disk_free_ratio=settings.disk_free_ratio,
             certificate_days=settings.certificate_days,
             follow_ratio=settings.follow_ratio,
+            controls=config.policy.control,
         )
         self._began, self._began_seconds = clock.now().timestamp(), clock.monotonic()
         self._ledger = LedgerWatch()

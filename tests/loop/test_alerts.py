@@ -63,6 +63,7 @@ def test_a_dead_pdu_is_one_alert_and_a_limit_that_nothing_holds_is_another(bed: 
         bed.until(lambda: news(told, "dead_source"), "an alert of the PDU", 40)
         (row,) = bed.ask("alerts")["alerts"]
         assert row["rule"] == "dead_source"
+        assert "bob may not see or change alerts" in bed.ask_as("bob", "alerts")["error"]
         assert "rack1" in row["summary"]
         assert bed.ask("live")["alerts"][0]["id"] == row["id"]
         bed.plant("clear_faults")
