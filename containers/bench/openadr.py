@@ -47,13 +47,14 @@ class Bench:
         self.meter.until(self._full, "full power", 60.0)
 
     def _full(self) -> bool:
-        return sum(gpu["instant_watts"] > 600.0 for gpu in self.meter.gpus()) >= 8
+        full = [gpu for gpu in self.meter.gpus() if gpu["instant_watts"] > 600.0]
+        return len(full) >= 8
 
     def _at_rest(self) -> bool:
         status = self.meter.controller(op="status")
         moving = any(abs(ess["discharge_watts"]) > 100.0 for ess in status["ess"])
-        still = not (moving or status["events"] or status["leases"])
-        return self._full() and still
+        busy = bool(status["events"] or status["leases"])
+        return self._full() and not moving and not busy
 
     async def times(self, announce: Callable[[float, float], str]) -> tuple[float, float, float]:
         """Seconds from one event at the VTN to powerctld's word, its first command, and the meter."""

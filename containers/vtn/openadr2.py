@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from openleadr import OpenADRServer, enums
+from openleadr.service import VTNService
 
 VEN_ID = "ven_one"
 
@@ -20,10 +21,13 @@ class Vtn2:
         self.answers: list[tuple[str, str]] = []
         self.values: list[tuple[datetime, float]] = []
         self.registrations = 0
+        self.on_registration: Callable[[], object] = lambda: None
         self.offers = 0
 
     async def start(self, *, remembered: Any = None) -> None:
         """Listen; ``remembered`` are the events that ``stop`` gave, as a database would."""
+        if "ven_lookup" not in self.tls and hasattr(VTNService, "ven_lookup"):
+            del VTNService.ven_lookup  # the library keeps it for the whole process
         with contextlib.redirect_stdout(io.StringIO()):
             self.server = OpenADRServer(
                 vtn_id="utility",
@@ -47,6 +51,7 @@ class Vtn2:
 
     def _register(self, _: dict[str, Any]) -> tuple[str, str]:
         self.registrations += 1
+        self.on_registration()
         return VEN_ID, f"registration {self.registrations}"
 
     def _offer(self, **_: Any) -> tuple[Any, timedelta, timedelta]:

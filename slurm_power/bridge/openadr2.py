@@ -81,7 +81,7 @@ class Ven2:
         self._circuit = circuit
         self._ask = ask
         self._line = line
-        self._file = StateFile(folder / f"{signal.name}.json")
+        self._file = StateFile(folder / f"signal.{signal.name}.json")
         kept = self._file.read()
         self._ven_id = str(kept.get("ven_id") or "")
         self._registration_id = ""
@@ -100,6 +100,7 @@ class Ven2:
         self._asked_powerctld = False
         self._connections = 0
         self._events_seconds = self._offered_seconds = float("-inf")
+        self._again = False
         self._again_seconds = clock.monotonic()
         self._unanswered: dict[str, tuple[Event2, str, str]] = {}
         self._doubts: dict[str, str] = {}
@@ -110,6 +111,7 @@ class Ven2:
         if not self._asked_powerctld:
             self._book.known = await told_before(self._ask, self._signal.name) | self._book.known
             self._asked_powerctld = True
+        self._again = False
         if not self._registration_id:
             await self._register()
         for _ in range(_MOST_MESSAGES):
@@ -208,11 +210,18 @@ class Ven2:
             case "oadrCancelReport":
                 await self._cancel_report(answer)
             case "oadrRequestReregistration":
-                self._registration_id = ""
+                if self._again:
+                    raise VtnError("it wants us to register again and again")
+                self._again = True
+                await self._respond("EiRegisterParty", "oadrResponse", answer)
                 await self._register()
             case "oadrCancelPartyRegistration":
-                self._registration_id = ""
-                await self._register()
+                gone = answer.text("registrationID")
+                kind = "oadrCanceledPartyRegistration"
+                await self._respond("EiRegisterParty", kind, answer, registration_id=gone)
+                # It stays cancelled for this round; whoever is in site.toml tries again at the next.
+                self._registration_id = self._ven_id = ""
+                raise VtnError("it has cancelled our registration")
             case "oadrRegisterReport":
                 await self._respond("EiReport", "oadrRegisteredReport", answer, report_requests=[])
             case _:

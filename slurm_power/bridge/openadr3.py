@@ -76,7 +76,7 @@ class Ven3:
         self._circuit = circuit
         self._ask = ask
         self._client = client
-        self._file = StateFile(folder / f"{signal.name}.json")
+        self._file = StateFile(folder / f"signal.{signal.name}.json")
         kept = self._file.read()
         self._raw: dict[str, dict[str, Any]] = dict(kept.get("events") or {})
         self._seen: dict[str, dict[str, str]] = dict(kept.get("seen") or {})

@@ -11,7 +11,7 @@ from slurm_power.config.problems import did_you_mean, read_record, subtables
 from slurm_power.model.grid_event import Commitment
 from slurm_power.model.site import Site
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 LEVELS = ("level_1_cut_ratio", "level_2_cut_ratio", "level_3_cut_ratio")
 _FILES = ("ca_file", "cert_file", "key_file", "client_secret_file")
@@ -145,7 +145,7 @@ def read_signals(document: dict[str, Any], folder: Path, problems: list[str]) ->
         path = f"signals.{name}."
         if not _NAME.fullmatch(name):
             problems.append(
-                f"signals.{name}: must be lower-case letters, digits, dot, hyphen and underscore, 32 at most"
+                f"signals.{name}: must be lower-case letters, digits, hyphen and underscore, 32 at most"
             )
         kind = table.get("kind")
         record = _RECORDS.get(kind) if isinstance(kind, str) else None

@@ -34,7 +34,7 @@ class Place:
             port = free.getsockname()[1]
         self.vtn = Vtn2(port, **more.pop("tls", {}))
         self.powerctld = Powerctld()
-        self.scheme = "https" if self.vtn.tls else "http"
+        self.scheme = "https" if "http_cert" in self.vtn.tls else "http"
         self.more = more
         self.line: OpenAdr2Line | None = None
 
@@ -285,3 +285,30 @@ def test_telemetry_goes_back_with_its_quality(tmp_path: Path) -> None:
         assert len(place.vtn.values) == 2
 
     story(tmp_path, told)
+
+
+def test_a_vtn_that_asks_for_it_gets_a_new_registration(tmp_path: Path) -> None:
+    registered: set[str] = set()
+
+    def lookup(ven_id: str) -> dict[str, str] | None:
+        return {"ven_id": ven_id, "registration_id": "r"} if ven_id in registered else None
+
+    async def told(place: Place) -> None:
+        place.vtn.on_registration = lambda: registered.add(VEN_ID)
+        assert await place.ven.round() == []
+        place.vtn.event(9_000)
+        await place.ven.round()
+        registered.clear()
+        assert await place.ven.round() == []
+        assert place.vtn.registrations == 2
+        assert place.powerctld.book.kinds() == ["event"]
+        assert place.vtn.offers == 2
+        # One that never has enough is left alone until the next round.
+        registered.clear()
+        place.vtn.on_registration = lambda: None
+        with pytest.raises(VtnError, match="again and again"):
+            await place.ven.round()
+        assert place.vtn.registrations == 3
+        assert len(place.powerctld.standing()) == 1
+
+    story(tmp_path, told, tls={"ven_lookup": lookup})

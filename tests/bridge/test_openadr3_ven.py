@@ -137,7 +137,7 @@ def test_no_restart_doubles_or_loses_an_event(tmp_path: Path) -> None:
         assert len(place.powerctld.standing()) == 1
         # Deleted while we were down, and our own file lost as well.
         place.vtn.delete("events", first)
-        (place.folder / "bridge" / "utility.json").unlink()
+        (place.folder / "bridge" / "signal.utility.json").unlink()
         await place.begin()
         await place.ven.round()
         assert place.powerctld.standing() == []
@@ -311,7 +311,7 @@ def test_the_state_file_has_no_secret(tmp_path: Path) -> None:
     async def told(place: Place) -> None:
         place.vtn.put("events", place.event(9_000))
         await place.ven.round()
-        text = (place.folder / "bridge" / "utility.json").read_text()
+        text = (place.folder / "bridge" / "signal.utility.json").read_text()
         assert SECRET not in text
         assert json.loads(text)["known"]
 

@@ -217,6 +217,7 @@ def _rows(config: SiteConfig, document: dict[str, Any]) -> list[tuple[str, Any, 
     tables += [(f"circuit.{name}", circuit) for name, circuit in config.site.circuits.items()]
     tables += [(f"device.{name}", device) for name, device in config.devices.items()]
     tables += [(f"ess.{name}", ess) for name, ess in config.site.ess.items()]
+    tables += [(f"signals.{name}", signal) for name, signal in config.signals.items()]
     rows: list[tuple[str, Any, str]] = [("site.name", config.site.name, config.file.name)]
     zone_origin = config.file.name if "timezone" in document["site"] else "default"
     rows.append(("site.timezone", str(config.zone), zone_origin))
