@@ -22,11 +22,12 @@ _DELIVERED_RATIO = 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """Where some rules begin; see ``[alerts]``."""
+    """Where some rules begin; see ``[alerts]``. ``controls``: by its policy the site is more than watched."""
 
     disk_free_ratio: float = 0.05
     certificate_days: float = 14.0
     follow_ratio: float = 0.1
+    controls: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,7 @@ def find(
     found += _leases(picture, unrenewed, explained_by=dead)
     found += _batteries(picture, thresholds, firing)
     found += _forecast(picture)
-    found += _mode(picture)
+    found += _mode(picture) if thresholds.controls else []
     found += _records(beside)
     return found
 

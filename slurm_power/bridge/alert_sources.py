@@ -15,6 +15,7 @@ _BY_RACK = re.compile(r"its rack (\S+) shows")
 _EXPLAINS = "explains"
 _SILENT = "its daemon is silent"
 _FEWEST_TOGETHER = 2
+_MANY = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +41,13 @@ class Layout:
             at = self.parents[at]
         return found
 
-    def nodes_below(self, circuit: str) -> frozenset[str]:
-        """All nodes that hang on it, however deep."""
-        return frozenset(node for node, own in self.circuits.items() if circuit in self.above(own))
+    def by_circuit(self, nodes: Iterable[str]) -> dict[str, set[str]]:
+        """Of the nodes, those that hang on each circuit, however deep."""
+        found: dict[str, set[str]] = {}
+        for node in nodes:
+            for circuit in self.above(self.circuits[node]) if node in self.circuits else ():
+                found.setdefault(circuit, set()).add(node)
+        return found
 
 
 @dataclass(slots=True)
@@ -54,16 +59,14 @@ class _Group:
     rows: list[Mapping[str, Any]] = field(default_factory=list)
     covers: set[str] = field(default_factory=set)
 
+    def metered(self) -> set[str]:
+        """The circuits whose meters are among its rows."""
+        return {match[1] for row in self.rows if (match := _CIRCUIT.match(words(row, "measures")))}
+
     def circuits(self, layout: Layout) -> set[str]:
         """The circuits that its rows are about."""
-        found = set()
-        for row in self.rows:
-            measures = words(row, "measures")
-            if match := _CIRCUIT.match(measures):
-                found.add(match[1])
-            elif (node := _node_of(measures)) is not None and node in layout.circuits:
-                found.add(layout.circuits[node])
-        return found
+        nodes = (_node_of(words(row, "measures")) or "" for row in self.rows)
+        return self.metered() | {layout.circuits[node] for node in nodes if node in layout.circuits}
 
 
 def source_findings(
@@ -74,9 +77,10 @@ def source_findings(
     ``unrenewed``: leases that run out; with a node silent they are for want of it.
     """
     groups = _merged(_grouped(bad, layout), layout)
-    found, explained = [], set()
+    found: list[Finding] = []
+    explained: set[str] = set()
     for group in groups:
-        blind = {name for name in unmeasured if name in group.circuits(layout)}
+        blind = unmeasured & group.metered()
         explained |= blind
         effects = [f"nobody measures {name}: it counts as full" for name in sorted(blind)]
         effects += [_line(row) for row in group.rows[1:]]
@@ -154,21 +158,34 @@ def _gather_racks(groups: dict[str, _Group], layout: Layout) -> None:
         for group in groups.values()
         if group.cause.startswith("node:") and any(_SILENT in words(row, "reason") for row in group.rows)
     }
-    depth = {name: len(layout.above(name)) for name in layout.parents}
-    for circuit in sorted(depth, key=lambda name: (depth[name], name)):
-        nodes = layout.nodes_below(circuit)
-        if len(nodes) < _FEWEST_TOGETHER or not nodes <= silent:
+    if len(silent) < _FEWEST_TOGETHER:
+        return
+    below, all_below = layout.by_circuit(silent), layout.by_circuit(layout.circuits)
+    for circuit in sorted(below, key=lambda name: (len(layout.above(name)), name)):
+        nodes = below[circuit] & silent
+        if len(nodes) < _FEWEST_TOGETHER or len(nodes) < len(all_below[circuit]):
             continue
         whole = _Group(f"nodes:{circuit}", f"all {len(nodes)} nodes of circuit {circuit}")
-        for node in sorted(nodes):
-            _absorb(whole, groups.pop(f"node:{node}"))
+        _absorb_nodes(whole, nodes, groups)
         meter = layout.meters.get(circuit, "")
         place = layout.places.get(meter)
         dead = groups.get(f"source:{meter}" if place is None else f"host:{place}")
         if dead is not None and dead.circuits(layout) <= {circuit}:
             _absorb(whole, groups.pop(dead.cause))
-        groups[whole.cause] = whole
         silent -= nodes
+    # So many at once have something in common, wherever they hang; and of a large site only some are listed.
+    if len(silent) >= _MANY:
+        shared = [circuit for circuit, nodes in below.items() if silent <= nodes]
+        if shared:
+            circuit = max(shared, key=lambda name: (len(layout.above(name)), name))
+            whole = _Group(f"nodes:{circuit}", f"{len(silent)} nodes below circuit {circuit}")
+            _absorb_nodes(whole, silent, groups)
+
+
+def _absorb_nodes(whole: _Group, nodes: Iterable[str], groups: dict[str, _Group]) -> None:
+    for node in sorted(nodes):
+        _absorb(whole, groups.pop(f"node:{node}"))
+    groups[whole.cause] = whole
 
 
 def _absorb(group: _Group, other: _Group) -> None:

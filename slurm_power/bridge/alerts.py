@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 _LEDGER_SECONDS = 10.0
 _DISK_SECONDS = 30.0
+_DISK_PATIENCE_SECONDS = 5.0
+# Words with numbers change each turn; what matters is written at once.
+_KEEP_SECONDS = 30.0
 _MOST_NEWS = 200
 # powerctld's socket takes requests of 64 KiB.
 _MOST_BYTES = 60_000
@@ -91,11 +94,14 @@ class AlertTask:
             disk_free_ratio=settings.disk_free_ratio,
             certificate_days=settings.certificate_days,
             follow_ratio=settings.follow_ratio,
+            controls=config.policy.control,
         )
         self._began, self._began_seconds = clock.now().timestamp(), clock.monotonic()
         self._ledger = LedgerWatch()
         self._next_ledger_seconds = self._next_disk_seconds = float("-inf")
         self._free: dict[str, float] = {}
+        self._disks: asyncio.Task[dict[str, float]] | None = None
+        self._next_keep_seconds = float("-inf")
         self._certificates: dict[str, float] = {}
         self._news: list[dict[str, Any]] = []
         self._results: dict[str, dict[str, str]] = {}
@@ -127,7 +133,7 @@ class AlertTask:
                 await asyncio.sleep(self._settings.poll_seconds)
         finally:
             await end_all([*tasks, *self._trials.values()])
-            self._keep()
+            self.keep()
 
     async def turn(self) -> None:
         """One look, and what comes of it."""
@@ -140,7 +146,7 @@ class AlertTask:
                 log.warning("the ledger was not read: %s", error)
         if clock.monotonic() >= self._next_disk_seconds:
             self._next_disk_seconds = clock.monotonic() + _DISK_SECONDS
-            self._free = await asyncio.to_thread(free_ratios, self._config)
+            await self._look_at_disks()
             self._certificates = certificate_seconds(self._config.controller.tls_directory, clock.now())
         beside = Beside(
             silent_reason=silent_reason,
@@ -154,13 +160,23 @@ class AlertTask:
         found = find(picture, beside, self._layout, thresholds=self._thresholds, firing=self.book.firing_ids)
         at = self._at()
         times = Clockwork(clock.now(), at)
-        for notice in self.book.look(found, at, known=picture is not None):
+        notices = self.book.look(found, at, known=picture is not None)
+        for notice in notices:
             self._tell(notice, times)
         for manager in self.managers:
             manager.show([self._message(Notice.now(alert, at), times) for alert in self.book.announced()])
-        self._keep()
+        if notices or clock.monotonic() >= self._next_keep_seconds:
+            self.keep()
         if picture is not None:
             await self._report(times)
+
+    async def _look_at_disks(self) -> None:
+        """Ask how full they are; a disk that hangs is asked once, and the others are as they were."""
+        if self._disks is None:
+            self._disks = asyncio.create_task(asyncio.to_thread(free_ratios, self._config))
+        await asyncio.wait({self._disks}, timeout=_DISK_PATIENCE_SECONDS)
+        if self._disks.done():
+            self._free, self._disks = self._disks.result(), None
 
     async def _picture(self) -> tuple[dict[str, Any] | None, str]:
         try:
@@ -228,9 +244,11 @@ class AlertTask:
                 silence = Silence(until=until, reason=words(wish, "reason"), who=words(wish, "who"))
                 self.book.silences[name] = silence
                 self._results[key] = {}
+                self.keep()
             case "unsilence":
                 self.book.silences.pop(name, None)
                 self._results[key] = {}
+                self.keep()
             case "test" if key not in self._trials:
                 trying = trial(
                     site=self._config.site.name,
@@ -251,7 +269,9 @@ class AlertTask:
         }
         del self._trials[key]
 
-    def _keep(self) -> None:
+    def keep(self) -> None:
+        """Write down what the next bridge has to know."""
+        self._next_keep_seconds = clock.monotonic() + _KEEP_SECONDS
         waiting = {one.name: one.to_json() for one in self._all()}
         self._state.write({"book": self.book.to_json(), "waiting": waiting, "news": self._news})
 

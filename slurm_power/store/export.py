@@ -3,7 +3,7 @@
 import csv
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -59,8 +59,13 @@ def export(
     span: tuple[datetime, datetime],
     resolution: Resolution,
     sheet: Sheet,
+    *,
+    seen: Callable[[float], None] | None = None,
 ) -> int:
-    """Write a half-open span of the series to a sheet, oldest first; returns the rows. Raises StoreError."""
+    """Write a half-open span of the series to a sheet, oldest first; returns the rows. Raises StoreError.
+
+    ``seen`` is told how many seconds of the span are written.
+    """
     count = 0
     for first, last in _slices(*span, resolution):
         found = reader.read(names, first, last, resolution)
@@ -74,6 +79,8 @@ def export(
             [_row(table[moment], names, resolution) for moment in moments],
         )
         count += len(moments)
+        if seen is not None:
+            seen((last - span[0]).total_seconds())
     return count
 
 

@@ -1,6 +1,7 @@
 """What is wrong with a site, cause by cause: tables of pictures."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurm_power.bridge.alert_rules import Beside, Thresholds, find
+from slurm_power.bridge.alert_sources import Layout
 from slurm_power.model.alert import RULES, Finding, Severity
 from tests.bridge.picture import LAYOUT, bad, ess, event, picture, risk
 
@@ -143,10 +145,27 @@ def test_one_alert_for_one_dead_thing(sources: tuple[Any, ...], ids: set[str], e
     assert sum(len(alert.effects) for alert in alerts.values()) == effects
 
 
+def test_many_silent_nodes_of_a_large_site_are_one_alert_and_soon_judged() -> None:
+    racks = {f"rack{rack}": [f"n{rack}-{node}" for node in range(20)] for rack in range(500)}
+    layout = Layout(
+        parents={"grid": None, **dict.fromkeys(racks, "grid")},
+        circuits={node: rack for rack, nodes in racks.items() for node in nodes},
+    )
+    # powerctld lists 50 of those that are bad.
+    silent = [bad(f"powerd.n{i}-0", f"node n{i}-0", "invalid", SILENT) for i in range(50)]
+    began = time.monotonic()
+    (alert,) = find(picture(sources=tuple(silent)), Beside(), layout, thresholds=Thresholds())
+    assert alert.alert_id == "dead_source:nodes:grid"
+    assert len(alert.covers) == 50
+    assert time.monotonic() - began < 5.0
+
+
 def test_a_circuit_that_nobody_measures_makes_its_dead_meter_grave() -> None:
-    sources = (bad("pdu2", "circuit rack2", "invalid", DEAD),)
-    (alert,) = found(picture(sources=sources, risks=(risk("unmeasured", "rack2", None),))).values()
-    assert alert.rule == "dead_source"
+    sources = (bad("pdu2", "circuit rack2", "invalid", DEAD), bad("powerd.c3", "node c3", "invalid", SILENT))
+    alerts = found(picture(sources=sources, risks=(risk("unmeasured", "rack2", None),)))
+    assert set(alerts) == {"dead_source:host:pdu2.lan", "dead_source:node:c3"}
+    assert alerts["dead_source:node:c3"].severity is None
+    alert = alerts["dead_source:host:pdu2.lan"]
     assert alert.severity is Severity.PAGE
     assert "nobody measures rack2" in alert.effects[0]
 
@@ -163,6 +182,11 @@ def test_the_lead_decides_how_grave_it_is() -> None:
     (later,) = found(picture(risks=(risk("foreseen", "grid", 900.0, 3600.0),))).values()
     assert (soon.severity, later.severity) == (None, Severity.WARN)
     assert later.details["lead_seconds"] == "3600"
+
+
+def test_a_site_that_only_watches_by_its_own_policy_is_not_told_so() -> None:
+    watching = Thresholds(controls=False)
+    assert find(picture(mode="off"), Beside(), LAYOUT, thresholds=watching) == []
 
 
 def test_what_the_bridge_sees_needs_no_picture() -> None:

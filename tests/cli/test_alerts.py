@@ -88,7 +88,7 @@ def test_a_test_needs_a_bridge() -> None:
 def test_a_silence() -> None:
     done, requests = invoke(answer(), "silence", "dead_source", "--for", "2h", "--reason", "work")
     assert done.exit_code == 0, done.output
-    assert requests[-1] == {
+    assert requests[0] == {
         "op": "alerts",
         "wish": "silence",
         "alert_id": "dead_source",

@@ -134,6 +134,16 @@ def test_without_a_terminal_one_picture_is_printed() -> None:
     assert "\nSAFE" not in done.output
 
 
+def test_a_terminal_without_unicode_gets_plain_signs() -> None:
+    with fake_powerctld(Powerctld()) as fake:
+        code = "from slurm_power.cli.slurm_power import run; run()"
+        words = [sys.executable, "-c", code, "top", "--once", "--socket", str(fake.path)]
+        environment = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "80"}
+        shown = subprocess.run(words, env=environment, capture_output=True, timeout=60, check=False)
+    assert shown.returncode == 0, shown.stderr
+    assert b"grid  ################" in shown.stdout
+
+
 def test_users_see_what_is_theirs() -> None:
     with fake_powerctld(Powerctld(operator=False)) as fake:
         done = CliRunner().invoke(main, ["top", "--once", "--socket", str(fake.path)], env={"COLUMNS": "120"})
@@ -284,6 +294,17 @@ def test_live_it_draws_again_sorts_filters_fits_and_ends() -> None:
             screen.read()
         assert screen.process.returncode == 0
         assert "\x1b[?1049l" in screen.got.decode("utf-8", "replace")
+
+
+def test_live_ctrl_c_ends_it_with_the_terminal_as_it_was() -> None:
+    with fake_powerctld(Powerctld()) as fake, terminal(fake.path) as screen:
+        screen.until(lambda text: "train40" in text, "a picture")
+        screen.process.send_signal(signal.SIGINT)
+        end = time.monotonic() + 20.0
+        while screen.process.poll() is None and time.monotonic() < end:
+            screen.read()
+        assert screen.process.returncode == 0
+        assert "Traceback" not in screen.got.decode("utf-8", "replace")
 
 
 def test_live_a_controller_that_goes_and_comes_back() -> None:

@@ -24,7 +24,7 @@ def documented() -> dict[str, tuple[str, float, float, float]]:
         (DOCS / "alerts.md").read_text(),
         re.MULTILINE,
     )
-    return {name: (grade, *(seconds(word.strip()) for word in words)) for name, grade, *words in rows}  # type: ignore[misc]  # three words
+    return {name: (grade, *(seconds(word.strip()) for word in words)) for name, grade, *words in rows}
 
 
 def test_the_table_has_all_rules_and_no_other() -> None:

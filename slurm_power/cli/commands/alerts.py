@@ -147,6 +147,8 @@ def silence(  # noqa: PLR0917  # click passes them by name
         raise click.UsageError("; ".join(problems))
     more = {"alert_id": alert_id, "seconds": seconds, "reason": reason}
     ask({"op": "alerts", "wish": "silence", **more}, path)
+    if not (answer := ask({"op": "alerts"}, path))["heard"]:
+        click.echo(_unheard(answer), err=True)
     click.echo(f"nobody is told of {printable(alert_id)} for {duration_text(seconds)}")
 
 

@@ -17,6 +17,7 @@ from rich.table import Table
 from slurm_power import clock
 from slurm_power.cli.commands.connection import print_json
 from slurm_power.cli.commands.out_file import out_problems, whole_file
+from slurm_power.cli.commands.progress_bar import progress_bar
 from slurm_power.cli.commands.quantities import Duration, duration_text, percent_text
 from slurm_power.cli.commands.series_file import read_series
 from slurm_power.cli.commands.table_file import TableFileError
@@ -103,7 +104,11 @@ def backtest(  # noqa: PLR0917  # click gives them by name
     for name in names:
         began = clock.monotonic()
         model = model_named(name, seasons, clock.monotonic)
-        found = list(run(series.values, seasons, chosen, model, clock.monotonic))
+        found = []
+        with progress_bar(f"{name} at each origin", len(chosen)) as done:
+            for count, origin in enumerate(run(series.values, seasons, chosen, model, clock.monotonic), 1):
+                found.append(origin)
+                done(count)
         if not found:
             silent.append(f"{series_file}: {name} has nothing to say at any of the origins")
             continue

@@ -10,6 +10,7 @@ import click
 from slurm_power import clock
 from slurm_power.cli.commands.connection import print_json
 from slurm_power.cli.commands.jobs_file import JobRow, read_jobs
+from slurm_power.cli.commands.progress_bar import progress_bar
 from slurm_power.cli.commands.quantities import Duration, duration_text, percent_text, range_problems
 from slurm_power.cli.commands.table_file import TableFileError
 
@@ -60,7 +61,10 @@ def backtest_jobs(jobs_file: Path, horizon: float, origins: int, gpus: float | N
 
     jobs = [logged_job(row) for row in rows]
     try:
-        found = judge(jobs, horizon_seconds=horizon, origins=origins, total_gpus=gpus, clock=clock.monotonic)
+        with progress_bar("forecasting from each origin"):
+            found = judge(
+                jobs, horizon_seconds=horizon, origins=origins, total_gpus=gpus, clock=clock.monotonic
+            )
     except ValueError as error:
         _refuse([f"{jobs_file}: {error}"])
     at_submission = judge_power([submitted_job(row) for row in rows])

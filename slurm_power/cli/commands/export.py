@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from slurm_power import clock
+from slurm_power.cli.commands.progress_bar import progress_bar
 from slurm_power.cli.commands.quantities import Duration
 from slurm_power.config.store import check_url
 from slurm_power.model.series import Resolution
@@ -181,6 +182,7 @@ def _write(
         kind = sheets.CsvSheet if out_file.suffix == ".csv" else sheets.ParquetSheet
         sheet = kind(new, sheets.columns(names, resolution))
         try:
-            return sheets.export(reader, names, span, resolution, sheet)
+            with progress_bar(f"writing {out_file.name}", (span[1] - span[0]).total_seconds()) as done:
+                return sheets.export(reader, names, span, resolution, sheet, seen=done)
         finally:
             sheet.close()

@@ -1,6 +1,8 @@
 """``slurm-power ledger`` and ``slurm-power why``: what was decided, for whom, and why."""
 
+import json
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from rich.console import Console
 
 from slurm_power.cli.commands.connection import (
     Answer,
+    Refusal,
     ask,
     json_option,
     ledger_entries,
@@ -26,14 +29,32 @@ from slurm_power.cli.commands.quantities import (
 )
 from slurm_power.cli.commands.why_words import three_sentences
 
+_FOLLOW_SECONDS = 600.0
+_FOLLOW_LOOK_SECONDS = 1.0
+
 
 @click.command()
 @click.option("--job", "job_id", help="Only entries of this job.")
 @click.option("--since", "since_seconds", type=Duration(), help="Only the last 10m, 2h, ...")
+@click.option("--follow", is_flag=True, help="Go on with what is decided from now on, until Ctrl-C.")
 @socket_option
 @json_option
-def ledger(job_id: str | None, since_seconds: float | None, socket_path: Path | None, as_json: bool) -> None:
-    """List decisions, oldest first."""
+def ledger(  # click gives them by name
+    job_id: str | None,
+    since_seconds: float | None,
+    follow: bool,
+    socket_path: Path | None,
+    as_json: bool,
+) -> None:
+    """List decisions, oldest first.
+
+    With --follow the last ten minutes come first unless --since says otherwise, and with --json each entry is
+    a line. A controller that is away is waited for.
+    """
+    if follow:
+        back_seconds = _FOLLOW_SECONDS if since_seconds is None else since_seconds
+        follow_ledger(socket_path, since_seconds=back_seconds, job_id=job_id, as_json=as_json)
+        return
     entries, broken = ledger_entries(socket_path, since_seconds=since_seconds, job_id=job_id)
     if as_json:
         print_json({"entries": entries, "broken_at_sequence": broken})
@@ -46,6 +67,46 @@ def ledger(job_id: str | None, since_seconds: float | None, socket_path: Path | 
     if broken is not None:
         click.echo(f"The ledger was altered: entry {broken} does not follow from its past.", err=True)
         sys.exit(1)
+
+
+def follow_ledger(
+    socket_path: Path | None, *, since_seconds: float, job_id: str | None, as_json: bool
+) -> None:
+    """Print entries as they come; returns at Ctrl-C, or when nobody reads any more."""
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    about = {} if job_id is None else {"job_id": job_id}
+    last, away, told_broken = 0, "", None
+    try:
+        while True:
+            # After the first entry the number counts alone: a clock that is set does not hide any.
+            span = {} if last else {"since_seconds": since_seconds}
+            try:
+                answer = ask({"op": "ledger", "after_sequence": last, **span, **about}, socket_path)
+            except Refusal:
+                raise
+            except click.ClickException as error:
+                if not last and not away:
+                    raise
+                if error.message != away:
+                    click.echo(f"{error.message} Waiting for it.", err=True)
+                away = error.message
+                time.sleep(_FOLLOW_LOOK_SECONDS)
+                continue
+            away = ""
+            for entry in answer["entries"]:
+                last = entry["sequence"]
+                if as_json:
+                    click.echo(json.dumps(entry))
+                else:
+                    console.print(_line(printable(entry)))
+            broken = answer.get("broken_at_sequence")
+            if broken != told_broken and broken is not None:
+                click.echo(f"The ledger was altered: entry {broken} does not follow from its past.", err=True)
+            told_broken = broken
+            if not answer.get("more"):
+                time.sleep(_FOLLOW_LOOK_SECONDS)
+    except KeyboardInterrupt:
+        return
 
 
 @click.command()

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from slurm_power.cli.commands.connection import json_option, print_json
+from slurm_power.cli.commands.progress_bar import progress_bar
 from slurm_power.cli.commands.report_options import open_state, out_refused, state_option
 from slurm_power.cli.commands.stored import report_data
 
@@ -21,7 +22,7 @@ def span(state_directory: Path, out_file: Path, circuit: str | None, title: str,
     """Write all that a state directory holds as a self-contained HTML page."""
     from slurm_power.report.html import write_report  # noqa: PLC0415 - matplotlib, a second and an extra
 
-    with open_state(state_directory) as (store, recorded):
+    with open_state(state_directory) as (store, recorded), progress_bar("reading ledger and series"):
         data = report_data(store, recorded, circuit=circuit, title=title)
     try:
         write_report(data, out_file)

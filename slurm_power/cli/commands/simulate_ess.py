@@ -11,11 +11,11 @@ from typing import Any
 import click
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from slurm_power.cli.commands.out_file import out_problems, whole_file
 from slurm_power.cli.commands.power_table import PowerTableType
+from slurm_power.cli.commands.progress_bar import progress_bar
 from slurm_power.cli.commands.quantities import Duration, percent_text, range_problems, watts_text
 from slurm_power.cli.commands.series_file import read_series
 from slurm_power.cli.commands.table_file import TableFileError
@@ -130,15 +130,14 @@ def command(  # noqa: PLR0917 - click passes each option by its name
         days = history / 86_400.0
         raise _Unusable(f"{series}: no calendar month begins {days:g} days or more after its first step")
     start_kwh = 0.5 * battery.energy_kwh
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("dispatching", total=len(load.watts))
+    with progress_bar("dispatching", len(load.watts)) as done:
         course = run_causal(
             load,
             battery,
             tariffed,
             start_kwh=start_kwh,
             cycles=None if cycles.is_none else cycles,
-            seen=lambda step: progress.update(task, completed=step),
+            seen=done,
         )
     months = results(load, battery, tariffed, course, start_kwh=start_kwh, history_seconds=history)
     if out is not None:

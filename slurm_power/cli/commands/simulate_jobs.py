@@ -15,6 +15,7 @@ from slurm_power.cli.commands.ess_size import EssSize, EssSizeType
 from slurm_power.cli.commands.job_log_file import read_log
 from slurm_power.cli.commands.jobs_words import EventType, LeversType, MixType
 from slurm_power.cli.commands.out_file import out_problems, whole_file
+from slurm_power.cli.commands.progress_bar import progress_bar
 from slurm_power.cli.commands.quantities import Duration, Watts, percent_text, range_problems, watts_text
 from slurm_power.cli.commands.table_file import TableFileError
 from slurm_power.config import ConfigError, load_site
@@ -164,7 +165,8 @@ def command(  # noqa: PLR0917  # click gives them by name
         settings=LevelSettings(planner=not quick, most_hold_seconds=longest_hold, demand_price_per_kw=price),
     )
     try:
-        outcome = run_case(population, site.policy, window, levers, bound=not no_bound)
+        with progress_bar("running the window without, with, and with perfect foresight"):
+            outcome = run_case(population, site.policy, window, levers, bound=not no_bound)
     except ValueError as error:
         _refuse([f"{jobs_file}: {error}"])
     found = {"seed": seed, "repeat": _repeat(), "settings": _settings(population, window, levers, mix)}

@@ -7,7 +7,7 @@ import sys
 import termios
 import tty
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,7 +61,8 @@ def top(once: bool, socket_path: Path | None, as_json: bool) -> None:
     feed = Feed(gatherer, every_seconds=_EVERY_SECONDS)
     feed.start()
     try:
-        _show(console, feed)
+        with suppress(KeyboardInterrupt):
+            _show(console, feed)
     finally:
         feed.stop()
 
@@ -88,11 +89,7 @@ def _show(console: Console, feed: Feed) -> None:
                 drawn = now
                 lines = _lines(console, view, wishes)
                 live.update(Group(*lines), refresh=True)
-            try:
-                pressed = keys.read(_LISTEN_SECONDS)
-            except KeyboardInterrupt:
-                return
-            for key in pressed:
+            for key in keys.read(_LISTEN_SECONDS):
                 if not wishes.typing and key in ("q", "\x03", "\x04"):
                     return
                 wishes = after_key(wishes, key, job_count(view.answer, wishes))
