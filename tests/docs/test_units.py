@@ -31,7 +31,6 @@ def analyze(*words: str) -> subprocess.CompletedProcess[str]:
     "unit",
     ["powerd.service", "powerctld.service", "powerweb.service", "powerbridge.service"],
     indirect=True,
-    "unit", ["powerd.service", "powerctld.service", "powerbridge.service", "powerweb.service"], indirect=True
 )
 def test_systemd_finds_no_fault(unit: Path) -> None:
     done = analyze("verify", str(unit))
@@ -45,8 +44,6 @@ def test_systemd_finds_no_fault(unit: Path) -> None:
         ("powerctld.service", 1.5),
         ("powerweb.service", 1.5),
         ("powerbridge.service", 1.5),
-        ("powerbridge.service", 1.5),
-        ("powerweb.service", 1.5),
     ],
     indirect=["unit"],
 )
