@@ -37,7 +37,7 @@ from slurm_power.controller.receipt_desk import Accounting, ReceiptDesk
 from slurm_power.controller.recorder import Recorder
 from slurm_power.controller.refusals import RefusalNotes
 from slurm_power.controller.scrape import page
-from slurm_power.controller.shadow import ShadowNews
+from slurm_power.controller.shadow import ShadowBook
 from slurm_power.controller.source_watch import SourceWatch
 from slurm_power.controller.supply_desk import SupplyDesk
 from slurm_power.controller.tier_levers import TierAction, TierLevers
@@ -94,8 +94,7 @@ class Controller:
             },
             unproven(config),
         )
-        self._meters = meters
-        self._storages = storages
+        self._meters, self._storages = meters, storages
         self._scheduler = scheduler
         self._enabled = config.policy.control
         self._started_seconds = clock.monotonic()
@@ -105,7 +104,7 @@ class Controller:
         self._feed_at_seconds = self._started_seconds
         self.cycle_figures = self._beat.figures
         self._metrics = MetricsServer(lambda: page(self, series, len(self._links.connected())))
-        self._shadow = ShadowNews()
+        self._shadow = ShadowBook(self.store, self.recorder.note)
         self._refusals = RefusalNotes(self._note)
         self._beside = Beside(self._fault)
         self.forecasts = ForecastDesk(config, note=self._note, fault=self._fault)
@@ -289,17 +288,17 @@ class Controller:
         for outcome in outcomes:
             changed = self._took(outcome, draws, jobs, snapshot.at)
             self.recorder.outcome(outcome, snapshot, jobs, changed=changed, shadow=not self._enabled)
+        cycle_seconds, self._last_cycle_seconds = now_seconds - self._last_cycle_seconds, now_seconds
+        self._beside.do("shadow", lambda: self._shadow.look(self, snapshot, loads, cycle_seconds))
         self._shadow.keep(jobs)
         self.recorder.shortfalls(self.plan, snapshot.at)
-        self.recorder.series(snapshot)
+        self.recorder.series(snapshot, self._shadow.values)
         self.recorder.store_fault(snapshot.at, "store:ledger", self.store.problem, "it is written again")
         if now_seconds >= self._feed_at_seconds:
             self._feed_at_seconds = now_seconds + FEED_SECONDS
             for node, message in rack_messages(snapshot).items():
                 self._links.send(node, message)
         self._desk.flush(jobs)
-        cycle_seconds = now_seconds - self._last_cycle_seconds
-        self._last_cycle_seconds = now_seconds
         self.recorder.jobs(snapshot, self.levers, self.telemetry.energies_joules(), cycle_seconds)
         self._kept_levers.keep(self.levers)
         self.fairness.observe(snapshot, self.levers, cycle_seconds)
@@ -329,6 +328,7 @@ class Controller:
             await self._let_go()
         self._kept_levers.keep(self.levers)
         self.recorder.keep_jobs()
+        self._shadow.keep_sums()
         self.expectations.keep()
         self.receipts.keep()
         self.events.keep()
