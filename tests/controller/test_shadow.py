@@ -152,5 +152,5 @@ def test_the_ledger_grows_by_hours_and_jobs_and_not_by_cycles(bench: Bench) -> N
     for minutes in range(0, 3 * 24 * 60, 20):
         bench.cycle(60.0 * minutes, [CAP, HOLD, DISCHARGE], JOB, WAITING)
     kinds = [entry.kind for entry in bench.store.entries()]
-    assert kinds.count(HOUR_KIND) == 72
+    assert kinds.count(HOUR_KIND) == 71
     assert kinds.count(JOB_KIND) == 2 * 2
