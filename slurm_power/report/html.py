@@ -5,6 +5,7 @@ from pathlib import Path
 
 from slurm_power.model.units import kilowatts_text, kwh_from_joules
 from slurm_power.report.data import JobSummary, ReportData, Verdict
+from slurm_power.report.document_files import write_whole
 from slurm_power.report.figures import battery_figure, power_figure
 from slurm_power.report.style import STYLE
 from slurm_power.report.trace_figure import trace_figure, trace_words
@@ -13,10 +14,8 @@ _DASH = "\N{EN DASH}"
 
 
 def write_report(data: ReportData, file: Path) -> None:
-    """Write the report; the file appears complete or not at all."""
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(render(data), encoding="utf-8")
-    partial.replace(file)
+    """Write the report; the file appears complete or not at all. Raises OSError."""
+    write_whole({file: render(data)})
 
 
 def render(data: ReportData) -> str:

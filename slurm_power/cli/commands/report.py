@@ -1,52 +1,48 @@
-"""``slurm-power report``: what the ledger and the series of a controller add up to, as one HTML file."""
+"""``slurm-power report``: documents from a controller's ledger and series; each is loaded when called."""
 
-import sqlite3
-from pathlib import Path
+import importlib
+import importlib.util
 
 import click
 
-from slurm_power.cli.commands.connection import json_option, print_json
-from slurm_power.cli.commands.stored import report_data
-from slurm_power.ports import StoreError
-from slurm_power.store.sqlite import SqliteStore
+# Some draw plots and some read years of series: nobody else is to load what that needs.
+_REPORTS = {
+    "audit": "All that was decided in a year, for an auditor.",
+    "energy": "Energy of each job, user and account, up to the PDU.",
+    "event": "What was delivered in a grid event, for the utility.",
+    "fairness": "Who was slowed or held, and by how much.",
+    "month": "Peak, bill and savings of a month.",
+    "proof": "Whether the ledger is whole.",
+    "shadow": "What would have been saved and delayed, had we acted.",
+    "span": "All that a state directory holds, as one page.",
+}
 
 
-@click.command()
-@click.option(
-    "--state",
-    "state_directory",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    required=True,
-    help="The state directory of powerctld (or a copy).",
-)
-@click.option(
-    "--out", "out_file", type=click.Path(path_type=Path), required=True, help="The HTML file to write."
-)
-@click.option("--circuit", default=None, help="The circuit to judge (default: the one that draws most).")
-@click.option("--title", default="Power report", show_default=True)
-@json_option
-def report(state_directory: Path, out_file: Path, circuit: str | None, title: str, as_json: bool) -> None:
-    """Write a self-contained HTML report."""
-    from slurm_power.report.html import write_report  # noqa: PLC0415 - matplotlib, a second and an extra
-    from slurm_power.store.places import LEDGER_NAME, open_series_reader  # noqa: PLC0415 - numpy
+def _module(name: str) -> str:
+    return f"slurm_power.cli.commands.report_{name}"
 
-    file = state_directory / LEDGER_NAME
-    if not file.is_file():
-        raise click.ClickException(f"{file}: there is no store in this directory")
-    try:
-        store = SqliteStore(file, read_only=True)
-        try:
-            recorded = open_series_reader(state_directory)
-            try:
-                data = report_data(store, recorded, circuit=circuit, title=title)
-            finally:
-                recorded.close()
-        finally:
-            store.close()
-    except (sqlite3.Error, StoreError, ValueError) as error:
-        raise click.ClickException(f"{file}: {error}") from None
-    write_report(data, out_file)
-    if as_json:
-        print_json({"file": str(out_file), "held": data.verdict.limit_held, "jobs": len(data.jobs)})
-    else:
-        click.echo(f"wrote {out_file}")
+
+class _Group(click.Group):
+    """Loads a report only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return [name for name in _REPORTS if importlib.util.find_spec(_module(name)) is not None]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        found = getattr(importlib.import_module(_module(cmd_name)), cmd_name)
+        return found if isinstance(found, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List all reports without loading any."""
+        with formatter.section("Reports"):
+            formatter.write_dl([(name, _REPORTS[name]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=_Group)
+def report() -> None:
+    """Documents from the ledger and the series: as HTML that prints well, CSV or JSON.
+
+    They read powerctld's state directory, or a copy of it, and change nothing there.
+    """
