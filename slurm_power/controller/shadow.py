@@ -22,6 +22,7 @@ from slurm_power.model.action import (
 from slurm_power.model.forecast import CircuitForecast, Reach
 from slurm_power.model.job import Job
 from slurm_power.model.snapshot import Snapshot
+from slurm_power.model.units import kilowatts_text
 from slurm_power.plan.loads import JobLoad
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 HOUR_KIND, JOB_KIND = "shadow hour", "would have"
 _KEY = "shadow"
-_HOUR_SECONDS, _KEEP_SECONDS = 3600, 60.0
+_HOUR_SECONDS, _KEEP_SECONDS = 3600, 30.0
 # A job that runs for weeks is accounted for at least so often.
 _LONGEST_SECONDS = 86_400.0
 # A cycle that came later than this was no cycle: nobody knows what would have been wished meanwhile.
@@ -125,13 +126,33 @@ class _Hour:
     kinds: dict[str, list[float]] = field(default_factory=dict)  # seconds, joules, most watts
     jobs: dict[str, set[str]] = field(default_factory=dict)
     most_watts: float = 0.0
+    batteries: dict[str, dict[str, float]] = field(default_factory=dict)  # as the hour began
+    forecast: dict[str, Any] | None = None
+
+    def details(self) -> dict[str, Any]:
+        """What its ledger entry holds."""
+        return {
+            "from_seconds": round(self.began_seconds, 1),
+            "seconds": round(self.seconds, 1),
+            "kinds": {
+                kind: {
+                    "seconds": round(seconds, 1),
+                    "joules": round(joules, 1),
+                    "most_watts": round(most, 1),
+                    "jobs": len(self.jobs.get(kind, ())),
+                }
+                for kind, (seconds, joules, most) in sorted(self.kinds.items())
+            },
+            "batteries": self.batteries,
+            "forecast": self.forecast,
+        }
 
 
 class ShadowBook(ShadowNews):
     """News of wishes, and their sums: a ledger entry an hour, and one for each job that was wished for.
 
     The ledger grows by at most 24 entries a day and one per job and day. What is being added up is kept in
-    the store every minute, so that a restart goes on with it.
+    the store every half minute, so that a restart goes on with it.
     """
 
     def __init__(self, store: States, note: Callable[..., None]) -> None:
@@ -142,7 +163,6 @@ class ShadowBook(ShadowNews):
         self._jobs: dict[str, _JobSums] = {}
         self._hour: _Hour | None = None
         self._keep_at_seconds = 0.0
-        self._score: Mapping[str, Any] | None = None
         self.values: Mapping[str, float] = {}
         self._restore(store.state(_KEY))
 
@@ -199,12 +219,12 @@ class ShadowBook(ShadowNews):
             self._hour is not None
             and now_seconds // _HOUR_SECONDS != self._hour.began_seconds // _HOUR_SECONDS
         ):
-            self._close_hour(snapshot)
+            self._close_hour(snapshot.at)
         effects = Effects(actions, snapshot, loads)
         self.values = effects.values()
         self._add(actions, effects, jobs, snapshot, min(max(0.0, cycle_seconds), _LONGEST_CYCLE_SECONDS))
-        if forecast is not None and forecast.score is not None:
-            self._score = {"source": forecast.source, **asdict(forecast.score)}
+        if self._hour is not None and forecast is not None and forecast.score is not None:
+            self._hour.forecast = {"source": forecast.source, **asdict(forecast.score)}
         if now_seconds >= self._keep_at_seconds or now_seconds < self._keep_at_seconds - _KEEP_SECONDS:
             self._keep_at_seconds = now_seconds + _KEEP_SECONDS
             self.keep_sums()
@@ -218,7 +238,7 @@ class ShadowBook(ShadowNews):
         seconds: float,
     ) -> None:
         now_seconds = snapshot.at.timestamp()
-        hour = self._hour = self._hour or _Hour(began_seconds=now_seconds)
+        hour = self._hour = self._hour or _Hour(began_seconds=now_seconds, batteries=_batteries(snapshot))
         hour.seconds += seconds
         hour.most_watts = max(hour.most_watts, effects.relief_watts)
         seen: set[str] = set()
@@ -268,57 +288,44 @@ class ShadowBook(ShadowNews):
             details=rounded,
         )
 
-    def _close_hour(self, snapshot: Snapshot | None, at: datetime | None = None) -> None:
+    def _close_hour(self, at: datetime) -> None:
         hour, self._hour = self._hour, None
         if hour is None:
             return
-        written_at = at if snapshot is None else snapshot.at
-        counted = {
-            kind: {
-                "seconds": round(seconds, 1),
-                "joules": round(joules, 1),
-                "most_watts": round(most, 1),
-                "jobs": len(hour.jobs.get(kind, ())),
-            }
-            for kind, (seconds, joules, most) in sorted(hour.kinds.items())
-        }
-        text = f"{hour.seconds:.0f} s only watched; " + (
-            f"at most {hour.most_watts / 1000.0:.1f} kW would have been taken"
-            if counted
+        taken = (
+            f"at most {kilowatts_text(hour.most_watts)} would have been taken"
+            if hour.kinds
             else "nothing would have been done"
         )
-        details: dict[str, Any] = {
-            "from_seconds": round(hour.began_seconds, 1),
-            "seconds": round(hour.seconds, 1),
-            "kinds": counted,
-            "forecast": self._score,
-        }
-        if snapshot is not None:
-            details["batteries"] = {
-                name: {
-                    "soc_ratio": round(ess.soc_ratio, 4),
-                    "energy_rating_kwh": round(ess.energy_rating_kwh * ess.soh_ratio, 3),
-                    "reserve_soc_ratio": snapshot.site.ess[name].reserve_soc_ratio,
-                }
-                for name, ess in snapshot.ess.items()
-                if name in snapshot.site.ess
-            }
-        self._note(written_at, "controller", HOUR_KIND, "site", text, details=details)
+        text = f"{hour.seconds:.0f} s only watched; {taken}"
+        self._note(at, "controller", HOUR_KIND, "site", text, details=hour.details())
 
     def _end(self, at: datetime) -> None:
         """Write what is open: levers are moved from now on."""
         if self._hour is None and not self._jobs:
             return
-        self._close_hour(None, at)
+        self._close_hour(at)
         for job_id in list(self._jobs):
             self._close_job(job_id, at)
         self.keep_sums()
 
     def keep_sums(self) -> None:
-        """Keep what is open in the store."""
-        hour = None
+        """Keep what is open in the store, readable for reports too."""
+        hour, details = None, None
         if self._hour is not None:
             jobs = {kind: sorted(job_ids) for kind, job_ids in self._hour.jobs.items()}
-            hour = {**asdict(self._hour), "jobs": jobs}
+            hour, details = {**asdict(self._hour), "jobs": jobs}, self._hour.details()
         sums = {job_id: asdict(sums) for job_id, sums in self._jobs.items()}
-        self._store.put_state(_KEY, {"jobs": sums, "hour": hour})
+        self._store.put_state(_KEY, {"jobs": sums, "hour": hour, "hour_details": details})
+
+
+def _batteries(snapshot: Snapshot) -> dict[str, dict[str, float]]:
+    return {
+        name: {
+            "soc_ratio": round(ess.soc_ratio, 4),
+            "energy_rating_kwh": round(ess.energy_rating_kwh * ess.soh_ratio, 3),
+            "reserve_soc_ratio": snapshot.site.ess[name].reserve_soc_ratio,
+        }
+        for name, ess in snapshot.ess.items()
+        if name in snapshot.site.ess
+    }

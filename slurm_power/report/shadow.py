@@ -8,6 +8,7 @@ come back later. Batteries are told as two bounds: carried by one charge alone, 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from slurm_power.model.billing_rules import BillingRules
 from slurm_power.model.ledger import LedgerEntry
+from slurm_power.model.series import Point
 from slurm_power.model.units import JOULES_PER_KWH
 from slurm_power.plan.billing import monthly_bills
 from slurm_power.plan.local_calendar import LocalCalendar
@@ -141,6 +143,20 @@ class ShadowFindings:
     def coverage_ratio(self) -> float:
         """How much of the span is judged."""
         return self.shadow_seconds / self.span_seconds if self.span_seconds > 0.0 else 0.0
+
+
+def grid_means(points: Iterable[Point], start_seconds: float, step_seconds: float, count: int) -> Values:
+    """Means of the points in each of ``count`` steps, NaN in a step without one."""
+    known = [(point.at_seconds, point.mean) for point in points if point.mean is not None]
+    at = np.array([seconds for seconds, _ in known], dtype=np.float64)
+    step = ((at - start_seconds) // step_seconds).astype(np.int64)
+    watts = np.array([mean for _, mean in known], dtype=np.float64)
+    inside = (step >= 0) & (step < count)
+    sums = np.bincount(step[inside], weights=watts[inside], minlength=count)
+    counts = np.bincount(step[inside], minlength=count)
+    means = np.full(count, np.nan)
+    np.divide(sums, counts, out=means, where=counts > 0)
+    return means
 
 
 def carried_watts(wished_watts: Values, step_seconds: float, usable_kwh: float) -> Values:
@@ -371,6 +387,32 @@ def usable_kwh(entries: Iterable[LedgerEntry]) -> float:
                 for each in batteries.values()
             )
     return 0.0
+
+
+def open_entries(kept: object, at: datetime) -> list[LedgerEntry]:
+    """What a controller was still adding up when it last kept it, as the entries that it will become."""
+    if not isinstance(kept, dict):
+        return []
+    jobs, details = kept.get("jobs"), kept.get("hour_details")
+    found = [
+        LedgerEntry(
+            at=at,
+            actor="controller",
+            kind=JOB_KIND,
+            subject=f"job:{job_id}",
+            reason="",
+            job_id=str(job_id),
+            user=str(sums.get("user") or ""),
+            details=sums,
+        )
+        for job_id, sums in (jobs.items() if isinstance(jobs, dict) else ())
+        if isinstance(sums, dict)
+    ]
+    if isinstance(details, dict):
+        found.append(
+            LedgerEntry(at=at, actor="controller", kind=HOUR_KIND, subject="site", reason="", details=details)
+        )
+    return found
 
 
 def shadow_findings(

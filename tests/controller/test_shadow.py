@@ -85,9 +85,9 @@ def test_levers_on_one_job_take_no_more_than_it_draws(bench: Bench) -> None:
 
 
 def test_a_jobs_wishes_become_one_entry_when_it_is_gone(bench: Bench) -> None:
-    for second in range(10):
+    for tick in range(10):
         bench.cycle(
-            second, [CAP, HOLD] if second < 4 else [CAP, ReleaseJob(job_id="7", reason="x")], JOB, WAITING
+            tick, [CAP, HOLD] if tick < 4 else [CAP, ReleaseJob(job_id="7", reason="x")], JOB, WAITING
         )
     assert bench.written(JOB_KIND) == []
     bench.cycle(10, [], WAITING)
