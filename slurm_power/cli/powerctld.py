@@ -25,6 +25,7 @@ from slurm_power.slurm.scheduler_choice import chosen_scheduler
 from slurm_power.store.background import BackgroundSeries
 from slurm_power.store.places import open_series_writer, open_store
 from slurm_power.store.private import lock_directory
+from slurm_power.store.schema import NewerSchemaError
 
 _EXIT_BAD_INPUT = 2
 _ACCEPTED = "accepted_devices"
@@ -72,6 +73,8 @@ async def _serve(config: SiteConfig, *, check_only: bool) -> int:
     try:
         lock = lock_directory(directory)
         store = open_store(config.store, directory)
+    except NewerSchemaError as error:
+        raise ConfigError(config.file, [f"controller.state_directory: {error}"]) from None
     except StoreError as error:
         raise ConfigError(config.file, [f"store.ledger_url: {error}"]) from None
     except (sqlite3.Error, OSError) as error:
