@@ -205,7 +205,7 @@ def test_a_database_of_before_the_version_goes_on_and_a_newer_one_is_left_alone(
         assert connection.execute("SELECT version FROM schema_version").fetchone() == (2,)
         connection.execute("UPDATE schema_version SET version = 7")
         for read_only in (False, True):
-            with pytest.raises(NewerSchemaError, match="has schema 7 .* nothing was changed"):
+            with pytest.raises(NewerSchemaError, match=r"has schema 7 .* nothing was changed"):
                 PostgresStore(url, read_only=read_only)
         assert connection.execute("SELECT version FROM schema_version").fetchone() == (7,)
 
