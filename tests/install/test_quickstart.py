@@ -45,7 +45,7 @@ def test_a_stranger_gets_to_shadow_mode(lab: Lab, tmp_path: Path) -> None:
         if command.startswith("export "):
             return 0, ""  # a shell inside the lab is pointed at it
         if command.startswith("python -m containers.cluster restart "):
-            lab.restart(command.split()[-1])
+            lab.restart(command.rpartition(" ")[2])
             return 0, ""
         return inside(who, command)
 
@@ -59,7 +59,9 @@ def test_a_copy_is_made_and_put_back_beside_a_live_controller(lab: Lab) -> None:
     inside = shells(lab)
     state = lab.run_directory / "state" / "powerctld"
     text = (CHECKOUT / "docs/upgrading.md").read_text()
-    text = text.replace("/var/lib/slurm-power", str(state)).replace("/var/backups", str(lab.run_directory))
+    text = text.replace("/var/lib/slurm-power/powerctld", str(state)).replace(
+        "/var/backups", str(lab.run_directory)
+    )
     text = text.replace("slurm-power store version\n", f"slurm-power store version --state {state}\n")
     for command in ("backup", "restore", "check\n"):
         with_state = f"slurm-power store {command.strip()} --state {state}" + command[len(command.strip()) :]

@@ -14,7 +14,7 @@ state_option = click.option(
     "--state",
     "directory",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("/var/lib/slurm-power"),
+    default=Path("/var/lib/slurm-power/powerctld"),
     show_default=True,
     help="The state directory of powerctld, or a copy of it.",
 )
