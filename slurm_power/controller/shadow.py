@@ -15,6 +15,8 @@ from slurm_power.model.action import (
     AdviseBatch,
     HoldJob,
     PauseJob,
+    ReleaseJob,
+    ResumeJob,
     SetCap,
     SetDischarge,
     SwitchService,
@@ -30,11 +32,14 @@ if TYPE_CHECKING:
 
 HOUR_KIND, JOB_KIND = "shadow hour", "would have"
 _KEY = "shadow"
-_HOUR_SECONDS, _KEEP_SECONDS = 3600, 30.0
+_HOUR_SECONDS, _KEEP_SECONDS = 3600, 10.0
+# Each job costs some microseconds to keep; thousands are kept less often.
+_KEEP_SECONDS_PER_JOB = 0.01
 # A job that runs for weeks is accounted for at least so often.
 _LONGEST_SECONDS = 86_400.0
 # A cycle that came later than this was no cycle: nobody knows what would have been wished meanwhile.
 _LONGEST_CYCLE_SECONDS = 10.0
+_WORTH_TELLING_WATTS = 100.0
 
 
 class States(Protocol):
@@ -50,23 +55,33 @@ class States(Protocol):
 
 
 class ShadowNews:
-    """Remembers wishes: ``seen`` are their kinds and jobs."""
+    """Remembers wishes: ``seen`` are their kinds and jobs.
+
+    A wish is news when it is made first, and again when it would take twice of what was written last: a cap
+    of a few watts as a job starts is not all that its user should read. So it is told some ten times at most.
+    """
 
     def __init__(self) -> None:
         self.seen: set[tuple[str, str]] = set()
+        self._told_watts: dict[tuple[str, str], float] = {}
 
     def is_new(self, action: Action) -> bool:
-        """Whether it was not wished for before; from now on it was."""
+        """Whether it is news; from now on it is none."""
         job_id = "" if isinstance(action, SetDischarge | SwitchService) else action.job_id
         key = (type(action).__name__, job_id)
-        news = key not in self.seen
+        watts = 0.0 if isinstance(action, SetDischarge | ReleaseJob | ResumeJob) else action.saved_watts
+        told_watts = self._told_watts.get(key, 0.0)
+        news = key not in self.seen or watts >= max(2.0 * told_watts, told_watts + _WORTH_TELLING_WATTS)
+        if news:
+            self._told_watts[key] = watts
         self.seen.add(key)
         return news
 
     def keep(self, job_ids: Iterable[str]) -> None:
         """Forget jobs that are gone."""
         known = {"", *job_ids}
-        self.seen = {(kind, job_id) for kind, job_id in self.seen if job_id in known}
+        self.seen = {key for key in self.seen if key[1] in known}
+        self._told_watts = {key: watts for key, watts in self._told_watts.items() if key[1] in known}
 
 
 @dataclass(slots=True)
@@ -117,6 +132,9 @@ class _JobSums:
         return "it would have been " + (" and ".join(parts) or "touched for a moment") + slower
 
 
+_JOB_FIELDS = tuple(item.name for item in fields(_JobSums))
+
+
 @dataclass(slots=True)
 class _Hour:
     """Sums of one hour: by kind of wish, how long, how much and for how many jobs."""
@@ -152,7 +170,7 @@ class ShadowBook(ShadowNews):
     """News of wishes, and their sums: a ledger entry an hour, and one for each job that was wished for.
 
     The ledger grows by at most 24 entries a day and one per job and day. What is being added up is kept in
-    the store every half minute, so that a restart goes on with it.
+    the store every ten seconds, with thousands of jobs every minute, so that a restart goes on with it.
     """
 
     def __init__(self, store: States, note: Callable[..., None]) -> None:
@@ -225,8 +243,9 @@ class ShadowBook(ShadowNews):
         self._add(actions, effects, jobs, snapshot, min(max(0.0, cycle_seconds), _LONGEST_CYCLE_SECONDS))
         if self._hour is not None and forecast is not None and forecast.score is not None:
             self._hour.forecast = {"source": forecast.source, **asdict(forecast.score)}
-        if now_seconds >= self._keep_at_seconds or now_seconds < self._keep_at_seconds - _KEEP_SECONDS:
-            self._keep_at_seconds = now_seconds + _KEEP_SECONDS
+        wait_seconds = _KEEP_SECONDS + _KEEP_SECONDS_PER_JOB * len(self._jobs)
+        if not self._keep_at_seconds - wait_seconds <= now_seconds < self._keep_at_seconds:
+            self._keep_at_seconds = now_seconds + wait_seconds
             self.keep_sums()
 
     def _add(
@@ -238,7 +257,9 @@ class ShadowBook(ShadowNews):
         seconds: float,
     ) -> None:
         now_seconds = snapshot.at.timestamp()
-        hour = self._hour = self._hour or _Hour(began_seconds=now_seconds, batteries=_batteries(snapshot))
+        hour = self._hour = self._hour or _Hour(began_seconds=now_seconds)
+        # Just after a start no battery has answered yet.
+        hour.batteries = hour.batteries or _batteries(snapshot)
         hour.seconds += seconds
         hour.most_watts = max(hour.most_watts, effects.relief_watts)
         seen: set[str] = set()
@@ -273,7 +294,7 @@ class ShadowBook(ShadowNews):
 
     def _close_job(self, job_id: str, at: datetime) -> None:
         sums = self._jobs.pop(job_id)
-        details = {item.name: getattr(sums, item.name) for item in fields(sums) if item.name != "user"}
+        details = {item: getattr(sums, item) for item in _JOB_FIELDS if item != "user"}
         rounded = {
             key: round(value, 3) if isinstance(value, float) else value for key, value in details.items()
         }
@@ -315,7 +336,9 @@ class ShadowBook(ShadowNews):
         if self._hour is not None:
             jobs = {kind: sorted(job_ids) for kind, job_ids in self._hour.jobs.items()}
             hour, details = {**asdict(self._hour), "jobs": jobs}, self._hour.details()
-        sums = {job_id: asdict(sums) for job_id, sums in self._jobs.items()}
+        sums = {
+            job_id: {item: getattr(sums, item) for item in _JOB_FIELDS} for job_id, sums in self._jobs.items()
+        }
         self._store.put_state(_KEY, {"jobs": sums, "hour": hour, "hour_details": details})
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from slurm_power.controller.shadow import HOUR_KIND, JOB_KIND, ShadowBook
+from slurm_power.controller.shadow import HOUR_KIND, JOB_KIND, ShadowBook, ShadowNews
 from slurm_power.model.action import Action, HoldJob, PauseJob, ReleaseJob, SetCap, SetDischarge
 from slurm_power.model.job import Job
 from slurm_power.model.ledger import LedgerEntry
@@ -61,6 +61,16 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path / "s.sqlite")
     yield made
     made.store.close()
+
+
+def test_a_wish_is_news_first_and_when_it_has_doubled() -> None:
+    news = ShadowNews()
+    told = [news.is_new(replace(CAP, saved_watts=float(watts))) for watts in range(0, 50_000, 50)]
+    assert told[0] and told[1:3] == [False, True]  # 0, 50 and 100 W
+    assert sum(told) <= 11
+    assert not news.is_new(CAP) and news.is_new(HOLD)
+    news.keep(["7"])
+    assert news.is_new(CAP) and not news.is_new(HOLD)
 
 
 def test_each_second_is_worth_what_would_have_been_taken_in_it(bench: Bench) -> None:
