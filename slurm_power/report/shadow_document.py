@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from slurm_power.model.units import kilowatts_text
 from slurm_power.report.document import Check, Column, Document, Figure, Paragraph, Section, Table, Tile
-from slurm_power.report.shadow import Case, ShadowFindings
+from slurm_power.report.shadow import ShadowFindings
+from slurm_power.report.shadow_courses import Case
 
 # Less of the span than this, and the figures speak of something else than the span.
 _ENOUGH_RATIO = 0.9

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from slurm_power.report.drawing import BATTERY, CAPS, IMPORT, LIMIT, style, svg
-from slurm_power.report.shadow import ShadowColumns, Values
+from slurm_power.report.shadow_courses import ShadowColumns, Values
 
 _MOST_POINTS = 1500
 

@@ -45,7 +45,7 @@ def test_a_stranger_gets_to_shadow_mode(lab: Lab, tmp_path: Path) -> None:
             return 0, f"{lab.run_directory}" + "\n".join(lines)
         if command.startswith("export "):
             return 0, ""  # a shell inside the lab is pointed at it
-        if command.startswith("python -m containers.cluster restart "):
+        if command.startswith(f"python -m containers.cluster restart --dir {lab.run_directory} "):
             lab.restart(command.rpartition(" ")[2])
             return 0, ""
         return inside(who, command)

@@ -9,18 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurm_power.model.ledger import LedgerEntry
-from slurm_power.report.shadow import (
-    ShadowColumns,
-    carried_watts,
-    cases,
-    forecast_right,
-    job_delays,
-    levers,
-    quarter_means,
-    shadow_findings,
-    usable_kwh,
-    user_delays,
-)
+from slurm_power.report.shadow import shadow_findings
+from slurm_power.report.shadow_courses import ShadowColumns, carried_watts, cases, quarter_means
+from slurm_power.report.shadow_wishes import forecast_right, job_delays, levers, usable_kwh, user_delays
 
 AT = datetime(2026, 11, 2, tzinfo=UTC)
 

@@ -16,7 +16,7 @@ from slurm_power.model.series import Resolution
 from slurm_power.ports import SeriesReader
 
 if TYPE_CHECKING:
-    from slurm_power.report.shadow import Billing, ShadowColumns
+    from slurm_power.report.shadow_courses import Billing, ShadowColumns
 
 _WEEK_SECONDS = 7 * 86_400.0
 # Up to here every tick is read, in steps of five seconds; beyond that, means of a minute.
@@ -62,8 +62,10 @@ def shadow(
     What would have been saved and delayed, whom it would have met, and how sure that is.
     """
     from slurm_power.report.proof import chain_proof  # noqa: PLC0415 - only when called
-    from slurm_power.report.shadow import cases, open_entries, shadow_findings  # noqa: PLC0415 - numpy
+    from slurm_power.report.shadow import shadow_findings  # noqa: PLC0415 - numpy
+    from slurm_power.report.shadow_courses import cases  # noqa: PLC0415 - numpy
     from slurm_power.report.shadow_document import shadow_document  # noqa: PLC0415 - only when called
+    from slurm_power.report.shadow_wishes import open_entries  # noqa: PLC0415 - numpy
 
     billing = _billing(tariff_file, zone_name)
     until = clock.now()
@@ -111,7 +113,7 @@ def shadow(
 
 
 def _billing(tariff_file: Path | None, zone_name: str) -> "Billing | None":
-    from slurm_power.report.shadow import Billing  # noqa: PLC0415 - numpy
+    from slurm_power.report.shadow_courses import Billing  # noqa: PLC0415 - numpy
     from slurm_power.signals.billing_file import read_billing_rules  # noqa: PLC0415 - only with a tariff
     from slurm_power.signals.held_file import SupplyFileError  # noqa: PLC0415 - only with a tariff
 
@@ -171,7 +173,7 @@ def _columns(
     recorded: SeriesReader, circuit: str, since: datetime, until: datetime, *, root: bool
 ) -> "ShadowColumns":
     """The columns of a circuit; the relief of one that is not the root is in the place of its caps."""
-    from slurm_power.report.shadow import ShadowColumns, grid_means  # noqa: PLC0415 - numpy
+    from slurm_power.report.shadow_courses import ShadowColumns, grid_means  # noqa: PLC0415 - numpy
 
     raw = (until - since).total_seconds() <= _RAW_SECONDS
     step = _RAW_STEP_SECONDS if raw else float(Resolution.MINUTE)
