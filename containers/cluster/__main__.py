@@ -61,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument(
         "--slurm-root", help="directory with another Slurm (python -m containers.versions makes some)"
     )
+    # With --power the dashboard comes along.
+    add.add_argument("--no-web", dest="web", action="store_false", help=argparse.SUPPRESS)
     add.add_argument("--yes", action="store_true", help="also on a host that has a Slurm of its own")
     add.add_argument("--host-root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
 
@@ -107,6 +109,7 @@ def _up(options: argparse.Namespace) -> int:
         control=options.control,
         energy_accounting=options.energy_accounting,
         slurm_root=options.slurm_root,
+        web=options.web and options.power,
     )
     # A terminal's end or a stop request must remove a half-built lab, as Control-C does.
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -123,6 +126,9 @@ def _up(options: argparse.Namespace) -> int:
         return 130
     lab = started.lab
     started.detach()
+    if wanted.web:
+        print(f"dashboard, for a minute from now: {lab.login_link()}", file=sys.stderr)
+        print("another link: slurm-power web login", file=sys.stderr)
     print(lab.run_directory)
     print(f"export SLURM_CONF={lab.layout.slurm_conf}")
     print(f"export PATH={lab.run_directory}/bin:{venv_programs()}:$PATH")

@@ -105,6 +105,7 @@ def substitutions(layout: Layout) -> dict[str, str]:
         **{f"snmp_{name}": value for name, value in layout.snmp.items()},
         "grid_limit_watts": str(options.grid_limit_watts),
         "control": "true" if options.control else "false",
+        "web_table": _web_table(layout),
         "rack_tables": rack_tables(layout),
         "hook_lines": "\n".join(_hook_lines(layout)),
         "node_lines": "\n".join(_node_lines(layout)),
@@ -116,6 +117,13 @@ def substitutions(layout: Layout) -> dict[str, str]:
         # Every second: what a node draws in "scontrol show node", and each step's energy.
         accounting += "\nAcctGatherEnergyType=acct_gather_energy/pm_counters\nAcctGatherNodeFreq=1"
     return {**names, "accounting_lines": accounting}
+
+
+def _web_table(layout: Layout) -> str:
+    """Where the dashboard listens; root, who runs powerctld here, is its operator, by the kernel's word."""
+    if not layout.options.web:
+        return ""
+    return f'[web]\nlisten = "127.0.0.1:{layout.ports["powerweb"]}"\n'
 
 
 def _fill(name: str, names: dict[str, str], target: Path, *, mode: int = 0o644) -> None:

@@ -43,6 +43,8 @@ def plan(layout: Layout) -> list[DaemonPlan]:
     daemons += [_slurmd(layout, node) for node in layout.nodes]
     if layout.options.power and exists("slurm_power.cli.powerctld"):
         daemons.append(_powerctld(layout))
+    if layout.options.web and exists("slurm_power.cli.powerweb"):
+        daemons.append(_powerweb(layout))
     return daemons
 
 
@@ -231,5 +233,16 @@ def _powerctld(layout: Layout) -> DaemonPlan:
         argv=(*_product("powerctld"), "--config", str(layout.etc / "site.toml")),
         environment=_product_environment(),
         serves=answers(address),
+        output_suffix=".log",
+    )
+
+
+def _powerweb(layout: Layout) -> DaemonPlan:
+    return DaemonPlan(
+        name="powerweb",
+        group="powerweb",
+        argv=(*_product("powerweb"), "--config", str(layout.etc / "site.toml")),
+        environment=_product_environment(),
+        serves=answers(layout.ports["powerweb"]),
         output_suffix=".log",
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from containers.cluster.daemons import SYSTEM_PATH, DaemonPlan, base_environment, plan
 from containers.cluster.host import enter
-from containers.cluster.layout import USERS, LabError, Layout, load, venv_programs
+from containers.cluster.layout import CHECKOUT, USERS, LabError, Layout, load, venv_programs
 
 POLL_SECONDS = 0.02
 START_SECONDS = 60.0
@@ -105,6 +105,11 @@ class Lab:
         if check and done.returncode != 0:
             raise LabError(f"{' '.join(argv)}: status {done.returncode}: {done.stderr.strip()}")
         return done
+
+    def login_link(self) -> str:
+        """A link that logs root into the dashboard, once, within a minute; raises LabError."""
+        own = {"PYTHONPATH": str(CHECKOUT)}
+        return self.run(["slurm-power", "web", "login"], environment=own).stdout.strip()
 
     def job(self, job_id: int | str) -> dict[str, str]:
         """Return what ``scontrol -o show job`` says of a job, by field; empty when Slurm does not know it."""

@@ -48,6 +48,7 @@ class Options:
 
     ``grid_limit_watts`` and ``control`` (False: look, touch nothing) go into the lab's site.toml.
     ``energy_accounting``: Slurm counts each job's energy itself, by counters that the plant feeds.
+    ``web``: with the dashboard, on a loopback port of its own.
     ``slurm_root``: a root directory whose Slurm runs in place of the host's (see ``containers.versions``).
     """
 
@@ -61,6 +62,7 @@ class Options:
     control: bool = True
     energy_accounting: bool = False
     slurm_root: str | None = None
+    web: bool = False
 
     def check(self) -> None:
         """Raise RefusedError for numbers out of range and files that are not there."""
@@ -73,6 +75,8 @@ class Options:
                 raise RefusedError(f"{option}: needs --power, the plant runs only then")
             if file is not None and not Path(file).is_file():
                 raise RefusedError(f"{option} {file}: no such file")
+        if self.web and not self.power:
+            raise RefusedError("--web: needs --power, the dashboard asks powerctld")
         if self.energy_accounting and not (self.power and self.accounting):
             raise RefusedError(
                 "--energy-accounting: needs --power, whose plant feeds the counters, and --accounting, which "

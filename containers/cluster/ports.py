@@ -49,7 +49,7 @@ def assign(base: int, nodes: int) -> dict[str, Any]:
     numbers = iter(range(base, base + BLOCK_SIZE))
     racks = dict.fromkeys(rack_of(index) for index in range(nodes))
     ports: dict[str, Any] = {
-        name: next(numbers) for name in ("slurmctld", "slurmdbd", "meter", "pcs", "powerctld")
+        name: next(numbers) for name in ("slurmctld", "slurmdbd", "meter", "pcs", "powerctld", "powerweb")
     }
     ports["slurmd"] = {node: next(numbers) for node in node_names(nodes)}
     ports["pdu"] = {rack: next(numbers) for rack in racks}

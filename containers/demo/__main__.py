@@ -32,6 +32,7 @@ def main() -> int:
         help="look and touch nothing: the limit breaks, and the demo says so with status 1",
     )
     parser.add_argument("--yes", action="store_true", help="also on a host that has a Slurm of its own")
+    parser.add_argument("--no-web", dest="web", action="store_false", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
@@ -45,12 +46,15 @@ def main() -> int:
             control=arguments.control,
             scenario=arguments.scenario,
             host_check=not arguments.yes,
+            web=arguments.web,
         )
     except LabError as error:
         console.print(f"demo: {error}", style="red")
         return error.exit_status
     try:
         console.print(f"cluster and plant are up after {time.monotonic() - began:.0f} s")
+        if arguments.web:
+            console.print(f"dashboard, for a minute from now: {stage.lab.login_link()}", soft_wrap=True)
         with watcher(console) as watch:
             course = Play(stage, watch).perform()
         data, good = account.settle(course, stage, arguments.report)

@@ -45,9 +45,11 @@ class Stage(Protocol):
 class ProcessStage:
     """A lab of plain processes on this host."""
 
-    def __init__(self, *, grid_limit_watts: int, control: bool, scenario: Path, host_check: bool) -> None:
+    def __init__(
+        self, *, grid_limit_watts: int, control: bool, scenario: Path, host_check: bool, web: bool
+    ) -> None:
         options = Options(
-            power=True, grid_limit_watts=grid_limit_watts, control=control, scenario=str(scenario)
+            power=True, grid_limit_watts=grid_limit_watts, control=control, scenario=str(scenario), web=web
         )
         self._started = lifecycle.up(
             options,

@@ -29,6 +29,7 @@ from slurm_power.cli.commands.status import status
 from slurm_power.cli.commands.store import store
 from slurm_power.cli.commands.tiers import tiers
 from slurm_power.cli.commands.uninstall import uninstall
+from slurm_power.cli.commands.web import web
 
 # What an installation for operators alone does not have, by the extra that brings it.
 _EXTRAS = {
@@ -36,6 +37,7 @@ _EXTRAS = {
     "forecast": ("statsmodels",),
     "report": ("matplotlib",),
     "parquet": ("pyarrow",),
+    "web": ("starlette", "uvicorn"),
     "tiers": ("huggingface_hub", "optuna", "safetensors", "torch", "torch_pruning"),
     "evaluation": ("fairlearn", "sklearn"),
     "tiers-gpu": ("torchao",),
@@ -94,6 +96,7 @@ for command in (
     backtest_jobs,
     simulate,
     tiers,
+    web,
 ):
     main.add_command(command)
 

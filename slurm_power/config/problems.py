@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Iterable
 from dataclasses import MISSING, Field, fields
+from datetime import date
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
@@ -122,5 +123,6 @@ _WORDS = {
     str: "a string",
     bool: "true or false",
     Path: "a path",
+    date: "a date such as 2027-01-31",
     tuple[str, ...]: "a list of strings",
 }

@@ -12,6 +12,7 @@ from slurm_power.config.checks import check_tree, check_watts
 from slurm_power.config.devices import DeviceConfig, RegisterPcs, StorageConfig, read_devices
 from slurm_power.config.ess import ess_problems, read_ess
 from slurm_power.config.forecast import ForecastConfig
+from slurm_power.config.governance import GovernanceConfig
 from slurm_power.config.metrics import MetricsConfig
 from slurm_power.config.node import LOG_LEVELS
 from slurm_power.config.node_record import split_address
@@ -19,6 +20,7 @@ from slurm_power.config.problems import ConfigError, check_keys, read_record, re
 from slurm_power.config.register_map import Role, load_register_map
 from slurm_power.config.store import StoreConfig
 from slurm_power.config.supply import SupplyConfig, read_supply, zone_named
+from slurm_power.config.web import WebConfig, read_web
 from slurm_power.model.site import Circuit, Ess, LimitKind, Site
 from slurm_power.plan.policy import Policy
 
@@ -73,6 +75,8 @@ class SiteConfig:
     supply: SupplyConfig
     zone: tzinfo
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    web: WebConfig = field(default_factory=WebConfig)
+    governance: GovernanceConfig = field(default_factory=GovernanceConfig)
 
 
 def load_site(file: Path) -> SiteConfig:
@@ -90,6 +94,8 @@ def load_site(file: Path) -> SiteConfig:
             "policy",
             "supply",
             "admission",
+            "web",
+            "governance",
             "circuit",
             "device",
             "ess",
@@ -107,6 +113,10 @@ def load_site(file: Path) -> SiteConfig:
     forecast = read_record(ForecastConfig, _table(document, "forecast", problems), "forecast.", problems)
     supply = read_supply(_table(document, "supply", problems), problems)
     admission = read_record(AdmissionConfig, _table(document, "admission", problems), "admission.", problems)
+    web = read_web(_table(document, "web", problems), problems)
+    governance = read_record(
+        GovernanceConfig, _table(document, "governance", problems), "governance.", problems
+    )
     devices = read_devices(document, problems)
     circuits = _read_circuits(document, problems)
     ess, ess_devices = read_ess(document, problems)
@@ -126,12 +136,17 @@ def load_site(file: Path) -> SiteConfig:
         problems += [f"metrics.{problem}" for problem in metrics.problems()]
     if forecast is not None:
         problems += [f"forecast.{problem}" for problem in forecast.problems()]
+    if governance is not None:
+        governance = governance.below(file.parent)
+        problems += [f"governance.{problem}" for problem in governance.problems()]
     if admission is not None:
         found = admission.problems(site if tree_stands else None)
         problems += [f"admission.{problem}" for problem in found]
     if (
         problems
         or admission is None
+        or web is None
+        or governance is None
         or controller is None
         or store is None
         or metrics is None
@@ -153,6 +168,8 @@ def load_site(file: Path) -> SiteConfig:
         supply=supply.below(file.parent),
         zone=zone,
         admission=admission,
+        web=web,
+        governance=governance,
     )
 
 

@@ -25,6 +25,7 @@ from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import joules_from_kwh, kilowatts_text
 from slurm_power.plan.admission import Budget, Need, lessened, needs, rounded, safety_watts, windows
 from slurm_power.plan.admission_jobs import full_watts, largest_waiting, other_watts, understated
+from slurm_power.plan.policy import Policy
 from slurm_power.plan.steady import SteadyWatts
 from slurm_power.ports import Licences, Reservations, SchedulerError
 from slurm_power.slurm.licences import licence_counts
@@ -86,6 +87,12 @@ class AdmissionDesk:
         self._count: LicenceCount | None = None
         self._wanted: tuple[LicenceWindow, ...] = ()
         self._keeper = WindowKeeper(None if slurm is None else slurm.reservations, self.licence, note)
+
+    def use_policy(self, policy: Policy) -> None:
+        """Go by another policy from now on."""
+        self._policy = policy
+        self._file.use_policy(policy)
+        self.follower.use_policy(policy)
 
     @property
     def on(self) -> bool:

@@ -11,6 +11,7 @@ from slurm_power.model.admission import LicenceCount
 from slurm_power.model.job import Workload
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.curves import expected_gpu_watts
+from slurm_power.plan.policy import Policy
 from slurm_power.slurm.admission_file import FORM, file_text, write_file
 
 _LEARNED_SECONDS = 60.0
@@ -35,6 +36,10 @@ class AdmissionFile:
         self._written: tuple[object, ...] = ()
         self._taught, self._taught_seconds = -1, float("-inf")
         self._learned: list[LearnedLevel] = []
+
+    def use_policy(self, policy: Policy) -> None:
+        """Go by another policy from now on."""
+        self._policy = policy
 
     def gpu_job_watts(self, gpu_watts: float) -> float:
         """What a GPU of a job that draws so much, with its share of the host, adds at the circuit."""

@@ -10,6 +10,7 @@ from slurm_power.model.job import JobState
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.model.units import kilowatts_text
 from slurm_power.plan.admission_jobs import Correction, corrections, full_watts, lifts, waiting
+from slurm_power.plan.policy import Policy
 from slurm_power.ports import Licences, SchedulerError
 from slurm_power.slurm.licences import licence_counts, with_count
 
@@ -32,6 +33,10 @@ class LicenceFollower:
         self.lowered: dict[str, str] = {}
         self._uncapping: dict[str, float] = {}
         self._off_since: dict[str, float] = {}
+
+    def use_policy(self, policy: Policy) -> None:
+        """Go by another policy from now on."""
+        self._policy = policy
 
     def before(self, plan: Plan, snapshot: Snapshot, now_seconds: float) -> Plan:
         """The plan, with caps as they are where their job's licence has to grow first."""

@@ -15,18 +15,32 @@ from slurm_power.controller.event_answer import (
     event_row,
     events,
 )
-from slurm_power.controller.expect_answer import expect, expected_row
+from slurm_power.controller.expect_answer import expect
 from slurm_power.controller.forecast_answer import forecast
+from slurm_power.controller.governance_answers import (
+    appeal,
+    appeal_answer,
+    appeals,
+    control,
+    iso_or_none,
+    policy,
+    policy_sign,
+    release_all,
+    weights,
+)
 from slurm_power.controller.job_hint import job_hint
+from slurm_power.controller.job_row import job_row
 from slurm_power.controller.jobs_answer import jobs
+from slurm_power.controller.live_answer import live
 from slurm_power.controller.plan_answer import plan
 from slurm_power.controller.sources import row_message
+from slurm_power.controller.standing_answer import standing_of, standing_row
 from slurm_power.controller.tier_answers import advise, lineage, service, service_rows
-from slurm_power.controller.user_socket import Caller, RefusedError
-from slurm_power.model.job import Job
+from slurm_power.controller.user_socket import Answer, Caller, RefusedError
+from slurm_power.controller.web_answer import web_login, web_redeem
 from slurm_power.model.ledger import LedgerEntry
 from slurm_power.model.snapshot import Snapshot
-from slurm_power.plan.loads import JobLoad, job_loads
+from slurm_power.plan.loads import job_loads
 from slurm_power.ports import StoreError
 from slurm_power.wire import Message
 
@@ -41,7 +55,7 @@ _LONGEST_LOOK_SECONDS = 100 * 366 * 86_400.0
 _LONGEST_YIELD_SECONDS = 7 * 86_400.0
 
 
-def answer(controller: "Controller", request: Message, caller: Caller) -> Message:
+def answer(controller: "Controller", request: Message, caller: Caller) -> Answer:
     """Answer one request of docs/protocol.md; raises RefusedError."""
     operation = request.get("op")
     handler = _HANDLERS.get(operation) if isinstance(operation, str) else None
@@ -54,7 +68,7 @@ def _forget_node(controller: "Controller", request: Message, caller: Caller) -> 
     need_operator(caller, "forget a node's key")
     node = str(request.get("node"))
     try:
-        known = controller.forget_node(node, caller.user)
+        known = controller.operators.forget_node(node, caller.who)
     except StoreError as error:
         raise RefusedError(f"nothing was forgotten: {error}") from None
     if not known:
@@ -62,20 +76,11 @@ def _forget_node(controller: "Controller", request: Message, caller: Caller) -> 
     return {}
 
 
-def _control(controller: "Controller", request: Message, caller: Caller) -> Message:
-    if caller.uid != 0:
-        raise RefusedError("only root may switch the control on or off")
-    if not isinstance(request.get("enabled"), bool):
-        raise RefusedError("enabled: must be true or false")
-    controller.switch_control(enabled=bool(request["enabled"]), who=caller.user)
-    return {"mode": controller.mode}
-
-
 def status(controller: "Controller", caller: Caller) -> Message:
     """The whole site at a glance; other users' jobs only for operators."""
     snapshot = controller.snapshot()
     user = caller.user  # asked once: behind it may be a directory service
-    seen = {job.job_id: job for job in snapshot.jobs if caller.operator or job.user == user}
+    seen = {job.job_id: job for job in snapshot.jobs if caller.sees_all or job.user == user}
     loads = {load.job.job_id: load for load in job_loads(snapshot, controller.config.policy)}
     software = controller.node_software()
     return {
@@ -83,6 +88,8 @@ def status(controller: "Controller", caller: Caller) -> Message:
         "site": snapshot.site.name,
         "at": snapshot.at.isoformat(),
         "mode": controller.mode,
+        "paused_until": iso_or_none(controller.control.paused_until),
+        "standing": standing_row(standing_of(controller, snapshot)),
         "uptime_seconds": round(controller.uptime_seconds(), 1),
         "jobs_age_seconds": snapshot.jobs_age_seconds,
         "circuits": [_circuit(snapshot, name) for name in snapshot.site.circuits],
@@ -117,14 +124,14 @@ def status(controller: "Controller", caller: Caller) -> Message:
             }
             for record in controller.levers.yields.values()
         ],
-        "jobs": [_job(controller, snapshot, job, loads.get(job_id)) for job_id, job in seen.items()],
+        "jobs": [job_row(controller, snapshot, job, loads.get(job_id)) for job_id, job in seen.items()],
         "leases": [
             {"node": node, **{key: lease.get(key) for key in _LEASE_KEYS}}
             for node, leases in controller.telemetry.node_leases().items()
             for lease in leases
-            if caller.operator or lease.get("job_id") in seen
+            if caller.sees_all or lease.get("job_id") in seen
         ],
-        "services": service_rows(controller, None if caller.operator else user),
+        "services": service_rows(controller, None if caller.sees_all else user),
         "events": [event_row(snapshot, event) for event in snapshot.events],
         "shortfalls": [asdict(shortfall) for shortfall in controller.plan.shortfalls],
     }
@@ -182,60 +189,11 @@ def _circuit(snapshot: Snapshot, name: str) -> dict[str, Any]:
     }
 
 
-def _job(controller: "Controller", snapshot: Snapshot, job: Job, load: JobLoad | None) -> dict[str, Any]:
-    cap = controller.levers.caps.get(job.job_id)
-    hold = snapshot.holds.get(job.job_id)
-    pause = snapshot.pauses.get(job.job_id)
-    record = controller.recorder.job_record(job.job_id)
-    held = controller.levers.holds.get(job.job_id)
-    return {
-        "job_id": job.job_id,
-        "user": job.user,
-        "account": job.account,
-        "name": job.name,
-        "state": job.state.value,
-        "workload": job.workload.value,
-        "flex": job.flex.value,
-        "max_hold_seconds": job.max_hold_seconds,
-        "finish_by": None if job.finish_by is None else job.finish_by.isoformat(),
-        "deadline": None if job.deadline is None else job.deadline.isoformat(),
-        "own_cap_watts": job.own_cap_watts,
-        "tier": job.tier or None,
-        "tiers_ok": list(job.tiers_ok),
-        "progress": _progress(snapshot, job),
-        "min_quality": job.min_quality,
-        "gpu_count": job.gpu_count,
-        "nodes": list(job.nodes),
-        "gpu_watts": load.gpu_watts * job.gpu_count if load is not None and load.reachable else None,
-        "energy_joules": record.get("energy_joules"),
-        "coverage_ratio": record.get("coverage_ratio"),
-        "cap_watts": cap.cap_watts if cap else None,
-        "lock_hertz": cap.lock_hertz if cap else None,
-        "cap_kind": cap.kind.value if cap else None,
-        "cap_reason": cap.reason if cap else "",
-        "cap_is_own": cap.own if cap else False,
-        "slowdown_ratio": cap.slowdown_ratio if cap else 0.0,
-        "held_seconds": controller.levers.held_seconds(job.job_id, snapshot.at),
-        "hold_ends_in_seconds": hold.ends_in_seconds if hold else None,
-        "hold_reason": held.reason if held else "",
-        "paused_seconds": pause.paused_seconds if pause else None,
-        "pause_reason": controller.levers.paused.reason(job.job_id),
-        "pending_reason": job.pending_reason,
-        **expected_row(snapshot.expected.get(job.job_id)),
-    }
-
-
-def _progress(snapshot: Snapshot, job: Job) -> dict[str, Any] | None:
-    """What a job tells of itself, None where it tells nothing."""
-    word = snapshot.progress.get(job.job_id)
-    return None if word is None else asdict(word)
-
-
 def job(controller: "Controller", request: Message, caller: Caller) -> Message:
     """The record of one job, also of one that has ended; empty for what is unknown or somebody else's."""
     job_id = str(request.get("job_id"))
     record = dict(controller.recorder.job_record(job_id)) or controller.store.job(job_id)
-    return {"record": record if caller.operator or record.get("user") == caller.user else {}}
+    return {"record": record if caller.sees_all or record.get("user") == caller.user else {}}
 
 
 def sources(controller: "Controller") -> Message:
@@ -257,7 +215,7 @@ def ledger(controller: "Controller", request: Message, caller: Caller) -> Messag
         after,
         since=since,
         job_id=None if job_id is None else str(job_id),
-        visible_to=None if caller.operator else caller.user,
+        visible_to=None if caller.sees_all else caller.user,
         most=_MOST_ENTRIES + 1,
     )
     entries: list[dict[str, Any]] = []
@@ -306,12 +264,13 @@ def yield_node(controller: "Controller", request: Message, caller: Caller) -> Me
         problems.append("reason: missing or no text; it is what users will read")
     if problems or seconds is None:
         raise RefusedError("; ".join(problems))
-    controller.operators.yield_node(node=node, seconds=seconds, reason=reason, who=caller.user)
+    controller.operators.yield_node(node=node, seconds=seconds, reason=reason, who=caller.who)
     return {}
 
 
-_HANDLERS: dict[str, Callable[["Controller", Message, Caller], Message]] = {
+_HANDLERS: dict[str, Callable[["Controller", Message, Caller], Answer]] = {
     "status": lambda controller, _, caller: status(controller, caller),
+    "live": live,
     "sources": lambda controller, _, __: sources(controller),
     "ledger": ledger,
     "job": job,
@@ -326,8 +285,17 @@ _HANDLERS: dict[str, Callable[["Controller", Message, Caller], Message]] = {
     "event_report": event_report,
     "yield": yield_node,
     "forget_node": _forget_node,
-    "control": _control,
+    "control": control,
+    "release_all": release_all,
+    "weights": weights,
+    "policy": policy,
+    "policy_sign": policy_sign,
+    "appeal": appeal,
+    "appeal_answer": appeal_answer,
+    "appeals": lambda controller, _, caller: appeals(controller, caller),
     "service": service,
     "advise": advise,
     "lineage": lineage,
+    "web_login": lambda controller, _, caller: web_login(controller, caller),
+    "web_redeem": web_redeem,
 }

@@ -20,3 +20,15 @@ def number(request: Message, key: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MOST_NUMBER:
         raise RefusedError(f"{key}: {value!r} is no number")
     return float(value)
+
+
+def text(request: Message, key: str, problems: list[str], *, most: int = 500, why: str = "") -> str:
+    """A text that must be there, "" with a problem added where it is not; ``why`` is what it is good for."""
+    value = request.get(key)
+    found = value.strip() if isinstance(value, str) else ""
+    if not found or any("\ud800" <= letter <= "\udfff" for letter in found):
+        problems.append(f"{key}: missing or no text" + (f"; {why}" if why else ""))
+        return ""
+    if len(found) > most:
+        problems.append(f"{key}: {len(found)} letters are too many; at most {most}")
+    return found

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from slurm_power import clock
@@ -14,14 +16,16 @@ from slurm_power.controller.admission_desk import AdmissionDesk, SlurmAdmission
 from slurm_power.controller.answers import answer
 from slurm_power.controller.authority import Authority, pins_of
 from slurm_power.controller.beside import Beside
+from slurm_power.controller.control_desk import ControlDesk, Wish
 from slurm_power.controller.cycle_beat import CycleBeat
 from slurm_power.controller.ess_desk import EssDesk
 from slurm_power.controller.event_desk import EventDesk
 from slurm_power.controller.fairness_desk import FairnessDesk
 from slurm_power.controller.forecasting import ForecastDesk
+from slurm_power.controller.governance import Governance
 from slurm_power.controller.job_expectations import JobExpectations
 from slurm_power.controller.kept_levers import KeptLevers
-from slurm_power.controller.lever_moves import moved, took
+from slurm_power.controller.lever_books import LeverBooks
 from slurm_power.controller.lineage import Lineage
 from slurm_power.controller.metrics import MetricsServer
 from slurm_power.controller.node_desk import NodeDesk
@@ -32,7 +36,7 @@ from slurm_power.controller.planning import Planning
 from slurm_power.controller.pollers import every_poller
 from slurm_power.controller.probe import close_drivers
 from slurm_power.controller.prolog_desk import LISTED_SECONDS, PrologDesk
-from slurm_power.controller.rack_feed import FEED_SECONDS, rack_messages
+from slurm_power.controller.rack_feed import RackFeed
 from slurm_power.controller.receipt_desk import Accounting, ReceiptDesk
 from slurm_power.controller.recorder import Recorder
 from slurm_power.controller.refusals import RefusalNotes
@@ -40,13 +44,16 @@ from slurm_power.controller.scrape import page
 from slurm_power.controller.shadow import ShadowBook
 from slurm_power.controller.source_watch import SourceWatch
 from slurm_power.controller.supply_desk import SupplyDesk
-from slurm_power.controller.tier_levers import TierAction, TierLevers
+from slurm_power.controller.tier_levers import TierLevers
 from slurm_power.controller.trust import note_trust, unproven
 from slurm_power.controller.user_socket import UserSocket
+from slurm_power.controller.web_tickets import WebTickets
 from slurm_power.model.action import Plan
 from slurm_power.model.job import Job
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.loads import job_loads
+from slurm_power.plan.policy import Policy
+from slurm_power.plan.release_all import release_all
 from slurm_power.ports import LocalStore, PowerMeter, Scheduler, Storage
 from slurm_power.store.background import BackgroundSeries
 from slurm_power.store.patient import PatientStore
@@ -80,8 +87,9 @@ class Controller:
         admission: SlurmAdmission | None = None,
     ) -> None:
         """``meters`` by circuit, ``storages`` by ESS; without ``series`` none are kept."""
-        self.config = config
         self.store = PatientStore(store)
+        self.governance = Governance(config, self.store, note=self._note)
+        self.config = config = replace(config, policy=self.governance.policy.policy)
         self.recorder = Recorder(self.store, config.policy, series)
         self.plan = Plan()
         self.planned_on: Snapshot | None = None
@@ -96,21 +104,20 @@ class Controller:
         )
         self._meters, self._storages = meters, storages
         self._scheduler = scheduler
-        self._enabled = config.policy.control
         self._started_seconds = clock.monotonic()
         self._last_cycle_seconds = self._started_seconds
         self._beat = CycleBeat(self._note)
+        self.control = ControlDesk(config.policy.control, self.store, note=self._note, wake=self._beat.wake)
         self._look = asyncio.Event()
-        self._feed_at_seconds = self._started_seconds
         self.cycle_figures = self._beat.figures
         self._metrics = MetricsServer(lambda: page(self, series, len(self._links.connected())))
-        self._shadow = ShadowBook(self.store, self.recorder.note)
         self._refusals = RefusalNotes(self._note)
         self._beside = Beside(self._fault)
         self.forecasts = ForecastDesk(config, note=self._note, fault=self._fault)
         self.expectations = JobExpectations(self.store, config.policy, self._note)
-        told = self.expectations
-        self.admission = AdmissionDesk(config, admission, told, note=self._note, fault=self._fault)
+        self.admission = AdmissionDesk(
+            config, admission, self.expectations, note=self._note, fault=self._fault
+        )
         self.supply = SupplyDesk(config, fault=self._fault)
         self.planning = Planning(config, self.store, supply=self.supply, note=self._note, fault=self._fault)
         self.level = EssDesk(config, self.store, supply=self.supply, note=self._note, fault=self._fault)
@@ -118,7 +125,7 @@ class Controller:
         self.receipts = ReceiptDesk(
             self, accounting, rates=self.supply.rates, note=self._note, fault=self._fault
         )
-        self._sources = SourceWatch(
+        self.sources = SourceWatch(
             self.telemetry,
             self.store,
             self._note,
@@ -139,7 +146,7 @@ class Controller:
                 lifetime=timedelta(hours=config.controller.certificate_hours),
                 keep=lambda pins: self.store.put_state_at_once(_NODE_KEYS, pins),
             ),
-            on_message=lambda node, message: self._desk.take(node, message),  # noqa: PLW0108  # made below
+            on_message=lambda node, message: self.node_desk.take(node, message),  # noqa: PLW0108  # made below
             on_change=self._node_changed,
             on_hint=self._look.set,
             on_refusal=self._refusals.note,
@@ -163,29 +170,28 @@ class Controller:
             pause_lease_seconds=config.controller.hold_lease_seconds,
             tiers=self.tiers,
         )
+        self._books = LeverBooks(self.levers, self.tiers, ShadowBook(self.store, self.recorder.note))
+        self._racks = RackFeed(self._links.send)
         self._prologs = PrologDesk(config.policy, note=self._note, send=self._links.send)
         self._pause_desk = PauseDesk(self.levers, self._actor.pauses, self._note)
-        self._desk = NodeDesk(
+        self.node_desk = NodeDesk(
             self.telemetry,
             self.recorder,
             known_lease=lambda job_id: job_id in self.levers.caps or self._actor.granted(job_id),
             release=lambda node, ids: self._links.send(node, {"type": "release", "lease_ids": ids}),
-            on_news=self._news,
+            on_news=self._node_news,
             on_pause=self._pause_desk.heard,
             on_prolog=self._prolog_asked,
             on_start=self.tiers.job_started,
         )
-        self.operators = OperatorDesk(
-            self.levers, note=self._note, send=self._links.send, wake=self._beat.wake
-        )
-        self._users = UserSocket(
-            config.controller.socket, lambda request, caller: answer(self, request, caller)
-        )
+        self.operators = OperatorDesk(self.levers, note=self._note, nodes=self._links, wake=self._beat.wake)
+        self.web_tickets = WebTickets()
+        self._users = UserSocket(config.controller.socket, partial(answer, self))
 
     @property
     def mode(self) -> str:
         """``control`` when levers are moved, ``off`` when it only looks and writes down."""
-        return "control" if self._enabled else "off"
+        return self.control.mode
 
     def now(self) -> datetime:
         """Wall time, for answers."""
@@ -212,7 +218,7 @@ class Controller:
 
     def source_rows(self) -> list[SourceRow]:
         """Every source of the site with its quality."""
-        return self._sources.rows(self.snapshot(), clock.monotonic())
+        return self.sources.rows(self.snapshot(), clock.monotonic())
 
     def stop(self) -> None:
         """End ``run``: everything that is set is given back first."""
@@ -220,12 +226,12 @@ class Controller:
 
     async def run(self) -> None:
         """Serve until stopped; raises OSError when an address cannot be listened on."""
-        host, port = split_address(self.config.controller.listen, "controller.listen", [])
-        await self._links.start(host, port)
+        await self._links.start(*split_address(self.config.controller.listen, "controller.listen", []))
         await self._users.start()
         await self._metrics.start(self.config.metrics.listen, self._fault)
         version = "taking over" if self.levers.caps or self.levers.holds else "starting"
         self._note("controller", "start", f"site:{self.config.site.name}", f"{version}, mode {self.mode}")
+        self.governance.policy.look()
         note_trust(self.config, self._note)
         self.planning.garbage.start(clock.monotonic())
         pollers = every_poller(
@@ -254,23 +260,38 @@ class Controller:
         at = snapshot.at
         jobs = {job.job_id: job for job in snapshot.jobs}
         self._expire(at, jobs)
-        self.plan = self.admission.before(self.planning.plan(snapshot, now_seconds), snapshot)
+        self.control.look(now_seconds)
+        wish = self.control.take_wish()
+        self.plan = self._plan(snapshot, now_seconds, wish)
         self.planned_on = snapshot
-        if self._enabled:
+        if self.control.enabled:
             outcomes = await self._actor.carry_out(self.plan, jobs, now_seconds)
         else:
-            if moved(self.levers) or self.tiers.moved or self._actor.busy:
+            if wish or self._books.standing() or self._actor.busy:
                 await self._let_go()
             outcomes = [Outcome(action=action) for action in self.plan.actions]
-        self._beside.do("prologs", lambda: self._prologs.follow(snapshot, enabled=self._enabled))
+        self._beside.do("prologs", lambda: self._prologs.follow(snapshot, enabled=self.control.enabled))
         self._record(snapshot, jobs, outcomes, now_seconds)
         self._beside.do("forecast:feed", lambda: self.forecasts.observe(snapshot))
         self._beside.do("day plan", lambda: self.planning.look(snapshot, now_seconds))
         self._beside.do("battery level", lambda: self.level.observe(snapshot))
-        self._beside.do("tiers", lambda: self.tiers.follow(snapshot, now_seconds, enabled=self._enabled))
-        self._beside.do("receipts", lambda: self.receipts.observe(snapshot, enabled=self._enabled))
-        self._beside.do("admission", lambda: self.admission.observe(snapshot, controls=self._enabled))
+        self._beside.do(
+            "tiers", lambda: self.tiers.follow(snapshot, now_seconds, enabled=self.control.enabled)
+        )
+        self._beside.do("receipts", lambda: self.receipts.observe(snapshot, enabled=self.control.enabled))
+        self._beside.do("admission", lambda: self.admission.observe(snapshot, controls=self.control.enabled))
         self._beside.do("events", lambda: self.events.follow(snapshot, self.plan.shortfalls))
+
+    def _plan(self, snapshot: Snapshot, now_seconds: float, wish: Wish | None) -> Plan:
+        """The plan of a cycle; with a ``wish`` to give everything back it is that, once."""
+        if wish is None or not self.control.enabled:
+            return self.admission.before(self.planning.plan(snapshot, now_seconds), snapshot)
+        # What is still needed is planned at once, by what is seen then.
+        self.planning.again()
+        self._beat.wake()
+        self.tiers.give_up(snapshot, wish.text)
+        actions = release_all(snapshot, wish.text, safety_too=wish.safety_too).actions
+        return replace(self.plan, actions=actions, notes=())
 
     def _expire(self, at: datetime, jobs: Mapping[str, Job]) -> None:
         if self.telemetry.jobs_known:
@@ -286,49 +307,35 @@ class Controller:
         loads = job_loads(snapshot, self.config.policy)
         draws = {load.job.job_id: load.uncapped_watts for load in loads}
         for outcome in outcomes:
-            changed = self._took(outcome, draws, jobs, snapshot.at)
-            self.recorder.outcome(outcome, snapshot, jobs, changed=changed, shadow=not self._enabled)
+            enabled = self.control.enabled
+            changed = self._books.took(outcome, draws, jobs, snapshot.at, enabled=enabled)
+            self.recorder.outcome(outcome, snapshot, jobs, changed=changed, shadow=not enabled)
         cycle_seconds, self._last_cycle_seconds = now_seconds - self._last_cycle_seconds, now_seconds
-        self._beside.do("shadow", lambda: self._shadow.look(self, snapshot, loads, cycle_seconds))
-        self._shadow.keep(jobs)
+        shadow = self._books.shadow
+        self._beside.do("shadow", lambda: shadow.look(self, snapshot, loads, cycle_seconds))
+        shadow.keep(jobs)
         self.recorder.shortfalls(self.plan, snapshot.at)
-        self.recorder.series(snapshot, self._shadow.values)
+        self.recorder.series(snapshot, shadow.values)
         self.recorder.store_fault(snapshot.at, "store:ledger", self.store.problem, "it is written again")
-        if now_seconds >= self._feed_at_seconds:
-            self._feed_at_seconds = now_seconds + FEED_SECONDS
-            for node, message in rack_messages(snapshot).items():
-                self._links.send(node, message)
-        self._desk.flush(jobs)
+        self._racks.look(snapshot, now_seconds)
+        self.node_desk.flush(jobs)
         self.recorder.jobs(snapshot, self.levers, self.telemetry.energies_joules(), cycle_seconds)
         self._kept_levers.keep(self.levers)
         self.fairness.observe(snapshot, self.levers, cycle_seconds)
         self._beside.do("expectations", lambda: self.expectations.observe(snapshot, loads, cycle_seconds))
         self._beside.do("progress", lambda: self.tiers.observe(snapshot, loads, cycle_seconds, now_seconds))
-        self._sources.look(snapshot, now_seconds)
+        self.sources.look(snapshot, now_seconds)
         self.store.broken_at_sequence(_CHECKED_A_CYCLE)
-
-    def _took(
-        self, outcome: Outcome, draws: Mapping[str, float], jobs: Mapping[str, Job], at: datetime
-    ) -> bool:
-        """Note a lever that was moved; in shadow mode nothing was, so every wish stays new only once."""
-        if not self._enabled:
-            return self._shadow.is_new(outcome.action)
-        if isinstance(outcome.action, TierAction):
-            return self.tiers.took(outcome, jobs, at)
-        if not outcome.took:
-            self.levers.moves.refused(outcome.action, at)
-            return False
-        return took(self.levers, outcome.action, draws, at)
 
     async def _wind_down(self) -> None:
         """Give everything back, then hang up."""
         await self.admission.let_go()
         await self.tiers.stop()
-        if self._enabled:
+        if self.control.enabled:
             await self._let_go()
         self._kept_levers.keep(self.levers)
         self.recorder.keep_jobs()
-        self._shadow.keep_sums()
+        self._books.shadow.keep_sums()
         self.expectations.keep()
         self.receipts.keep()
         self.events.keep()
@@ -343,13 +350,10 @@ class Controller:
     async def _let_go(self) -> None:
         """Give every lever back at once and forget it."""
         jobs = {job.job_id: job for job in self.snapshot().jobs}
-        paused = tuple(self.levers.paused.pauses)
-        kept = tuple(self.levers.holds), self.levers.moves.standing, paused
-        self.tiers.let_go(jobs)
-        for problem in await self._actor.let_go(jobs, *kept):
+        for problem in await self._books.let_go(self._actor, jobs):
             self._note("controller", "failed", "site", f"giving back: {problem}")
         await self._links.drain()
-        self._desk.flush(jobs, everything=True)
+        self.node_desk.flush(jobs, everything=True)
         self.levers.let_go(clock.now())
 
     def _note(self, actor: str, kind: str, subject: str, reason: str, **more: Any) -> None:
@@ -362,18 +366,19 @@ class Controller:
         else:
             self._note("controller", "fault over", subject, "it answers again")
 
-    def forget_node(self, node: str, who: str) -> bool:
-        """Let a node come with a new key, and hang up on it; False if none was pinned."""
-        known = self._links.forget(node)
-        if known:
-            self._note(f"operator:{who}", "node forgotten", f"node:{node}", "its pinned key was dropped")
-        return known
+    def use_policy(self, policy: Policy) -> None:
+        """Go by another policy from the next cycle on."""
+        self.config = replace(self.config, policy=policy)
+        desks = (self.planning, self.level, self.fairness, self.tiers, self.recorder, self.forecasts)
+        for desk in (*desks, self.admission, self.events, self._prologs):
+            desk.use_policy(policy)
+        self._beat.wake()
 
     def look_soon(self) -> None:
         """Ask Slurm for the jobs soon, not at the next turn; plan when they have come."""
         self._look.set()
 
-    def _news(self) -> None:
+    def _node_news(self) -> None:
         self._look.set()
         self._beat.wake()
 
@@ -391,10 +396,4 @@ class Controller:
             self._note(
                 "controller", "node lost", f"node:{node}", "its daemon has hung up; its leases run out"
             )
-        self._beat.wake()
-
-    def switch_control(self, *, enabled: bool, who: str) -> None:
-        """Switch between moving levers and only looking; switching off gives every lever back."""
-        self._enabled = enabled
-        self._note(f"operator:{who}", "control on" if enabled else "control off", "site", "asked for")
         self._beat.wake()

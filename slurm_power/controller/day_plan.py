@@ -58,6 +58,11 @@ class DayPlanDesk:
         self._next_seconds = float("-inf")
         self._at_work: asyncio.Task[None] | None = None
 
+    def use_policy(self, policy: Policy) -> None:
+        """Go by another policy from now on."""
+        self._policy = policy
+        self._next_seconds = float("-inf")
+
     def latest(self, at: datetime) -> DayPlan | None:
         """The latest plan, None where there is none or it is too old to say anything."""
         if self._plan is not None and at - self._plan.made_at > _KEPT:

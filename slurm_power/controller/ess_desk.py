@@ -35,6 +35,7 @@ from slurm_power.plan.billing_period import STEP_SECONDS, BillingPeriod, period_
 from slurm_power.plan.joint_battery import Rated, bridge_kwh, joint_battery
 from slurm_power.plan.load_paths import LEAST_DAYS
 from slurm_power.plan.loads import circuit_watts, job_loads
+from slurm_power.plan.policy import Policy
 
 if TYPE_CHECKING:
     from slurm_power.plan.ess_ahead import Ahead
@@ -106,6 +107,10 @@ class EssDesk:
         self._problem = ""
         self._at_work: asyncio.Task[None] | None = None
         self.outlook: EssOutlook | None = None
+
+    def use_policy(self, policy: Policy) -> None:
+        """Go by another policy from now on."""
+        self._config = replace(self._config, policy=policy)
 
     # --- from the cycle ---------------------------------------------------------------------------------
 

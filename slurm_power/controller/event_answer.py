@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from slurm_power.controller.asked import need_operator, number
+from slurm_power.controller.asked import need_operator, number, text
 from slurm_power.controller.user_socket import Caller, RefusedError
 from slurm_power.model.grid_event import BaselineMethod, Commitment, LimitEvent
 from slurm_power.model.site import Circuit
@@ -103,7 +103,7 @@ def add_event(controller: "Controller", request: Message, caller: Caller) -> Mes
         start_seconds=start_seconds + late_seconds,
         duration_seconds=duration_seconds - late_seconds,
         reason=reason,
-        who=caller.user,
+        who=caller.who,
         commitment=commitment,
         cut_ratio=number(request, "cut_ratio"),
         cut_watts=number(request, "cut_watts"),
@@ -206,9 +206,11 @@ def cancel_event(controller: "Controller", request: Message, caller: Caller) -> 
     need_operator(caller, "cancel an event")
     event_id = str(request.get("event_id"))
     recover = request.get("recover", False)
-    if not isinstance(recover, bool):
-        raise RefusedError("recover: must be true or false")
-    if not controller.operators.cancel_event(event_id, caller.user, recover=recover):
+    problems = [] if isinstance(recover, bool) else ["recover: must be true or false"]
+    reason = text(request, "reason", problems) if request.get("reason") is not None else ""
+    if problems:
+        raise RefusedError("; ".join(problems))
+    if not controller.operators.cancel_event(event_id, caller.who, recover=bool(recover), reason=reason):
         raise RefusedError(f"there is no event {event_id}")
     return {}
 
@@ -232,5 +234,5 @@ def event_report(controller: "Controller", request: Message, caller: Caller) -> 
         raise RefusedError(f"nothing is known of an event {event_id}")
     jobs = report.get("jobs", [])
     user = caller.user
-    seen = [job for job in jobs if caller.operator or job.get("user") == user]
+    seen = [job for job in jobs if caller.sees_all or job.get("user") == user]
     return {"report": {**report, "jobs": seen, "job_count": len(jobs)}}

@@ -56,6 +56,10 @@ class EventDesk:
         self._kept_at: datetime | None = None
         self._open = taken_up(store.state(_OPEN_KEY))
 
+    def use_policy(self, policy: Policy) -> None:
+        """Go by another policy from now on."""
+        self._policy = policy
+
     def baseline(self, circuit: str) -> Baseline | None:
         """The mean draw of a circuit before now, without what batteries took up, without earlier events."""
         return self._before[circuit].mean(clock.now().timestamp())

@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from slurm_power.controller.governance_answers import policy_for
 from slurm_power.controller.run_times import ExpectedRun, expected_run
 from slurm_power.controller.user_socket import Caller, RefusedError
 from slurm_power.forecast.job_power import Submission
@@ -100,7 +101,7 @@ def expect(controller: "Controller", request: Message, caller: Caller) -> Messag
     longest = min(longest_hold_seconds(job), asked.most_hold_seconds())
     hold = _hold(controller, snapshot, job) if gpus and longest > 0.0 else None
     site_watts = pending_watts(snapshot, job, policy) if gpus else None
-    answer = {
+    answer: Message = {
         "expected": {
             "workload": job.workload.value,
             "flex": job.flex.value,
@@ -114,6 +115,7 @@ def expect(controller: "Controller", request: Message, caller: Caller) -> Messag
         "longest_hold_seconds": round(longest),
         "limits": _limits(controller, snapshot),
     }
+    answer["policy"] = policy_for(controller, replace(job, tier=asked.told["tier"]))
     return answer | _money(controller, asked, gpu_watts, site_watts, cap_slowdown_ratio)
 
 

@@ -53,6 +53,10 @@ class FairnessDesk:
         self._users = _read(book.get("users"))
         self._accounts = _read(book.get("accounts"))
 
+    def use_policy(self, policy: Policy) -> None:
+        """Go by another policy from now on."""
+        self._policy = policy
+
     def observe(self, snapshot: Snapshot, levers: LeverState, cycle_seconds: float) -> None:
         """Add up what was lost since the last look, if that is some seconds ago."""
         self._due_seconds += max(0.0, cycle_seconds)

@@ -71,10 +71,11 @@ def _history(controller: "Controller", circuit: str, reach: Reach) -> dict[str, 
 def _starts(starts: Sequence[ComingStart], caller: Caller) -> list[dict[str, Any]]:
     user = caller.user  # asked once: behind it may be a directory service
     ordered = sorted(starts, key=lambda start: not start.massive)[:_MOST_STARTS]
-    return [_start(start, visible=caller.operator or start.user == user) for start in ordered]
+    return [start_row(start, visible=caller.sees_all or start.user == user) for start in ordered]
 
 
-def _start(start: ComingStart, *, visible: bool) -> dict[str, Any]:
+def start_row(start: ComingStart, *, visible: bool) -> dict[str, Any]:
+    """A coming start; whose it is only where that is ``visible``."""
     return {
         "job_id": start.job_id if visible else "",
         "user": start.user if visible else "",

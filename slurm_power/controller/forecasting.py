@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +23,7 @@ from slurm_power.forecast.naive import fall_back
 from slurm_power.model.forecast import CircuitForecast, ComingStart, LoadLabel, Reach
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.loads import job_loads
+from slurm_power.plan.policy import Policy
 from slurm_power.plan.starts import coming_starts, rooms
 from slurm_power.wire import Message
 
@@ -100,6 +101,10 @@ class ForecastDesk:
         self._process = ForecastProcess(
             self._hello(), on_message=self._take, on_end=self._worker_ended, **more
         )
+
+    def use_policy(self, policy: Policy) -> None:
+        """Go by another policy from now on."""
+        self._config = replace(self._config, policy=policy)
 
     def _hello(self) -> Message:
         site = self._config.site

@@ -64,6 +64,10 @@ class JobRecords:
         self._news: set[str] = set()
         self._turns: deque[str] = deque()
 
+    def use_policy(self, policy: Policy) -> None:
+        """Go by another policy from now on."""
+        self._policy = policy
+
     def look(
         self, snapshot: Snapshot, levers: LeverState, energy_joules: Mapping[str, float], cycle_seconds: float
     ) -> None:

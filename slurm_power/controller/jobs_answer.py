@@ -67,7 +67,7 @@ def _record(controller: "Controller", job_id: str) -> dict[str, Any]:
 
 
 def _may_see(record: Message, caller: Caller) -> bool:
-    return bool(record) and (caller.operator or record.get("user") == caller.user)
+    return bool(record) and (caller.sees_all or record.get("user") == caller.user)
 
 
 def _touches(record: Message, since: datetime) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from slurm_power import clock
 from slurm_power.controller.job_energy import JobEnergies
+from slurm_power.controller.lease_news import LeaseNews
 from slurm_power.controller.recorder import Recorder
 from slurm_power.controller.repeats import Repeats
 from slurm_power.model.job import Job
@@ -67,6 +68,7 @@ class NodeDesk:
         self._on_start = on_start
         self._energies = JobEnergies()
         self._repeats = Repeats()
+        self.lease_news = LeaseNews()
         self._gathered: dict[_Key, _Gathered] = {}
 
     def take(self, node: str, message: Message) -> None:
@@ -157,6 +159,7 @@ class NodeDesk:
     def _lease_event(self, node: str, message: Message) -> None:
         event = _short(message.get("event"))
         job_id = _short(message.get("job_id") or "")
+        self.lease_news.take(node, _short(message.get("uuid")), event, clock.monotonic())
         if event in _EXPECTED_EVENTS:
             cap_watts, lock_hertz = (
                 value if isinstance(value := message.get(key), int | float) else None

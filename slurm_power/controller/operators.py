@@ -17,6 +17,23 @@ class Note(Protocol):
         ...
 
 
+class Nodes(Protocol):
+    """The standing connections to the node daemons."""
+
+    def send(self, node: str, message: Message) -> bool:
+        """Push one message; False if the node is not connected."""
+        ...
+
+    def forget(self, node: str) -> bool:
+        """Drop the pinned key of a node and hang up on it; False if none was pinned."""
+        ...
+
+
+def actor_of(who: str) -> str:
+    """The actor of a ledger entry; ``who`` is a user, maybe with the way they came, or a signal's name."""
+    return who if who.startswith("signal:") else f"operator:{who}"
+
+
 class OperatorDesk:
     """Changes the levers' limits for operators. ``wake`` has the next cycle run at once."""
 
@@ -25,12 +42,12 @@ class OperatorDesk:
         levers: LeverState,
         *,
         note: Note,
-        send: Callable[[str, Message], bool],
+        nodes: Nodes,
         wake: Callable[[], None],
     ) -> None:
         self._levers = levers
         self._note = note
-        self._send = send
+        self._nodes = nodes
         self._wake = wake
 
     def add_event(
@@ -51,7 +68,7 @@ class OperatorDesk:
         )
         event = self._levers.events[event_id]
         self._note(
-            f"operator:{who}",
+            actor_of(who),
             "event",
             f"circuit:{circuit}",
             event.reason,
@@ -69,7 +86,7 @@ class OperatorDesk:
         self._wake()
         return event_id
 
-    def cancel_event(self, event_id: str, who: str, *, recover: bool = False) -> bool:
+    def cancel_event(self, event_id: str, who: str, *, recover: bool = False, reason: str = "") -> bool:
         """Drop an event at once, or have its recovery begin; False if there is none of that id.
 
         One that has not begun has nothing to recover from.
@@ -80,10 +97,10 @@ class OperatorDesk:
         if not (recover and self._levers.end_event(event_id, clock.now())):
             del self._levers.events[event_id]
         self._note(
-            f"operator:{who}",
+            actor_of(who),
             "event cancelled",
             f"circuit:{event.circuit}",
-            event.reason,
+            reason or event.reason,
             details={"event_id": event_id, "recover": recover},
         )
         self._wake()
@@ -97,7 +114,7 @@ class OperatorDesk:
         else:
             self._levers.yields.pop(node, None)
         kind = "yield" if seconds > 0.0 else "yield over"
-        self._note(f"operator:{who}", kind, f"node:{node}", reason, details={"seconds": seconds})
+        self._note(actor_of(who), kind, f"node:{node}", reason, details={"seconds": seconds})
         self.tell_yield(node)
         self._wake()
 
@@ -105,4 +122,11 @@ class OperatorDesk:
         """Let a node know for how long it is yielded; one that is not connected hears it when it is."""
         record = self._levers.yields.get(node)
         seconds = 0.0 if record is None else max(0.0, (record.ends_at - clock.now()).total_seconds())
-        self._send(node, {"type": "yield", "seconds": seconds})
+        self._nodes.send(node, {"type": "yield", "seconds": seconds})
+
+    def forget_node(self, node: str, who: str) -> bool:
+        """Let a node come with a new key, and hang up on it; False if none was pinned."""
+        known = self._nodes.forget(node)
+        if known:
+            self._note(actor_of(who), "node forgotten", f"node:{node}", "its pinned key was dropped")
+        return known

@@ -28,7 +28,7 @@ from slurm_power.plan.level_levers import cap_room
 from slurm_power.plan.loads import circuit_watts, job_loads, load_table
 from slurm_power.plan.local_calendar import LocalCalendar
 from slurm_power.plan.peak_level import Battery
-from slurm_power.plan.policy import PeakJobs
+from slurm_power.plan.policy import PeakJobs, Policy
 from slurm_power.plan.site_level import LevelRule, Past, PeakPrice, most_price_per_kwh, start_level
 from slurm_power.signals.billing_file import read_billing_rules
 
@@ -76,6 +76,10 @@ class PeakDesk:
         self._problem = ""
         self._at_work: asyncio.Task[None] | None = None
         self.level: JobsLevel | None = None
+
+    def use_policy(self, policy: Policy) -> None:
+        """Go by another policy from now on."""
+        self._config = replace(self._config, policy=policy)
 
     # --- from the cycle ---------------------------------------------------------------------------------
 

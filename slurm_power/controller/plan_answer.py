@@ -46,9 +46,9 @@ def plan(controller: "Controller", request: Message, caller: Caller) -> Message:
     if snapshot is None:
         return answer
     user = caller.user
-    seen = {job.job_id for job in snapshot.jobs if caller.operator or job.user == user}
+    seen = {job.job_id for job in snapshot.jobs if caller.sees_all or job.user == user}
     services = {name for name, one in snapshot.services.items() if one.user == user}
-    if caller.operator:
+    if caller.sees_all:
         services = {*snapshot.services, *snapshot.service_leases}
     seen |= {f"service:{name}" for name in services}
     found = controller.plan
@@ -104,7 +104,7 @@ def _fairness(
     standing = controller.fairness.standing()
     return {
         "jain_index": round(standing.jain_index, 4),
-        "worst_user": standing.worst_user if caller.operator or standing.worst_user == user else None,
+        "worst_user": standing.worst_user if caller.sees_all or standing.worst_user == user else None,
         "worst_lost_ratio": round(standing.worst_lost_ratio, 4),
         "own_lost_ratio": round(snapshot.debts.get(user, 0.0), 4),
     }

@@ -12,6 +12,10 @@ class PlannerBeat:
         self._next_seconds = float("-inf")
         self._seen: tuple[object, ...] = ()
 
+    def again(self) -> None:
+        """Plan at the next look."""
+        self._next_seconds = float("-inf")
+
     def due(self, snapshot: Snapshot, now_seconds: float, day: DayPlan | None = None) -> bool:
         """Whether to plan now.
 

@@ -15,6 +15,7 @@ from slurm_power.model.action import Plan
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.class_problem import HOURS, DayPrices
 from slurm_power.plan.planner import guard_cycle, plan_cycle
+from slurm_power.plan.policy import Policy
 
 
 class SupplyPrices(Protocol):
@@ -53,6 +54,17 @@ class Planning:
             prices=self.prices,
             base_watts=self.peak.base_watts,
         )
+
+    def use_policy(self, policy: Policy) -> None:
+        """Go by another policy from now on."""
+        self._policy = policy
+        self.peak.use_policy(policy)
+        self.day.use_policy(policy)
+        self.again()
+
+    def again(self) -> None:
+        """Make the whole plan in the next cycle."""
+        self._beat.again()
 
     def plan(self, snapshot: Snapshot, now_seconds: float) -> Plan:
         """The plan for this cycle."""

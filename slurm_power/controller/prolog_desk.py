@@ -56,6 +56,10 @@ class PrologDesk:
         self._waits: dict[str, _Wait] = {}
         self._answered: dict[str, float] = {}
 
+    def use_policy(self, policy: Policy) -> None:
+        """Go by another policy from now on."""
+        self._policy = policy
+
     @property
     def wanted(self) -> bool:
         """Whether nodes are to ask at all."""

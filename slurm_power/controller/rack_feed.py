@@ -1,10 +1,28 @@
 """What each node is told of its rack's PDU, so that a job's record can hold that beside what its GPUs say."""
 
+from collections.abc import Callable
+
 from slurm_power.model.reading import Quality
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.wire import Message
 
 FEED_SECONDS = 5.0
+
+
+class RackFeed:
+    """Sends them every few seconds."""
+
+    def __init__(self, send: Callable[[str, Message], bool]) -> None:
+        self._send = send
+        self._due_seconds = float("-inf")
+
+    def look(self, snapshot: Snapshot, now_seconds: float) -> None:
+        """Send to all nodes, if it is time."""
+        if now_seconds < self._due_seconds:
+            return
+        self._due_seconds = now_seconds + FEED_SECONDS
+        for node, message in rack_messages(snapshot).items():
+            self._send(node, message)
 
 
 def rack_messages(snapshot: Snapshot) -> dict[str, Message]:

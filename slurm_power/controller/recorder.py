@@ -50,6 +50,11 @@ class Recorder:
         self.short_since: dict[str, datetime] = {}
         self._jobs = JobRecords(store, policy)
 
+    def use_policy(self, policy: Policy) -> None:
+        """Go by another policy from now on."""
+        self._policy = policy
+        self._jobs.use_policy(policy)
+
     def note(self, at: datetime, actor: str, kind: str, subject: str, reason: str, **more: Any) -> None:
         """Write one ledger entry."""
         self._store.append(LedgerEntry(at=at, actor=actor, kind=kind, subject=subject, reason=reason, **more))

@@ -67,6 +67,10 @@ class ServiceDesk:
         # Until when the room for its next tier is a service's own.
         self._bookings: dict[str, float] = {}
 
+    def use_policy(self, policy: Policy) -> None:
+        """Go by another policy from now on."""
+        self._policy = policy
+
     @property
     def asked(self) -> Mapping[str, Asked]:
         """What services are asked to run in place of their own tiers."""

@@ -32,6 +32,8 @@ class SourceWatch:
         self._settled_seconds = now_seconds + _SETTLE_SECONDS
         self._kept_seconds = now_seconds
         telemetry.circuits.take_json(records.state(_LOSSES))
+        self.latest: list[SourceRow] | None = None
+        """The rows of the last look, None before the first."""
 
     def rows(self, snapshot: Snapshot, now_seconds: float) -> list[SourceRow]:
         """Every source of the site with its quality."""
@@ -41,7 +43,8 @@ class SourceWatch:
         """Write down who has gone bad or good again; keep what has been learned about losses."""
         if now_seconds < self._settled_seconds:
             return
-        self._notes.look(self.rows(snapshot, now_seconds), now_seconds)
+        self.latest = self.rows(snapshot, now_seconds)
+        self._notes.look(self.latest, now_seconds)
         if now_seconds - self._kept_seconds >= _KEEP_LOSSES_SECONDS:
             self._kept_seconds = now_seconds
             self._records.put_state(_LOSSES, self._telemetry.circuits.to_json())

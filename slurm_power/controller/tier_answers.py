@@ -67,7 +67,7 @@ def lineage(controller: "Controller", request: Message, caller: Caller) -> Messa
     """The runs of a job, also of one that has ended; empty for what is unknown or somebody else's."""
     job_id = str(request.get("job_id"))
     record = dict(controller.recorder.job_record(job_id)) or controller.store.job(job_id)
-    if not record or not (caller.operator or record.get("user") == caller.user):
+    if not record or not (caller.sees_all or record.get("user") == caller.user):
         return {"job": None, "runs": []}
     keys = ("job_id", "user", "name", "state", "workload", "tier", "started", "ended")
     return {"job": {key: record.get(key) for key in keys}, "runs": runs_of(record)}

@@ -157,6 +157,14 @@ class TierDesk:
                 self._step(job, move, snapshot.at, now_seconds, enabled=enabled)
         self.keep()
 
+    def give_up(self, snapshot: Snapshot, reason: str) -> None:
+        """Ask no job any more to save itself for a move."""
+        for job in snapshot.jobs:
+            move = self.book.get(job.job_id)
+            if move is not None and move.state is MoveState.SAVING:
+                self._give_up(job, move, snapshot.at, f"{reason}; it goes on as it is")
+        self.keep()
+
     def _saved(self, jobs: Mapping[str, Job], at: datetime, now_seconds: float) -> set[str]:
         """Jobs that may have ended because we asked; they are queued again, also where we gave up since."""
         found = set()

@@ -18,6 +18,7 @@ from slurm_power.model.progress import JobProgress
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.lasting_needs import Shortages
 from slurm_power.plan.loads import JobLoad
+from slurm_power.plan.policy import Policy
 from slurm_power.ports import Scheduler
 from slurm_power.wire import Message
 
@@ -59,6 +60,11 @@ class TierLevers:
         self.progress = ProgressBook()
         self.lineage = lineage
         self._short = Shortages()
+
+    def use_policy(self, policy: Policy) -> None:
+        """Go by another policy from now on."""
+        self._policy = policy
+        self.services.use_policy(policy)
 
     @property
     def moved(self) -> bool:
@@ -127,6 +133,10 @@ class TierLevers:
         about = {"job_id": job.job_id, "user": job.user, "details": details}
         self._note(f"user:{who}", "advise", f"job:{job.job_id}", reason, **about)
         self._wake()
+
+    def give_up(self, snapshot: Snapshot, reason: str) -> None:
+        """Give up the moves of running jobs that have not ended yet; those that wait changed go on."""
+        self.desk.give_up(snapshot, reason)
 
     def let_go(self, jobs: Mapping[str, Job]) -> None:
         """Take back what can be: advice, and what services are asked."""

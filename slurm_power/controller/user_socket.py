@@ -10,7 +10,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
+from slurm_power.controller.behalf import Behalf, BehalfError, behalf_of
+from slurm_power.model.role import Role
 from slurm_power.wire import Message, WireError, decode, encode
 
 log = logging.getLogger(__name__)
@@ -22,24 +25,42 @@ _MOST_CALLERS_OF_A_USER = 16
 _MOST_CALLERS = 256
 
 
+# What an answer is: a message, or what writes its line in another thread because it takes a while.
+Answer: TypeAlias = Message | Callable[[], bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is at the other end of a Unix socket, by the kernel's word."""
+    """Who is at the other end of a Unix socket, by the kernel's word, or whom that one speaks for."""
 
     uid: int
+    behalf: Behalf | None = None
 
     @property
     def operator(self) -> bool:
-        """Root and the controller's own user see and may do everything."""
-        return self.uid in {0, os.getuid()}
+        """Root and the controller's own user see and may do everything, and for operators they do it."""
+        own = self.uid in {0, os.getuid()}
+        return own and (self.behalf is None or self.behalf.role is Role.OPERATOR)
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether other users' names and jobs are told: to operators and auditors."""
+        return self.operator or (self.behalf is not None and self.behalf.role is Role.AUDITOR)
 
     @property
     def user(self) -> str:
         """The caller's name, or the bare uid where it has none."""
+        if self.behalf is not None:
+            return self.behalf.name
         try:
             return pwd.getpwuid(self.uid).pw_name
         except KeyError:
             return str(self.uid)
+
+    @property
+    def who(self) -> str:
+        """The caller as the ledger names it: ``alice``, ``alice (web)``, ``signal:openadr3``."""
+        return self.user if self.behalf is None else self.behalf.who
 
 
 class RefusedError(Exception):
@@ -49,7 +70,7 @@ class RefusedError(Exception):
 class UserSocket:
     """One request, one answer, hang up. ``answer`` raises RefusedError for what it will not do."""
 
-    def __init__(self, path: Path, answer: Callable[[Message, Caller], Message]) -> None:
+    def __init__(self, path: Path, answer: Callable[[Message, Caller], Answer]) -> None:
         self._path = path
         self._answer = answer
         self._server: asyncio.Server | None = None
@@ -78,7 +99,9 @@ class UserSocket:
         try:
             async with asyncio.timeout(_REQUEST_SECONDS):
                 line = await reader.readuntil(b"\n")
-                writer.write(encode(self._reply(line, caller)))
+                reply = self._reply(line, caller)
+                # A caller that hangs up meanwhile does not stop the thread, which ends by itself.
+                writer.write(encode(reply) if isinstance(reply, dict) else await asyncio.to_thread(reply))
                 await writer.drain()
                 writer.close()
                 await writer.wait_closed()
@@ -97,15 +120,29 @@ class UserSocket:
         others = sum(count for uid, count in self._callers.items() if not Caller(uid).operator)
         return self._callers[caller.uid] >= _MOST_CALLERS_OF_A_USER or others >= _MOST_CALLERS
 
-    def _reply(self, line: bytes, caller: Caller) -> Message:
+    def _reply(self, line: bytes, caller: Caller) -> Answer:
         try:
             line.decode()
-            return {"ok": True, **self._answer(decode(line), caller)}
+            request = decode(line)
+            answer = self._answer(request, _speaking_for(caller, request))
+            return {"ok": True, **answer} if isinstance(answer, dict) else answer
         except UnicodeError:
             # Also what JSON can write and no file can store: halves of characters.
             return {"ok": False, "error": "the request is no UTF-8 text"}
         except (RefusedError, WireError) as error:
             return {"ok": False, "error": str(error)}
+
+
+def _speaking_for(caller: Caller, request: Message) -> Caller:
+    """The caller, or whom it speaks for with ``for``; raises RefusedError for all but operators."""
+    if request.get("for") is None:
+        return caller
+    if not caller.operator:
+        raise RefusedError("for: only root and the controller's own user may speak for somebody")
+    try:
+        return Caller(caller.uid, behalf_of(request["for"]))
+    except BehalfError as error:
+        raise RefusedError(str(error)) from None
 
 
 def _caller(writer: asyncio.StreamWriter) -> Caller:

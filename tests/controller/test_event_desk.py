@@ -22,6 +22,7 @@ from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.event_target import foreseen_shortfalls
 from slurm_power.plan.loads import load_table
 from slurm_power.plan.policy import Policy
+from slurm_power.wire import Message
 from tests.plan.situations import AT, ess_reading, pending, running, site, situation
 
 ROOT = Caller(0)
@@ -57,6 +58,16 @@ class Book:
         return [kind for kind, *_ in self.notes]
 
 
+class Deaf:
+    """Nodes that nobody listens for."""
+
+    def send(self, node: str, message: Message) -> bool:
+        return bool(node and message)
+
+    def forget(self, node: str) -> bool:
+        return not node
+
+
 class Bench:
     """A controller cut down to what events touch, in time of its own."""
 
@@ -70,9 +81,7 @@ class Bench:
         self.jobs = (running("1", ("c1", "c2")), pending("2", 8))
         self.desk = self._desk()
         self.config = SimpleNamespace(site=site(), policy=self.policy)
-        self.operators = OperatorDesk(
-            self.levers, note=self.book.note, send=lambda *_: True, wake=lambda: None
-        )
+        self.operators = OperatorDesk(self.levers, note=self.book.note, nodes=Deaf(), wake=lambda: None)
 
     def _desk(self) -> EventDesk:
         return EventDesk(site(), self.policy, self.levers, self.book, self.book.note)  # type: ignore[arg-type]  # its states are all that is used
@@ -101,9 +110,7 @@ class Bench:
         """A new controller takes over what the old one put down."""
         self.levers = LeverState.from_json(json.loads(json.dumps(self.levers.to_json())), self.at, 10.0)
         self.desk = self._desk()
-        self.operators = OperatorDesk(
-            self.levers, note=self.book.note, send=lambda *_: True, wake=lambda: None
-        )
+        self.operators = OperatorDesk(self.levers, note=self.book.note, nodes=Deaf(), wake=lambda: None)
 
     def ask(self, handler: Any, request: dict[str, Any], caller: Caller = ROOT) -> dict[str, Any]:
         found: dict[str, Any] = handler(self, request, caller)

@@ -39,9 +39,9 @@ def test_many_jobs_cost_their_number_and_not_its_square(
             status(site.controller, Caller(STRANGER))
         assert looked_up == [STRANGER]
         jobs = Counted({job.job_id: job for job in await Queue().jobs()})
-        site.controller._shadow.seen = {("HoldJob", str(number)) for number in range(100)}
+        site.controller._books.shadow.seen = {("HoldJob", str(number)) for number in range(100)}
         site.controller._record(site.controller.snapshot(), jobs, [], clock.monotonic())
         assert jobs.times < 10
-        assert site.controller._shadow.seen == {("HoldJob", number) for number in "123"}
+        assert site.controller._books.shadow.seen == {("HoldJob", number) for number in "123"}
 
     tried(folder, check)

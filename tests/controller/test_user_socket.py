@@ -145,7 +145,7 @@ def test_users_see_the_site_and_their_own_jobs_only(folder: Path) -> None:
         assert "alice" not in json.dumps(part)
 
         for request, subjects in (
-            ({"op": "ledger"}, {"job:1", "job:None", "site:small", "scheduler"}),
+            ({"op": "ledger"}, {"job:1", "job:None", "site:small", "scheduler", "policy"}),
             ({"op": "ledger", "job_id": "1"}, {"job:1"}),
             ({"op": "ledger", "job_id": "2"}, set()),
         ):
@@ -177,12 +177,12 @@ EVENT = {"op": "event", "circuit": "grid", "limit_watts": 9000, "duration_second
 
 
 @needs_root
-def test_only_operators_announce_events_and_only_root_switches_the_control(folder: Path) -> None:
+def test_only_operators_announce_events_and_switch_the_control(folder: Path) -> None:
     async def check(site: Site) -> None:
         for request in (
             EVENT,
             {"op": "cancel_event", "event_id": "ev-1"},
-            {"op": "control", "enabled": True},
+            {"op": "control", "enabled": True, "reason": "r"},
         ):
             refused = await site.ask(request, STRANGER)
             assert not refused["ok"] and "only root" in refused["error"]
@@ -193,7 +193,8 @@ def test_only_operators_announce_events_and_only_root_switches_the_control(folde
         assert event["reason"] == "utility"
         assert (await site.ask({"op": "cancel_event", "event_id": "ev-1"}))["ok"]
         assert not (await site.ask({"op": "cancel_event", "event_id": "ev-1"}))["ok"]
-        assert (await site.ask({"op": "control", "enabled": True}))["mode"] == "control"
+        switch = {"op": "control", "enabled": True, "reason": "tried"}
+        assert (await site.ask(switch))["mode"] == "control"
 
     tried(folder, check)
 

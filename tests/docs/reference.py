@@ -28,7 +28,9 @@ from slurm_power.config import (
     SupplyConfig,
 )
 from slurm_power.config.admission import AdmissionConfig
+from slurm_power.config.web import WebConfig
 from slurm_power.model.power_table import PowerTable
+from slurm_power.model.role import Role
 from slurm_power.model.site import Circuit, Ess
 from slurm_power.plan.policy import Policy
 
@@ -41,6 +43,7 @@ TABLES: tuple[tuple[str, type, tuple[tuple[str, str, str], ...]], ...] = (
     ("[policy]", Policy, ()),
     ("[supply]", SupplyConfig, ()),
     ("[admission]", AdmissionConfig, ()),
+    ("[web]", WebConfig, ()),
     ("[circuit.NAME]", Circuit, ()),
     ("[ess.NAME]", Ess, (("device", "string", "required"),)),
     ('[device.NAME], driver "sunspec_meter"', SunspecMeter, ()),
@@ -77,6 +80,7 @@ def _kind(hint: Any) -> str:
         return " or ".join(member.value for member in hint)
     words = {float: "number", int: "whole number", str: "string", bool: "true or false", Path: "path"}
     words |= {PowerTable: "list of pairs", Mapping[str, Mapping[str, float]]: "tables of months"}
+    words |= {Mapping[str, Role]: "table"}
     return "list of strings" if hint == tuple[str, ...] else words[hint]
 
 

@@ -75,7 +75,7 @@ class Host:
             return False
 
     def control(self, *, enabled: bool) -> None:
-        assert ask(self.socket, {"op": "control", "enabled": enabled})["ok"]
+        assert ask(self.socket, {"op": "control", "enabled": enabled, "reason": "asked for"})["ok"]
 
     def reasons(self) -> list[str]:
         local = SqliteStore(self.folder / "state" / LEDGER_NAME, read_only=True)

@@ -212,6 +212,7 @@ def _rows(config: SiteConfig, document: dict[str, Any]) -> list[tuple[str, Any, 
         ("policy", config.policy),
         ("supply", config.supply),
         ("admission", config.admission),
+        ("governance", config.governance),
     ]
     tables += [(f"circuit.{name}", circuit) for name, circuit in config.site.circuits.items()]
     tables += [(f"device.{name}", device) for name, device in config.devices.items()]

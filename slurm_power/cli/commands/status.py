@@ -30,6 +30,9 @@ def status(socket_path: Path | None, as_json: bool) -> None:
         return
     answer = printable(answer)
     console = Console()
+    if (standing := answer.get("standing")) is not None:
+        style = "bold green" if standing["safe"] else "bold red"
+        console.print(standing["headline"], style=style, highlight=False, markup=False, soft_wrap=True)
     mode = "controls" if answer["mode"] == "control" else "only watches, touches nothing"
     console.print(f"[bold]{escape(answer['site'])}[/bold]: powerctld {mode}, up", end=" ")
     console.print(duration_text(answer["uptime_seconds"]), highlight=False)

@@ -104,7 +104,7 @@ def _look(conf: Path | None) -> tuple[Found | None, list[Finding]]:
 def _give_back(socket_path: Path | None) -> list[Finding]:
     """Switch the control off, and wait until nothing of ours stands any more."""
     try:
-        ask({"op": "control", "enabled": False}, socket_path)
+        ask({"op": "control", "enabled": False, "reason": "it is uninstalled"}, socket_path)
     except click.ClickException as error:
         return [note("powerctld", f"{error.message} Its leases end by themselves")]
 

@@ -1,0 +1,56 @@
+"""What of the picture of a site somebody sees: everything, or totals with the jobs of their own."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Picture = Mapping[str, Any]
+
+# What tells of single jobs, of services or of people is put in anew by what the caller may see.
+_HIDDEN = ("ok", "jobs", "jobs_left_off", "services", "starts", "fairness", "policy")
+
+
+def whole(live: Picture) -> dict[str, Any]:
+    """All of it, for auditors and operators."""
+    return {key: value for key, value in live.items() if key != "ok"}
+
+
+def totals(live: Picture) -> dict[str, Any]:
+    """What everybody may see: no job, no service and nobody's name."""
+    seen = {key: value for key, value in live.items() if key not in _HIDDEN}
+    if "policy" in live:
+        seen["policy"] = {**(live["policy"] or {}), "author": None}
+    return seen
+
+
+def own(live: Picture, name: str) -> dict[str, Any]:
+    """What is added to the totals for one user: their own jobs, and the others summed up."""
+    jobs = [job for job in live["jobs"] if job.get("user") == name]
+    fairness = live["fairness"]
+    worst = fairness.get("worst_user")
+    return {
+        "jobs": jobs,
+        "jobs_left_off": 0,
+        "others": others(live["job_counts"], jobs),
+        "services": [service for service in live["services"] if service.get("user") == name],
+        "starts": [start(one, name) for one in live["starts"]],
+        "fairness": {**fairness, "worst_user": worst if worst == name else None},
+    }
+
+
+def others(counts: Mapping[str, Any], mine: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all jobs are and draw but for ``mine``; never below 0."""
+    sums = {"running": 0.0, "gpu_count": 0.0, "watts": 0.0, "capped": 0.0, "held": 0.0}
+    for job in mine:
+        on_nodes = job.get("state") in ("starting", "running", "suspended")
+        sums["running"] += on_nodes
+        sums["gpu_count"] += (job.get("gpu_count") or 0) * on_nodes
+        sums["watts"] += job.get("gpu_watts") or 0.0
+        sums["capped"] += job.get("cap_watts") is not None
+        sums["held"] += job.get("hold_ends_in_seconds") is not None
+    left = {key: max(0.0, (counts.get(key) or 0) - value) for key, value in sums.items()}
+    return {key: round(value, 1) if key == "watts" else int(value) for key, value in left.items()}
+
+
+def start(one: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A coming start as a user sees it: somebody else's without names."""
+    return dict(one) if one.get("user") == name else {**one, "job_id": "", "user": "", "name": ""}
