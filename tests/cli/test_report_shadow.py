@@ -22,7 +22,7 @@ from slurm_power.plan.policy import Policy
 from slurm_power.store.series import SqliteSeries
 from slurm_power.store.sqlite import SqliteStore
 from tests.cli.test_slurm_power import run
-from tests.plan.situations import ess_reading, running, situation
+from tests.plan.situations import ess_reading, running, site, situation
 
 CAP = SetCap(
     job_id="1",
@@ -58,7 +58,7 @@ def state(tmp_path: Path) -> Iterator[Path]:
     job = replace(running("1", ("c1",)), user=HOSTILE)
     for second in range(180):
         snapshot = replace(
-            situation(jobs=(job,), import_watts=32_000.0),
+            situation(of=site(rack_limit_watts=9_000.0), jobs=(job,), import_watts=32_000.0),
             at=began + timedelta(seconds=second),
             ess={"battery": ess_reading()},
         )
@@ -94,6 +94,10 @@ def test_what_would_have_been_is_told_as_json(state: Path) -> None:
         29.0, abs=0.05
     )
     assert [row[:2] for row in tables["levers"]["rows"]] == [["cap", 120.0], ["discharge", 120.0]]
+    # The rack is at 10 of 9 kW, and the cap takes 2 kW off it.
+    ((rack, above_seconds, worst_kw, would_seconds),) = tables["circuits"]["rows"]
+    assert (rack, worst_kw, would_seconds) == ("rack1", pytest.approx(1.0), 0.0)
+    assert above_seconds == pytest.approx(120.0, abs=10.0)
     (user,) = tables["users"]["rows"]
     assert user[:3] == [HOSTILE, 1, 1] and user[3] == pytest.approx(24.0, abs=0.5)
     assert [check["good"] for check in found["checks"]][:1] == [False]

@@ -23,6 +23,8 @@ _WEEK_SECONDS = 7 * 86_400.0
 _RAW_SECONDS = 3 * 3600.0
 _RAW_STEP_SECONDS = 5.0
 _MOST_CIRCUITS = 20
+# A read goes through all that is stored; of too many at once a week does not fit into memory.
+_READ_AT_ONCE = 30
 
 
 @click.command()
@@ -79,16 +81,17 @@ def shadow(
             )
         name = _circuit(names, circuit)
         root = f"shadow.{name}.relief_watts" not in names
-        columns = _columns(recorded, name, since, until, root=root)
+        (columns,) = _columns(recorded, [name], since, until, root=root)
         entries = [*store.entries(since), *open_entries(store.state("shadow"), until)]
         records = {job_id: record for job_id, record in store.jobs().items() if _ended_after(record, since)}
         proof = chain_proof(store.rows())
         others = []
-        for other in _others(names, name) if root else ():
-            seen = _columns(recorded, other, since, until, root=False)
-            found = cases(seen, 0.0)
-            if found[0].seconds_above > 0.0:
-                others.append((other, found[0], found[-1]))
+        below = _others(names, name) if root else []
+        for few in (below[at : at + _READ_AT_ONCE] for at in range(0, len(below), _READ_AT_ONCE)):
+            for other, seen in zip(few, _columns(recorded, few, since, until, root=False), strict=True):
+                found = cases(seen, 0.0)
+                if found[0].seconds_above > 0.0:
+                    others.append((other, found[0], found[-1]))
     findings = shadow_findings(columns, entries, records, billing)
     drawn = out is not None and out.suffix == ".html" and importlib.util.find_spec("matplotlib") is not None
     figure = ""
@@ -170,27 +173,40 @@ def _ended_after(record: Mapping[str, object], since: datetime) -> bool:
 
 
 def _columns(
-    recorded: SeriesReader, circuit: str, since: datetime, until: datetime, *, root: bool
-) -> "ShadowColumns":
-    """The columns of a circuit; the relief of one that is not the root is in the place of its caps."""
+    recorded: SeriesReader, circuits: Sequence[str], since: datetime, until: datetime, *, root: bool
+) -> "list[ShadowColumns]":
+    """The columns of circuits; the relief of those that are not the root is in the place of caps."""
     from slurm_power.report.shadow_courses import ShadowColumns, grid_means  # noqa: PLC0415 - numpy
 
     raw = (until - since).total_seconds() <= _RAW_SECONDS
     step = _RAW_STEP_SECONDS if raw else float(Resolution.MINUTE)
-    taken = "shadow.withheld_watts" if root else f"shadow.{circuit}.relief_watts"
-    wanted = [f"circuit.{circuit}.watts", f"circuit.{circuit}.limit_watts", taken, "shadow.discharge_watts"]
-    points = recorded.read(wanted, since, until, Resolution.RAW if raw else Resolution.MINUTE)
-    moments = [point.at_seconds for each in wanted for point in (*points[each][:1], *points[each][-1:])]
+    wanted = {
+        name: (
+            f"circuit.{name}.watts",
+            f"circuit.{name}.limit_watts",
+            "shadow.withheld_watts" if root else f"shadow.{name}.relief_watts",
+            "shadow.discharge_watts",
+        )
+        for name in circuits
+    }
+    series = sorted({each for names in wanted.values() for each in names})
+    points = recorded.read(series, since, until, Resolution.RAW if raw else Resolution.MINUTE)
+    moments = [point.at_seconds for each in points.values() for point in (*each[:1], *each[-1:])]
     if not moments:
-        raise click.ClickException(f"there are no series of {circuit} since {since:%Y-%m-%d %H:%M} UTC")
+        raise click.ClickException(f"there are no series of {circuits[0]} since {since:%Y-%m-%d %H:%M} UTC")
     start = min(moments) // step * step
     count = int((max(moments) - start) // step) + 1
-    watts, limit, withheld, discharge = (grid_means(points[each], start, step, count) for each in wanted)
-    return ShadowColumns(
-        start_seconds=start,
-        step_seconds=step,
-        watts=watts,
-        limit_watts=limit,
-        withheld_watts=withheld,
-        discharge_watts=discharge if root else 0.0 * discharge,
-    )
+    found = []
+    for names in wanted.values():
+        watts, limit, withheld, discharge = (grid_means(points[each], start, step, count) for each in names)
+        found.append(
+            ShadowColumns(
+                start_seconds=start,
+                step_seconds=step,
+                watts=watts,
+                limit_watts=limit,
+                withheld_watts=withheld,
+                discharge_watts=discharge if root else 0.0 * discharge,
+            )
+        )
+    return found
