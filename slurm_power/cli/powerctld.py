@@ -26,6 +26,8 @@ from slurm_power.slurm.scheduler_choice import chosen_scheduler
 from slurm_power.store.background import BackgroundSeries
 from slurm_power.store.places import open_series_writer, open_store
 from slurm_power.store.private import lock_directory
+from slurm_power.store.schema import NewerSchemaError
+from slurm_power.systemd import start_logging
 
 _EXIT_BAD_INPUT = 2
 _ACCEPTED = "accepted_devices"
@@ -58,9 +60,7 @@ def main() -> int:
 
 
 async def _serve(config: SiteConfig, *, check_only: bool) -> int:
-    logging.basicConfig(
-        level=config.controller.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
-    )
+    start_logging(config.controller.log_level)
     meters, storages = build_drivers(config)
     problems = await probe(config, meters, storages)
     if check_only:
@@ -73,6 +73,8 @@ async def _serve(config: SiteConfig, *, check_only: bool) -> int:
     try:
         lock = lock_directory(directory)
         store = open_store(config.store, directory)
+    except NewerSchemaError as error:
+        raise ConfigError(config.file, [f"controller.state_directory: {error}"]) from None
     except StoreError as error:
         raise ConfigError(config.file, [f"store.ledger_url: {error}"]) from None
     except (sqlite3.Error, OSError) as error:

@@ -12,6 +12,7 @@ from slurm_power.config.node_record import NodeConfig
 from slurm_power.config.problems import ConfigError
 from slurm_power.node.guardian import LockedError, lock_node
 from slurm_power.node.leftovers import restore
+from slurm_power.systemd import start_logging
 
 DEFAULT_CONFIG = Path("/etc/slurm-power/node.toml")
 
@@ -69,9 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _restore(config: NodeConfig, *, entirely: bool) -> int:
     """Bring everything home, ``entirely`` with the safety caps; tries for half a minute, or five seconds."""
-    logging.basicConfig(
-        level=config.log_level, format="%(asctime)s powerd %(levelname)s %(message)s", stream=sys.stderr
-    )
+    start_logging(config.log_level, "powerd")
     try:
         config.state_directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         lock_node(config.state_directory)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from slurm_power import __version__
 from slurm_power.config import ConfigError, load_site
+from slurm_power.systemd import start_logging
 
 if TYPE_CHECKING:
     from slurm_power.web.daemon import PowerWeb
@@ -40,9 +41,7 @@ def main() -> int:
         if config.web.listen is None:
             problem = 'web.listen: missing; write listen = "127.0.0.1:8470" into [web]'
             raise ConfigError(arguments.config, [problem])
-        logging.basicConfig(
-            level=config.web.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
-        )
+        start_logging(config.web.log_level)
         # What a client does wrong is no news; errors of ours are told by ourselves.
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
         if arguments.check:

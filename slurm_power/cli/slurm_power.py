@@ -29,6 +29,7 @@ from slurm_power.cli.commands.report import report
 from slurm_power.cli.commands.simulate import simulate
 from slurm_power.cli.commands.sources import sources
 from slurm_power.cli.commands.status import status
+from slurm_power.cli.commands.store import store
 from slurm_power.cli.commands.tiers import tiers
 from slurm_power.cli.commands.top import top
 from slurm_power.cli.commands.uninstall import uninstall
@@ -101,6 +102,7 @@ for command in (
     gateway,
     report,
     export,
+    store,
     backtest,
     backtest_jobs,
     simulate,

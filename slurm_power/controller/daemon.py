@@ -42,6 +42,7 @@ from slurm_power.controller.receipt_desk import Accounting, ReceiptDesk
 from slurm_power.controller.recorder import Recorder
 from slurm_power.controller.refusals import RefusalNotes
 from slurm_power.controller.scrape import page
+from slurm_power.controller.shadow import ShadowBook
 from slurm_power.controller.source_watch import SourceWatch
 from slurm_power.controller.supply_desk import SupplyDesk
 from slurm_power.controller.tier_levers import TierLevers
@@ -102,8 +103,7 @@ class Controller:
             },
             unproven(config),
         )
-        self._meters = meters
-        self._storages = storages
+        self._meters, self._storages = meters, storages
         self._scheduler = scheduler
         self._started_seconds = clock.monotonic()
         self._last_cycle_seconds = self._started_seconds
@@ -172,7 +172,7 @@ class Controller:
             pause_lease_seconds=config.controller.hold_lease_seconds,
             tiers=self.tiers,
         )
-        self._books = LeverBooks(self.levers, self.tiers)
+        self._books = LeverBooks(self.levers, self.tiers, ShadowBook(self.store, self.recorder.note))
         self._racks = RackFeed(self._links.send)
         self._prologs = PrologDesk(config.policy, note=self._note, send=self._links.send)
         self._pause_desk = PauseDesk(self.levers, self._actor.pauses, self._note)
@@ -312,14 +312,15 @@ class Controller:
             enabled = self.control.enabled
             changed = self._books.took(outcome, draws, jobs, snapshot.at, enabled=enabled)
             self.recorder.outcome(outcome, snapshot, jobs, changed=changed, shadow=not enabled)
-        self._books.shadow.keep(jobs)
+        cycle_seconds, self._last_cycle_seconds = now_seconds - self._last_cycle_seconds, now_seconds
+        shadow = self._books.shadow
+        self._beside.do("shadow", lambda: shadow.look(self, snapshot, loads, cycle_seconds))
+        shadow.keep(jobs)
         self.recorder.shortfalls(self.plan, snapshot.at)
-        self.recorder.series(snapshot, self.receipts.rates)
+        self.recorder.series(snapshot, self.receipts.rates, shadow.values)
         self.recorder.store_fault(snapshot.at, "store:ledger", self.store.problem, "it is written again")
         self._racks.look(snapshot, now_seconds)
         self.node_desk.flush(jobs)
-        cycle_seconds = now_seconds - self._last_cycle_seconds
-        self._last_cycle_seconds = now_seconds
         self.recorder.jobs(snapshot, self.levers, self.telemetry.energies_joules(), cycle_seconds)
         self._kept_levers.keep(self.levers)
         self.fairness.observe(snapshot, self.levers, cycle_seconds)
@@ -336,6 +337,7 @@ class Controller:
             await self._let_go()
         self._kept_levers.keep(self.levers)
         self.recorder.keep_jobs()
+        self._books.shadow.keep_sums()
         self.expectations.keep()
         self.receipts.keep()
         self.events.keep()

@@ -6,7 +6,7 @@ from datetime import datetime
 from slurm_power.act import Actor, Outcome
 from slurm_power.controller.lever_moves import moved, took
 from slurm_power.controller.levers import LeverState
-from slurm_power.controller.shadow import ShadowNews
+from slurm_power.controller.shadow import ShadowBook
 from slurm_power.controller.tier_levers import TierAction, TierLevers
 from slurm_power.model.job import Job
 
@@ -14,9 +14,9 @@ from slurm_power.model.job import Job
 class LeverBooks:
     """Notes what became of a plan. In shadow mode a wish is news once."""
 
-    def __init__(self, levers: LeverState, tiers: TierLevers) -> None:
+    def __init__(self, levers: LeverState, tiers: TierLevers, shadow: ShadowBook) -> None:
         self._levers, self._tiers = levers, tiers
-        self.shadow = ShadowNews()
+        self.shadow = shadow
 
     def took(
         self,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, assert_never
 
 from slurm_power.act import Outcome
@@ -225,10 +226,15 @@ class Recorder:
             del self.short_since[circuit]
             self.note(at, "guard", "shortfall over", f"circuit:{circuit}", "the levers reach again")
 
-    def series(self, snapshot: Snapshot, rates: Rates | None = None) -> None:
-        """Hand on one tick of the series, and write when a store fails or is well again."""
+    def series(
+        self,
+        snapshot: Snapshot,
+        rates: Rates | None = None,
+        more: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        """Hand on one tick of the series, ``more`` in it; write when a store fails or is well again."""
         if self._series is not None:
-            self._series.add(snapshot.at, series_values(snapshot, self._policy, rates))
+            self._series.add(snapshot.at, {**series_values(snapshot, self._policy, rates), **more})
             self.store_fault(snapshot.at, "store:series", self._series.problem, "it takes series again")
         self.store_fault(snapshot.at, "store:copy", self._store.copy_problem, "it is up to date again")
 

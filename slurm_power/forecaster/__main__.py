@@ -1,11 +1,11 @@
 """``python -m slurm_power.forecaster``: started by powerctld, ends when powerctld closes its stdin."""
 
-import logging
 import os
 import signal
 import sys
 
 from slurm_power.forecaster.worker import serve
+from slurm_power.systemd import start_logging
 
 # Forecasts can wait, the control loop beside them cannot.
 _NICENESS = 10
@@ -17,7 +17,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(_NICENESS)
-    logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s forecast: %(message)s")
+    start_logging("INFO", "forecast")
     return serve(sys.stdin.fileno(), sys.stdout.fileno())
 
 

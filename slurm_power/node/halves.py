@@ -9,6 +9,7 @@ import sys
 
 from slurm_power.config.node_record import NodeConfig, node_of_text
 from slurm_power.devices import driver, gpu_driver_name
+from slurm_power.systemd import start_logging
 
 SETTINGS, FRONT = "--settings=", "--front="
 
@@ -17,9 +18,7 @@ def main(words: list[str]) -> int:
     """Run one half; returns the exit status."""
     settings = next(word for word in words if word.startswith(SETTINGS))
     config = node_of_text(settings.removeprefix(SETTINGS))
-    logging.basicConfig(
-        level=config.log_level, format="%(asctime)s powerd %(levelname)s %(message)s", stream=sys.stderr
-    )
+    start_logging(config.log_level, "powerd")
     descriptors = next((word.removeprefix(FRONT) for word in words if word.startswith(FRONT)), None)
     try:
         return _keeper(config, words) if descriptors is None else _front(config, descriptors)

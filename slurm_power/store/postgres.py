@@ -13,6 +13,7 @@ import psycopg
 
 from slurm_power.model.ledger import GENESIS_HASH, LedgerEntry, chained_hash
 from slurm_power.ports import StoreError
+from slurm_power.store.schema import NewerSchemaError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS ledger (
@@ -33,7 +34,11 @@ CREATE INDEX IF NOT EXISTS ledger_user ON ledger (user_name, seq);
 CREATE INDEX IF NOT EXISTS ledger_at ON ledger (at);
 CREATE TABLE IF NOT EXISTS job (job_id text PRIMARY KEY, record text NOT NULL);
 CREATE TABLE IF NOT EXISTS state (key text PRIMARY KEY, value text NOT NULL);
+CREATE TABLE IF NOT EXISTS schema_version (one boolean PRIMARY KEY CHECK (one), version integer NOT NULL);
+INSERT INTO schema_version VALUES (true, 2) ON CONFLICT (one) DO UPDATE SET version = excluded.version;
 """
+# 1: without the table of the version. 2: with it.
+_VERSION = 2
 _COLUMNS = "seq, at, actor, kind, subject, job_id, user_name, saved_watts, reason, entry, hash"
 _INSERT = f"INSERT INTO ledger ({_COLUMNS}) VALUES (%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s)"  # noqa: S608  # constant
 # Any number that nobody else is likely to use: the advisory lock of the one writer.
@@ -231,6 +236,7 @@ class PostgresStore:
             raise StoreError(_words(error)) from error
         self._connection = connection
         try:
+            _refuse_newer(connection)
             if not self._read_only:
                 self._claim(connection)
             row = connection.execute("SELECT seq, hash FROM ledger ORDER BY seq DESC LIMIT 1").fetchone()
@@ -254,6 +260,19 @@ class PostgresStore:
         """Drop a connection whose state nobody knows; what was being written is looked up at the next one."""
         self.close()
         return StoreError(_words(error))
+
+
+def _refuse_newer(connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
+    """Raise NewerSchemaError before anything is written to a database that this program does not know."""
+    there = connection.execute("SELECT to_regclass('schema_version')").fetchone()
+    if there is None or there[0] is None:
+        return
+    row = connection.execute("SELECT version FROM schema_version").fetchone()
+    if row is not None and row[0] > _VERSION:
+        raise NewerSchemaError(
+            f"the database has schema {row[0]} of the ledger's copy, and this slurm-power knows {_VERSION}:"
+            " install the newer slurm-power again, or give this one another database; nothing was changed"
+        )
 
 
 def _words(error: psycopg.Error) -> str:

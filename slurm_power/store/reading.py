@@ -25,6 +25,7 @@ from slurm_power.store.blocks import (
     rolled_up,
 )
 from slurm_power.store.packing import ABSENT, UNKNOWN, Ids, Whole, unpack, unpack_ids
+from slurm_power.store.schema import SERIES, refuse_newer
 
 _EPOCH_END_MS = 2**53
 _MOST_LOOKED_UP = 2000
@@ -46,9 +47,11 @@ class SeriesReading:
     def open(cls, file: Path) -> "SeriesReading":
         """Open a file of series for reading, a live one too; raises StoreError."""
         try:
-            return cls(sqlite3.connect(f"file:{file}?mode=ro", uri=True, isolation_level=None), file)
+            connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True, isolation_level=None)
+            refuse_newer(connection, SERIES, file)
         except sqlite3.Error as error:
             raise StoreError(f"{file}: {error}") from error
+        return cls(connection, file)
 
     def close(self) -> None:
         """Close the file."""

@@ -16,6 +16,7 @@ from slurm_power.store.packing import Ids, pack, pack_ids, to_steps
 from slurm_power.store.private import private_file
 from slurm_power.store.reading import SeriesReading
 from slurm_power.store.retention import Keep, Room
+from slurm_power.store.schema import SERIES, bring_up_to_date, look_before_opening
 
 # The last word of a name says what it counts; values are kept in whole steps of this.
 DEFAULT_STEPS: Mapping[str, float] = {
@@ -26,20 +27,6 @@ DEFAULT_STEPS: Mapping[str, float] = {
     "kwh": 1e-6,
     "other": 0.001,
 }
-# auto_vacuum counts only before the first table is there.
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS series (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL, step REAL NOT NULL, UNIQUE (name, step)
-);
-CREATE TABLE IF NOT EXISTS tick (at_ms INTEGER PRIMARY KEY, ids BLOB NOT NULL, data BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS block (start_ms INTEGER PRIMARY KEY, times BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS chunk (
-    tier INTEGER NOT NULL, start_ms INTEGER NOT NULL, part INTEGER NOT NULL,
-    members BLOB NOT NULL, data BLOB NOT NULL
-);
-CREATE INDEX IF NOT EXISTS chunk_by_part ON chunk (tier, part, start_ms);
-CREATE INDEX IF NOT EXISTS chunk_by_time ON chunk (tier, start_ms);
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,15 +60,17 @@ class SqliteSeries(SeriesReading):
         """``steps`` maps the last word of a name (``watts``) to the step its values are kept in."""
         self._steps = dict(DEFAULT_STEPS if steps is None else steps)
         try:
+            look_before_opening(file, SERIES)
             private_file(file)
             connection = sqlite3.connect(
                 file, timeout=busy_seconds, check_same_thread=False, isolation_level=None
             )
+            # auto_vacuum counts only before the first table is there.
             connection.execute("PRAGMA page_size=8192")
             connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
-            connection.executescript(_SCHEMA)
+            bring_up_to_date(connection, SERIES, file)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{file}: {error}") from error
         super().__init__(connection, file)

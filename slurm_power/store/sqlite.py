@@ -9,34 +9,10 @@ from pathlib import Path
 
 from slurm_power import clock
 from slurm_power.model.ledger import GENESIS_HASH, LedgerEntry, chained_hash
+from slurm_power.ports import StoreError
 from slurm_power.store.private import private_file
+from slurm_power.store.schema import LEDGER, bring_up_to_date, copy_name, look_before_opening, refuse_newer
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS ledger (
-    seq INTEGER PRIMARY KEY,
-    at TEXT NOT NULL,
-    actor TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    subject TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    job_id TEXT,
-    user TEXT,
-    saved_watts REAL,
-    details TEXT NOT NULL,
-    hash TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS ledger_job ON ledger (job_id);
-CREATE INDEX IF NOT EXISTS ledger_user ON ledger (user);
-CREATE INDEX IF NOT EXISTS ledger_at ON ledger (at);
-CREATE TABLE IF NOT EXISTS job (
-    job_id TEXT PRIMARY KEY,
-    record TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS state (
-    key TEXT PRIMARY KEY,
-    value TEXT NOT NULL
-);
-"""
 # Both halves are ranges of an index, cut before they are put together.
 _VISIBLE = """
 SELECT seq FROM (
@@ -53,22 +29,33 @@ _INSERT = f"INSERT INTO ledger ({_LEDGER_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)"
 class SqliteStore:
     """One open store. Only one process may write; readers may come and go.
 
-    Ledger rows are on disk when ``append`` returns, and are kept for ever, as job records are.
+    Ledger rows are on disk when ``append`` returns, and are kept for ever, as job records are. A file of an
+    older version is brought to today's when it is opened for writing, after a copy; one of a newer version is
+    not touched: NewerSchemaError.
     """
 
     def __init__(self, file: Path, *, read_only: bool = False) -> None:
         self.file = file
         if read_only:
             self._connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=5.0)
+            try:
+                refuse_newer(self._connection, LEDGER, file)
+            except StoreError:
+                self._connection.close()
+                raise
+            was = LEDGER.version
         else:
+            look_before_opening(file, LEDGER)
             private_file(file)
             self._connection = sqlite3.connect(file, timeout=5.0)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
-            self._connection.executescript(_SCHEMA)
+            was = bring_up_to_date(self._connection, LEDGER, file)
             self._drop_old_samples()
         self._last_hash = self._stored_last_hash()
         self._checked = (0, GENESIS_HASH)
+        if 0 < was < LEDGER.version:
+            self._note_migration(was)
 
     @property
     def copy_problem(self) -> str:
@@ -83,6 +70,19 @@ class SqliteStore:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    def _note_migration(self, was: int) -> None:
+        copy = copy_name(self.file, LEDGER.version)
+        self.append(
+            LedgerEntry(
+                at=clock.now(),
+                actor="controller",
+                kind="migration",
+                subject="store:ledger",
+                reason=f"schema {was} became {LEDGER.version}; as it was before it is kept in {copy}",
+                details={"from_version": was, "to_version": LEDGER.version},
+            )
+        )
 
     def _drop_old_samples(self) -> None:
         """Drop the series of an older version a week after the last was written; its pages are used again."""

@@ -10,6 +10,8 @@ import pytest
 from slurm_power import clock
 from slurm_power.controller.authority import make_authority
 from slurm_power.store.private import lock_directory
+from slurm_power.store.sqlite import SqliteStore
+from tests.store.test_schema import files_of, stamp
 
 SITE = """
 [site]
@@ -58,3 +60,15 @@ def test_a_state_directory_that_another_has_is_left_alone(tmp_path: Path) -> Non
     assert ended.returncode == 2
     assert "cannot be used: another powerctld has it" in ended.stderr
     assert not (tmp_path / "state" / "powerctld.sqlite").exists()
+
+
+def test_a_ledger_of_a_newer_slurm_power_is_left_alone(tmp_path: Path) -> None:
+    SqliteStore(tmp_path / "state" / "powerctld.sqlite").close()
+    stamp(tmp_path / "state" / "powerctld.sqlite", 4)
+    before = files_of(tmp_path / "state")
+    ended = start(tmp_path)
+    assert ended.returncode == 2
+    assert "controller.state_directory: " in ended.stderr and "has schema 4 of the ledger" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    after = files_of(tmp_path / "state")
+    assert {name: after[name] for name in before} == before

@@ -1,5 +1,11 @@
-"""The tables of docs/configuration.md as the dataclasses have them; run as a module it prints the rows."""
+"""The tables of docs/configuration.md as the dataclasses have them.
 
+Run as a module it prints the rows; with ``--write`` it puts them into the page, each with the meaning that
+the page has for its key. A key that is new there needs a meaning, written by hand.
+"""
+
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from datetime import date
@@ -66,6 +72,9 @@ TABLES: tuple[tuple[str, type, tuple[tuple[str, str, str], ...]], ...] = (
     ('[signals.NAME], kind "openadr2"', OpenAdr2Signal, ()),
     ("node.toml", NodeConfig, ()),
 )
+DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
+_HEAD = re.compile(r"^\| key \| type \| default \| meaning \|\n\|[-|]+\|\n", re.MULTILINE)
+_ROW = re.compile(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \| ([^|\n]*?) ?\|$", re.MULTILINE)
 _NAME_OPTIONAL = {"node.toml": {"node": "the short host name"}}
 
 
@@ -111,7 +120,34 @@ def _default(field: "Field[Any]") -> str:
     return f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
 
 
+def rewritten(page: str) -> str:
+    """A page with the rows of all its tables made anew; raises ValueError for a heading that it has not."""
+    for heading, record, more in TABLES:
+        start = page.find(f"\n## {heading}\n")
+        if start < 0:
+            raise ValueError(f"there is no heading '## {heading}'")
+        end = page.find("\n## ", start + 1)
+        section = page[start : len(page) if end < 0 else end]
+        meanings = dict(_ROW.findall(section))
+        made = [
+            f"| `{key}` | {kind} | {default} | {meanings.get(key, '')} |".replace("|  |", "| |")
+            for key, kind, default in rows(heading, record, more)
+        ]
+        first = _HEAD.search(section)
+        if first is None:
+            raise ValueError(f"there is no table under '## {heading}'")
+        table_end = first.end()
+        while section.startswith("| `", table_end):
+            table_end = section.index("\n", table_end) + 1 if "\n" in section[table_end:] else len(section)
+        new = section[: first.end()] + "".join(f"{line}\n" for line in made) + section[table_end:]
+        page = page.replace(section, new, 1)
+    return page
+
+
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--write"]:
+        DOCUMENT.write_text(rewritten(DOCUMENT.read_text()))
+        sys.exit()
     for title, dataclass, extra in TABLES:
         print(f"\n## {title}\n")
         for key, kind, default in rows(title, dataclass, extra):

@@ -1,14 +1,11 @@
 """docs/configuration.md lists each key of the configuration files, its kind and default, and no other."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from slurm_power.cli import choices
-from tests.docs.reference import TABLES, rows
-
-DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
+from tests.docs.reference import DOCUMENT, TABLES, rewritten, rows
 
 
 def documented(heading: str) -> list[tuple[str, str, str, str]]:
@@ -24,8 +21,20 @@ def test_table_matches_its_dataclass(
     heading: str, record: type, more: tuple[tuple[str, str, str], ...]
 ) -> None:
     listed = documented(heading)
-    assert [row[:3] for row in listed] == rows(heading, record, more), "see: python -m tests.docs.reference"
+    assert [row[:3] for row in listed] == rows(heading, record, more), (
+        "run: python -m tests.docs.reference --write"
+    )
     assert all(meaning for *_, meaning in listed)
+
+
+def test_the_page_is_what_the_code_makes_of_it() -> None:
+    page = DOCUMENT.read_text()
+    assert rewritten(page) == page, "run: python -m tests.docs.reference --write"
+    # And what was changed by hand, or is missing, comes back.
+    spoiled = page.replace("| `listen` | string | 127.0.0.1:6820 |", "| `listen` | path | none |", 1)
+    lost = re.sub(r"^\| `socket` \|.*\n", "", spoiled, count=1, flags=re.MULTILINE)
+    assert lost != page and "| `socket` | path | /run/slurm-power/powerctld.sock | |" in rewritten(lost)
+    assert rewritten(spoiled) == page
 
 
 def test_keys_of_slurm_power_conf_are_those_that_are_read() -> None:

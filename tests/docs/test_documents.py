@@ -89,3 +89,11 @@ def test_every_command_of_slurm_power_is_documented() -> None:
     text = "".join(document.read_text() for document in DOCUMENTS)
     assert isinstance(slurm_power, click.Group)
     assert not [name for name in slurm_power.commands if f"slurm-power {name}" not in text]
+
+
+def test_the_index_has_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    listed = re.findall(r"\]\(([\w-]+\.md)\)", index)
+    pages = sorted(page.name for page in (ROOT / "docs").glob("*.md") if page.name != "README.md")
+    assert sorted(set(listed)) == pages
+    assert len(listed) == len(set(listed)), "a page is listed twice"

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 
 # Commands that only look may be asked again until what they show has come.
 LOOKING = re.compile(
-    r"(slurm-power (status|why|ledger|check|sources|jobs|uninstall --verify)\b|squeue|sinfo|cat |grep )"
+    r"(slurm-power (status|why|ledger|check|sources|jobs|report shadow|uninstall --verify)\b"
+    r"|squeue|sinfo|cat |grep )"
 )
 # A job by its number, alone or in the name of its output.
 _JOB = re.compile(r"(?<!\S)\d+(?!\S)|(?<=-)\d+(?=\.(?:out|csv)\b)")

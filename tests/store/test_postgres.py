@@ -24,6 +24,7 @@ from slurm_power.ports import StoreError
 from slurm_power.store.mirror import MirroredStore, take_over
 from slurm_power.store.places import LEDGER_NAME, open_store
 from slurm_power.store.postgres import PostgresStore
+from slurm_power.store.schema import NewerSchemaError
 from slurm_power.store.sqlite import SqliteStore
 from tests.store.contract_ledger import LedgerContract, Place, entry
 from tests.store.test_sqlite import InAFile
@@ -187,6 +188,26 @@ def test_only_one_may_write(postgres: Postgres) -> None:
     reader.close()
     store.close()
     PostgresStore(url).close()
+
+
+def test_a_database_of_before_the_version_goes_on_and_a_newer_one_is_left_alone(postgres: Postgres) -> None:
+    url = postgres.new_database()
+    store = PostgresStore(url)
+    store.append(entry(0))
+    store.close()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP TABLE schema_version")  # as the first version left it
+    store = PostgresStore(url)
+    store.append(entry(1))
+    assert (len(store.entries()), store.broken_at_sequence()) == (2, None)
+    store.close()
+    with psycopg.connect(url, autocommit=True) as connection:
+        assert connection.execute("SELECT version FROM schema_version").fetchone() == (2,)
+        connection.execute("UPDATE schema_version SET version = 7")
+        for read_only in (False, True):
+            with pytest.raises(NewerSchemaError, match=r"has schema 7 .* nothing was changed"):
+                PostgresStore(url, read_only=read_only)
+        assert connection.execute("SELECT version FROM schema_version").fetchone() == (7,)
 
 
 def test_rows_that_do_not_follow_are_refused(postgres: Postgres) -> None:

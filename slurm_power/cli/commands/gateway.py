@@ -1,7 +1,6 @@
 """``slurm-power gateway``: an inference service of yours, its tier changed without downtime."""
 
 import asyncio
-import logging
 import sys
 import tempfile
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from slurm_power.gateway.running import own_folder
 from slurm_power.gateway.running import run as run_gateway
 from slurm_power.gateway.service_file import ServiceFile, read_service
 from slurm_power.gateway.state_file import FolderError
+from slurm_power.systemd import start_logging
 
 EXIT_PROBLEMS = 2
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -66,7 +66,7 @@ def run(
     HAProxy and the jobs go on when it ends, and the next one takes them over. SIGHUP replaces HAProxy.
     """
     service = _read(file)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    start_logging("INFO")
     controller = None if without_powerctld else socket_path or _controller_socket()
     try:
         folder = own_folder(service.name, state)

@@ -1,0 +1,290 @@
+"""The findings of shadow mode as a document."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from slurm_power.model.units import kilowatts_text
+from slurm_power.report.document import Check, Column, Document, Figure, Paragraph, Section, Table, Tile
+from slurm_power.report.shadow import ShadowFindings
+from slurm_power.report.shadow_courses import Case
+
+# Less of the span than this, and the figures speak of something else than the span.
+_ENOUGH_RATIO = 0.9
+_METHOD = (
+    "Only watching changes nothing, so each wish was made in a site where no earlier wish had come true."
+    " These figures are no replay: a second's watts are those that would have been taken in that second,"
+    " and what was delayed does not come back later in them. Caps count with what their job drew above them."
+    " Held starts take nothing off the course: such a job started all the same, and caps were wished for"
+    " from then on; its wait is a lower bound."
+)
+_BATTERY = (
+    "A battery that only watches stays charged, so the truth lies between two bounds: what one charge of it"
+    " can give, put back only where charging was wished for, and a battery that is never empty."
+)
+
+
+def shadow_document(
+    findings: ShadowFindings,
+    *,
+    circuit: str,
+    labels: Mapping[str, str],
+    others: Sequence[tuple[str, Case, Case]] = (),
+    figure: str = "",
+    proof: tuple[str, ...] = (),
+) -> Document:
+    """A report; ``others``: circuits above their own limits, as they were and with the wishes.
+
+    ``figure`` is SVG, "" without one.
+    """
+    was, best = findings.cases[0], findings.cases[-1]
+    sections = [
+        Section(title="What it would have saved", blocks=tuple(_saved(findings, circuit, others, figure))),
+        Section(title="What it would have delayed", blocks=_delayed(findings)),
+        Section(title="How sure this is", blocks=_sure(findings)),
+    ]
+    return Document(
+        title="Shadow mode: what would have been",
+        subtitle=f"{circuit}: nothing was done; this is what slurm-power would have done",
+        checks=(_limit_check(was, best, circuit), *_sure_checks(findings)),
+        tiles=tuple(_tiles(findings)),
+        sections=tuple(sections),
+        proof=proof,
+        labels=labels,
+    )
+
+
+def _limit_check(was: Case, best: Case, circuit: str) -> Check:
+    held = was.seconds_above == 0.0
+    left = "" if held else f"with all it wished for: {_duration(best.seconds_above)}"
+    return Check(
+        good=held,
+        yes=f"{circuit} stayed below its limit by itself",
+        no=f"{circuit} was above its limit for {_duration(was.seconds_above)}, by up to"
+        f" {kilowatts_text(was.worst_above_watts)}",
+        detail=left,
+    )
+
+
+def _sure_checks(findings: ShadowFindings) -> list[Check]:
+    share = f"{findings.coverage_ratio:.0%} of the span"
+    checks = [
+        Check(
+            good=findings.coverage_ratio >= _ENOUGH_RATIO,
+            yes=f"{share} was only watched, with a meter that answered",
+            no=f"only {share} was watched with a meter that answered: the rest is in no figure",
+        )
+    ]
+    right = findings.forecast
+    if right is not None:
+        checks.append(
+            Check(
+                good=right.mae_watts <= right.naive_mae_watts,
+                yes="the forecast was better than the best naive one",
+                no="the forecast was worse than the best naive one",
+                detail=f"off by {kilowatts_text(right.mae_watts)} on average, the naive one by"
+                f" {kilowatts_text(right.naive_mae_watts)}",
+            )
+        )
+    return checks
+
+
+def _tiles(findings: ShadowFindings) -> list[Tile]:
+    was, rest = findings.cases[0], findings.cases[1:]
+    tiles = []
+    if was.peak_watts is not None:
+        peaks = [case.peak_watts for case in rest if case.peak_watts is not None]
+        tiles.append(
+            Tile(
+                name="Peak (quarter of an hour)",
+                value=kilowatts_text(was.peak_watts),
+                remark=f"would have been {_between(peaks, kilowatts_text)}" if peaks else "",
+            )
+        )
+    if was.bill is not None:
+        bills = [case.bill for case in rest if case.bill is not None]
+        tiles.append(
+            Tile(
+                name="Bill",
+                value=f"{was.bill:,.2f}",
+                remark=f"would have been {_between(bills, '{:,.2f}'.format)}" if bills else "",
+            )
+        )
+    delays = [job.delay_seconds for job in findings.jobs]
+    tiles.append(
+        Tile(
+            name="Jobs that would have been touched",
+            value=str(len(findings.jobs)),
+            remark=f"the longest delay {_duration(max(delays))}" if delays else "",
+        )
+    )
+    if findings.forecast is not None:
+        tiles.append(
+            Tile(
+                name="Forecast inside its 80 % band",
+                value=f"{findings.forecast.coverage_ratio:.0%}",
+                remark=f"over {findings.forecast.hours} hours",
+            )
+        )
+    return tiles
+
+
+def _between(values: Sequence[float], text: Callable[[float], str]) -> str:
+    low, high = text(min(values)), text(max(values))
+    return low if low == high else f"between {low} and {high}"
+
+
+def _saved(
+    findings: ShadowFindings, circuit: str, others: Sequence[tuple[str, Case, Case]], figure: str
+) -> list[Figure | Table | Paragraph]:
+    blocks: list[Figure | Table | Paragraph] = []
+    if figure:
+        text = f"Power at {circuit} as it was and as it would have been, against its limit"
+        blocks.append(Figure(title="Power", svg=figure, text=text))
+    with_bill = any(case.bill is not None for case in findings.cases)
+    columns = [
+        Column(heading="course"),
+        Column(heading="highest quarter", unit="kW", digits=1, kind="number"),
+        Column(heading="above the limit", unit="s", digits=0, kind="number"),
+        Column(heading="worst", unit="kW", digits=1, kind="number"),
+        Column(heading="energy above", unit="kWh", digits=3, kind="number"),
+        Column(heading="energy", unit="kWh", digits=1, kind="number"),
+    ]
+    blocks.append(
+        Table(
+            name="courses",
+            title=f"{circuit} as it was, and as it would have been",
+            columns=(*columns, Column(heading="bill", digits=2, kind="number"))
+            if with_bill
+            else tuple(columns),
+            rows=tuple(
+                (case.name, *_numbers(case), *((case.bill,) if with_bill else ())) for case in findings.cases
+            ),
+            note="Bills are of this span alone, fixed and demand charges pro rata." if with_bill else "",
+        )
+    )
+    if others:
+        blocks.append(
+            Table(
+                name="circuits",
+                title="Other circuits that were above their limits",
+                columns=(
+                    Column(heading="circuit"),
+                    Column(heading="above", unit="s", digits=0, kind="number"),
+                    Column(heading="worst", unit="kW", digits=1, kind="number"),
+                    Column(heading="above with all wishes", unit="s", digits=0, kind="number"),
+                ),
+                rows=tuple(
+                    (name, was.seconds_above, was.worst_above_watts / 1000.0, would.seconds_above)
+                    for name, was, would in others
+                ),
+            )
+        )
+    blocks.append(
+        Table(
+            name="levers",
+            title="What was wished for",
+            columns=(
+                Column(heading="lever"),
+                Column(heading="stood for", unit="s", digits=0, kind="number"),
+                Column(heading="would have taken", unit="kWh", digits=3, kind="number"),
+                Column(heading="at most", unit="kW", digits=1, kind="number"),
+                Column(heading="jobs in one hour, at most", digits=0, kind="number"),
+            ),
+            rows=tuple(
+                (lever.kind, lever.seconds, lever.kwh, lever.most_watts / 1000.0, lever.jobs)
+                for lever in findings.levers
+            ),
+            note="Of held starts it tells what they would have added; they took nothing off the course.",
+        )
+    )
+    return blocks
+
+
+def _numbers(case: Case) -> tuple[float | None, ...]:
+    peak = None if case.peak_watts is None else case.peak_watts / 1000.0
+    return peak, case.seconds_above, case.worst_above_watts / 1000.0, case.kwh_above, case.kwh
+
+
+def _delayed(findings: ShadowFindings) -> tuple[Table, ...]:
+    return (
+        Table(
+            name="users",
+            title="By user",
+            columns=(
+                Column(heading="user"),
+                Column(heading="jobs", digits=0, kind="number"),
+                Column(heading="touched", digits=0, kind="number"),
+                Column(heading="delay of all", unit="s", digits=0, kind="number"),
+                Column(heading="longest", unit="s", digits=0, kind="number"),
+                Column(heading="GPU time lost", unit="h", digits=2, kind="number"),
+                Column(heading="of all GPU time", unit="%", digits=1, kind="number"),
+            ),
+            rows=tuple(
+                (
+                    row.user,
+                    row.jobs,
+                    row.touched,
+                    row.delay_seconds,
+                    row.longest_delay_seconds,
+                    row.lost_gpu_hours,
+                    None if row.slowdown_ratio is None else 100.0 * row.slowdown_ratio,
+                )
+                for row in findings.users
+            ),
+            note="Jobs that nothing would have met count too.",
+        ),
+        Table(
+            name="jobs",
+            title="By job, the longest delay first",
+            columns=(
+                Column(heading="job"),
+                Column(heading="user"),
+                Column(heading="GPUs", digits=0, kind="number"),
+                Column(heading="capped", unit="s", digits=0, kind="number"),
+                Column(heading="lowest cap", unit="W", digits=0, kind="number"),
+                Column(heading="slower by", unit="s", digits=0, kind="number"),
+                Column(heading="held", unit="s", digits=0, kind="number"),
+                Column(heading="paused", unit="s", digits=0, kind="number"),
+                Column(heading="would have saved", unit="kWh", digits=3, kind="number"),
+            ),
+            rows=tuple(
+                (
+                    job.job_id,
+                    job.user,
+                    job.gpu_count,
+                    job.capped_seconds,
+                    job.lowest_cap_watts,
+                    job.slowed_seconds,
+                    job.held_seconds,
+                    job.paused_seconds,
+                    job.kwh,
+                )
+                for job in findings.jobs
+            ),
+        ),
+    )
+
+
+def _sure(findings: ShadowFindings) -> tuple[Paragraph, ...]:
+    said = [Paragraph(_METHOD)]
+    if len(findings.cases) > 2:
+        said.append(Paragraph(f"{_BATTERY} One charge is {findings.usable_kwh:.1f} kWh here."))
+    right = findings.forecast
+    if right is None:
+        said.append(
+            Paragraph("No hour tells how the forecast did: it was off, too young, or no hour is over yet.")
+        )
+    else:
+        said.append(
+            Paragraph(
+                "The forecast of the next hour judges itself by what came:"
+                f" {right.coverage_ratio:.0%} of outcomes were inside its 80 % band; it was worse than the"
+                f" best naive one in {right.hours_beaten_by_naive} of {right.hours} hours."
+            )
+        )
+    return tuple(said)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120.0:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60.0:.0f} min" if seconds < 7200.0 else f"{seconds / 3600.0:.1f} h"
