@@ -313,11 +313,10 @@ class Controller:
             changed = self._books.took(outcome, draws, jobs, snapshot.at, enabled=enabled)
             self.recorder.outcome(outcome, snapshot, jobs, changed=changed, shadow=not enabled)
         cycle_seconds, self._last_cycle_seconds = now_seconds - self._last_cycle_seconds, now_seconds
-        shadow = self._books.shadow
-        self._beside.do("shadow", lambda: shadow.look(self, snapshot, loads, cycle_seconds))
-        shadow.keep(jobs)
+        self._beside.do("shadow", lambda: self._books.shadow.look(self, snapshot, loads, cycle_seconds))
+        self._books.shadow.keep(jobs)
         self.recorder.shortfalls(self.plan, snapshot.at)
-        self.recorder.series(snapshot, self.receipts.rates, shadow.values)
+        self.recorder.series(snapshot, self.receipts.rates, self._books.shadow.values)
         self.recorder.store_fault(snapshot.at, "store:ledger", self.store.problem, "it is written again")
         self._racks.look(snapshot, now_seconds)
         self.node_desk.flush(jobs)
