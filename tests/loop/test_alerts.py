@@ -26,6 +26,9 @@ keep_seconds = 2
 [alerts.rule.limit_at_risk]
 for_seconds = 2
 keep_seconds = 2
+[alerts.rule.powerctld_silent]
+for_seconds = 2
+keep_seconds = 2
 [alerts.hook.test]
 command = ["{hook}"]
 run_as_root = true
@@ -98,4 +101,12 @@ def test_a_dead_pdu_is_one_alert_and_a_limit_that_nothing_holds_is_another(bed: 
         assert {("alert", "limit_at_risk"), ("alert", "dead_source"), ("alert over", "dead_source")} <= set(
             kinds
         )
-    assert not news(told, "powerctld_silent")
+        assert not news(told, "powerctld_silent")
+
+        bed.lab.stop("powerctld")
+        bed.until(lambda: news(told, "powerctld_silent"), "an alert of powerctld itself", 20)
+        bed.lab.start("powerctld")
+        bed.until(lambda: len(news(told, "powerctld_silent")) == 2, "the end of that", 20)
+        bed.until(
+            lambda: bed.entries("alert over", subject="alert:powerctld_silent"), "both in the ledger", 10
+        )
