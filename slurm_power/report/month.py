@@ -164,7 +164,7 @@ def month_account(
     start, month_end = month_bounds(label, terms.zone)
     end = month_end
     if until is not None:
-        end = min(end, until.timestamp() // QUARTER_SECONDS * QUARTER_SECONDS)
+        end = min(end, until.timestamp() // terms.step_seconds * terms.step_seconds)
     if end <= start:
         raise ValueError(f"the month {label} has not begun")
     columns = _columns(recorded, circuit, start, end, terms)
