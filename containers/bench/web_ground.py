@@ -1,8 +1,8 @@
 """A powerctld of a made-up site of any size, whole but for meters and nodes: the ground of `web`.
 
 Its cycles see one second of `BigSite` after the other, made beforehand; each cycle's time is kept. At the end
-(SIGTERM) they are written to FOLDER/cycles.json in seconds: when by the monotonic clock, how long, and how much
-of that was processor time of the control's own thread.
+(SIGTERM) they are written to FOLDER/cycles.json in seconds: when by the monotonic clock, how long, and how
+much of that was processor time of the control's own thread.
 """
 
 import argparse
