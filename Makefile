@@ -51,6 +51,9 @@ CALCULATING = tests/forecast tests/forecaster tests/docs tests/model tests/plan 
 	tests/cli/test_fan_text.py tests/cli/test_export.py tests/cli/test_simulate_ess.py tests/cli/test_simulate_jobs.py \
 	tests/cli/test_simulate_event.py tests/cli/test_authority.py tests/cli/test_events.py tests/cli/test_explain.py \
 	tests/cli/test_option_forms.py tests/cli/test_psbatch_dry.py tests/cli/test_psbatch_places.py tests/cli/test_psbatch_manual.py \
+	tests/cli/test_simulate_ess_limits.py tests/cli/test_alerts.py tests/cli/test_governance.py tests/cli/test_report_month.py \
+	tests/cli/test_report_shadow.py tests/cli/test_statements.py $(wildcard tests/bridge/test_alert_rules.py tests/bridge/test_alert_book.py) \
+	tests/bridge/test_grid_events.py $(wildcard tests/bridge/test_openadr3_*.py) tests/web_page/test_sources.py \
 	tests/controller/test_expect_answer.py tests/cli/test_plan.py tests/cli/test_why.py tests/store/test_sqlite.py tests/store/test_private.py \
 	$(patsubst %,tests/node/test_%.py,beat frames host leases leases_stateful mig saved_settings) \
 	$(patsubst %,tests/controller/test_%.py,circuits day_plan event_desk fairness_desk job_energy job_expectations \
@@ -58,7 +61,9 @@ CALCULATING = tests/forecast tests/forecaster tests/docs tests/model tests/plan 
 # Of those, the files that name properties.
 SEARCHED = $(shell grep -rl --include='*.py' '^from hypothesis' $(CALCULATING))
 # These take both cores, and others' clocks would feel it.
-LOADING = tests/advice tests/gateway tests/tiers/evaluating
+LOADING = tests/advice tests/gateway tests/tiers/evaluating tests/web_page
+# These wait for Slurm, PostgreSQL and other servers, and watch no clock closely: they run beside the rest and the closed loop.
+WAITING = tests/compat tests/install tests/slurm tests/spank tests/store tests/web tests/bridge
 WATCHING = $(BIN)/python -m coverage run -m pytest -m "not containers and not hardware and not slow and not versions"
 # Two threads of torch's that spin take each other's core.
 test: export OMP_NUM_THREADS = 1
@@ -67,8 +72,11 @@ test: $(STAMP) packages ## All tests that belong to every change
 	$(BIN)/python -m coverage run -m pytest -m "not slow" -n 2 --dist worksteal $(CALCULATING) $(PYTEST_OPTIONS)
 	@mkdir -p build
 	$(WATCHING) $(LOADING) $(PYTEST_OPTIONS)
-	$(WATCHING) tests/loop $(PYTEST_OPTIONS) >build/loop-tests.txt 2>&1 & loop=$$!; trap "kill $$loop" INT TERM; status=0; \
-	$(WATCHING) $(addprefix --ignore=,tests/loop $(LOADING) $(CALCULATING)) $(PYTEST_OPTIONS) || status=1; \
+	$(WATCHING) tests/loop $(PYTEST_OPTIONS) >build/loop-tests.txt 2>&1 & loop=$$!; \
+	$(WATCHING) $(WAITING) $(addprefix --ignore=,$(CALCULATING)) $(PYTEST_OPTIONS) >build/waiting-tests.txt 2>&1 & waiting=$$!; \
+	trap "kill $$loop $$waiting" INT TERM; status=0; \
+	$(WATCHING) $(addprefix --ignore=,tests/loop $(LOADING) $(WAITING) $(CALCULATING)) $(PYTEST_OPTIONS) || status=1; \
+	wait $$waiting || status=1; cat build/waiting-tests.txt; \
 	wait $$loop || status=1; cat build/loop-tests.txt; exit $$status
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --fail-under=80 --skip-covered --format=total
