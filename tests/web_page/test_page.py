@@ -98,7 +98,7 @@ def test_hostile_names_stay_text(browser: Browser, site: Site, address: str) -> 
     bad = [{**row, "reason": hostile, "source": hostile} for row in site.picture["sources"]["bad"][:1]]
     sources = {**site.picture["sources"], "bad": bad}
     standing = {**RISK, "headline": f"AT RISK: {hostile}", "risks": [{**RISK["risks"][1], "reason": hostile}]}
-    alerts = [{"alert_id": hostile, "rule": "x", "severity": "page", "summary": hostile, "since": 0}]
+    alerts = [{"id": hostile, "rule": "x", "severity": "page", "state": hostile, "summary": hostile}]
     site.picture = {
         **site.picture,
         "jobs": jobs,
@@ -125,6 +125,17 @@ def test_hostile_names_stay_text(browser: Browser, site: Site, address: str) -> 
     assert browser.ask("return document.querySelectorAll('img, script:not([src])').length") == 0
     assert browser.ask("return window.pwned ?? null") is None
     assert not browser.complaints()
+
+
+def test_what_one_panel_cannot_read_does_not_blank_the_others(
+    browser: Browser, site: Site, address: str
+) -> None:
+    site.picture = {**site.picture, "circuits": None}
+    browser.open(address)
+    browser.until_pictures(2)
+    assert browser.text("h1") == site.picture["standing"]["headline"]
+    assert browser.text("#jobs tbody")
+    assert browser.text("#sources-rows")
 
 
 @pytest.mark.parametrize("width", [360, 390])
