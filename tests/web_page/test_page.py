@@ -138,8 +138,12 @@ def test_what_one_panel_cannot_read_does_not_blank_the_others(
     assert browser.text("#sources-rows")
 
 
-@pytest.mark.parametrize("width", [360, 390])
-def test_nothing_scrolls_sideways_on_a_phone(page: Browser, width: int) -> None:
+@pytest.mark.parametrize("width", [360, 390, 700, 1190])
+def test_nothing_scrolls_sideways(page: Browser, site: Site, width: int) -> None:
+    grid, *rest = site.picture["circuits"]
+    long = {**rest[0], "name": "busbar-of-the-second-hall-with-a-long-name"}
+    jobs = [{**job, "name": "a" * 128, "user": "b" * 32} for job in site.picture["jobs"]]
+    site.change(circuits=[grid, *rest, long], jobs=jobs)
     page.size(width, 800)
     page.until(lambda: page.ask("return innerWidth") == width, "the width")
     page.until_pictures(2)
