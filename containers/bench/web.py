@@ -177,23 +177,26 @@ def measure(nodes: int, *, clients: int, rate: float, seconds: float) -> list[Fi
             user: keys.make_token(user, role, now_seconds=now, seconds=36_000.0)[0]
             for user, role in wanted.items()
         }
-        with running("containers.bench.web_ground", name, "--nodes", str(nodes), ready="ready"):
+        with running("containers.bench.web_ground", name, "--nodes", str(nodes), ready="ready") as ctld:
             time.sleep(_WARM_SECONDS)
-            alone = time.monotonic()
+            idle, alone = usage([ctld.pid]), time.monotonic()
             time.sleep(seconds)
+            idle_seconds = usage([ctld.pid]).cpu_seconds - idle.cpu_seconds
             with running("slurm_power.cli.powerweb", "--config", f"{name}/site.toml") as web:
                 _answers(port, web)
                 asyncio.run(load(port, tokens, clients, rate, _WARM_SECONDS))
-                before, loaded = usage([web.pid]), time.monotonic()
+                before, asked, loaded = usage([web.pid]), usage([ctld.pid]), time.monotonic()
                 seen = asyncio.run(load(port, tokens, clients, rate, seconds))
                 after, ended = usage([web.pid]), time.monotonic()
+                asked_seconds = usage([ctld.pid]).cpu_seconds - asked.cpu_seconds
         cycles = json.loads((folder / "cycles.json").read_text())
     return _figures(
         seen,
-        quiet=sorted(spent for at, spent in cycles if alone <= at < alone + seconds),
-        busy=sorted(spent for at, spent in cycles if loaded <= at < ended),
+        quiet=[(spent, busy) for at, spent, busy in cycles if alone <= at < alone + seconds],
+        busy=[(spent, busy) for at, spent, busy in cycles if loaded <= at < ended],
         memory_bytes=after.pss_bytes,
         growth_bytes=after.pss_bytes - before.pss_bytes,
+        ctld_ratios=(idle_seconds / seconds, asked_seconds / (ended - loaded)),
         cpu_ratio=(after.cpu_seconds - before.cpu_seconds) / (ended - loaded),
         clients=clients,
         seconds=ended - loaded,
@@ -207,10 +210,11 @@ def _at(values: list[float], ratio: float) -> float:
 def _figures(
     seen: Seen,
     *,
-    quiet: list[float],
-    busy: list[float],
+    quiet: list[tuple[float, float]],
+    busy: list[tuple[float, float]],
     memory_bytes: float,
     growth_bytes: float,
+    ctld_ratios: tuple[float, float],
     cpu_ratio: float,
     clients: int,
     seconds: float,
@@ -222,15 +226,24 @@ def _figures(
     users_bytes = seen.byte_count - seen.operator_bytes
 
     def milliseconds(values: list[float]) -> str:
+        values = sorted(values)
         return f"{1e3 * statistics.median(values):.0f} ms, p99 {1e3 * _at(values, 0.99):.0f} ms"
 
     return [
-        Figure(what="a cycle of the control, nobody watching", value=milliseconds(quiet)),
+        Figure(
+            what="a cycle of the control, nobody watching", value=milliseconds([spent for spent, _ in quiet])
+        ),
+        Figure(what="its processor time", value=milliseconds([used for _, used in quiet])),
         Figure(
             what=f"a cycle with {clients} browsers and the calls",
-            value=milliseconds(busy),
+            value=milliseconds([spent for spent, _ in busy]),
             target=f"p99 {1e3 * _LOOP_P99_SECONDS:.0f} ms",
-            ratio=_at(busy, 0.99) / _LOOP_P99_SECONDS,
+            ratio=_at(sorted(spent for spent, _ in busy), 0.99) / _LOOP_P99_SECONDS,
+        ),
+        Figure(what="its processor time then", value=milliseconds([used for _, used in busy])),
+        Figure(
+            what="powerctld's processor time, nobody watching and then",
+            value=f"{100 * ctld_ratios[0]:.0f} %, {100 * ctld_ratios[1]:.0f} % of a core",
         ),
         Figure(
             what="age of a picture at a browser",
@@ -263,7 +276,7 @@ def _figures(
 def main() -> int:
     """Measure and print a table; returns 1 when a promise is missed."""
     parser = argparse.ArgumentParser(prog="python -m containers.bench.web", description=__doc__)
-    parser.add_argument("--nodes", type=int, default=1000)
+    parser.add_argument("--nodes", type=int, default=200)
     parser.add_argument("--clients", type=int, default=500)
     parser.add_argument("--rate", type=float, default=50.0, help="calls a second")
     parser.add_argument("--seconds", type=float, default=60.0)

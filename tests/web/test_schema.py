@@ -14,7 +14,7 @@ from slurm_power.web.openapi import openapi
 from slurm_power.web.table import TABLE
 from tests.web.bed import Bed
 
-_QUICK, _DEEP = 12, 400
+_QUICK, _DEEP = 8, 400
 
 
 @pytest.fixture(scope="module")
