@@ -13,11 +13,12 @@ import numpy as np
 
 from slurm_power.model.billing_rules import BillingRules
 from slurm_power.model.units import JOULES_PER_KWH
-from slurm_power.plan.billing import Bill, EarlierPeaks, bill
+from slurm_power.plan.billing import Bill
 from slurm_power.plan.charges import demand_intervals
 from slurm_power.ports import SeriesReader, Store
 from slurm_power.report.month_battery import BatteryAccount, battery_account
 from slurm_power.report.month_bill import (
+    BillBasis,
     ChargePeak,
     Terms,
     charge_peaks,
@@ -50,8 +51,9 @@ METHOD = (
 class MonthAccount:
     """All figures of a month (or the part of it that has passed), and the columns that they come from.
 
-    ``import_watts`` and ``natural_watts``, shape (n,), have no gaps; ``most_natural_watts`` counts held and
-    paused jobs too. Bills are None without a tariff, kilograms of CO2 without carbon intensity.
+    ``import_watts`` and ``natural_watts`` (without us), shape (n,), have no gaps; ``reckoned_watts`` is
+    without us but for what slowed and held jobs change, ``most_natural_watts`` counts held and paused jobs
+    too. Bills are None without a tariff, kilograms of CO2 without carbon intensity.
     """
 
     label: str
@@ -60,6 +62,7 @@ class MonthAccount:
     zone: tzinfo
     terms: Terms
     import_watts: Values
+    reckoned_watts: Values
     natural_watts: Values
     most_natural_watts: Values
     shifts: JobShifts
@@ -68,9 +71,7 @@ class MonthAccount:
     bill_without_most: Bill | None
     bill_battery_alone: Bill | None
     charge_peaks: tuple[ChargePeak, ...]
-    rules: BillingRules | None
-    prices_per_kwh: Values | None
-    earlier_peaks_watts: EarlierPeaks
+    basis: BillBasis
     unknown_months: tuple[str, ...]
     unpriced_hours: float
     co2_kg: float | None
@@ -124,13 +125,6 @@ class MonthAccount:
             return None
         return self.bill_without.total - self.bill.total
 
-    @property
-    def most_saved(self) -> float | None:
-        """The same if each held or paused job would have drawn its power at once."""
-        if self.bill is None or self.bill_without_most is None:
-            return None
-        return self.bill_without_most.total - self.bill.total
-
 
 def savings(account: MonthAccount) -> dict[str, object]:
     """A month in the few figures of a page; None for what is not known."""
@@ -179,19 +173,23 @@ def month_account(
         store.jobs().values(), start_seconds=start, step_seconds=step, steps=columns.steps, site=terms.site
     )
     imported = filled(columns, terms.zone)
-    natural = _natural(columns, imported, shifts)
+    reckoned = _reckoned(columns, imported)
+    # What slowed jobs drew longer cannot be more than is there.
+    slowed = np.maximum(reckoned + shifts.slowed_watts, np.minimum(reckoned, 0.0))
+    natural = np.where(columns.known, slowed, imported)
     most_natural = np.maximum(natural + np.where(columns.known, shifts.delayed_watts, 0.0), 0.0)
     prices, unpriced_hours = prices_of(terms, columns)
     earlier, unknown = earlier_peaks(recorded, columns.circuit, label, terms)
 
     # Prices alone are a tariff too.
     rules = terms.rules or (None if prices is None else BillingRules(name="prices"))
-
-    def billed(watts: Values) -> Bill | None:
-        if rules is None or (prices is None and not rules.energy):
-            return None
-        return bill(rules, columns.calendar(terms.zone), watts, step, prices, earlier_peaks_watts=earlier)
-
+    basis = BillBasis(
+        rules=rules,
+        prices_per_kwh=prices,
+        earlier_peaks_watts=earlier,
+        calendar=columns.calendar(terms.zone),
+        step_seconds=step,
+    )
     carbon = held_means(terms.supply.carbon_g_per_kwh, columns)
     co2_known = ~np.isnan(carbon)
     return MonthAccount(
@@ -201,17 +199,16 @@ def month_account(
         zone=terms.zone,
         terms=terms,
         import_watts=imported,
+        reckoned_watts=reckoned,
         natural_watts=natural,
         most_natural_watts=most_natural,
         shifts=shifts,
-        bill=billed(imported),
-        bill_without=billed(natural),
-        bill_without_most=billed(most_natural),
-        bill_battery_alone=billed(natural - np.where(columns.known, columns.discharge_watts, 0.0)),
+        bill=basis.bill(imported),
+        bill_without=basis.bill(natural),
+        bill_without_most=basis.bill(most_natural),
+        bill_battery_alone=basis.bill(natural - np.where(columns.known, columns.discharge_watts, 0.0)),
         charge_peaks=charge_peaks(columns, imported, terms, earlier),
-        rules=rules,
-        prices_per_kwh=prices,
-        earlier_peaks_watts=earlier,
+        basis=basis,
         unknown_months=unknown,
         unpriced_hours=unpriced_hours,
         co2_kg=co2_kg(imported, carbon, step),
@@ -244,15 +241,12 @@ def _day(seconds: float, terms: Terms) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC).astimezone(terms.zone):%Y-%m-%d %H:%M}"
 
 
-def _natural(columns: MonthColumns, imported: Values, shifts: JobShifts) -> Values:
-    """The load with nothing done; where nothing was metered, or it was not reckoned, what was imported."""
-    reckoned = columns.load_watts
+def _reckoned(columns: MonthColumns, imported: Values) -> Values:
+    """The load with no lever as of each moment; where nothing was metered, or reckoned, what was imported."""
     # Series of an older version have no load: put together then what it is made of.
     parts = columns.import_watts + columns.discharge_watts + np.nan_to_num(columns.withheld_watts)
-    reckoned = np.where(np.isnan(reckoned), parts, reckoned)
-    # What slowed jobs drew longer cannot be more than is there.
-    slowed = np.maximum(reckoned + shifts.slowed_watts, np.minimum(reckoned, 0.0))
-    return np.where(columns.known & ~np.isnan(slowed), slowed, imported)
+    reckoned = np.where(np.isnan(columns.load_watts), parts, columns.load_watts)
+    return np.where(columns.known, reckoned, imported)
 
 
 def worst_excursions(account: MonthAccount, most: int = 10) -> Sequence[tuple[datetime, float, float, bool]]:

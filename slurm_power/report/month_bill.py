@@ -10,8 +10,9 @@ from slurm_power.forecast.supply import HeldValues, Supply
 from slurm_power.model.billing_rules import BillingRules
 from slurm_power.model.site import Site
 from slurm_power.model.units import JOULES_PER_KWH
-from slurm_power.plan.billing import EarlierPeaks, bill
+from slurm_power.plan.billing import Bill, EarlierPeaks, bill
 from slurm_power.plan.charges import Month, demand_charges, demand_intervals
+from slurm_power.plan.local_calendar import LocalCalendar
 from slurm_power.ports import SeriesReader
 from slurm_power.report.month_columns import (
     QUARTER_SECONDS,
@@ -62,6 +63,30 @@ class ChargePeak:
     watts: float
     floor_watts: float
     price_per_kw: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BillBasis:
+    """What any import of one month is billed by; ``prices_per_kwh``, shape (n,), come before the tariff's."""
+
+    rules: BillingRules | None
+    prices_per_kwh: Values | None
+    earlier_peaks_watts: EarlierPeaks
+    calendar: LocalCalendar
+    step_seconds: float
+
+    def bill(self, import_watts: Values) -> Bill | None:
+        """The bill of an import, shape (n,); None where nobody has said what energy costs."""
+        if self.rules is None or (self.prices_per_kwh is None and not self.rules.energy):
+            return None
+        return bill(
+            self.rules,
+            self.calendar,
+            import_watts,
+            self.step_seconds,
+            self.prices_per_kwh,
+            earlier_peaks_watts=self.earlier_peaks_watts,
+        )
 
 
 def prices_of(terms: Terms, columns: MonthColumns) -> tuple[Values | None, float]:

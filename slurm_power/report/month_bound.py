@@ -2,9 +2,7 @@
 
 import math
 
-import numpy as np
-
-from slurm_power.plan.billing import Bill, bill
+from slurm_power.plan.billing import Bill
 from slurm_power.plan.charges import Month, demand_charges, import_prices
 from slurm_power.plan.lp_ess import PaidPeak, best_course
 from slurm_power.plan.peak_level import Battery
@@ -21,36 +19,28 @@ def battery_bound(account: MonthAccount) -> Bill | None:
     where they moved too little to tell, without a bill, and where the solver finds none.
     """
     battery = _battery(account)
-    rules, prices, step = account.rules, account.prices_per_kwh, account.columns.step_seconds
-    if battery is None or rules is None or account.bill_without is None:
+    basis = account.basis
+    if battery is None or basis.rules is None or account.bill_without is None:
         return None
-    calendar = account.columns.calendar(account.zone)
-    month = Month.of(calendar, step, pro_rata=False)
-    price = prices if prices is not None else import_prices(rules, month, account.import_kwh)
+    month = Month.of(basis.calendar, basis.step_seconds, pro_rata=False)
+    prices = basis.prices_per_kwh
+    if prices is None:
+        prices = import_prices(basis.rules, month, account.import_kwh)
     load = account.natural_watts
     half_kwh = 0.5 * battery.energy_kwh
     course = best_course(
         load,
-        np.asarray(price, dtype=np.float64),
+        prices,
         [
             PaidPeak(price_per_kw=charge.price_per_kw, steps=charge.steps, least_watts=charge.floor_watts)
-            for charge in demand_charges(rules, month, account.earlier_peaks_watts)
+            for charge in demand_charges(basis.rules, month, basis.earlier_peaks_watts)
         ],
         battery,
         stored_kwh=half_kwh,
-        step_hours=step / 3600.0,
+        step_hours=basis.step_seconds / 3600.0,
         end_stored_kwh=half_kwh,
     )
-    if course is None:
-        return None
-    return bill(
-        rules,
-        calendar,
-        load - course.discharge_watts,
-        step,
-        prices,
-        earlier_peaks_watts=account.earlier_peaks_watts,
-    )
+    return None if course is None else basis.bill(load - course.discharge_watts)
 
 
 def _battery(account: MonthAccount) -> Battery | None:

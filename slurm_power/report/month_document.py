@@ -22,6 +22,7 @@ from slurm_power.report.month import SURE_RATIO, MonthAccount, worst_excursions
 from slurm_power.report.month_events import LeverUse
 from slurm_power.report.month_meter import meter_section
 from slurm_power.report.month_money import (
+    Alternative,
     amount_text,
     bill_tables,
     money_text,
@@ -40,11 +41,13 @@ def month_document(
     levers: Sequence[LeverUse],
     proof: ChainProof,
     bound: Bill | None = None,
+    alternative: Alternative | None = None,
     site: str = "",
     made_at: datetime | None = None,
     figures: bool = True,
 ) -> Document:
-    """The whole report; ``bound`` is the bill of a battery that knew the month beforehand.
+    """The whole report; ``bound`` is the bill of a battery that knew the month beforehand,
+    ``alternative`` the load without us by another method.
 
     Without ``figures`` nothing is drawn, and no plotting library is loaded.
     """
@@ -65,7 +68,7 @@ def month_document(
         labels=labels,
         checks=tuple(_checks(account, proof)),
         tiles=tuple(_tiles(account)),
-        sections=tuple(_sections(account, before, levers, bound, figures=figures)),
+        sections=tuple(_sections(account, before, levers, bound, alternative, figures=figures)),
         proof=proof.lines,
     )
 
@@ -122,18 +125,23 @@ def _tiles(account: MonthAccount) -> Iterator[Tile]:
         yield Tile(
             name="CO\N{SUBSCRIPT TWO}",
             value=f"{account.co2_kg:,.0f} kg",
-            remark=f"{abs(less):,.1f} kg {word} than without us",
+            remark=f"{abs(less):,.1f} kg {word} than without us{_of_time(account.co2_known_ratio)}",
         )
     if account.events:
         done = sum(event.delivered for event in account.events)
         yield Tile(name="Grid events", value=f"{done} of {len(account.events)}", remark="delivered")
 
 
-def _sections(
+def _of_time(ratio: float) -> str:
+    return "" if ratio > 0.999 else f"; carbon intensity known {100 * ratio:.0f} % of the time"
+
+
+def _sections(  # what there is, in order
     account: MonthAccount,
     before: MonthAccount | None,
     levers: Sequence[LeverUse],
     bound: Bill | None,
+    alternative: Alternative | None,
     *,
     figures: bool,
 ) -> Iterator[Section]:
@@ -159,7 +167,7 @@ def _sections(
         yield Section(title="Bill", blocks=(Paragraph(text),))
     else:
         yield Section(title="Bill", blocks=(*more, *bill_tables(account)))
-    yield without_section(account, bound)
+    yield without_section(account, bound, alternative)
     if account.batteries:
         yield _battery_section(account)
     yield _events_section(account)

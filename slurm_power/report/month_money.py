@@ -1,6 +1,7 @@
 """The part of a month's report about money: every line of the bill, and the same month without us."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from slurm_power.model.units import JOULES_PER_KWH
 from slurm_power.plan.billing import Bill
 from slurm_power.report.document import Column, Paragraph, Section, Table, Value
 from slurm_power.report.month import METHOD, MonthAccount
+from slurm_power.report.month_columns import Values
 
 _DASH = "\N{EN DASH}"
 
@@ -83,7 +85,17 @@ def _bill_note(account: MonthAccount) -> str:
     return " ".join(words)
 
 
-def without_section(account: MonthAccount, bound: Bill | None) -> Section:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Alternative:
+    """The load without us by another method, shape (n,), which ``text`` tells; watts None: it failed."""
+
+    watts: Values | None
+    text: str
+
+
+def without_section(
+    account: MonthAccount, bound: Bill | None, alternative: Alternative | None = None
+) -> Section:
     """What the month would have been, by which method, and how sure that is."""
     peak, without, most = (
         account.peak(column)[0] / 1000.0
@@ -143,7 +155,25 @@ def without_section(account: MonthAccount, bound: Bill | None) -> Section:
             f" {amount_text(account, best)} without any other lever;"
             f" {amount_text(account, account.saved)} were saved."
         )
-    return Section(title="Without us", blocks=(table, Paragraph(" ".join(words))))
+    blocks: list[Table | Paragraph] = [table, Paragraph(" ".join(words))]
+    if alternative is not None:
+        blocks += [*_alternative_table(account, alternative.watts), Paragraph(alternative.text)]
+    return Section(title="Without us", blocks=tuple(blocks))
+
+
+def _alternative_table(account: MonthAccount, watts: Values | None) -> Iterator[Table]:
+    if watts is None:
+        return
+    kwh = float(np.maximum(watts, 0.0).sum()) * account.columns.step_seconds / JOULES_PER_KWH
+    rows: list[tuple[Value, ...]] = [
+        ("Peak (kW)", account.peak(watts)[0] / 1000.0),
+        ("Energy (kWh)", kwh),
+    ]
+    found = account.basis.bill(watts)
+    if found is not None and account.bill is not None:
+        rows += [("Bill", found.total), ("Saved", found.total - account.bill.total)]
+    columns = (Column(heading=""), Column(heading="Without us", kind="number", digits=2))
+    yield Table(name="without-us-simulated", title="By the simulator", columns=columns, rows=tuple(rows))
 
 
 def money_text(account: MonthAccount, bill: Bill | None) -> str:

@@ -68,6 +68,7 @@ def _start(found: Found, places: Places, proposal: Proposal) -> list[str]:
         f"    chown -R {user} {config}/tls",
         "    systemctl daemon-reload",
         "    systemctl enable --now powerctld",
+        "    systemctl enable --now powerweb    # the dashboard, once site.toml has [web] with listen",
         "",
         "On each node, with jobs or without:",
         "",

@@ -314,12 +314,13 @@ def _units(found: Found, places: Places, ship: Shipped) -> list[ProposedFile]:
         if elsewhere:
             # systemd makes its own folders only below /var/lib and /run; the rest it keeps read-only.
             unit = unit.replace("\n[Install]", f"\nReadWritePaths={' '.join(elsewhere)}\n\n[Install]")
-        if name == "powerctld.service":
+        if name in ("powerctld.service", "powerweb.service"):
             user = controller_user(found)
             unit = unit.replace("User=slurmpower", f"User={user}").replace(
                 "Group=slurmpower", f"Group={user}"
             )
-            files.append(_unit(places, name, unit, (CONTROLLER,), "powerctld"))
+            daemon = name.removesuffix(".service")
+            files.append(_unit(places, name, unit, (CONTROLLER,), daemon))
         elif name == "powerd.service" and found.shared_host:
             unit = unit.replace("node.toml", "node.toml --node %i")
             files.append(

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from slurm_power.model.forecast import Reach
 from slurm_power.powerctld_line import LineError, LineRefusedError
+from slurm_power.web import cut
 from slurm_power.web.asking import plain
 from slurm_power.web.calls import Call
 from slurm_power.web.pictures import gzip_of
@@ -17,15 +18,19 @@ from slurm_power.web.stream import FullError
 # What hardly changes within a second is asked once for all who ask.
 _KEEP_SECONDS = 2.0
 _KEEP_FORECAST_SECONDS = 4.0
+_KEEP_PRICES_SECONDS = 5.0
 _KEEP_CHAIN_SECONDS = 10.0
 _AFTER_ALL = 10**12
 
 
 async def question(
-    call: Call, op: str, *, keep_seconds: float = _KEEP_SECONDS, **words: Any
+    call: Call, op: str, *, keep_seconds: float = _KEEP_SECONDS, own: bool = True, **words: Any
 ) -> dict[str, Any]:
-    """Ask powerctld on the caller's behalf; raises RequestError."""
-    message = {"op": op, **words, "for": call.person.message()}
+    """Ask powerctld on the caller's behalf; raises RequestError.
+
+    Without ``own`` the answer is the same for everybody, or is cut here, and is asked for once for all.
+    """
+    message = {"op": op, **words, **({"for": call.person.message()} if own else {})}
     try:
         return plain(await call.web.asking.question(message, keep_seconds=keep_seconds))
     except LineRefusedError as error:
@@ -77,7 +82,9 @@ async def forecast(call: Call) -> dict[str, Any]:
     circuit = call.query.get("circuit", call.web.config.site.root.name)
     if circuit not in call.web.config.site.circuits:
         raise RequestError(404, f"there is no circuit {circuit!r}", [f"circuit: there is no {circuit!r}"])
-    answer = await question(call, "forecast", circuit=circuit, keep_seconds=_KEEP_FORECAST_SECONDS)
+    answer = await question(call, "forecast", circuit=circuit, keep_seconds=_KEEP_FORECAST_SECONDS, own=False)
+    if not call.person.sees_all:
+        answer["starts"] = [cut.start(one, call.person.name) for one in answer["starts"]]
     reach = call.query.get("reach")
     if reach is not None:
         for key in ("forecasts", "history", "supply"):
@@ -87,7 +94,12 @@ async def forecast(call: Call) -> dict[str, Any]:
 
 async def plan(call: Call) -> dict[str, Any]:
     """What is being done now, and at which price."""
-    return await question(call, "plan", explain=True)
+    prices = await question(call, "plan", explain=True, own=False, keep_seconds=_KEEP_PRICES_SECONDS)
+    if call.person.sees_all:
+        return prices
+    # Prices are worked out once for all; what concerns the caller costs powerctld little.
+    mine = await question(call, "plan")
+    return cut.plan(mine, prices, call.person.name)
 
 
 async def ledger(call: Call) -> dict[str, Any]:
@@ -100,7 +112,9 @@ async def ledger(call: Call) -> dict[str, Any]:
 async def _chain(call: Call) -> dict[str, Any]:
     """What powerctld knows of the whole chain; nothing while it does not answer."""
     try:
-        answer = await question(call, "ledger", after_sequence=_AFTER_ALL, keep_seconds=_KEEP_CHAIN_SECONDS)
+        answer = await question(
+            call, "ledger", after_sequence=_AFTER_ALL, keep_seconds=_KEEP_CHAIN_SECONDS, own=False
+        )
     except LineError:
         return {"broken_at_sequence": None, "checked_sequence": None}
     return {key: answer[key] for key in ("broken_at_sequence", "checked_sequence")}
@@ -108,12 +122,12 @@ async def _chain(call: Call) -> dict[str, Any]:
 
 async def sources(call: Call) -> dict[str, Any]:
     """Everything that is measured."""
-    return await question(call, "sources")
+    return await question(call, "sources", own=False)
 
 
 async def events(call: Call) -> dict[str, Any]:
     """Coming, running and past events."""
-    return await question(call, "events")
+    return await question(call, "events", own=False)
 
 
 async def event_report(call: Call) -> dict[str, Any]:
@@ -143,7 +157,7 @@ async def savings(call: Call) -> dict[str, Any]:
 
 async def policy(call: Call) -> dict[str, Any]:
     """The site's rules."""
-    return await question(call, "policy")
+    return await question(call, "policy", own=False)
 
 
 async def health(call: Call) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from slurm_power.config import load_site
@@ -18,7 +19,7 @@ from slurm_power.plan.event_account import EventAccount
 from tests.cli.test_slurm_power import run
 from tests.report.conftest import weeks, whole_state  # noqa: F401  # fixtures
 from tests.report.simulated_month import SimulatedWeeks
-from tests.report.test_month import TARIFF
+from tests.report.test_month import TARIFF, highest_kw, month_of
 
 HOSTILE = "<script>alert(1)</script>"
 SITE = """
@@ -32,6 +33,19 @@ tariff_file = "tariff.toml"
 [circuit.grid]
 rating_watts = 1000000.0
 limit_kind = "economic"
+overhead_ratio = 1.15
+"""
+RACKS = """
+[circuit.rack0]
+parent = "grid"
+rating_watts = 500000.0
+limit_kind = "safety"
+nodes = ["r0n0", "r0n1", "r0n2", "r0n3"]
+[circuit.rack1]
+parent = "grid"
+rating_watts = 500000.0
+limit_kind = "safety"
+nodes = ["r1n0", "r1n1", "r1n2", "r1n3"]
 """
 
 
@@ -143,6 +157,31 @@ def test_a_tampered_row_is_found_and_hostile_names_do_nothing(
     assert "entry 40" in result.output
     run("report", "month", "2025-11", "--state", tampered, "--out", tmp_path / "all")
     assert "'=grid" in (tmp_path / "all/events.csv").read_text()
+
+
+@pytest.mark.parametrize("label", ["2025-10", "2025-11"])
+def test_the_simulator_with_levers_off_comes_to_the_same(
+    weeks: SimulatedWeeks,  # noqa: F811
+    whole_state: Path,  # noqa: F811
+    tmp_path: Path,
+    site: Path,
+    label: str,
+) -> None:
+    """It gets the records of powerctld alone, and is held against the run that nobody controlled."""
+    arguments = ("report", "month", label, "--state", whole_state, "--site", site, "--replay")
+    assert "cannot run this month's jobs: no circuit of the site feeds a node" in run(*arguments).output
+    site.write_text(site.read_text() + RACKS)
+    out = tmp_path / "simulated.csv"
+    result = run(*arguments, "--out", out, "--table", "without-us-simulated")
+    assert result.exit_code == 0, result.output
+    with out.open(newline="") as file:
+        told = {name: float(value) for name, value in list(csv.reader(file))[1:]}
+    _, _, span = month_of(weeks, label)
+    without = np.repeat(weeks.without.circuit_watts[:, 0], 5)[span]
+    assert told["Peak (kW)"] == pytest.approx(highest_kw(without), rel=0.005)
+    assert told["Energy (kWh)"] == pytest.approx(float(without.sum()) / 60_000.0, rel=0.005)
+    assert told["Saved"] > 50.0
+    assert run("report", "month", label, "--state", whole_state, "--replay").exit_code == 2
 
 
 def test_savings_of_the_running_month(site: Path) -> None:

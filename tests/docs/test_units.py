@@ -27,14 +27,16 @@ def analyze(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("unit", ["powerd.service", "powerctld.service"], indirect=True)
+@pytest.mark.parametrize("unit", ["powerd.service", "powerctld.service", "powerweb.service"], indirect=True)
 def test_systemd_finds_no_fault(unit: Path) -> None:
     done = analyze("verify", str(unit))
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
-    ("unit", "most"), [("powerd.service", 3.5), ("powerctld.service", 1.5)], indirect=["unit"]
+    ("unit", "most"),
+    [("powerd.service", 3.5), ("powerctld.service", 1.5), ("powerweb.service", 1.5)],
+    indirect=["unit"],
 )
 def test_no_more_is_open_than_the_security_page_says(unit: Path, most: float) -> None:
     done = analyze("security", "--offline=true", str(unit))

@@ -50,6 +50,7 @@ class SimulatedWeeks:
     limit_watts: float
     withheld_watts: Values
     entries: tuple[LedgerEntry, ...]
+    saved_joules: Mapping[str, float]
 
     def between(self, start_seconds: float, end_seconds: float) -> slice:
         """The samples of a span."""
@@ -64,9 +65,21 @@ class _Watched(LevelControl):
     withheld: list[tuple[float, float]]
     was_capped: set[str]
     was_giving: float
+    acted_seconds: float
+    saving_watts: dict[str, float]
+    saved_joules: dict[str, float]
 
     def act(self, cluster: Cluster, battery: Battery | None, seconds: float) -> float:
+        passed = cluster.now_seconds - self.acted_seconds
+        for job_id, saving in self.saving_watts.items():
+            self.saved_joules[job_id] = self.saved_joules.get(job_id, 0.0) + saving * passed
         watts = super().act(cluster, battery, seconds)
+        self.acted_seconds = cluster.now_seconds
+        self.saving_watts = {
+            job_id: job.saved_watts * job.gpus
+            for job_id, job in cluster.running.items()
+            if job.saved_watts > 0.0
+        }
         self.withheld.append((cluster.now_seconds, cluster.uncapped_root_watts - float(cluster.watts[0])))
         at = datetime.fromtimestamp(cluster.now_seconds, UTC)
         capped = {job_id for job_id, job in cluster.running.items() if job.power_ratio < 1.0}
@@ -126,6 +139,7 @@ def simulated_weeks(start_seconds: float, end_seconds: float, *, seed: int = 5) 
     )
     control = _Watched(keeper, layout, margin_ratio=policy.margin_ratio)
     control.entries, control.withheld, control.was_capped, control.was_giving = [], [], set(), 0.0
+    control.acted_seconds, control.saving_watts, control.saved_joules = start_seconds, {}, {}
     controlled = simulate(layout, jobs, window, control, battery)
     withheld = _means(control.withheld, window)
     ticks = round(STEP_SECONDS / TICK_SECONDS)
@@ -139,6 +153,7 @@ def simulated_weeks(start_seconds: float, end_seconds: float, *, seed: int = 5) 
         limit_watts=round(0.95 * highest, 1),
         withheld_watts=np.repeat(withheld, ticks),
         entries=tuple(control.entries),
+        saved_joules=control.saved_joules,
     )
 
 
@@ -187,7 +202,11 @@ def write_state(
     """Write ledger, job records and series; the meters are silent in the spans ``without`` (Unix seconds)."""
     state.mkdir(exist_ok=True)
     store = SqliteStore(state / "powerctld.sqlite")
-    store.fill(weeks.entries, {job.job_id: _record(job) for job in weeks.controlled.jobs}, states)
+    store.fill(
+        weeks.entries,
+        {job.job_id: _record(job, weeks.saved_joules.get(job.job_id, 0.0)) for job in weeks.controlled.jobs},
+        states,
+    )
     store.close()
     ticks = round(STEP_SECONDS / TICK_SECONDS)
     run = weeks.controlled
@@ -249,7 +268,7 @@ def write_quarters(
     series.close()
 
 
-def _record(job: PlantJob) -> dict[str, Any]:
+def _record(job: PlantJob, saved_joules: float) -> dict[str, Any]:
     """What powerctld keeps of a job."""
     record: dict[str, Any] = {
         "job_id": job.job_id,
@@ -259,7 +278,7 @@ def _record(job: PlantJob) -> dict[str, Any]:
         "gpu_count": job.gpus,
         "flex": job.flex.value,
         "workload": job.workload.value,
-        "nodes": ["r0n0"],
+        "nodes": ["r0n0", "r0n1"][: -(-job.gpus // 8)],
         "slowdown_seconds": job.lost_seconds,
         "held_seconds": job.held_seconds,
     }
@@ -267,7 +286,8 @@ def _record(job: PlantJob) -> dict[str, Any]:
         record["started"] = datetime.fromtimestamp(job.started_seconds, UTC).isoformat()
         if job.ended_seconds is not None:
             record["running_seconds"] = job.ended_seconds - job.started_seconds
-            record["mean_watts"] = job.gpus * job.board_watts
+            record["mean_watts"] = job.gpus * job.board_watts - saved_joules / record["running_seconds"]
+            record["saved_watt_seconds"] = saved_joules
     return record
 
 

@@ -2,14 +2,21 @@
 
 from dataclasses import replace
 from datetime import UTC
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from slurm_power import clock
 from slurm_power.cli.commands.report_options import give, open_state, output_options, state_option
-from slurm_power.config import ConfigError, load_site
+from slurm_power.config import ConfigError, SiteConfig, load_site
 from slurm_power.config.supply import zone_named
+from slurm_power.ports import Store
+
+if TYPE_CHECKING:  # numpy
+    from slurm_power.report.month import MonthAccount
+    from slurm_power.report.month_money import Alternative
 
 
 @click.command()
@@ -31,6 +38,7 @@ from slurm_power.config.supply import zone_named
 @click.option("--zone", "zone_name", default=None, help="Without --site: the clock, such as Europe/Berlin.")
 @click.option("--currency", default="", help="What the tariff's prices are in, such as EUR.")
 @click.option("--bound", is_flag=True, help="Also the bill of a battery that knew the month beforehand.")
+@click.option("--replay", is_flag=True, help="Also without us by the simulator, levers off; needs --site.")
 @output_options
 def month(  # noqa: PLR0917  # click gives them by name
     label: str,
@@ -41,6 +49,7 @@ def month(  # noqa: PLR0917  # click gives them by name
     zone_name: str | None,
     currency: str,
     bound: bool,
+    replay: bool,
     out: Path | None,
     table: str | None,
     as_json: bool,
@@ -64,6 +73,8 @@ def month(  # noqa: PLR0917  # click gives them by name
             problems += [f"--site: {problem}" for problem in error.problems]
         if zone_name is not None:
             problems.append("--zone: site.toml says the clock")
+    elif replay:
+        problems.append("--replay: needs --site, for the nodes")
     elif zone_name is not None and (zone := zone_named(zone_name)) is None:
         problems.append(f"--zone: {zone_name!r} is no time zone; write Europe/Berlin or UTC")
     terms = None
@@ -90,6 +101,27 @@ def month(  # noqa: PLR0917  # click gives them by name
             now=clock.now(),
             site=config.site.name if config is not None else "",
             bound=bound,
+            replay=partial(_replay, store, config) if replay and config is not None else None,
             figures=out is not None and out.suffix == ".html",
         )
     give(document, out, table, as_json)
+
+
+def _replay(store: Store, config: SiteConfig, account: "MonthAccount") -> "Alternative":
+    """The month's jobs in the virtual machine; why not, where it cannot run them."""
+    from slurm_power.cli.commands.month_replay import replayed  # noqa: PLC0415 - numpy
+    from slurm_power.report.month_money import Alternative  # noqa: PLC0415 - numpy
+
+    try:
+        found = replayed(store.jobs().values(), account, config.site, config.policy)
+    except ValueError as error:
+        return Alternative(watts=None, text=f"The simulator cannot run this month's jobs: {error}.")
+    left_out = f" {found.left_out} jobs without a known draw are left out." if found.left_out else ""
+    return Alternative(
+        watts=found.watts,
+        text=(
+            f"{found.jobs} jobs were run by the simulator with all levers off: each from the moment it could"
+            " have started, when there were GPUs for it. The difference to the same jobs as they ran, put"
+            f" onto the metered load, counts what holds delayed.{left_out}"
+        ),
+    )
