@@ -386,19 +386,3 @@ def test_what_a_user_would_ask_for_counts(folder: Path) -> None:
         assert all(f"{key}: " in error for key in wrong)
 
     tried(folder, check)
-
-
-def test_a_long_answer_gives_its_callers_place_back(folder: Path) -> None:
-    """Its last bytes go out after the connection was closed, which asyncio must not stumble over."""
-
-    async def check(site: Site) -> None:
-        long = replace(entry(None, None), reason="x" * 2000)
-        for _ in range(400):
-            site.controller.store.append(long)
-        for _ in range(3):
-            assert len((await site.ask({"op": "ledger"}))["entries"]) > 300
-        async with asyncio.timeout(10.0):
-            while site.controller._users._callers:  # noqa: ASYNC110  # polls what has no event
-                await asyncio.sleep(0.01)
-
-    tried(folder, check)
