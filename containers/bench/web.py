@@ -177,16 +177,18 @@ def measure(nodes: int, *, clients: int, rate: float, seconds: float) -> list[Fi
             user: keys.make_token(user, role, now_seconds=now, seconds=36_000.0)[0]
             for user, role in wanted.items()
         }
-        with running("containers.bench.web_ground", name, "--nodes", str(nodes), ready="ready"):
+        with running("containers.bench.web_ground", name, "--nodes", str(nodes), ready="ready") as ctld:
             time.sleep(_WARM_SECONDS)
-            alone = time.monotonic()
+            idle, alone = usage([ctld.pid]), time.monotonic()
             time.sleep(seconds)
+            idle_seconds = usage([ctld.pid]).cpu_seconds - idle.cpu_seconds
             with running("slurm_power.cli.powerweb", "--config", f"{name}/site.toml") as web:
                 _answers(port, web)
                 asyncio.run(load(port, tokens, clients, rate, _WARM_SECONDS))
-                before, loaded = usage([web.pid]), time.monotonic()
+                before, asked, loaded = usage([web.pid]), usage([ctld.pid]), time.monotonic()
                 seen = asyncio.run(load(port, tokens, clients, rate, seconds))
                 after, ended = usage([web.pid]), time.monotonic()
+                asked_seconds = usage([ctld.pid]).cpu_seconds - asked.cpu_seconds
         cycles = json.loads((folder / "cycles.json").read_text())
     return _figures(
         seen,
@@ -194,6 +196,7 @@ def measure(nodes: int, *, clients: int, rate: float, seconds: float) -> list[Fi
         busy=[(spent, busy) for at, spent, busy in cycles if loaded <= at < ended],
         memory_bytes=after.pss_bytes,
         growth_bytes=after.pss_bytes - before.pss_bytes,
+        ctld_ratios=(idle_seconds / seconds, asked_seconds / (ended - loaded)),
         cpu_ratio=(after.cpu_seconds - before.cpu_seconds) / (ended - loaded),
         clients=clients,
         seconds=ended - loaded,
@@ -211,6 +214,7 @@ def _figures(
     busy: list[tuple[float, float]],
     memory_bytes: float,
     growth_bytes: float,
+    ctld_ratios: tuple[float, float],
     cpu_ratio: float,
     clients: int,
     seconds: float,
@@ -237,6 +241,10 @@ def _figures(
             ratio=_at(sorted(spent for spent, _ in busy), 0.99) / _LOOP_P99_SECONDS,
         ),
         Figure(what="its processor time then", value=milliseconds([used for _, used in busy])),
+        Figure(
+            what="powerctld's processor time, nobody watching and then",
+            value=f"{100 * ctld_ratios[0]:.0f} %, {100 * ctld_ratios[1]:.0f} % of a core",
+        ),
         Figure(
             what="age of a picture at a browser",
             value=f"{statistics.median(ages):.2f} s, p99 {_at(ages, 0.99):.2f} s",
@@ -268,7 +276,7 @@ def _figures(
 def main() -> int:
     """Measure and print a table; returns 1 when a promise is missed."""
     parser = argparse.ArgumentParser(prog="python -m containers.bench.web", description=__doc__)
-    parser.add_argument("--nodes", type=int, default=1000)
+    parser.add_argument("--nodes", type=int, default=200)
     parser.add_argument("--clients", type=int, default=500)
     parser.add_argument("--rate", type=float, default=50.0, help="calls a second")
     parser.add_argument("--seconds", type=float, default=60.0)

@@ -82,7 +82,10 @@ def _only_proxy(web: Web) -> str:
 
 def _served(web: Web, methods: dict[str, Endpoint]) -> Callable[[Request], Awaitable[Any]]:
     async def serve(request: Request) -> Any:
-        endpoint = methods["GET" if request.method == "HEAD" else request.method]
+        endpoint = methods.get(request.method)
+        if endpoint is None:
+            # HEAD, which comes along with GET: it would use a ticket up, or begin a stream that nobody reads.
+            raise RequestError(405, "Method Not Allowed", headers={"Allow": ", ".join(methods)})
         person = await _person(web, endpoint, request)
         call = await read_call(web, endpoint, request, person)
         return answer_of(await endpoint.do(call), endpoint)

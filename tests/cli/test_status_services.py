@@ -1,5 +1,6 @@
 """``slurm-power status``: what services serve with, and what they are asked to."""
 
+from functools import partial
 from typing import Any
 
 from click.testing import CliRunner, Result
@@ -32,7 +33,11 @@ def test_status_shows_what_services_run_and_are_asked_to() -> None:
 
 def test_status_begins_with_how_the_site_stands() -> None:
     for safe, headline in ((True, "SAFE: grid is 1.0 kW below its limit"), (False, "AT RISK: \x1b[2Jnobody")):
-        standing = {"safe": safe, "headline": headline}
-        with fake_powerctld(lambda _, standing=standing: {**STATUS, "standing": standing}) as fake:
+        told: dict[str, Any] = {**STATUS, "standing": {"safe": safe, "headline": headline}}
+        with fake_powerctld(partial(_same, told)) as fake:
             first = run("status", "--socket", fake.path).output.splitlines()[0]
         assert first.startswith(headline.partition(":")[0]) and "\x1b" not in first
+
+
+def _same(told: dict[str, Any], _request: dict[str, Any]) -> dict[str, Any]:
+    return told

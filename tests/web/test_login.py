@@ -50,6 +50,13 @@ def test_a_link_logs_in_once_and_the_cookie_is_kept_from_scripts(bed: Bed) -> No
     assert httpx.get(link).status_code == 403
 
 
+def test_a_look_at_the_head_uses_no_link_up(bed: Bed) -> None:
+    link = login_link(bed)
+    assert httpx.head(link).status_code == 405
+    assert httpx.get(link).status_code == 303
+    assert httpx.head(f"{bed.url}/api/v1/stream").status_code == 405
+
+
 def test_no_secret_is_kept_and_nobody_else_reads_the_file(bed: Bed) -> None:
     secret = bed.token("reader", Role.VIEWER)
     ticket = login_link(bed).partition("ticket=")[2]

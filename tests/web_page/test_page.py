@@ -98,7 +98,7 @@ def test_hostile_names_stay_text(browser: Browser, site: Site, address: str) -> 
     bad = [{**row, "reason": hostile, "source": hostile} for row in site.picture["sources"]["bad"][:1]]
     sources = {**site.picture["sources"], "bad": bad}
     standing = {**RISK, "headline": f"AT RISK: {hostile}", "risks": [{**RISK["risks"][1], "reason": hostile}]}
-    alerts = [{"alert_id": hostile, "rule": "x", "severity": "page", "summary": hostile, "since": 0}]
+    alerts = [{"id": hostile, "rule": "x", "severity": "page", "state": hostile, "summary": hostile}]
     site.picture = {
         **site.picture,
         "jobs": jobs,
@@ -127,8 +127,23 @@ def test_hostile_names_stay_text(browser: Browser, site: Site, address: str) -> 
     assert not browser.complaints()
 
 
-@pytest.mark.parametrize("width", [360, 390])
-def test_nothing_scrolls_sideways_on_a_phone(page: Browser, width: int) -> None:
+def test_what_one_panel_cannot_read_does_not_blank_the_others(
+    browser: Browser, site: Site, address: str
+) -> None:
+    site.picture = {**site.picture, "circuits": None}
+    browser.open(address)
+    browser.until_pictures(2)
+    assert browser.text("h1") == site.picture["standing"]["headline"]
+    assert browser.text("#jobs tbody")
+    assert browser.text("#sources-rows")
+
+
+@pytest.mark.parametrize("width", [360, 390, 700, 1190])
+def test_nothing_scrolls_sideways(page: Browser, site: Site, width: int) -> None:
+    grid, *rest = site.picture["circuits"]
+    long = {**rest[0], "name": "busbar-of-the-second-hall-with-a-long-name"}
+    jobs = [{**job, "name": "a" * 128, "user": "b" * 32} for job in site.picture["jobs"]]
+    site.change(circuits=[grid, *rest, long], jobs=jobs)
     page.size(width, 800)
     page.until(lambda: page.ask("return innerWidth") == width, "the width")
     page.until_pictures(2)

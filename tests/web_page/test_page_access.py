@@ -61,6 +61,21 @@ def test_the_chart_is_there_as_words_and_as_a_table(page: Browser) -> None:
     assert "kW" in page.text("#power-rows")
 
 
+def test_the_ledger_has_pages_and_a_filter(page: Browser, site: Site) -> None:
+    entries = site.answers["ledger"]["entries"]
+    page.until(lambda: entries[-1]["reason"] in page.text("#ledger-list"), "the newest entry")
+    assert page.text("#ledger-list").index(entries[-1]["reason"]) < 200
+    newest = page.text("#ledger-list")
+    page.click("#ledger-older")
+    page.until(lambda: page.text("#ledger-list") != newest, "older entries")
+    assert any(f"before={entries[-12]['sequence']}" in asked[1] for asked in site.asked)
+    page.click("#ledger-newest")
+    page.until(lambda: page.text("#ledger-list") == newest, "the newest page again")
+    page.fill("#ledger-job", "1")
+    page.until(lambda: any("job=1&" in asked[1] for asked in site.asked), "the question")
+    page.until(lambda: "job:2" not in page.text("#ledger-list"), "entries of that job alone")
+
+
 def test_the_span_and_the_circuit_of_the_chart_are_chosen(page: Browser, site: Site) -> None:
     page.click("[data-range=day]")
     assert (

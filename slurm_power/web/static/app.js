@@ -28,7 +28,10 @@ const circuits = new CircuitsPanel((name) => {
   document.getElementById("power").scrollIntoView({ block: "nearest" });
 });
 const panels = [new Figures(), power, circuits, new EssPanel(), new JobsPanel(), events, ledger, controls];
-const shown = [showSources, showAlerts, showFairness, showServices];
+const parts = [
+  ...panels.map((panel) => (picture) => panel.update(picture)),
+  showSources, showAlerts, showFairness, showServices,
+];
 
 let stream = null;
 let newest = null;
@@ -44,12 +47,20 @@ function draw() {
     const picture = newest;
     if (!stream || stream.stale) return; // the server answers, but what it tells does not move
     headline.update(picture);
-    for (const panel of panels) panel.update(picture);
-    for (const show of shown) show(picture);
+    for (const show of parts) attempt(show, picture);
     document.body.dataset.pictures = String(Number(document.body.dataset.pictures ?? 0) + 1);
     if (performance.now() - savingsAt > SAVINGS_AGAIN_MILLISECONDS) loadSavings();
   };
   requestAnimationFrame(paint);
+}
+
+/** What one panel cannot read must not blank the others. */
+function attempt(show, picture) {
+  try {
+    show(picture);
+  } catch (error) {
+    console.error(error);
+  }
 }
 
 async function loadSavings() {

@@ -50,7 +50,8 @@ export class CircuitsPanel {
       this.show();
     });
     return make("tr", {},
-      make("th", { scope: "row" }, fold, make("span", { class: "leaf" }), name),
+      make("th", { scope: "row" }, make("div", { class: "named" }, fold, make("span", { class: "leaf" }),
+        name)),
       make("td", { class: "bar-cell" }, gauge()),
       make("td", { class: "number" }),
       make("td"),
@@ -59,7 +60,7 @@ export class CircuitsPanel {
 
   fill(child, { circuit, depth, children, open }) {
     const [head, bar, draw, word] = child.children;
-    const [fold, leaf] = head.children;
+    const [fold, leaf] = head.firstElementChild.children;
     head.style.setProperty("--depth", depth);
     fold.hidden = children === 0;
     leaf.hidden = children > 0;

@@ -79,7 +79,7 @@ export class JobsPanel {
 
 function newRow(job) {
   const button = make("button", { type: "button", class: "plain" });
-  button.addEventListener("click", () => showWhy(job.job_id));
+  button.addEventListener("click", () => showWhy(job.job_id, button.dataset.why));
   const cells = COLUMNS.slice(1).map((column) =>
     make("td", { class: column.number ? "number" : null, "data-name": column.heading }));
   return make("tr", {},
@@ -101,6 +101,7 @@ function fill(child, job, own) {
     setAttribute(cells[place], "class", text === "" ? `${base} nothing`.trim() : base || null);
   });
   const button = cells.at(-1).firstElementChild;
+  button.dataset.why = whyWord(job);
   setText(button, whyWord(job) || (touched(job) ? "why" : "explain"));
   setAttribute(button, "aria-label", `Why job ${job.job_id} is as it is: ${whyWord(job) || "explain"}`);
 }

@@ -5,7 +5,7 @@ import { keep, make, setText } from "./elements.js";
 import { clock, day, secondsOf, signedWatts, isNumber, words } from "./format.js";
 
 const PAGE = 12;
-const FOLLOW_SECONDS = 3;
+const FOLLOW_SECONDS = 10;
 const WAIT_MILLISECONDS = 400;
 
 export class LedgerPanel {
@@ -20,6 +20,11 @@ export class LedgerPanel {
     this.kinds = new Set();
     this.before = null; // the sequence that the page ends before; null: the newest page
     this.lookedAt = 0;
+    this.inSight = false;
+    const sight = new IntersectionObserver((seen) => {
+      this.inSight = seen.at(-1).isIntersecting;
+    });
+    sight.observe(this.list);
     this.older.addEventListener("click", () => this.look(this.entries.at(-1)?.sequence ?? null));
     this.newest.addEventListener("click", () => this.look(null));
     for (const input of [this.kind, this.job]) {
@@ -30,9 +35,10 @@ export class LedgerPanel {
     }
   }
 
-  /** Called with each picture: follow the newest page every few seconds. */
+  /** Called with each picture: follow the newest page while it is in sight. Hundreds of pages may be open. */
   update() {
-    if (this.before === null && performance.now() - this.lookedAt > FOLLOW_SECONDS * 1000) this.look(null);
+    const due = performance.now() - this.lookedAt > FOLLOW_SECONDS * 1000;
+    if (!this.asked || (this.before === null && this.inSight && due)) this.look(null);
   }
 
   async look(before) {

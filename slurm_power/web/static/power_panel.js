@@ -7,7 +7,7 @@ import { clock, isNumber, secondsOf, watts } from "./format.js";
 import { powerPlot } from "./power_plot.js";
 import { Ring } from "./ring.js";
 
-const FORECAST_AGAIN_SECONDS = 20;
+const FORECAST_AGAIN_SECONDS = 30;
 const MOST_MARKS = 4;
 
 export class PowerPanel {

@@ -58,17 +58,16 @@ function leasesWord({ count = 0, unrenewed = 0, drifting = 0 }) {
 export function showAlerts({ alerts = [] }) {
   const rows = alerts.slice(0, MOST_ALERTS);
   document.getElementById("alerts-empty").hidden = rows.length > 0;
-  keep(document.getElementById("alerts-list"), rows, (alert) => alert.alert_id ?? alert.rule + alert.cause,
+  keep(document.getElementById("alerts-list"), rows, (alert) => alert.id,
     () => make("li", { class: "event" }, make("p", {}, make("span", { class: "tag" }), " ", make("strong")),
-      make("p", { class: "number muted" }), make("p", { class: "note" })),
+      make("p", { class: "number muted" }), make("p", { class: "note whole" })),
     (child, alert) => {
       const [head, since, todo] = child.children;
-      const grave = alert.severity === "page" || alert.severity === "critical";
-      setText(head.firstElementChild, words(alert.state === "pending" ? `${alert.severity}, pending`
-        : alert.severity));
+      const grave = alert.severity === "page" && alert.state === "firing";
+      setText(head.firstElementChild, alert.state === "firing" ? alert.severity : words(alert.state));
       setAttribute(head.firstElementChild, "class", grave ? "tag risk" : "tag near");
-      setText(head.lastElementChild, alert.summary ?? alert.text ?? words(alert.rule));
-      const at = isNumber(alert.since) ? alert.since : secondsOf(alert.since);
+      setText(head.lastElementChild, alert.summary || words(alert.rule));
+      const at = secondsOf(alert.since);
       setText(since, at === null ? "" : `since ${clock(at)}`);
       setText(todo, [alert.what_to_do, ...(alert.effects ?? [])].filter(Boolean).join("; "));
     });

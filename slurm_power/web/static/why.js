@@ -9,21 +9,22 @@ import { clock, day, isNumber, kwh, percent, plural, secondsOf, signedWatts, wat
 const MOST_ENTRIES = 60;
 const JOULES_PER_KWH = 3.6e6;
 
-export async function showWhy(jobId) {
+/** `reason` is what the picture says of it now, if anything. */
+export async function showWhy(jobId, reason) {
   const place = make("div", { role: "status" }, "Asking the controller ...");
   showDialog(`Job ${jobId}`, place);
   try {
-    place.replaceChildren(...content(await get(path("jobs", jobId, "why"))));
+    place.replaceChildren(...content(await get(path("jobs", jobId, "why")), reason));
   } catch (error) {
     place.replaceChildren(make("p", { class: "wrong" }, error.message));
   }
 }
 
-function content({ job = {}, entries = [], more = false }) {
+function content({ job = {}, entries = [], more = false }, reason) {
   const newest = entries.slice(-MOST_ENTRIES).reverse();
   const rows = about(job).filter((row) => row[1]);
   return [
-    make("p", {}, newest.length ? newest[0].reason : "Nothing was done to it."),
+    make("p", {}, reason || (newest.length ? newest[0].reason : "Nothing was done to it.")),
     make("dl", {}, rows.map(([name, value]) =>
       make("div", { class: "fact-row" }, make("dt", {}, name), make("dd", {}, value)))),
     ...(newest.length ? [make("h3", {}, "What was done"), timeline(newest)] : []),
