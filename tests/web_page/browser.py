@@ -19,6 +19,8 @@ _SWITCHES = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--disable-dev-shm-usage", "--hide-scrollbars", "--window-size=1440,900"),
+    # A page that was left is gone, with its stream: a browser has six connections to a server.
+    "--disable-features=BackForwardCache",
 )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.web_page.browser import Browser, browsing
-from tests.web_page.site_server import Site, serving
+from tests.web_page.site_server import Serving, Site, serving
 
 
 @pytest.fixture(scope="session")
@@ -19,10 +19,17 @@ def site() -> Site:
     return Site()
 
 
-@pytest.fixture
-def address(site: Site) -> Iterator[str]:
-    with serving(site) as found:
+@pytest.fixture(scope="session")
+def server() -> Iterator[Serving]:
+    with serving(Site()) as found:
         yield found
+
+
+@pytest.fixture
+def address(server: Serving, site: Site) -> str:
+    """Where the page is, with a fresh site behind it."""
+    server.tell(site)
+    return server.address
 
 
 @pytest.fixture

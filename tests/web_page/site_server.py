@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,6 +25,7 @@ _TYPES = {
     ".css": "text/css",
     ".svg": "image/svg+xml",
 }
+_TYPES_OF_ANSWERS = "application/json"
 _TICK_SECONDS = 0.25
 
 
@@ -150,6 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Content-Security-Policy", POLICY)
+        self.send_header("Cache-Control", "no-store" if kind == _TYPES_OF_ANSWERS else "max-age=600")
         self.end_headers()
         self.wfile.write(body)
 
@@ -173,9 +176,21 @@ class _Handler(BaseHTTPRequestHandler):
             return  # the browser has gone
 
 
+@dataclass(frozen=True)
+class Serving:
+    """A running server."""
+
+    address: str
+    handler: type[_Handler]
+
+    def tell(self, site: Site) -> None:
+        """Answer as ``site`` from now on."""
+        self.handler.site = site
+
+
 @contextmanager
-def serving(site: Site) -> Iterator[str]:
-    """Serve a site on loopback; yields the page's address."""
+def serving(site: Site) -> Iterator["Serving"]:
+    """Serve a site on loopback; another one may take its place while the browser keeps the page's files."""
     stopping = threading.Event()
     handler = type("Handler", (_Handler,), {"site": site, "stopping": stopping})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -183,7 +198,7 @@ def serving(site: Site) -> Iterator[str]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        yield Serving(f"http://127.0.0.1:{server.server_address[1]}/", handler)
     finally:
         stopping.set()
         server.shutdown()

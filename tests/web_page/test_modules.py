@@ -6,16 +6,15 @@ from typing import Any
 import pytest
 
 from tests.web_page.browser import Browser
-from tests.web_page.site_server import Site, serving
+from tests.web_page.site_server import Serving
 
 
 @pytest.fixture(scope="module")
-def page(chromium: Browser) -> Iterator[Browser]:
+def page(chromium: Browser, server: Serving) -> Iterator[Browser]:
     """A page of the server, so that its modules may be asked for."""
-    with serving(Site()) as address:
-        chromium.open(f"{address}icon.svg")
-        yield chromium
-        chromium.open("about:blank")
+    chromium.open(f"{server.address}icon.svg")
+    yield chromium
+    chromium.open("about:blank")
 
 
 def in_module(browser: Browser, name: str, script: str, *words: Any) -> Any:

@@ -66,6 +66,7 @@ def test_the_first_heading_says_safe_and_at_risk_by_word_colour_and_shape(page: 
 def test_it_is_drawn_within_the_budget_and_asks_no_other_host(
     browser: Browser, site: Site, address: str
 ) -> None:
+    browser.driver.execute_cdp_cmd("Network.clearBrowserCache", {})
     browser.network()
     browser.open(address)
     browser.until_pictures()

@@ -89,9 +89,9 @@ def test_a_page_left_open_stays_as_small(page: Browser, site: Site) -> None:
             site.change(jobs=jobs, sources={**site.picture["sources"], "bad": bad}, events=events)
             page.until_pictures()
 
-    pictures(1, 8)
+    pictures(1, 6)
     early = measures(page)
-    pictures(9, 32)
+    pictures(7, 18)
     late = measures(page)
     assert late["Nodes"] <= early["Nodes"] * 1.2 + 200
     assert late["JSEventListeners"] <= early["JSEventListeners"] * 1.2 + 50

@@ -98,7 +98,7 @@ export function levelOf(share) {
 }
 
 export function levelWord(share) {
-  return { unknown: "not measured", above: "above its limit", tight: "tight", near: "near",
+  return { unknown: "not measured", above: "above", tight: "tight", near: "near",
     room: "room" }[levelOf(share)];
 }
 
