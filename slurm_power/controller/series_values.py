@@ -26,6 +26,7 @@ def series_values(snapshot: Snapshot, policy: Policy, rates: Rates | None = None
         values[f"ess.{name}.discharge_watts"] = ess.discharge_watts
         values[f"ess.{name}.setpoint_watts"] = snapshot.setpoints.get(name, 0.0)
         values[f"ess.{name}.soc_ratio"] = ess.soc_ratio
+        values[f"ess.{name}.soh_ratio"] = ess.soh_ratio
     for node in snapshot.nodes.values():
         for uuid, gpu in node.gpus.items():
             values[f"gpu.{node.name}.{uuid}.watts"] = None if gpu.error else gpu.power_watts

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,7 +30,14 @@ class LedgerEntry:
     details: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Replace halves of surrogate pairs, which no store can hold; bytes that were no text leave them."""
+        """Bring into the form that every store gives back: else the chain would not hold there.
+
+        Halves of surrogate pairs, which bytes that were no text leave, are replaced. No number is None, and
+        minus zero is zero.
+        """
+        if self.saved_watts is not None:
+            watts = float(self.saved_watts)
+            object.__setattr__(self, "saved_watts", None if math.isnan(watts) else watts + 0.0)
         for name in ("actor", "kind", "subject", "reason", "job_id", "user"):
             text = getattr(self, name)
             if text is not None and not text.isascii():
@@ -48,7 +56,7 @@ class LedgerEntry:
                 "reason": self.reason,
                 "job_id": self.job_id,
                 "user": self.user,
-                "saved_watts": None if self.saved_watts is None else float(self.saved_watts),
+                "saved_watts": self.saved_watts,
                 "details": dict(self.details),
             },
             sort_keys=True,

@@ -112,6 +112,7 @@ class ReportData:
     events: tuple[EventSpan, ...]
     verdict: Verdict
     forecast: ForecastTrace | None = None
+    proof: tuple[str, ...] = ()
 
     @property
     def truth(self) -> tuple[TruePoint, ...]:

@@ -31,7 +31,6 @@ _MORE_STYLE = """
 h3 { font-size: 0.92rem; margin: 1rem 0 0.3rem; }
 section > p:last-child, section > figure:last-child { margin-bottom: 0; }
 figcaption, .note { font-size: 0.85rem; color: var(--soft); margin: 0.3rem 0 0; }
-.proof { overflow-wrap: anywhere; font-size: 0.85rem; padding-left: 1.1rem; margin: 0; }
 td { overflow-wrap: anywhere; }
 @page { size: A4; margin: 14mm 12mm; }
 @media print { :root { color-scheme: light; --ink: #000; --soft: #444; --line: #bbb; --page: #fff;
@@ -40,8 +39,7 @@ td { overflow-wrap: anywhere; }
   h2, h3 { break-after: avoid; }
   thead { display: table-header-group; }
   .wide { overflow: visible; }
-  figure { break-inside: avoid; }
-  .new-page { break-before: page; } }
+  figure { break-inside: avoid; } }
 """
 
 
@@ -61,7 +59,7 @@ def render_html(document: Document) -> str:
             _checks(document.checks),
             _tiles(document.tiles),
             *(_section(section) for section in document.sections),
-            _proof(document.proof),
+            proof_section(document.proof),
             "</main></body></html>",
             "",
         ]
@@ -163,7 +161,8 @@ def _table(table: Table, above: str) -> str:
     return f'{title}<div class="wide">{cells}</div>{note}'
 
 
-def _proof(lines: tuple[str, ...]) -> str:
+def proof_section(lines: tuple[str, ...]) -> str:
+    """The lines of a proof as a section; empty for none."""
     if not lines:
         return ""
     items = "".join(f"<li>{_text(line)}</li>" for line in lines)

@@ -6,6 +6,7 @@ from pathlib import Path
 from slurm_power.model.units import kilowatts_text, kwh_from_joules
 from slurm_power.report.data import JobSummary, ReportData, Verdict
 from slurm_power.report.document_files import write_whole
+from slurm_power.report.document_html import proof_section
 from slurm_power.report.figures import battery_figure, power_figure
 from slurm_power.report.style import STYLE
 from slurm_power.report.trace_figure import trace_figure, trace_words
@@ -36,6 +37,7 @@ def render(data: ReportData) -> str:
             _jobs(data),
             _events(data),
             _decisions(data),
+            proof_section(data.proof),
             _footnote(data.verdict),
             "</main></body></html>",
             "",

@@ -42,6 +42,7 @@ th, td { padding: 0.32rem 0.7rem 0.32rem 0; border-bottom: 1px solid var(--line)
 td:first-child { white-space: nowrap; }
 tbody tr:last-child td { border-bottom: 0; }
 .n { text-align: right; white-space: nowrap; }
+.proof { overflow-wrap: anywhere; font-size: 0.85rem; padding-left: 1.1rem; margin: 0; }
 @media print { body { background: none; font-size: 11px; }
   section, .verdict li, .tiles div { break-inside: avoid; }
   section:has(tbody tr:nth-child(12)) { break-inside: auto; } tr { break-inside: avoid; } }

@@ -61,6 +61,7 @@ def test_report_from_the_controllers_state(tmp_path: Path, restored: bool) -> No
     assert ("every cap, hold and setpoint is back" in text) is restored
     assert ("cap on job:18, setpoint on ess:a" in text) is not restored
     assert "10.0 %" in text
+    assert f"The ledger is whole: {6 if restored else 4} entries" in text
 
 
 def test_report_of_a_circuit_that_is_not_there(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The ledger contract on the embedded store, and what only a file can do."""
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,13 @@ def test_a_reader_sees_a_live_store(tmp_path: Path) -> None:
         reader.append(entry(2))
     reader.close()
     writer.close()
+
+
+@pytest.mark.parametrize("watts", [-0.0, float("nan"), 7, -3.5])
+def test_no_number_breaks_the_chain(tmp_path: Path, watts: float) -> None:
+    """A file keeps neither minus zero nor what is no number."""
+    store = SqliteStore(tmp_path / "s.sqlite")
+    store.append(replace(entry(0), saved_watts=watts))
+    store.append(entry(1))
+    assert store.broken_at_sequence() is None
+    store.close()

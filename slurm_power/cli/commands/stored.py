@@ -16,6 +16,7 @@ from slurm_power.report.data import (
     Series,
     judge,
 )
+from slurm_power.report.proof import chain_proof
 from slurm_power.report.trace import announced_starts, forecast_trace
 
 # A job that ended and one that nobody lists any more need no restoring: their devices were given back.
@@ -64,6 +65,7 @@ def report_data(
         jobs=jobs,
         decisions=decisions,
         events=_events(store, started),
+        proof=chain_proof(store.rows()).lines,
         verdict=judge(
             series,
             settle_seconds=settle_seconds,

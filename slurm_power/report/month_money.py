@@ -1,0 +1,191 @@
+"""The part of a month's report about money: every line of the bill, and the same month without us."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from slurm_power.model.units import JOULES_PER_KWH
+from slurm_power.plan.billing import Bill
+from slurm_power.report.document import Column, Paragraph, Section, Table, Value
+from slurm_power.report.month import METHOD, MonthAccount
+from slurm_power.report.month_columns import Values
+
+_DASH = "\N{EN DASH}"
+
+
+def bill_tables(account: MonthAccount) -> Iterator[Table | Paragraph]:
+    """Every line of both bills, and when each demand charge arose."""
+    assert account.bill is not None
+    columns = (
+        Column(heading="Part"),
+        Column(heading="Line"),
+        Column(heading="Quantity", kind="number", digits=2),
+        Column(heading="Unit"),
+        Column(heading="Price", kind="number", digits=5),
+        Column(heading="Amount", unit=account.terms.currency, kind="number", digits=2),
+    )
+    yield Table(
+        name="bill", title="Every line", columns=columns, rows=_lines(account.bill), note=_bill_note(account)
+    )
+    if account.charge_peaks:
+        yield Table(
+            name="demand-charges",
+            title="When the demand charges arose",
+            columns=(
+                Column(heading="Charge"),
+                Column(heading="Interval from", kind="time"),
+                Column(heading="Measured", unit="kW", kind="number", digits=2),
+                Column(heading="Ratchet", unit="kW", kind="number", digits=2),
+                Column(heading="Price", unit="per kW", kind="number", digits=4),
+            ),
+            rows=tuple(
+                (
+                    peak.name,
+                    peak.at,
+                    peak.watts / 1000.0,
+                    peak.floor_watts / 1000.0 or None,
+                    peak.price_per_kw,
+                )
+                for peak in account.charge_peaks
+            ),
+        )
+    if account.unknown_months:
+        months = ", ".join(account.unknown_months)
+        yield Paragraph(
+            f"The ratchet may be higher: nobody knows the peaks of {months}."
+            " Write what was billed into supply.billed_peaks_kw."
+        )
+    if account.bill_without is not None:
+        yield Table(
+            name="bill-without",
+            title="The bill without us",
+            columns=columns,
+            rows=_lines(account.bill_without),
+        )
+
+
+def _lines(bill: Bill) -> tuple[tuple[Value, ...], ...]:
+    rows: list[tuple[Value, ...]] = [
+        (line.part, line.name, line.quantity, line.unit, line.price, line.amount) for line in bill.lines
+    ]
+    return (*rows, ("total", "", None, "", None, bill.total))
+
+
+def _bill_note(account: MonthAccount) -> str:
+    words = []
+    filled = account.import_kwh - account.metered_kwh
+    if filled > 0.0:
+        words.append(
+            f"{filled:,.1f} kWh in hours without meter data are filled in,"
+            " by the mean of the same time of day."
+        )
+    if account.unpriced_hours:
+        words.append(f"{account.unpriced_hours:.1f} h had no price: they have the mean price of the month.")
+    return " ".join(words)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Alternative:
+    """The load without us by another method, shape (n,), which ``text`` tells; watts None: it failed."""
+
+    watts: Values | None
+    text: str
+
+
+def without_section(
+    account: MonthAccount, bound: Bill | None, alternative: Alternative | None = None
+) -> Section:
+    """What the month would have been, by which method, and how sure that is."""
+    peak, without, most = (
+        account.peak(column)[0] / 1000.0
+        for column in (account.import_watts, account.natural_watts, account.most_natural_watts)
+    )
+    scale = account.columns.step_seconds / JOULES_PER_KWH
+    energy = [
+        float(np.maximum(column, 0.0).sum()) * scale
+        for column in (account.import_watts, account.natural_watts, account.most_natural_watts)
+    ]
+    rows: list[tuple[Value, ...]] = [
+        ("Peak (kW)", peak, without, most, without - peak),
+        ("Energy (kWh)", *energy, energy[1] - energy[0]),
+    ]
+    bills = (account.bill, account.bill_without, account.bill_without_most)
+    if account.bill is not None and account.bill_without is not None:
+        for part in ("energy", "demand", "total"):
+            found = [None if each is None else float(getattr(each, part)) for each in bills]
+            name = "Bill" if part == "total" else f"Bill, {part}"
+            rows.append((name, *found, float(found[1] or 0.0) - float(found[0] or 0.0)))
+    if account.co2_kg is not None and account.co2_without_kg is not None:
+        rows.append(
+            (
+                "CO2 (kg)",
+                account.co2_kg,
+                account.co2_without_kg,
+                None,
+                account.co2_without_kg - account.co2_kg,
+            )
+        )
+    table = Table(
+        name="without-us",
+        title="The same month without us",
+        columns=(
+            Column(heading=""),
+            Column(heading="As it was", kind="number", digits=2),
+            Column(heading="Without us", kind="number", digits=2),
+            Column(heading="Without us at most", kind="number", digits=2),
+            Column(heading="Less by us", kind="number", digits=2),
+        ),
+        rows=tuple(rows),
+        note=(
+            "At most: had each held or paused job drawn its power at once, which nobody can know. What caps"
+            " withheld is an estimate by what the same jobs drew uncapped."
+        ),
+    )
+    words = [f"Method: {METHOD}."]
+    shifts = account.shifts
+    words.append(
+        f"Jobs slowed: {shifts.slowed_jobs}, by {shifts.lost_gpu_hours:,.1f} GPU-hours; held or paused:"
+        f" {shifts.delayed_jobs}, for {shifts.held_gpu_hours:,.1f} GPU-hours."
+    )
+    if bound is not None and account.bill_without is not None and account.saved is not None:
+        best = account.bill_without.total - bound.total
+        words.append(
+            "A battery that had known the whole month beforehand could have saved"
+            f" {amount_text(account, best)} without any other lever;"
+            f" {amount_text(account, account.saved)} were saved."
+        )
+    blocks: list[Table | Paragraph] = [table, Paragraph(" ".join(words))]
+    if alternative is not None:
+        blocks += [*_alternative_table(account, alternative.watts), Paragraph(alternative.text)]
+    return Section(title="Without us", blocks=tuple(blocks))
+
+
+def _alternative_table(account: MonthAccount, watts: Values | None) -> Iterator[Table]:
+    if watts is None:
+        return
+    kwh = float(np.maximum(watts, 0.0).sum()) * account.columns.step_seconds / JOULES_PER_KWH
+    rows: list[tuple[Value, ...]] = [
+        ("Peak (kW)", account.peak(watts)[0] / 1000.0),
+        ("Energy (kWh)", kwh),
+    ]
+    found = account.basis.bill(watts)
+    if found is not None and account.bill is not None:
+        rows += [("Bill", found.total), ("Saved", found.total - account.bill.total)]
+    columns = (Column(heading=""), Column(heading="Without us", kind="number", digits=2))
+    yield Table(name="without-us-simulated", title="By the simulator", columns=columns, rows=tuple(rows))
+
+
+def money_text(account: MonthAccount, bill: Bill | None) -> str:
+    """What a bill comes to, with its currency; a dash for unknown."""
+    return _DASH if bill is None else amount_text(account, bill.total)
+
+
+def amount_text(account: MonthAccount, amount: float) -> str:
+    """An amount with its currency."""
+    return f"{amount:,.2f} {account.terms.currency}".strip()
+
+
+def signed_text(account: MonthAccount, amount: float) -> str:
+    """An amount with its sign and currency."""
+    return f"{amount:+,.2f} {account.terms.currency}".strip()
