@@ -322,5 +322,5 @@ def _method(report: EnergyReport) -> str:
     if not report.made.has_costs:
         return f"{found} No costs: prices are known for less than 95 % of the time."
     if report.billed:
-        return f"{found} Costs are scaled to the energy part of the bill that was given."
+        return f"{found} Costs are scaled so that they add up to the energy part of the bill."
     return f"{found} Costs are by the energy price of each moment; demand and fixed charges are not in them."

@@ -130,6 +130,75 @@ def test_the_statement_in_json_adds_up(state: Path) -> None:
     assert "gaps" in tables
 
 
+TARIFF = """\
+name = "by day and night"
+fixed_price_per_month = 100.0
+[[season]]
+name = "all year"
+from = "01-01"
+to = "12-31"
+[[season.period]]
+to = "08:00"
+price_per_kwh = 0.11
+[[season.period]]
+from = "08:00"
+to = "20:00"
+tiers = [{ up_to_kwh = 2000, price_per_kwh = 0.31 }, { price_per_kwh = 0.27 }]
+[[season.period]]
+from = "20:00"
+price_per_kwh = 0.13
+"""
+SITE_TOML = """\
+[site]
+name = "lab"
+[supply]
+tariff_file = "tariff.toml"
+[circuit.grid]
+rating_watts = 1e6
+limit_kind = "economic"
+meter = "m0"
+[circuit.rack1]
+parent = "grid"
+rating_watts = 1e5
+limit_kind = "safety"
+meter = "m1"
+nodes = ["c1", "c2"]
+[circuit.rack2]
+parent = "grid"
+rating_watts = 1e5
+limit_kind = "safety"
+meter = "m2"
+nodes = ["c3"]
+""" + "".join(f'[device.m{n}]\ndriver = "sunspec_meter"\naddress = "127.0.0.1:{502 + n}"\n' for n in range(3))
+
+
+def test_costs_of_a_month_add_up_to_its_bill_by_the_sites_tariff(tmp_path: Path) -> None:
+    write_plant(tmp_path, JOBS, start_seconds=START, end_seconds=START + 31 * DAY)
+    (tmp_path / "tariff.toml").write_text(TARIFF)
+    site = tmp_path / "site.toml"
+    site.write_text(SITE_TOML)
+    words = ["--state", str(tmp_path), "--site", str(site), "--json"]
+    bill = next(
+        block["rows"]
+        for section in json.loads(report("month", "2026-03", *words).output)["sections"]
+        for block in section["blocks"]
+        if block.get("table") == "bill"
+    )
+    energy = sum(row[-1] for row in bill if row[0] == "energy")
+    document = json.loads(report("energy", "--month", "2026-03", *words).output)
+    blocks = [block for section in document["sections"] for block in section["blocks"]]
+    tables = {block["table"]: block for block in blocks if "table" in block}
+    *lines, meter = tables["lines"]["rows"]
+    assert energy > 500.0, bill
+    assert meter[3] == pytest.approx(energy, abs=0.005)
+    assert sum(line[3] for line in lines) == pytest.approx(energy, abs=0.005)
+    part = [column["heading"] for column in tables["users"]["columns"]].index("Part of the cost")
+    assert sum(row[part] for row in tables["users"]["rows"]) == pytest.approx(energy, abs=0.005)
+    (tmp_path / "tariff.toml").unlink()
+    found = report("energy", "--month", "2026-03", *words)
+    assert found.exit_code == 2 and "tariff" in found.output
+
+
 def test_a_given_bill_is_shared_to_the_cent(state: Path) -> None:
     span = ["--since", "2026-03-01", "--until", "2026-03-05"]
     found = report("energy", "--state", str(state), *span, "--energy-bill", "123.45", "--json")

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -11,8 +14,12 @@ import pytest
 from click.testing import CliRunner
 
 from slurm_power.cli.commands.report_event import event
+from slurm_power.controller.followed_event import FollowedEvent
+from slurm_power.controller.levers import EventRecord
+from slurm_power.model.grid_event import Phase
 from slurm_power.model.ledger import LedgerEntry
 from slurm_power.model.series import Point, Resolution
+from slurm_power.plan.event_account import EventAccount
 from slurm_power.report.day_baseline import METHODS, DayLoad, DayMethod, day_baseline
 from slurm_power.report.event_reading import EventTimes, event_days, mean_between
 from slurm_power.report.site_facts import site_facts
@@ -247,3 +254,29 @@ def test_the_same_hour_of_the_clock_counts_over_a_change_of_the_clock(tmp_path: 
 def test_a_record_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot be read"):
         EventTimes.of({"event_id": "ev-1", "starts_at": "then"})
+
+
+def test_a_tampered_ledger_is_told_on_the_page(state: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(state, tmp_path / "copy"))
+    with closing(sqlite3.connect(copy / "powerctld.sqlite")) as connection:
+        connection.execute("UPDATE ledger SET reason = 'nothing to see'")
+        connection.commit()
+    checks = {check["text"]: check["good"] for check in json.loads(run(copy, "--json"))["checks"]}
+    assert checks["The ledger was tampered with"] is False
+    assert "entry 1 was altered" in " ".join(run(copy).split())
+
+
+def test_an_event_that_still_runs_is_reported_as_far_as_it_has_come(state: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(state, tmp_path / "copy"))
+    record = EventRecord(event_id="ev-4", circuit="grid", limit_watts=30_000.0, reason="now",
+                         starts_at=DAY + timedelta(hours=17), ends_at=DAY + timedelta(hours=19),
+                         announced_at=DAY + timedelta(hours=16), baseline_watts=50_000.0)  # fmt: skip
+    followed = FollowedEvent(record, EventAccount(7200.0), phase=Phase.RUNNING)
+    store = SqliteStore(copy / "powerctld.sqlite")
+    store.put_state("events_open", {"ev-4": followed.to_json()})
+    store.close()
+    found = CliRunner().invoke(event, ["ev-4", "--state", str(copy), "--json"])
+    document = json.loads(found.output)
+    assert document["labels"]["State"] == "running"
+    assert {check["text"] for check in document["checks"]} >= {"What was delivered is not known"}
+    assert len(table(found.output, "intervals")) > 8

@@ -236,3 +236,17 @@ def test_a_store_that_cannot_be_opened_says_which(tmp_path: Path) -> None:
         SqliteSeries(tmp_path / "s.sqlite")
     with pytest.raises(StoreError, match=r"none\.sqlite"):
         SeriesReading.open(tmp_path / "none.sqlite")
+
+
+def test_few_names_and_many_find_the_same(tmp_path: Path) -> None:
+    """Few are looked up by the index, many by one walk; names that are not there have no points."""
+    values = {f"gpu.c1.GPU-{number}.watts": float(number) for number in range(2500)}
+    store = SqliteSeries(tmp_path / "series.sqlite")
+    store.add(after(0), values)
+    store.add(after(1), values)
+    many = store.read([*values, "gpu.c9.watts"])
+    assert len(many) == 2501 and many["gpu.c9.watts"] == []
+    for name in ("gpu.c1.GPU-0.watts", "gpu.c1.GPU-2499.watts", "gpu.c9.watts"):
+        assert store.read([name, name])[name] == many[name]
+    assert len(many["gpu.c1.GPU-2499.watts"]) == 2
+    store.close()

@@ -9,10 +9,14 @@ import click
 from slurm_power import clock
 from slurm_power.cli.commands.report_options import give, open_state, output_options, state_option
 from slurm_power.cli.commands.report_spans import asked_span, site_of, span_options
+from slurm_power.ports import SeriesReader
 from slurm_power.report.proof import chain_proof
+from slurm_power.store.sqlite import SqliteStore
 
 _SURE_RATIO = 0.95
 _MOST_JOBS = 500
+# Of a month with gaps the bill is reckoned with what was filled in, and would not be that of the meter.
+_WHOLE_RATIO = 0.999
 
 
 @click.command()
@@ -63,6 +67,10 @@ def energy(  # noqa: PLR0917  # click gives them by name
         first, last = asked.bounds(site.zone)
         metered = read_metered(recorded, site, first, last)
         priced = metered.priced_ratio >= _SURE_RATIO
+        if energy_bill is None and site_file is not None and asked.month is not None and priced:
+            whole = metered.covered.seconds(first.timestamp(), last.timestamp())
+            if whole >= _WHOLE_RATIO * (last - first).total_seconds():
+                energy_bill = _billed(site_file, store, recorded, asked.month, last)
         if energy_bill is not None and not priced:
             raise click.BadParameter(
                 "prices are known for less than 95 % of this time, so no bill can be shared by them",
@@ -90,3 +98,25 @@ def energy(  # noqa: PLR0917  # click gives them by name
         billed=energy_bill is not None,
     )
     give(energy_document(report), out, table, as_json)
+
+
+def _billed(
+    site_file: Path, store: SqliteStore, recorded: SeriesReader, month: tuple[int, int], until: datetime
+) -> float | None:
+    """The energy part of the month's bill by the site's tariff, as ``report month`` has it; None without one.
+
+    Raises BadParameter for files of the site that cannot be used.
+    """
+    from slurm_power.config.site import load_site  # noqa: PLC0415 - only here
+    from slurm_power.controller.month_terms import site_terms  # noqa: PLC0415 - only here
+    from slurm_power.report.month import month_account  # noqa: PLC0415 - only here
+    from slurm_power.signals.held_file import SupplyFileError  # noqa: PLC0415 - only here
+
+    try:
+        terms = site_terms(load_site(site_file))
+    except SupplyFileError as error:
+        raise click.BadParameter("\n".join(error.problems), param_hint="--site") from None
+    if terms.rules is None:
+        return None
+    bill = month_account(store, recorded, f"{month[0]}-{month[1]:02}", terms, until=until).bill
+    return None if bill is None else bill.energy

@@ -61,7 +61,7 @@ def span_options(command: Command) -> Command:
         "site_file",
         type=click.Path(path_type=Path, exists=True, dir_okay=False),
         default=None,
-        help="site.toml, for a state directory of before circuits were kept in it.",
+        help="site.toml: its tariff, and for a state directory of before circuits were kept in it.",
     )(command)
     command = click.option("--until", type=Moment(), default=None, help="Up to, without that moment.")(
         command
