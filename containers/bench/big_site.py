@@ -235,6 +235,7 @@ class BigSite:
                     age_seconds=self._step - report.at_seconds,
                     gpus=report.gpus,
                     sums=report.sums,
+                    drawn=report.drawn,
                 )
                 for name, report in self._reports.items()
             },

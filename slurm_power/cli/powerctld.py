@@ -16,6 +16,7 @@ from slurm_power.controller.admission_desk import SlurmAdmission
 from slurm_power.controller.authority import AuthorityError
 from slurm_power.controller.daemon import Controller
 from slurm_power.controller.probe import build_drivers, close_drivers, fingerprints, probe
+from slurm_power.controller.site_state import keep_site
 from slurm_power.ports import LocalStore, PowerMeter, SchedulerError, Storage, StoreError
 from slurm_power.slurm.commands import CommandRunner
 from slurm_power.slurm.licences import CliLicences
@@ -114,6 +115,7 @@ async def _run(
     for name, text in problems.items():
         log.warning("device.%s: %s; starting all the same, it has answered before", name, text)
     store.put_state(_ACCEPTED, marks)
+    keep_site(store, config)
     series = _series(config)
     try:
         controller = await _controller(config, store, series, meters, storages)

@@ -315,7 +315,7 @@ class Controller:
         self._beside.do("shadow", lambda: shadow.look(self, snapshot, loads, cycle_seconds))
         shadow.keep(jobs)
         self.recorder.shortfalls(self.plan, snapshot.at)
-        self.recorder.series(snapshot, shadow.values)
+        self.recorder.series(snapshot, self.receipts.rates, shadow.values)
         self.recorder.store_fault(snapshot.at, "store:ledger", self.store.problem, "it is written again")
         self._racks.look(snapshot, now_seconds)
         self.node_desk.flush(jobs)

@@ -1,10 +1,12 @@
 """By what a site is billed, from its files, and what its month has come to so far."""
 
+import sqlite3
 from datetime import datetime
 from pathlib import Path
 
 from slurm_power.config import SiteConfig
 from slurm_power.forecast.supply import Supply
+from slurm_power.ports import StoreError
 from slurm_power.report.month import month_account, savings
 from slurm_power.report.month_bill import Terms
 from slurm_power.signals.billing_file import read_billing_rules
@@ -51,18 +53,22 @@ def month_savings(config: SiteConfig, at: datetime) -> dict[str, object]:
     """What the running month has come to, in the words of `slurm_power.report.month.savings`.
 
     Opens the stores for reading and takes up to some seconds: not for the control loop. Raises StoreError,
-    sqlite3.Error, SupplyFileError, and ValueError where nothing of the month is known.
+    also where nothing of the month is known yet or a file of the supply cannot be used.
     """
-    terms = site_terms(config)
     directory = config.controller.state_directory
-    store = SqliteStore(directory / LEDGER_NAME, read_only=True)
     try:
-        recorded = open_series_reader(directory)
+        terms = site_terms(config)
+        store = SqliteStore(directory / LEDGER_NAME, read_only=True)
         try:
-            return savings(
-                month_account(store, recorded, f"{at.astimezone(config.zone):%Y-%m}", terms, until=at)
-            )
+            recorded = open_series_reader(directory)
+            try:
+                label = f"{at.astimezone(config.zone):%Y-%m}"
+                return savings(month_account(store, recorded, label, terms, until=at))
+            finally:
+                recorded.close()
         finally:
-            recorded.close()
-    finally:
-        store.close()
+            store.close()
+    except (sqlite3.Error, ValueError) as error:
+        raise StoreError(str(error)) from error
+    except SupplyFileError as error:
+        raise StoreError("; ".join(error.problems)) from error

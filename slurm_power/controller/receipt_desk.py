@@ -106,11 +106,15 @@ class ReceiptDesk:
         note: Callable[..., None],
         fault: Callable[[str, str], None],
     ) -> None:
-        """Without ``accounting`` receipts stay in the records. ``rates`` tells what energy costs now."""
+        """Without ``accounting`` receipts stay in the records. ``rates`` tells what energy costs now.
+
+        The attribute ``rates`` is what it told last, None before the first look.
+        """
         self._pen = site.recorder
         self._store = store = site.store
         self._energies = site.telemetry
         self._rates_now = rates
+        self.rates: Rates | None = None
         stored = store.state(_KEY)
         document = stored if isinstance(stored, dict) else {}
         self.queue: ReceiptQueue | None = None
@@ -148,7 +152,8 @@ class ReceiptDesk:
         if at_seconds - self._beat_at_seconds >= _BEAT_SECONDS:
             self._beat_at_seconds = at_seconds
             joules = self._energies.energies_joules()
-            self._rates.look(joules, self._rates_now(snapshot), at_seconds)
+            self.rates = self._rates_now(snapshot)
+            self._rates.look(joules, self.rates, at_seconds)
             self._points.add(joules, at_seconds - _TOLD_LATE_SECONDS)
         if snapshot.jobs is not self._listed:
             self._follow(snapshot, at_seconds)

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, assert_never
 
 from slurm_power.act import Outcome
+from slurm_power.controller.job_rates import Rates
 from slurm_power.controller.job_records import JobRecords
 from slurm_power.controller.levers import LeverState
 from slurm_power.controller.series_values import series_values
@@ -225,10 +226,15 @@ class Recorder:
             del self.short_since[circuit]
             self.note(at, "guard", "shortfall over", f"circuit:{circuit}", "the levers reach again")
 
-    def series(self, snapshot: Snapshot, more: Mapping[str, float] = MappingProxyType({})) -> None:
+    def series(
+        self,
+        snapshot: Snapshot,
+        rates: Rates | None = None,
+        more: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         """Hand on one tick of the series, ``more`` in it; write when a store fails or is well again."""
         if self._series is not None:
-            self._series.add(snapshot.at, {**series_values(snapshot, self._policy), **more})
+            self._series.add(snapshot.at, {**series_values(snapshot, self._policy, rates), **more})
             self.store_fault(snapshot.at, "store:series", self._series.problem, "it takes series again")
         self.store_fault(snapshot.at, "store:copy", self._store.copy_problem, "it is up to date again")
 

@@ -1,17 +1,24 @@
 """A snapshot into one tick of named values: what circuits, batteries, GPUs and jobs draw."""
 
+from slurm_power.controller.job_rates import Rates
 from slurm_power.controller.load_feed import circuit_loads
+from slurm_power.controller.rack_draws import rack_draws
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.loads import job_loads
 from slurm_power.plan.policy import Policy
 
 
-def series_values(snapshot: Snapshot, policy: Policy) -> dict[str, float | None]:
-    """Named values of one moment; None where nothing is known."""
+def series_values(snapshot: Snapshot, policy: Policy, rates: Rates | None = None) -> dict[str, float | None]:
+    """Named values of one moment; None where nothing is known. ``rates``: what energy costs and emits now."""
     values: dict[str, float | None] = {}
     for name, reading in snapshot.circuits.items():
         values[f"circuit.{name}.watts"] = reading.known_watts()
         values[f"circuit.{name}.limit_watts"] = snapshot.limit_watts(name)
+        values[f"circuit.{name}.estimated_ratio"] = float(reading.estimated)
+    for name, draw in rack_draws(snapshot).items():
+        values[f"circuit.{name}.gpu_watts"] = draw.gpu_watts
+        values[f"circuit.{name}.idle_gpu_watts"] = draw.idle_gpu_watts
+        values[f"circuit.{name}.host_watts"] = draw.host_watts
     loads = job_loads(snapshot, policy)
     for name, watts in circuit_loads(snapshot, loads).items():
         values[f"circuit.{name}.load_watts"] = watts
@@ -33,4 +40,6 @@ def series_values(snapshot: Snapshot, policy: Policy) -> dict[str, float | None]
         if load.cap_watts is not None:
             withheld_watts += max(0.0, load.uncapped_watts - load.gpu_watts) * weight
     values["caps.withheld_watts"] = withheld_watts
+    values["supply.price_per_kwh"] = None if rates is None else rates.price_per_kwh
+    values["supply.carbon_g_per_kwh"] = None if rates is None else rates.carbon_g_per_kwh
     return values

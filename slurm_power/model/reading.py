@@ -178,6 +178,17 @@ def gpu_sums(gpus: Mapping[str, GpuReading], uuids: tuple[str, ...]) -> GpuSums:
     )
 
 
+class NodeDraw(NamedTuple):
+    """One node's report in sums: all GPUs that answer, those among them that jobs have, and the host.
+
+    ``host_watts`` is None where that is not measured.
+    """
+
+    gpu_watts: float
+    held_watts: float
+    host_watts: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostReading:
     """A node without its GPUs. What is not measured here is ``None``.

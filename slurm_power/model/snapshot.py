@@ -12,7 +12,7 @@ from slurm_power.model.jobs_level import JobsLevel
 from slurm_power.model.outlook import EssOutlook
 from slurm_power.model.pool import Pool
 from slurm_power.model.progress import JobProgress
-from slurm_power.model.reading import EssReading, GpuReading, GpuSums, PowerReading
+from slurm_power.model.reading import EssReading, GpuReading, GpuSums, NodeDraw, PowerReading
 from slurm_power.model.service import Service, ServiceLease
 from slurm_power.model.site import LimitKind, Site
 from slurm_power.model.tier import Catalog
@@ -25,13 +25,14 @@ class NodeState:
     """One node's latest report. A node that has gone silent keeps its last GPUs with a growing age.
 
     ``sums`` holds what the GPUs of each job draw together, by their UUIDs, where that was summed when the
-    node reported. What is not there is summed when it is asked for.
+    node reported. What is not there is summed when it is asked for. ``drawn`` are sums of the whole report.
     """
 
     name: str
     age_seconds: float
     gpus: Mapping[str, GpuReading]
     sums: Mapping[tuple[str, ...], GpuSums] = field(default_factory=dict)
+    drawn: NodeDraw | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,8 +39,7 @@ td { overflow-wrap: anywhere; }
   h2, h3 { break-after: avoid; }
   thead { display: table-header-group; }
   .wide { overflow: visible; }
-  figure { break-inside: avoid; }
-  .new-page { break-before: page; } }
+  figure { break-inside: avoid; } }
 """
 
 

@@ -15,7 +15,7 @@ from slurm_power.model.billing_rules import BillingRules
 from slurm_power.model.units import JOULES_PER_KWH
 from slurm_power.plan.billing import Bill
 from slurm_power.plan.charges import demand_intervals
-from slurm_power.ports import SeriesReader, Store
+from slurm_power.ports import LocalStore, SeriesReader
 from slurm_power.report.month_battery import BatteryAccount, battery_account
 from slurm_power.report.month_bill import (
     BillBasis,
@@ -37,7 +37,7 @@ from slurm_power.report.month_columns import (
     read_columns,
 )
 from slurm_power.report.month_events import EventRow, event_rows
-from slurm_power.report.month_jobs import JobShifts, job_shifts
+from slurm_power.report.month_jobs import JobShifts, job_shifts, records_since
 
 # Below this a figure is called an estimate.
 SURE_RATIO = 0.95
@@ -148,7 +148,7 @@ def savings(account: MonthAccount) -> dict[str, object]:
 
 
 def month_account(
-    store: Store,
+    store: LocalStore,
     recorded: SeriesReader,
     label: str,
     terms: Terms,
@@ -164,13 +164,17 @@ def month_account(
     start, month_end = month_bounds(label, terms.zone)
     end = month_end
     if until is not None:
-        end = min(end, until.timestamp() // QUARTER_SECONDS * QUARTER_SECONDS)
+        end = min(end, until.timestamp() // terms.step_seconds * terms.step_seconds)
     if end <= start:
         raise ValueError(f"the month {label} has not begun")
     columns = _columns(recorded, circuit, start, end, terms)
     step = columns.step_seconds
     shifts = job_shifts(
-        store.jobs().values(), start_seconds=start, step_seconds=step, steps=columns.steps, site=terms.site
+        records_since(store, start),
+        start_seconds=start,
+        step_seconds=step,
+        steps=columns.steps,
+        site=terms.site,
     )
     imported = filled(columns, terms.zone)
     reckoned = _reckoned(columns, imported)

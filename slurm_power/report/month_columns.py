@@ -18,6 +18,8 @@ QUARTER_SECONDS = 900.0
 LEAST_STEP_COVERAGE = 0.5
 # So many points of each series are held at once, however long the span.
 _PAGE_STEPS = 3000
+_LOOK_SECONDS = 3600.0
+_LOOK_EACH_SECONDS = 6.0 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -123,15 +125,24 @@ def circuits_of(names: Sequence[str]) -> list[str]:
 
 
 def largest_circuit(recorded: SeriesReader, start_seconds: float, end_seconds: float) -> str | None:
-    """The circuit that drew most in a span: the grid connection. None where nothing was measured."""
-    largest: tuple[float, str] | None = None
-    for circuit in circuits_of(recorded.names()):
-        name = f"circuit.{circuit}.watts"
-        column = _columns(recorded, [name], start_seconds, end_seconds, QUARTER_SECONDS)[name][0]
-        known = column[~np.isnan(column)]
-        if known.size and (largest is None or known.mean() > largest[0]):
-            largest = float(known.mean()), circuit
-    return None if largest is None else largest[1]
+    """The circuit that drew most, by the last hour that tells: the grid connection. None if none does.
+
+    A site may have thousands of circuits, so only single hours of all are looked at, the latest first.
+    """
+    names = {f"circuit.{circuit}.watts": circuit for circuit in circuits_of(recorded.names())}
+    at = end_seconds - _LOOK_SECONDS
+    while names and at > start_seconds - _LOOK_EACH_SECONDS:
+        since = max(at, start_seconds)
+        found = _columns(recorded, list(names), since, since + _LOOK_SECONDS, QUARTER_SECONDS)
+        means = {
+            name: mean[~np.isnan(mean)].mean()
+            for name, (mean, _, _) in found.items()
+            if not np.isnan(mean).all()
+        }
+        if means:
+            return names[max(means, key=lambda name: float(means[name]))]
+        at -= _LOOK_EACH_SECONDS
+    return None
 
 
 def read_columns(

@@ -1,6 +1,6 @@
 """What job records add to a month without us: slowed jobs would have ended earlier, held ones begun so."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,7 +9,11 @@ import numpy as np
 
 from slurm_power.model.job import JobState
 from slurm_power.model.site import Site
+from slurm_power.ports import LocalStore
 from slurm_power.report.month_columns import Values
+
+_PAGE = 1000
+_PAGES_OVER = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,6 +74,31 @@ def job_shifts(
         lost_gpu_hours=lost,
         held_gpu_hours=held,
     )
+
+
+def records_since(store: LocalStore, start_seconds: float) -> Iterator[Mapping[str, Any]]:
+    """The records of jobs that may have run after a moment, the last written first, a page at a time.
+
+    A store keeps records for ever, and writes that of a job last soon after its end: when page after page
+    ended before, so did the rest.
+    """
+    before: int | None = None
+    pages_over = 0
+    while pages_over < _PAGES_OVER and (page := store.latest_jobs(before, _PAGE)):
+        before = page[-1][0]
+        pages_over += 1
+        for _, record in page:
+            if not _ended_before(record, start_seconds):
+                pages_over = 0
+                yield record
+
+
+def _ended_before(record: Mapping[str, Any], seconds: float) -> bool:
+    start = _moment(record.get("started"))
+    if start is None or record.get("state") != JobState.ENDED.value:
+        return False
+    ran = _number(record.get("running_seconds")) or _number(record.get("seconds"))
+    return start + ran + _number(record.get("paused_seconds")) < seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

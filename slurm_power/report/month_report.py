@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from slurm_power.model.ledger import LedgerEntry
-from slurm_power.ports import SeriesReader, Store
+from slurm_power.ports import LocalStore, SeriesReader
 from slurm_power.report.document import Document
 from slurm_power.report.month import MonthAccount, month_account
 from slurm_power.report.month_bill import Terms
@@ -17,7 +17,7 @@ from slurm_power.report.proof import chain_proof
 
 
 def month_report(
-    store: Store,
+    store: LocalStore,
     recorded: SeriesReader,
     label: str,
     terms: Terms,
@@ -54,7 +54,7 @@ def month_report(
     )
 
 
-def _readable(store: Store, since: datetime) -> Iterator[LedgerEntry]:
+def _readable(store: LocalStore, since: datetime) -> Iterator[LedgerEntry]:
     """The entries from ``since`` on, up to one that can no longer be read: the proof names it."""
     try:
         for _, entry, _ in store.rows(since=since):

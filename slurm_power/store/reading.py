@@ -28,6 +28,7 @@ from slurm_power.store.packing import ABSENT, UNKNOWN, Ids, Whole, unpack, unpac
 from slurm_power.store.schema import SERIES, refuse_newer
 
 _EPOCH_END_MS = 2**53
+_MOST_LOOKED_UP = 2000
 
 
 class _Wanted(NamedTuple):
@@ -100,9 +101,15 @@ class SeriesReading:
         return found
 
     def _wanted(self, names: Iterable[str]) -> dict[int, _Wanted]:
-        asked = set(names)
-        rows = self._connection.execute("SELECT id, name, step FROM series")
-        return {number: _Wanted(name, step) for number, name, step in rows if name in asked}
+        asked = list(dict.fromkeys(names))
+        if len(asked) <= _MOST_LOOKED_UP:
+            # Years of jobs are many names; a few are found by the index.
+            query = "SELECT id, name, step FROM series WHERE name = ?"
+            rows = [row for name in asked for row in self._connection.execute(query, (name,))]
+            return {number: _Wanted(name, step) for number, name, step in rows}
+        wanted = set(asked)
+        every = self._connection.execute("SELECT id, name, step FROM series")
+        return {number: _Wanted(name, step) for number, name, step in every if name in wanted}
 
     def _read_raw(
         self, wanted: dict[int, _Wanted], since_ms: int, until_ms: int, found: dict[str, list[Point]]

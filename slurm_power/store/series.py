@@ -24,6 +24,7 @@ DEFAULT_STEPS: Mapping[str, float] = {
     "joules": 1.0,
     "ratio": 0.0001,
     "hertz": 1e6,
+    "kwh": 1e-6,
     "other": 0.001,
 }
 

@@ -198,7 +198,15 @@ class SiteTelemetry:
             self.job_registered(node, job, now_seconds)
         parts = [self._node_jobs[job_id].nodes[node].gpus for job_id in here]
         progress = self._progress.of(node, message)
-        self._nodes[node] = node_report({gpu.uuid: gpu for gpu in gpus}, parts, now_seconds, progress)
+        host = message.get("host")
+        host_watts = host.get("watts") if isinstance(host, dict) else None
+        self._nodes[node] = node_report(
+            {gpu.uuid: gpu for gpu in gpus},
+            parts,
+            now_seconds,
+            progress,
+            host_watts=float(host_watts) if _amount(host_watts) else None,
+        )
         for job_id, job in jobs:
             energy = job.get("energy_joules")
             if _amount(energy):
@@ -296,7 +304,11 @@ class SiteTelemetry:
     def _node_states(self, now_seconds: float) -> dict[str, NodeState]:
         return {
             name: NodeState(
-                name=name, age_seconds=now_seconds - report.at_seconds, gpus=report.gpus, sums=report.sums
+                name=name,
+                age_seconds=now_seconds - report.at_seconds,
+                gpus=report.gpus,
+                sums=report.sums,
+                drawn=report.drawn,
             )
             for name, report in self._nodes.items()
             if now_seconds - report.at_seconds < _NODE_SILENT_SECONDS

@@ -16,6 +16,7 @@ import pytest
 from slurm_power.config import load_site
 from slurm_power.controller.month_terms import month_savings
 from slurm_power.plan.event_account import EventAccount
+from slurm_power.ports import StoreError
 from tests.cli.test_slurm_power import run
 from tests.report.conftest import weeks, whole_state  # noqa: F401  # fixtures
 from tests.report.simulated_month import SimulatedWeeks
@@ -202,8 +203,15 @@ def test_savings_of_the_running_month(site: Path) -> None:
         "method",
     }
     assert json.loads(json.dumps(told)) == told
-    with pytest.raises(ValueError, match="nothing was metered"):
+    with pytest.raises(StoreError, match="nothing was metered"):
         month_savings(load_site(site), datetime(2026, 3, 20, 12, tzinfo=UTC))
+    (site.parent / "tariff.toml").write_text("no = [tariff")
+    with pytest.raises(StoreError, match=r"tariff\.toml"):
+        month_savings(load_site(site), datetime(2025, 11, 20, 12, tzinfo=UTC))
+    (site.parent / "tariff.toml").write_text(TARIFF.format(minutes=15))
+    site.write_text(site.read_text().replace("state_directory", "state_directory = '/nowhere' #"))
+    with pytest.raises(StoreError, match="unable to open"):
+        month_savings(load_site(site), datetime(2025, 11, 20, 12, tzinfo=UTC))
 
 
 def test_bad_input_is_told_at_once_and_nothing_is_written(

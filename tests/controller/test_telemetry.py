@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from slurm_power.model.job import Flex, Job, JobState, Workload
-from slurm_power.model.reading import Quality
+from slurm_power.model.reading import NodeDraw, Quality
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.telemetry import Levers, SiteTelemetry
 from slurm_power.wire import WireError
@@ -255,3 +255,18 @@ def test_a_node_changes_no_promise_of_a_job_that_is_elsewhere() -> None:
     assert desk.telemetry.energies_joules()["17"] == 50.0
     assert not desk.telemetry.may_have("c1", "17")
     assert desk.telemetry.may_have("c2", "17")
+
+
+def test_a_host_that_is_measured_is_known_and_nonsense_is_not() -> None:
+    desk = Desk()
+    for host, watts in (
+        ({"watts": 512.5}, 512.5),
+        ({"watts": None}, None),
+        (None, None),
+        ({"watts": "hot"}, None),
+    ):
+        desk.telemetry.node_reported("c1", {**message("c1"), "host": host}, 10.0)
+        assert desk.seen(10.1).nodes["c1"].drawn == NodeDraw(600.0, 0.0, watts)
+    desk.report("c1", 11.0, told("c1"))
+    drawn = desk.seen(11.1).nodes["c1"].drawn
+    assert drawn == NodeDraw(600.0, 600.0, None), "an older powerd tells of no host; the job has the GPU"

@@ -16,8 +16,11 @@ from slurm_power.forecast.supply import HeldValues, Supply
 from slurm_power.model.billing_rules import BillingRules
 from slurm_power.report.month import MonthAccount, month_account, savings, worst_excursions
 from slurm_power.report.month_bill import Terms
+from slurm_power.report.month_bound import battery_bound
 from slurm_power.report.month_columns import read_columns
+from slurm_power.report.month_document import month_document
 from slurm_power.report.month_report import month_report
+from slurm_power.report.proof import chain_proof
 from slurm_power.signals.billing_file import read_billing_rules
 from slurm_power.store.places import open_series_reader
 from slurm_power.store.series import SqliteSeries
@@ -256,10 +259,12 @@ def test_battery_and_levers(weeks: SimulatedWeeks, whole_state: Path, terms: Ter
     assert battery.lost_kwh == pytest.approx(0.12 * battery.charged_kwh, rel=0.15)
     assert battery.soh_ratio == 0.97
     assert battery.full_cycles is not None and battery.full_cycles > 1.0
+    best = battery_bound(account)
+    assert best is not None and account.bill_without is not None and account.bill_battery_alone is not None
+    assert best.total < min(account.bill_battery_alone.total, account.bill_without.total)
     with stores(whole_state) as (store, recorded):
-        document = month_report(
-            store, recorded, "2025-10", terms, now=datetime(2026, 1, 1, tzinfo=UTC), bound=True
-        )
+        document = month_report(store, recorded, "2025-10", terms, now=datetime(2026, 1, 1, tzinfo=UTC))
+        proof = chain_proof(store.rows())
     row = document.tables["batteries"].rows[0]
     assert row[-1] == pytest.approx(0.02 * battery.discharged_kwh)
     start, end, _ = month_of(weeks, "2025-10")
@@ -270,7 +275,9 @@ def test_battery_and_levers(weeks: SimulatedWeeks, whole_state: Path, terms: Ter
         len({entry.job_id for entry in caps}),
         len({entry.user for entry in caps}),
     )
-    assert "had known the whole month beforehand could have saved" in str(document.sections)
+    document = month_document(account, before=None, levers=(), proof=proof, bound=best, figures=False)
+    saved = account.bill_without.total - best.total
+    assert f"had known the whole month beforehand could have saved {saved:,.2f}" in str(document.sections)
 
 
 def held(weeks: SimulatedWeeks, value: Callable[[float], float | None]) -> HeldValues:

@@ -12,7 +12,7 @@ from slurm_power import clock
 from slurm_power.cli.commands.report_options import give, open_state, output_options, state_option
 from slurm_power.config import ConfigError, SiteConfig, load_site
 from slurm_power.config.supply import zone_named
-from slurm_power.ports import Store
+from slurm_power.ports import LocalStore
 
 if TYPE_CHECKING:  # numpy
     from slurm_power.report.month import MonthAccount
@@ -107,13 +107,16 @@ def month(  # noqa: PLR0917  # click gives them by name
     give(document, out, table, as_json)
 
 
-def _replay(store: Store, config: SiteConfig, account: "MonthAccount") -> "Alternative":
+def _replay(store: LocalStore, config: SiteConfig, account: "MonthAccount") -> "Alternative":
     """The month's jobs in the virtual machine; why not, where it cannot run them."""
     from slurm_power.cli.commands.month_replay import replayed  # noqa: PLC0415 - numpy
+    from slurm_power.report.month_jobs import records_since  # noqa: PLC0415 - numpy
     from slurm_power.report.month_money import Alternative  # noqa: PLC0415 - numpy
 
     try:
-        found = replayed(store.jobs().values(), account, config.site, config.policy)
+        found = replayed(
+            records_since(store, account.columns.start_seconds), account, config.site, config.policy
+        )
     except ValueError as error:
         return Alternative(watts=None, text=f"The simulator cannot run this month's jobs: {error}.")
     left_out = f" {found.left_out} jobs without a known draw are left out." if found.left_out else ""
