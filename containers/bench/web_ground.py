@@ -1,7 +1,8 @@
 """A powerctld of a made-up site of any size, whole but for meters and nodes: the ground of `web`.
 
 Its cycles see one second of `BigSite` after the other, made beforehand; each cycle's time is kept. At the end
-(SIGTERM) they are written to FOLDER/cycles.json as pairs of monotonic seconds: when, and how long.
+(SIGTERM) they are written to FOLDER/cycles.json in seconds: when by the monotonic clock, how long, and how
+much of that was processor time of the control's own thread.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import asyncio
 import json
 import signal
 import sys
+import time
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -37,14 +39,15 @@ _WATTS_PER_NODE = 5_600.0
 class KeptFigures(CycleFigures):
     """Figures that keep every cycle."""
 
-    cycles: list[tuple[float, float]] = field(default_factory=list)
+    cycles: list[tuple[float, float, float]] = field(default_factory=list)
+    busy_seconds: float = 0.0
 
     def add(self, spent_seconds: float, *, failed: bool) -> None:
         """Count a cycle, and keep its time."""
         self.done += 1
         self.failed += failed
         self.last_seconds = spent_seconds
-        self.cycles.append((clock.monotonic(), spent_seconds))
+        self.cycles.append((clock.monotonic(), spent_seconds, self.busy_seconds))
 
 
 class NoSlurm:
@@ -105,6 +108,14 @@ async def serve(folder: Path, nodes: int) -> None:
     controller = Controller(config, store, series=series, meters={}, storages={}, scheduler=scheduler)
     figures = KeptFigures()
     controller.cycle_figures = controller._beat.figures = figures
+    whole_cycle = controller._cycle
+
+    async def cycle(now_seconds: float) -> None:
+        began = time.thread_time()
+        await whole_cycle(now_seconds)
+        figures.busy_seconds = time.thread_time() - began
+
+    controller._cycle = cycle  # type: ignore[method-assign]  # to see its processor time
     turn = iter(range(1 << 60))
 
     def snapshot(at: datetime, _now_seconds: float, levers: Levers) -> Snapshot:
@@ -113,7 +124,7 @@ async def serve(folder: Path, nodes: int) -> None:
             seen, at=at, site=metered, ess={}, caps=levers.caps, holds=levers.holds, events=levers.events
         )
 
-    controller.telemetry.snapshot = snapshot  # type: ignore[method-assign]  # the meters and nodes there are not
+    controller.telemetry.snapshot = snapshot  # type: ignore[method-assign,assignment]  # the meters and nodes there are not
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, controller.stop)
     task = asyncio.create_task(controller.run())

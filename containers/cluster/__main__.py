@@ -127,7 +127,10 @@ def _up(options: argparse.Namespace) -> int:
     lab = started.lab
     started.detach()
     if wanted.web:
-        print(f"dashboard, for a minute from now: {lab.login_link()}", file=sys.stderr)
+        try:
+            print(f"dashboard, for a minute from now: {lab.login_link()}", file=sys.stderr)
+        except LabError as error:
+            print(f"no link to the dashboard: {error}", file=sys.stderr)
         print("another link: slurm-power web login", file=sys.stderr)
     print(lab.run_directory)
     print(f"export SLURM_CONF={lab.layout.slurm_conf}")

@@ -32,7 +32,7 @@ from slurm_power.controller.job_hint import job_hint
 from slurm_power.controller.job_row import job_row
 from slurm_power.controller.jobs_answer import jobs
 from slurm_power.controller.live_answer import live
-from slurm_power.controller.plan_answer import plan
+from slurm_power.controller.plan_answer import plan_beside
 from slurm_power.controller.sources import row_message
 from slurm_power.controller.standing_answer import standing_of, standing_row
 from slurm_power.controller.tier_answers import advise, lineage, service, service_rows
@@ -198,7 +198,8 @@ def job(controller: "Controller", request: Message, caller: Caller) -> Message:
 
 def sources(controller: "Controller") -> Message:
     """Every source with its quality; no job and no user is in it, so everybody may see it."""
-    return {"sources": [row_message(row) for row in controller.source_rows()]}
+    rows = controller.sources.latest
+    return {"sources": [row_message(row) for row in (controller.source_rows() if rows is None else rows)]}
 
 
 def ledger(controller: "Controller", request: Message, caller: Caller) -> Message:
@@ -278,7 +279,7 @@ _HANDLERS: dict[str, Callable[["Controller", Message, Caller], Answer]] = {
     "jobs": jobs,
     "expect": expect,
     "forecast": forecast,
-    "plan": plan,
+    "plan": plan_beside,
     "event": add_event,
     "cancel_event": cancel_event,
     "events": lambda controller, _, __: events(controller),

@@ -28,7 +28,8 @@ def forecast(controller: "Controller", request: Message, caller: Caller) -> Mess
     desk, at = controller.forecasts, controller.now()
     seconds = at.timestamp()
     found = {reach: desk.forecast(name, reach, seconds) for reach in Reach}
-    snapshot = controller.snapshot()
+    # Limits and prices ahead hardly change in a second: dashboards ask often.
+    snapshot = controller.planned_on or controller.snapshot()
     supply = {
         reach.value: controller.supply.ahead(
             snapshot,

@@ -42,7 +42,7 @@ _MOST_BAD_SOURCES = 50
 _MOST_STARTS = 50
 _MOST_USERS, _MOST_JOBS_OF_A_USER = 1000, 200
 # A cycle that no longer comes is looked past: the picture must not stand still with it.
-_OLD_SECONDS = 5.0
+_OLD_SECONDS = 15.0
 _ON_NODES = frozenset({JobState.STARTING, JobState.RUNNING, JobState.SUSPENDED, JobState.ENDING})
 
 

@@ -1,8 +1,9 @@
 """The last plan and its prices, cut to what the caller may see: others' jobs are shown without names."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from slurm_power.controller.user_socket import Caller
+from slurm_power.controller.user_socket import Answer, Caller
 from slurm_power.model.action import (
     AdviseBatch,
     ChangeTier,
@@ -18,8 +19,9 @@ from slurm_power.model.action import (
 )
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.explain import CircuitPrice, LeverPrice, explain
+from slurm_power.plan.policy import Policy
 from slurm_power.plan.prices import Price
-from slurm_power.wire import Message
+from slurm_power.wire import Message, encode
 
 if TYPE_CHECKING:
     from slurm_power.controller.daemon import Controller
@@ -32,6 +34,20 @@ _MOST_ACTIONS = 200
 
 def plan(controller: "Controller", request: Message, caller: Caller) -> Message:
     """Answer `plan`; with ``explain`` true the prices are worked out as well."""
+    answer, prices = _plan(controller, request, caller)
+    return answer if prices is None else {**answer, **prices()}
+
+
+def plan_beside(controller: "Controller", request: Message, caller: Caller) -> Answer:
+    """The same, with prices in another thread: at 10,000 nodes they take half a second."""
+    answer, prices = _plan(controller, request, caller)
+    return answer if prices is None else lambda: encode({"ok": True, **answer, **prices()})
+
+
+def _plan(
+    controller: "Controller", request: Message, caller: Caller
+) -> tuple[Message, Callable[[], Message] | None]:
+    """The plan, and what works out its prices from what does not change any more."""
     snapshot = controller.planned_on
     answer: Message = {
         "site": controller.config.site.name,
@@ -44,7 +60,7 @@ def plan(controller: "Controller", request: Message, caller: Caller) -> Message:
         "admission": controller.admission.row(),
     }
     if snapshot is None:
-        return answer
+        return answer, None
     user = caller.user
     seen = {job.job_id for job in snapshot.jobs if caller.sees_all or job.user == user}
     services = {name for name, one in snapshot.services.items() if one.user == user}
@@ -62,13 +78,19 @@ def plan(controller: "Controller", request: Message, caller: Caller) -> Message:
         "admission": controller.admission.row(),
         "fairness": _fairness(controller, snapshot, caller, user),
     }
-    if request.get("explain") is True:
-        price = _energy_price(controller, snapshot)
-        circuits = explain(snapshot, found, controller.config.policy, energy_price_per_kwh=price)
-        answer["energy_price_per_kwh"] = price
-        answer["circuits"] = [_circuit(one, seen) for one in circuits[:_MOST_CIRCUITS]]
-        answer["circuits_left_off"] = max(0, len(circuits) - _MOST_CIRCUITS)
-    return answer
+    if request.get("explain") is not True:
+        return answer, None
+    price, policy = _energy_price(controller, snapshot), controller.config.policy
+    return answer, lambda: _prices(snapshot, found, policy, price, seen)
+
+
+def _prices(snapshot: Snapshot, found: Plan, policy: Policy, price: float | None, seen: set[str]) -> Message:
+    circuits = explain(snapshot, found, policy, energy_price_per_kwh=price)
+    return {
+        "energy_price_per_kwh": price,
+        "circuits": [_circuit(one, seen) for one in circuits[:_MOST_CIRCUITS]],
+        "circuits_left_off": max(0, len(circuits) - _MOST_CIRCUITS),
+    }
 
 
 def _energy_price(controller: "Controller", snapshot: Snapshot) -> float | None:

@@ -96,6 +96,7 @@ class UserSocket:
             writer.transport.abort()
             return
         self._callers[caller.uid] += 1
+        told = False
         try:
             async with asyncio.timeout(_REQUEST_SECONDS):
                 line = await reader.readuntil(b"\n")
@@ -105,12 +106,15 @@ class UserSocket:
                 await writer.drain()
                 writer.close()
                 await writer.wait_closed()
+                told = True
         except (TimeoutError, EOFError, ConnectionError, asyncio.LimitOverrunError) as error:
             # Anybody can bring this about as often as they like: not for the log.
             log.debug("user socket: uid %d: %s", caller.uid, type(error).__name__)
         finally:
-            # One that does not read its answer must not keep it here.
-            writer.transport.abort()
+            # One that does not read its answer must not keep it here. What was closed after a long answer
+            # can no longer be aborted: asyncio stumbles over it.
+            if not told:
+                writer.transport.abort()
             self._callers[caller.uid] -= 1
             self._callers += Counter()  # forgets who has none left
 

@@ -37,7 +37,7 @@ async def _begin(call: Call) -> tuple[str, str]:
     web = call.web
     ticket = str(call.body.get("ticket") or call.query.get("ticket") or "")
     try:
-        found = await web.asking.deed({"op": "web_redeem", "ticket": ticket})
+        found = await web.asking.paced({"op": "web_redeem", "ticket": ticket})
     except LineRefusedError as error:
         await web.throttle.failed()
         raise RequestError(403, str(error), [str(error)]) from None

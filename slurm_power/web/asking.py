@@ -13,6 +13,7 @@ Ask: TypeAlias = Callable[[Message], Awaitable[Message]]
 
 # Each answer is made in the loop of the control: it gets no more of them than this.
 _AT_ONCE = 4
+_DEEDS_AT_ONCE = 2
 _MOST_WAITING = 200
 _MOST_KEPT = 500
 
@@ -29,6 +30,7 @@ class Asking:
         self._gap_seconds = 1.0 / per_second
         self._next_seconds = 0.0
         self._places = asyncio.Semaphore(_AT_ONCE)
+        self._deeds = asyncio.Semaphore(_DEEDS_AT_ONCE)
         self._waiting = 0
         self._kept: OrderedDict[str, tuple[float, Message]] = OrderedDict()
         self._under_way: dict[str, asyncio.Task[Message]] = {}
@@ -41,7 +43,7 @@ class Asking:
             return known[1]
         task = self._under_way.get(key)
         if task is None:
-            task = asyncio.create_task(self.deed(message))
+            task = asyncio.create_task(self.paced(message))
             self._under_way[key] = task
             task.add_done_callback(lambda done: self._done(key, done))
         # One who leaves must not take the answer away from the others.
@@ -57,7 +59,12 @@ class Asking:
             self._kept.popitem(last=False)
 
     async def deed(self, message: Message) -> Message:
-        """Ask at once, without looking at what is known; raises LineError, BusyError."""
+        """Have an operator's order done, before any question that waits; raises LineError."""
+        async with self._deeds:
+            return await self._ask(message)
+
+    async def paced(self, message: Message) -> Message:
+        """Ask in turn, without looking at what is known; raises LineError, BusyError."""
         if self._waiting >= _MOST_WAITING:
             raise BusyError("powerctld is asked too much at once; try again in a while")
         self._waiting += 1

@@ -54,3 +54,25 @@ def others(counts: Mapping[str, Any], mine: Iterable[Mapping[str, Any]]) -> dict
 def start(one: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A coming start as a user sees it: somebody else's without names."""
     return dict(one) if one.get("user") == name else {**one, "job_id": "", "user": "", "name": ""}
+
+
+def plan(mine: Mapping[str, Any], prices: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A user's own plan with everybody's prices: levers of others' jobs without names."""
+    circuits = [
+        {
+            **circuit,
+            "marginal": _lever(circuit["marginal"], name),
+            "next": _lever(circuit["next"], name),
+            "levers": [_lever(lever, name) for lever in circuit["levers"]],
+        }
+        for circuit in prices.get("circuits", [])
+    ]
+    more = {key: prices[key] for key in ("energy_price_per_kwh", "circuits_left_off") if key in prices}
+    return {**mine, **more, "circuits": circuits}
+
+
+def _lever(row: Mapping[str, Any] | None, name: str) -> dict[str, Any] | None:
+    """A lever without whose it is; those of no job, such as batteries, keep their name."""
+    if row is None or row.get("user") in (None, name):
+        return None if row is None else dict(row)
+    return {**row, "subject": None, "user": None}

@@ -3,10 +3,9 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 
@@ -38,11 +37,11 @@ class ListenError(Exception):
 class PowerWeb:
     """One powerweb; ``run`` returns after ``stop``."""
 
-    def __init__(self, config: SiteConfig, *, savings: Callable[[], dict[str, Any]] | None = None) -> None:
+    def __init__(self, config: SiteConfig) -> None:
         """Bind the address; raises ListenError, KeysError."""
         self._socket = _listening(config.web)
         self._path = config.controller.socket
-        self.web: Web = make_web(config, self._ask, TABLE, savings=savings)
+        self.web: Web = make_web(config, self._ask, TABLE)
         self._server = _Server(_server_config(config, self.web))
         self._quiet: dict[int, float] = {}
 

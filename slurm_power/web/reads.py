@@ -18,6 +18,7 @@ from slurm_power.web.stream import FullError
 # What hardly changes within a second is asked once for all who ask.
 _KEEP_SECONDS = 2.0
 _KEEP_FORECAST_SECONDS = 4.0
+_KEEP_PRICES_SECONDS = 5.0
 _KEEP_CHAIN_SECONDS = 10.0
 _AFTER_ALL = 10**12
 
@@ -93,7 +94,12 @@ async def forecast(call: Call) -> dict[str, Any]:
 
 async def plan(call: Call) -> dict[str, Any]:
     """What is being done now, and at which price."""
-    return await question(call, "plan", explain=True)
+    prices = await question(call, "plan", explain=True, own=False, keep_seconds=_KEEP_PRICES_SECONDS)
+    if call.person.sees_all:
+        return prices
+    # Prices are worked out once for all; what concerns the caller costs powerctld little.
+    mine = await question(call, "plan")
+    return cut.plan(mine, prices, call.person.name)
 
 
 async def ledger(call: Call) -> dict[str, Any]:

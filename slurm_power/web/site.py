@@ -1,8 +1,6 @@
 """What all endpoints share: the pictures, the keys, the readers and the line to powerctld."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from slurm_power.config import SiteConfig
 from slurm_power.web.asking import Ask, Asking
@@ -34,8 +32,6 @@ def make_web(
     config: SiteConfig,
     ask: Ask,
     table: tuple[Endpoint, ...],
-    *,
-    savings: Callable[[], dict[str, Any]] | None = None,
 ) -> Web:
     """Put one together; raises KeysError."""
     keys = Keys(config.controller.state_directory / FILE_NAME)
@@ -48,6 +44,6 @@ def make_web(
         pictures=pictures,
         streams=Streams(pictures, most=config.web.most_clients),
         asking=Asking(ask, per_second=config.web.calls_per_second),
-        stored=Stored(config, savings),
+        stored=Stored(config),
         throttle=Throttle(),
     )

@@ -6,6 +6,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from slurm_power import clock
@@ -15,6 +17,7 @@ from slurm_power.ports import StoreError
 from slurm_power.store.ledger_page import ledger_page
 from slurm_power.store.places import LEDGER_NAME, SERIES_NAME
 from slurm_power.store.reading import SeriesReading
+from slurm_power.web.savings import savings_beside
 
 MOST_POINTS = 2000
 # How long a span may be for each resolution: the finest that gives no more points than wanted.
@@ -38,37 +41,46 @@ class StoredError(Exception):
 class Stored:
     """Reads beside powerctld, never through it. What was just read for one is given to all."""
 
-    def __init__(self, config: SiteConfig, savings: Callable[[], dict[str, Any]] | None = None) -> None:
-        """``savings`` works out what this month came to, and may take a while."""
+    def __init__(
+        self, config: SiteConfig, savings: Callable[[Path], dict[str, Any]] = savings_beside
+    ) -> None:
+        """``savings`` works out what this month came to by a site.toml, and may take a while."""
         self._config = config
-        self._savings = savings
+        self._savings = partial(savings, config.file)
         self._directory = config.controller.state_directory
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="stored")
+        self._long = ThreadPoolExecutor(1, thread_name_prefix="savings")
         self._kept: OrderedDict[tuple[str, float], tuple[float, dict[str, Any]]] = OrderedDict()
         self._under_way: dict[tuple[str, float], asyncio.Future[dict[str, Any]]] = {}
         self._waiting = 0
 
-    async def _read(self, step: Callable[[], Any]) -> Any:
+    async def _read(self, step: Callable[[], Any], *, long: bool = False) -> Any:
         """Run in a thread; raises StoredError when too much is asked or nothing can be read."""
         if self._waiting >= _MOST_WAITING:
             raise StoredError("too much is read at once; try again in a while")
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, step)
+            threads = self._long if long else self._threads
+            return await asyncio.get_running_loop().run_in_executor(threads, step)
         except (StoreError, sqlite3.Error, OSError) as error:
             raise StoredError(str(error)) from None
         finally:
             self._waiting -= 1
 
     async def _shared(
-        self, key: tuple[str, float], keep_seconds: float, step: Callable[[], dict[str, Any]]
+        self,
+        key: tuple[str, float],
+        keep_seconds: float,
+        step: Callable[[], dict[str, Any]],
+        *,
+        long: bool = False,
     ) -> dict[str, Any]:
         known = self._kept.get(key)
         if known is not None and clock.monotonic() - known[0] < keep_seconds:
             return known[1]
         task = self._under_way.get(key)
         if task is None:
-            task = asyncio.ensure_future(self._read(step))
+            task = asyncio.ensure_future(self._read(step, long=long))
             self._under_way[key] = task
             task.add_done_callback(lambda done: self._done(key, done))
         return await asyncio.shield(task)
@@ -140,14 +152,12 @@ class Stored:
 
     async def savings(self) -> dict[str, Any]:
         """What this month came to, at most some minutes old; raises StoredError."""
-        work_out = self._savings
-        if work_out is None:
-            raise StoredError("what a month saves is not worked out by this version")
-        return await self._shared(("savings", 0.0), _SAVINGS_SECONDS, work_out)
+        return await self._shared(("savings", 0.0), _SAVINGS_SECONDS, self._savings, long=True)
 
     def close(self) -> None:
         """Let the threads end."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._long):
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 _ROUND_SPANS = (

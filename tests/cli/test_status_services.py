@@ -28,3 +28,11 @@ def test_status_shows_what_services_run_and_are_asked_to() -> None:
     assert f"{begin}; asked for int8 in place of full: the grid is short\n" in asked
     assert "with int8; on its way back to full\n" in shown(serving="int8", switching=True, backends=[])
     assert "with nothing yet" in shown(serving="")
+
+
+def test_status_begins_with_how_the_site_stands() -> None:
+    for safe, headline in ((True, "SAFE: grid is 1.0 kW below its limit"), (False, "AT RISK: \x1b[2Jnobody")):
+        standing = {"safe": safe, "headline": headline}
+        with fake_powerctld(lambda _, standing=standing: {**STATUS, "standing": standing}) as fake:
+            first = run("status", "--socket", fake.path).output.splitlines()[0]
+        assert first.startswith(headline.partition(":")[0]) and "\x1b" not in first

@@ -97,6 +97,16 @@ def test_units_may_write_where_the_site_wants_it(version: str) -> None:
 
 
 @each_version
+def test_the_dashboard_runs_as_the_controllers_user(version: str) -> None:
+    """powerctld's socket takes it for an operator only then."""
+    proposal = proposed(recorded(version))
+    units = [text(proposal, f"{PLACES.unit_directory}/{name}.service") for name in ("powerctld", "powerweb")]
+    users = [[line for line in unit.splitlines() if line.startswith("User=")] for unit in units]
+    assert users[0] == users[1]
+    assert "ExecStart=/opt/slurm-power/bin/powerweb --config /etc/slurm-power/site.toml\n" in units[1]
+
+
+@each_version
 def test_without_a_compiler_the_rest_is_proposed_and_the_way_to_the_plugin_told(version: str) -> None:
     proposal = proposed(recorded(version), None)
     assert not [file for file in proposal.files if file.path.endswith(".so")]

@@ -64,6 +64,11 @@ class Queue(QuietQueue):
         return mine, replace(running("2", ("c2",)), name="secret of alice"), pending("3", 8)
 
 
+def month_has_just_begun() -> bool:
+    now = clock.now()
+    return now.day == 1 and now.hour == 0
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
@@ -95,13 +100,13 @@ class Bed:
         """An hour of series, and a ledger."""
         series = SqliteSeries(self.folder / "series.sqlite")
         now = clock.now()
-        for number in range(0, 600, 2):
+        for number in range(2700):
             values = {
                 "circuit.grid.watts": 20_000.0 + number,
                 "circuit.grid.limit_watts": 30_000.0,
                 "circuit.grid.load_watts": 21_000.0 + number if number % 10 else None,
             }
-            series.add(now - timedelta(seconds=600 - number), values)
+            series.add(now - timedelta(seconds=2700 - number), values)
         series.close()
         store = SqliteStore(self.folder / "powerctld.sqlite")
         entry = LedgerEntry(at=now, actor="guard", kind="cap", subject="job:1", reason=HOSTILE)

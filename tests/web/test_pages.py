@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
+from slurm_power import clock
 from slurm_power.model.role import Role
 from slurm_power.web.static_files import StaticFiles
-from tests.web.bed import CONFIRM, EVENT, HOSTILE, Bed
+from tests.web.bed import CONFIRM, EVENT, HOSTILE, Bed, month_has_just_begun
 
 
 def raw(bed: Bed, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes]:
@@ -178,7 +179,7 @@ def test_history_has_columns_of_one_length(bed: Bed) -> None:
     assert 100 < len(found["at_seconds"]) <= 2000
     assert found["at_seconds"] == sorted(found["at_seconds"])
     known = [watts for watts in found["watts"] if watts is not None]
-    assert min(known) >= 20_000.0 and max(known) <= 20_600.0
+    assert min(known) >= 20_000.0 and max(known) <= 22_700.0
     assert None in found["natural_watts"]
 
 
@@ -196,3 +197,14 @@ def test_the_ledger_comes_in_pages_both_ways(bed: Bed) -> None:
     assert [entry["sequence"] for entry in before["entries"]] == [first - 2, first - 1]
     assert [entry["sequence"] for entry in after["entries"]] == [first]
     assert {entry["kind"] for entry in kinds} == {"cap"} and {entry["job_id"] for entry in job} == {"1"}
+
+
+def test_savings_are_those_of_the_month(bed: Bed) -> None:
+    if month_has_just_begun():
+        pytest.skip("a month without a whole quarter of an hour has come to nothing yet")
+    with bed.client("val", Role.VIEWER) as client:
+        found = client.get("/api/v1/savings").json()
+        again = client.get("/api/v1/savings").json()
+    assert found["month"] == clock.now().strftime("%Y-%m")
+    assert 20_000.0 < found["peak_watts"] < 22_700.0
+    assert again == found

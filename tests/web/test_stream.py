@@ -82,10 +82,10 @@ def test_the_end_is_said_before_it_comes(own_bed: Bed) -> None:
 
 
 def test_who_leaves_is_forgotten(bed: Bed) -> None:
-    with bed.client("opal", Role.OPERATOR) as client:
-        with client.stream("GET", "/api/v1/stream") as answer:
-            next(answer.iter_lines())
-            until(lambda: bed.web.web.streams.count >= 1, "the stream counts")
+    with bed.client("opal", Role.OPERATOR) as client, client.stream("GET", "/api/v1/stream") as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        until(lambda: bed.web.web.streams.count >= 1, "the stream counts")
     until(lambda: bed.web.web.streams.count == 0, f"{bed.web.web.streams._open}: nobody watches any more")
 
 
