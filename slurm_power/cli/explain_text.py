@@ -21,7 +21,7 @@ def sentences(request: dict[str, Any], answer: dict[str, Any], word: SlurmsWord)
         if request["gpus"]:
             lines = [*_draw(request, expected), *_promise(answer, expected)]
             lines += [*_start(word), *_hold(answer), *_bills(request, answer), *_limits(answer)]
-            lines += _classes(answer)
+            lines += [*_classes(answer), *_policy(answer)]
         else:
             lines = ["No GPUs are asked for: its draw is unknown, and it would not be held for power."]
             lines += _start(word)
@@ -133,6 +133,27 @@ def _classes(answer: dict[str, Any]) -> list[str]:
         "  " + "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in table
     ]
+
+
+def _policy(answer: dict[str, Any]) -> list[str]:
+    """The site's rules for such a job, and where its user may appeal; nothing where none are told."""
+    told = answer.get("policy")
+    if not isinstance(told, dict) or not told.get("lines"):
+        return []
+    lines = ["What the site's policy says of such a job (slurm-power policy has all of it):"]
+    lines += [f"  {plain(str(line))}" for line in told["lines"]]
+    if told.get("mode") != "control":
+        until = f" until {plain(str(told['paused_until']))}" if told.get("paused_until") else ""
+        lines.append(f"  The control is off{until}: nothing is touched now.")
+    who = plain(str(told.get("contact") or told.get("owner") or ""))
+    where = " ".join(
+        [
+            'Appeals: slurm-power appeal JOB --text "...".',
+            *([plain(str(told["appeals"]))] if told.get("appeals") else []),
+            *([f"Who answers for the policy: {who}."] if who else []),
+        ]
+    )
+    return [*lines, where]
 
 
 def _amount(value: Any) -> str:

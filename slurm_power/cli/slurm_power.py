@@ -12,7 +12,8 @@ from slurm_power.cli.commands.backtest import backtest
 from slurm_power.cli.commands.backtest_jobs import backtest_jobs
 from slurm_power.cli.commands.check import check, show_config
 from slurm_power.cli.commands.commission import commission
-from slurm_power.cli.commands.event import cancel_event, control, event, yield_node
+from slurm_power.cli.commands.control import control, release_all
+from slurm_power.cli.commands.event import cancel_event, event, yield_node
 from slurm_power.cli.commands.event_report import event_report, events
 from slurm_power.cli.commands.export import export
 from slurm_power.cli.commands.forecast import forecast
@@ -22,6 +23,7 @@ from slurm_power.cli.commands.init import init
 from slurm_power.cli.commands.jobs import jobs
 from slurm_power.cli.commands.ledger import ledger, why
 from slurm_power.cli.commands.plan import plan
+from slurm_power.cli.commands.policy import appeal, policy
 from slurm_power.cli.commands.report import report
 from slurm_power.cli.commands.simulate import simulate
 from slurm_power.cli.commands.sources import sources
@@ -30,6 +32,7 @@ from slurm_power.cli.commands.store import store
 from slurm_power.cli.commands.tiers import tiers
 from slurm_power.cli.commands.uninstall import uninstall
 from slurm_power.cli.commands.web import web
+from slurm_power.cli.commands.weights import weights
 
 # What an installation for operators alone does not have, by the extra that brings it.
 _EXTRAS = {
@@ -83,6 +86,10 @@ for command in (
     ca,
     commission,
     control,
+    release_all,
+    weights,
+    policy,
+    appeal,
     init,
     uninstall,
     check,

@@ -112,13 +112,14 @@ def _read(stored: object) -> tuple[int, dict[str, Appeal]]:
     if not isinstance(stored, dict):
         return 0, {}
     found: dict[str, Appeal] = {}
-    for row in stored.get("appeals") or ():
+    count, rows = stored.get("count"), stored.get("appeals")
+    for row in rows if isinstance(rows, list) else ():
         try:
             one = _appeal_of(row)
         except (KeyError, TypeError, ValueError):
             continue
         found[one.appeal_id] = one
-    return int(stored.get("count") or 0), found
+    return count if isinstance(count, int) else len(found), found
 
 
 def _appeal_of(row: Mapping[str, Any]) -> Appeal:

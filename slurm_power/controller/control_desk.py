@@ -64,8 +64,11 @@ class ControlDesk:
         self._take_over(store.state(_KEY))
 
     def _take_over(self, stored: object) -> None:
-        """Go on with a pause that an earlier controller was in; what is none is as nothing."""
-        if not isinstance(stored, dict):
+        """Go on with a pause that an earlier controller was in; what is none is as nothing.
+
+        Where site.toml says by now that nothing is touched, there is nothing to pause or to come back to.
+        """
+        if not isinstance(stored, dict) or not self.enabled:
             return
         now = clock.now()
         try:
@@ -95,6 +98,11 @@ class ControlDesk:
     def paused_until(self) -> datetime | None:
         """When a pause ends by itself; None where there is none, or it has no end."""
         return None if self._ends is None or self.enabled else self._ends.at
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """When a pause or a trial ends by itself; None where neither stands."""
+        return None if self._ends is None else self._ends.at
 
     def switch(self, *, enabled: bool, seconds: float | None, actor: str, reason: str) -> None:
         """Switch for good, or for ``seconds``: then it goes back to what it was before."""

@@ -52,7 +52,11 @@ def control(controller: "Controller", request: Message, caller: Caller) -> Messa
     controller.control.switch(
         enabled=bool(enabled), seconds=seconds, actor=actor_of(caller.who), reason=reason
     )
-    return {"mode": controller.mode, "paused_until": iso_or_none(controller.control.paused_until)}
+    return {
+        "mode": controller.mode,
+        "paused_until": iso_or_none(controller.control.paused_until),
+        "ends_at": iso_or_none(controller.control.ends_at),
+    }
 
 
 def release_all(controller: "Controller", request: Message, caller: Caller) -> Message:
@@ -92,10 +96,9 @@ def weights(controller: "Controller", request: Message, caller: Caller) -> Messa
             problems += _weight_problems(controller, given)
         _refuse(problems)
         controller.use_policy(desk.set_weights(given, actor=actor_of(caller.who), reason=reason))
-    override = desk.override
     return {
         "weights": weights_of(desk.policy),
-        "overridden": None if override is None else override.row(),
+        "overridden": desk.override_row(),
         "known": list(WEIGHT_KEYS),
     }
 
@@ -113,7 +116,6 @@ def policy(controller: "Controller", _request: Message, _caller: Caller) -> Mess
     config, desk = controller.config, controller.governance.policy
     table = config.governance
     lines = policy_lines(config.policy, config.site, admission=config.admission.enabled)
-    override = desk.override
     return {
         "site": config.site.name,
         "mode": controller.mode,
@@ -127,7 +129,7 @@ def policy(controller: "Controller", _request: Message, _caller: Caller) -> Mess
         "review_by": None if table.review_by is None else table.review_by.isoformat(),
         "overdue": table.review_by is not None and table.review_by < controller.now().date(),
         "text": desk.text,
-        "weights_overridden": None if override is None else override.row(),
+        "weights_overridden": desk.override_row(),
         **desk.row(),
     }
 

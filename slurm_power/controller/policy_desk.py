@@ -57,7 +57,8 @@ class PolicyDesk:
         self._take_over(store.state(_WEIGHTS))
         stored = store.state(_BOOK)
         self._book: dict[str, Any] = dict(stored) if isinstance(stored, dict) else {}
-        self._values: dict[str, Any] = {}
+        # A large site's values are many, and this is asked each second.
+        self._file_mark = self._mark = ""
 
     def _take_over(self, stored: object) -> None:
         if not isinstance(stored, dict):
@@ -84,7 +85,8 @@ class PolicyDesk:
         except (OSError, ValueError) as error:
             self._note("controller", "fault", "policy", f"its changes cannot be told: {error}")
             return
-        self._values = values
+        self._file_mark = fingerprint(values)
+        self._measure()
         before = self._book.get("values")
         if not isinstance(before, dict):
             self._first(values)
@@ -98,13 +100,13 @@ class PolicyDesk:
     def _first(self, values: dict[str, Any]) -> None:
         author = self._author()
         small = {key: value for key, value in values.items() if not key.startswith("circuit.")}
-        details = {"fingerprint": fingerprint(values), "values": small, **author}
+        details = {"fingerprint": self._file_mark, "values": small, **author}
         reason = f"its {len(values)} values are watched from now on"
         self._note(f"author:{author['author']}", "policy recorded", "policy", reason, details=details)
         self._keep(values, author, [])
 
     def _changed(self, changes: dict[str, dict[str, Any]], values: dict[str, Any]) -> None:
-        author, mark = self._author(), fingerprint(values)
+        author, mark = self._author(), self._file_mark
         parts = list(in_parts(changes))
         signed = "" if author["signed"] else f"; unsigned, {author['author_from']}"
         for number, part in enumerate(parts, 1):
@@ -139,7 +141,7 @@ class PolicyDesk:
     def _keep(self, values: dict[str, Any], author: Mapping[str, Any], unsigned: list[str]) -> None:
         self._book = {
             "values": values,
-            "fingerprint": fingerprint(values),
+            "fingerprint": self._file_mark,
             "at": clock.now().isoformat(),
             "author": author["author"],
             "unsigned": unsigned,
@@ -175,6 +177,7 @@ class PolicyDesk:
             given = {key: now[key] for key in weights}
             at = clock.now().isoformat()
             self.override = Override(weights=given, actor=actor, reason=reason, at=at)
+        self._measure()
         self._store.put_state(_WEIGHTS, None if self.override is None else self.override.row())
         named = changes_between(
             *({f"policy.{key}": one for key, one in row.items()} for row in (before, now))
@@ -183,7 +186,7 @@ class PolicyDesk:
             "changes": named,
             "run_time": True,
             "weights": None if self.override is None else dict(self.override.weights),
-            "fingerprint": self.fingerprint(),
+            "fingerprint": self._mark,
             "author": actor,
             "signed": True,
         }
@@ -191,12 +194,14 @@ class PolicyDesk:
         self._note(actor, "policy changed", "weights", f"{words}: {reason}", details=details)
         return policy
 
-    def fingerprint(self) -> str:
-        """Of the values in force, an operator's weights included; "" before the first look."""
-        if not self._values:
-            return ""
-        over = {f"policy.{key}": value for key, value in weights_of(self.policy).items()}
-        return fingerprint({**self._values, **over})
+    def _measure(self) -> None:
+        """The fingerprint of the values in force: the file's, and with an operator's weights one of both."""
+        over = {} if self.override is None else {"file": self._file_mark, **self.override.weights}
+        self._mark = fingerprint(over) if over and self._file_mark else self._file_mark
+
+    def override_row(self) -> dict[str, Any] | None:
+        """The weights that stand in place of site.toml's, whose doing that is and why; None for none."""
+        return None if self.override is None else self.override.row()
 
     def row(self) -> dict[str, Any]:
         """The policy's fingerprint, since when it is so, by whom, and whether somebody stands for that."""
@@ -204,7 +209,7 @@ class PolicyDesk:
         if self.override is not None and str(changed_at or "") <= self.override.at:
             changed_at, author = self.override.at, self.override.actor
         return {
-            "fingerprint": self.fingerprint(),
+            "fingerprint": self._mark,
             "changed_at": changed_at,
             "author": author,
             "unsigned_changes": len(self.unsigned),

@@ -214,7 +214,11 @@ def test_event_and_control_say_what_they_did() -> None:
     }
     assert (cancelled.exit_code, cancelled.output) == (2, "Error: there is no event ev-9\n")
     assert control.output == "control is off\n"
-    assert fake.requests[2] == {"op": "control", "enabled": False}
+    assert fake.requests[2] == {
+        "op": "control",
+        "enabled": False,
+        "reason": "asked for on the command line",
+    }
 
 
 @pytest.mark.parametrize("reply", [b"", b"no json\n", b"[]\n", b'{"ok":true', b"{}\n", b"\xff\n"])

@@ -10,6 +10,8 @@ from typing import Any, cast
 
 import pytest
 
+from slurm_power.config.admission import AdmissionConfig
+from slurm_power.config.governance import GovernanceConfig
 from slurm_power.config.supply import SupplyConfig
 from slurm_power.controller.expect_answer import expect
 from slurm_power.controller.job_expectations import JobExpectations
@@ -61,7 +63,15 @@ class Controller:
         self.forecasts = SimpleNamespace(run_times=self.run_times)
         self.expectations = JobExpectations(cast("Any", Records()), POLICY, lambda *_, **__: None)
         timing = SimpleNamespace(hold_lease_seconds=60.0)
-        self.config = SimpleNamespace(site=self.seen.site, policy=POLICY, controller=timing)
+        self.config = SimpleNamespace(
+            site=self.seen.site,
+            policy=POLICY,
+            controller=timing,
+            admission=AdmissionConfig(),
+            governance=GovernanceConfig(),
+        )
+        self.mode = "control"
+        self.control = SimpleNamespace(paused_until=None)
 
     def snapshot(self) -> Snapshot:
         return self.seen

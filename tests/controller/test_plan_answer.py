@@ -48,6 +48,7 @@ class Controller:
         self.plan = Plan() if seen is None else plan_cycle(seen, POLICY, hold_seconds=60.0)
         self.config = SimpleNamespace(site=site(), policy=POLICY)
         self.admission = SimpleNamespace(row=lambda: None)
+        self.governance = SimpleNamespace(policy=SimpleNamespace(override_row=lambda: None))
         self.recorder = SimpleNamespace(short_since=self.short_since)
         book = {"users": {"alice": [3e7, 1e8], str(STRANGER): [1e7, 1e8]}, "accounts": {}}
         self.fairness = FairnessDesk(POLICY, Memory(fairness=book))

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from types import NoneType, UnionType
@@ -28,6 +29,7 @@ from slurm_power.config import (
     SupplyConfig,
 )
 from slurm_power.config.admission import AdmissionConfig
+from slurm_power.config.governance import GovernanceConfig
 from slurm_power.config.web import WebConfig
 from slurm_power.model.power_table import PowerTable
 from slurm_power.model.role import Role
@@ -43,6 +45,7 @@ TABLES: tuple[tuple[str, type, tuple[tuple[str, str, str], ...]], ...] = (
     ("[policy]", Policy, ()),
     ("[supply]", SupplyConfig, ()),
     ("[admission]", AdmissionConfig, ()),
+    ("[governance]", GovernanceConfig, ()),
     ("[web]", WebConfig, ()),
     ("[circuit.NAME]", Circuit, ()),
     ("[ess.NAME]", Ess, (("device", "string", "required"),)),
@@ -79,7 +82,11 @@ def _kind(hint: Any) -> str:
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return " or ".join(member.value for member in hint)
     words = {float: "number", int: "whole number", str: "string", bool: "true or false", Path: "path"}
-    words |= {PowerTable: "list of pairs", Mapping[str, Mapping[str, float]]: "tables of months"}
+    words |= {
+        date: "date",
+        PowerTable: "list of pairs",
+        Mapping[str, Mapping[str, float]]: "tables of months",
+    }
     words |= {Mapping[str, Role]: "table"}
     return "list of strings" if hint == tuple[str, ...] else words[hint]
 

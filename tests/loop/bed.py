@@ -232,6 +232,8 @@ class Bed:
                 self.lab.start(name)
             elif name == "powerctld" and changed:
                 self.lab.restart(name)
+        if self.glance()["paused_until"] is not None:
+            self.lab.run(["slurm-power", "control", "resume"])
         self.plant("clear_faults")
         self.plant("base_load", watts=0)
         for event in self.glance()["events"]:

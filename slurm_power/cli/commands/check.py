@@ -12,9 +12,9 @@ from typing import Any
 import click
 
 from slurm_power.cli.commands.check_slurm import DEFAULT_SLURM_CONF, file_findings, slurm_findings
-from slurm_power.cli.commands.connection import json_option, print_json, socket_option
+from slurm_power.cli.commands.connection import ask, json_option, print_json, socket_option
 from slurm_power.cli.commands.init import slurm_conf_option
-from slurm_power.cli.commands.quantities import percent_text, watts_text
+from slurm_power.cli.commands.quantities import percent_text, plain_text, watts_text
 from slurm_power.config import ConfigError, DeviceConfig, SiteConfig, StorageConfig, load_site
 from slurm_power.controller.trust import unproven
 from slurm_power.devices import build_driver
@@ -195,7 +195,7 @@ def show_config(file: Path, as_json: bool) -> None:
             click.echo(f"{file}: {problem}", err=True)
         sys.exit(EXIT_PROBLEMS)
     document = tomllib.loads(file.read_text())
-    rows = _rows(config, document)
+    rows = _overridden(_rows(config, document), config)
     if as_json:
         print_json({path: {"value": value, "from": origin} for path, value, origin in rows})
         return
@@ -230,6 +230,24 @@ def _rows(config: SiteConfig, document: dict[str, Any]) -> list[tuple[str, Any, 
             origin = config.file.name if field.name in given else "default"
             rows.append((f"{path}.{field.name}", _plain(getattr(record, field.name)), origin))
     return rows
+
+
+def _overridden(rows: list[tuple[str, Any, str]], config: SiteConfig) -> list[tuple[str, Any, str]]:
+    """The rows with the weights that an operator has put in place of the file's, where powerctld says so."""
+    try:
+        override = ask({"op": "weights"}, config.controller.socket).get("overridden")
+    except click.ClickException:
+        return rows  # the file is all there is
+    if not isinstance(override, dict):
+        return rows
+    weights = {f"policy.{key}": value for key, value in override["weights"].items()}
+    whose = f"{override['by']}: {override['reason']}"
+    return [
+        (path, weights[path], plain_text(f"overridden by {whose} (else {value})"))
+        if path in weights
+        else (path, value, origin)
+        for path, value, origin in rows
+    ]
 
 
 def _plain(value: Any) -> Any:

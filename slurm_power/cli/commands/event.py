@@ -1,4 +1,4 @@
-"""``slurm-power event``, ``cancel-event``, ``yield`` and ``control``: what operators tell the controller."""
+"""``slurm-power event``, ``cancel-event`` and ``yield``: what operators tell the controller."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -227,16 +227,6 @@ def yield_node(  # noqa: PLR0917 - click passes each option by its name
     )
     text = "is taken back" if end else f"is yielded for {duration_text(duration_seconds)}"
     _report(answer, f"{node} {text}", as_json=as_json)
-
-
-@click.command()
-@click.argument("switch", type=click.Choice(["on", "off"]))
-@socket_option
-@json_option
-def control(switch: str, socket_path: Path | None, as_json: bool) -> None:
-    """Switch acting on or off; while it is off the controller only watches and writes down."""
-    answer = ask({"op": "control", "enabled": switch == "on"}, socket_path)
-    _report(answer, f"control is {switch}", as_json=as_json)
 
 
 def _report(answer: Answer, text: str, *, as_json: bool) -> None:

@@ -53,6 +53,9 @@ def plan(explain: bool, socket_path: Path | None, as_json: bool) -> None:
         console.print(note, style="yellow", markup=False)
     for line in admission_lines(answer.get("admission")):
         console.print(line, markup=False, soft_wrap=True)
+    if over := answer.get("weights_overridden"):
+        told = ", ".join(f"{key} {value}" for key, value in over["weights"].items())
+        console.print(f"Weights are overridden by {over['by']}: {told} ({over['reason']})", markup=False)
     console.print(_fairness_text(answer["fairness"]), markup=False)
 
 

@@ -1,5 +1,6 @@
 """``slurm-power status``: the site at a glance."""
 
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -34,6 +35,9 @@ def status(socket_path: Path | None, as_json: bool) -> None:
         style = "bold green" if standing["safe"] else "bold red"
         console.print(standing["headline"], style=style, highlight=False, markup=False, soft_wrap=True)
     mode = "controls" if answer["mode"] == "control" else "only watches, touches nothing"
+    if answer.get("paused_until"):
+        until = datetime.fromisoformat(answer["paused_until"]).astimezone()
+        mode += f" until {until:%Y-%m-%d %H:%M:%S}"
     console.print(f"[bold]{escape(answer['site'])}[/bold]: powerctld {mode}, up", end=" ")
     console.print(duration_text(answer["uptime_seconds"]), highlight=False)
     console.print(_circuits(answer))
