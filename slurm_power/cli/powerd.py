@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from slurm_power import __version__
 from slurm_power.config.node import load_node
 from slurm_power.config.node_record import NodeConfig
 from slurm_power.config.problems import ConfigError
@@ -33,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--node", metavar="NAME", help="this node's name in Slurm (default: short host name)"
     )
+    command.add_argument("--version", action="version", version=f"slurm-power {__version__}")
     action = command.add_mutually_exclusive_group()
     action.add_argument(
         "--check", action="store_true", help="check the configuration, touch nothing, and end"
