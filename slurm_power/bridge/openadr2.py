@@ -127,7 +127,7 @@ class Ven2:
         if self._signal.reports:
             await self._send_reports()
         self._keep()
-        return list(self._doubts.values())
+        return [*self._doubts.values(), *filter(None, [self._line.clock_doubt])]
 
     # --- registration --------------------------------------------------------------------------------------
 

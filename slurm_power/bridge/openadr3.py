@@ -89,6 +89,7 @@ class Ven3:
         # What known events refer to, also when the VTN has it no more.
         self._past_programs: dict[str, dict[str, Any]] = dict(kept.get("programs") or {})
         self._programs_seconds = float("-inf")
+        self._missing: list[str] = []
         self._registered = not (signal.register and signal.reports)
         self._asked_powerctld = False
         self._refusals: dict[str, dict[str, Any]] = {}
@@ -97,7 +98,9 @@ class Ven3:
     async def round(self) -> list[str]:
         """Read everything once and act on it; returns what is doubtful. Raises VtnError, LineError."""
         doubts: list[str] = []
-        await self._read_programs(doubts)
+        await self._read_programs()
+        if self._missing:
+            doubts.append(f"it has no program {', '.join(self._missing)}")
         await self._register(doubts)
         if not self._asked_powerctld:
             self._book.known = await told_before(self._ask, self._signal.name) | self._book.known
@@ -114,21 +117,19 @@ class Ven3:
             doubts.append(f"{len(followed.withdrawn)} of its events were ended by an operator here")
         if followed.left_out:
             doubts.append(f"{followed.left_out} intervals are too far ahead to be told yet")
-        if self._client.skew_text:
-            doubts.append(self._client.skew_text)
+        if self._client.clock_doubt:
+            doubts.append(self._client.clock_doubt)
         if self._signal.reports:
             await self._report(events, followed, doubts)
         return doubts
 
-    async def _read_programs(self, doubts: list[str]) -> None:
+    async def _read_programs(self) -> None:
         if clock.monotonic() - self._programs_seconds < _PROGRAMS_SECONDS and self._programs:
             return
         rows = await self._client.everything("/programs", **self._targets())
         wanted = set(self._signal.programs)
         found = {row["id"]: row for row in rows if not wanted or row.get("programName") in wanted}
-        missing = wanted - {str(row.get("programName")) for row in found.values()}
-        if missing:
-            doubts.append(f"it has no program {', '.join(sorted(missing))}")
+        self._missing = sorted(wanted - {str(row.get("programName")) for row in found.values()})
         self._programs = found
         self._programs_seconds = clock.monotonic()
 

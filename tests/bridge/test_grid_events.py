@@ -65,7 +65,7 @@ def test_in_each_minute_the_highest_priority_there_is_holds(rows: list[tuple[int
         window(start, start + length, event_id=f"e{number}", priority=priority)
         for number, (start, length, priority) in enumerate(rows)
     ]
-    found = by_priority(windows)
+    found = by_priority(windows, AT)
     assert len({external_id("s", one) for one in found}) == len(found)
     for minute in range(102):
         moment = AT + timedelta(minutes=minute, seconds=30)
