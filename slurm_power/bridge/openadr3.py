@@ -90,6 +90,7 @@ class Ven3:
         self._past_programs: dict[str, dict[str, Any]] = dict(kept.get("programs") or {})
         self._programs_seconds = float("-inf")
         self._missing: list[str] = []
+        self._unconfirmed: set[str] = set()
         self._registered = not (signal.register and signal.reports)
         self._asked_powerctld = False
         self._refusals: dict[str, dict[str, Any]] = {}
@@ -108,7 +109,7 @@ class Ven3:
         now = clock.now()
         events = await self._events(now, doubts)
         windows = [window for event in events.values() for window in event.windows]
-        followed = await self._book.follow(self._promises.onto(windows, now))
+        followed = await self._book.follow(self._promises.onto(windows, now, self._unconfirmed))
         self._keep()
         self._prices.put([price for event in events.values() for price in event.prices], now)
         self._carbon.put([price for event in events.values() for price in event.carbon], now)
@@ -150,12 +151,15 @@ class Ven3:
         """The events that count now, understood; ones that cannot be meant are as they were before."""
         rows = await self._client.everything("/events", **self._targets())
         listed = {row["id"]: row for row in rows if row.get("programID") in self._programs}
+        self._unconfirmed = set()
         for event_id in [known for known in self._raw if known not in listed]:
             if self._raw[event_id].get("programID") not in self._programs:
                 # A VTN that has lost its programs has lost its memory: that is no cancellation.
-                doubts.append("a program with known events is gone; they stand until they end")
-                listed[event_id] = self._raw[event_id]
-                self._programs_seconds = float("-inf")
+                if not self._over(event_id, now):
+                    doubts.append("a program with known events is gone; they stand until they end")
+                    listed[event_id] = self._raw[event_id]
+                    self._unconfirmed.add(event_id)
+                    self._programs_seconds = float("-inf")
                 continue
             # Lists by pages may skip one while others come and go: ask for it by name.
             still = await self._client.event(event_id)
@@ -169,6 +173,14 @@ class Ven3:
         read = await asyncio.to_thread(self._read_all, listed, now, doubts)
         self._sent = {key: names for key, names in self._sent.items() if key in listed}
         return read
+
+    def _over(self, event_id: str, now: datetime) -> bool:
+        """Whether nothing of a remembered event is left."""
+        try:
+            known = self._understood(event_id, self._raw[event_id], now)
+        except EventError:
+            return True
+        return all(self._promises.end_of(window) <= now for window in known.windows)
 
     def _read_all(
         self, listed: dict[str, dict[str, Any]], now: datetime, doubts: list[str]
