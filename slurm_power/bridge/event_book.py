@@ -1,6 +1,7 @@
 """Keeps powerctld's events as a signal wants them: told again and again, so that no restart loses one."""
 
 import contextlib
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -52,7 +53,7 @@ class EventBook:
         now = clock.now()
         live = [one for one in windows if (one.ends_at - now).total_seconds() > _LEAST_SECONDS]
         live.sort(key=lambda one: one.starts_at)
-        ordered = by_priority(live[:_MOST_LOOKED_AT])
+        ordered = by_priority(live[:_MOST_LOOKED_AT], now)
         ordered = [one for one in ordered if (one.ends_at - now).total_seconds() > _LEAST_SECONDS]
         followed.left_out = max(0, len(live) - MOST_WINDOWS)
         wanted = {external_id(self._signal.name, one): one for one in ordered[:MOST_WINDOWS]}
@@ -93,7 +94,7 @@ class EventBook:
             "op": "event",
             "for": self._behalf,
             "external_id": name,
-            "external_version": window.version[:300],
+            "external_version": _digest(window.version),
             "circuit": self._circuit.name,
             **window.level.words(),
             "start_in_seconds": start_seconds,
@@ -109,3 +110,8 @@ class EventBook:
                 self._signal.ramp_seconds, 0.5 * float(str(words["duration_seconds"]))
             )
         return words
+
+
+def _digest(version: str) -> str:
+    """A version of any length and any letters as a short word."""
+    return hashlib.sha256(version.encode("utf-8", "surrogatepass")).hexdigest()[:32]

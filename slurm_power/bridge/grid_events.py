@@ -112,10 +112,12 @@ def timing_problem(starts_at: datetime, ends_at: datetime, now: datetime, longes
     return ""
 
 
-def by_priority(windows: Iterable[Window]) -> list[Window]:
+def by_priority(windows: Iterable[Window], now: datetime) -> list[Window]:
     """The windows, each without the times in which one of a higher priority holds.
 
-    Windows of equal priority stand beside each other: powerctld keeps to the strictest.
+    Windows of equal priority stand beside each other: powerctld keeps to the strictest. Of a window in pieces
+    the one that holds or comes next keeps its name: what runs must not be ended and begun anew because a more
+    important event comes, or is gone.
     """
     found: list[Window] = []
     taken: list[tuple[int | None, datetime, datetime]] = []
@@ -126,8 +128,9 @@ def by_priority(windows: Iterable[Window]) -> list[Window]:
                 spans = [piece for span in spans for piece in _without(span, start, end)]
         taken.append((window.priority, window.starts_at, window.ends_at))
         whole = spans == [(window.starts_at, window.ends_at)]
+        next_one = next((number for number, (_, end) in enumerate(spans) if end > now), 0)
         for number, (start, end) in enumerate(spans):
-            part = window.part if whole else f"{window.part}.{number}"
+            part = window.part if number == next_one else f"{window.part}.{number}"
             version = window.version if whole else f"{window.version} {start.isoformat()} {end.isoformat()}"
             joined = window.joined and end == window.ends_at
             found.append(

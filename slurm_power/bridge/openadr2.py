@@ -100,6 +100,7 @@ class Ven2:
         self._asked_powerctld = False
         self._connections = 0
         self._events_seconds = self._offered_seconds = float("-inf")
+        self._confirmed = True
         self._again = False
         self._again_seconds = clock.monotonic()
         self._unanswered: dict[str, tuple[Event2, str, str]] = {}
@@ -127,7 +128,7 @@ class Ven2:
         if self._signal.reports:
             await self._send_reports()
         self._keep()
-        return list(self._doubts.values())
+        return [*self._doubts.values(), *filter(None, [self._line.clock_doubt])]
 
     # --- registration --------------------------------------------------------------------------------------
 
@@ -181,6 +182,8 @@ class Ven2:
             answer = await self._line.ask(
                 "EiEvent", "oadrRequestEvent", request_id=new_id(), ven_id=self._ven_id, reply_limit=None
             )
+            # Without a list nothing is cancelled, and nothing is said again either.
+            self._confirmed = answer is not None and answer.kind == "oadrDistributeEvent"
         elif self._signal.reports and now - self._offered_seconds >= _REPORTS_SECONDS:
             self._offered_seconds = now
             answer = await self._line.ask(
@@ -237,6 +240,7 @@ class Ven2:
         """Take a list of events, which is always a whole one: what is not in it any more is cancelled."""
         now = clock.now()
         listed = [event_of(element) for element in answer.all("oadrEvent")]
+        self._confirmed = True
         names = {event.event_id for event in listed}
         self._events = {key: known for key, known in self._events.items() if key in names}
         self._doubts = {}
@@ -279,7 +283,8 @@ class Ven2:
 
     async def _follow(self) -> None:
         windows = [window for known in self._events.values() for window in known.windows]
-        followed = await self._book.follow(self._promises.onto(windows, clock.now()))
+        unconfirmed = () if self._confirmed else tuple(self._events)
+        followed = await self._book.follow(self._promises.onto(windows, clock.now(), unconfirmed))
         for event_id, why in followed.refused.items():
             self._doubts[event_id] = f"{printable(event_id, 40)}: {why}"
             known = self._events[event_id]

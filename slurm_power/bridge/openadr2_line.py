@@ -13,7 +13,7 @@ import httpx
 from openleadr import messaging, utils
 
 from slurm_power.bridge.grid_events import printable
-from slurm_power.bridge.openadr3_client import VtnError, tls_context
+from slurm_power.bridge.openadr3_client import VtnError, clock_doubt, tls_context
 from slurm_power.config.signals import OpenAdr2Signal
 
 _MOST_BYTES = 2_000_000
@@ -72,6 +72,7 @@ class OpenAdr2Line:
         self._signal = signal
         self._signing: dict[str, bytes] = {}
         self.connections = 0
+        self.clock_doubt = ""
         try:
             context = tls_context(signal.ca_file, signal.cert_file, signal.key_file)
             if signal.sign_messages and signal.cert_file is not None and signal.key_file is not None:
@@ -103,6 +104,7 @@ class OpenAdr2Line:
                     content += piece
                     if len(content) > _MOST_BYTES:
                         raise VtnError(f"an answer of more than {_MOST_BYTES / 1e6:.0f} MB")
+                self.clock_doubt = clock_doubt(answer.headers.get("date", ""))
         except httpx.TimeoutException:
             raise VtnError(f"no answer in {self._signal.timeout_seconds:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:

@@ -89,6 +89,8 @@ class Ven3:
         # What known events refer to, also when the VTN has it no more.
         self._past_programs: dict[str, dict[str, Any]] = dict(kept.get("programs") or {})
         self._programs_seconds = float("-inf")
+        self._missing: list[str] = []
+        self._unconfirmed: set[str] = set()
         self._registered = not (signal.register and signal.reports)
         self._asked_powerctld = False
         self._refusals: dict[str, dict[str, Any]] = {}
@@ -97,7 +99,9 @@ class Ven3:
     async def round(self) -> list[str]:
         """Read everything once and act on it; returns what is doubtful. Raises VtnError, LineError."""
         doubts: list[str] = []
-        await self._read_programs(doubts)
+        await self._read_programs()
+        if self._missing:
+            doubts.append(f"it has no program {', '.join(self._missing)}")
         await self._register(doubts)
         if not self._asked_powerctld:
             self._book.known = await told_before(self._ask, self._signal.name) | self._book.known
@@ -105,7 +109,7 @@ class Ven3:
         now = clock.now()
         events = await self._events(now, doubts)
         windows = [window for event in events.values() for window in event.windows]
-        followed = await self._book.follow(self._promises.onto(windows, now))
+        followed = await self._book.follow(self._promises.onto(windows, now, self._unconfirmed))
         self._keep()
         self._prices.put([price for event in events.values() for price in event.prices], now)
         self._carbon.put([price for event in events.values() for price in event.carbon], now)
@@ -114,21 +118,19 @@ class Ven3:
             doubts.append(f"{len(followed.withdrawn)} of its events were ended by an operator here")
         if followed.left_out:
             doubts.append(f"{followed.left_out} intervals are too far ahead to be told yet")
-        if self._client.skew_text:
-            doubts.append(self._client.skew_text)
+        if self._client.clock_doubt:
+            doubts.append(self._client.clock_doubt)
         if self._signal.reports:
             await self._report(events, followed, doubts)
         return doubts
 
-    async def _read_programs(self, doubts: list[str]) -> None:
+    async def _read_programs(self) -> None:
         if clock.monotonic() - self._programs_seconds < _PROGRAMS_SECONDS and self._programs:
             return
         rows = await self._client.everything("/programs", **self._targets())
         wanted = set(self._signal.programs)
         found = {row["id"]: row for row in rows if not wanted or row.get("programName") in wanted}
-        missing = wanted - {str(row.get("programName")) for row in found.values()}
-        if missing:
-            doubts.append(f"it has no program {', '.join(sorted(missing))}")
+        self._missing = sorted(wanted - {str(row.get("programName")) for row in found.values()})
         self._programs = found
         self._programs_seconds = clock.monotonic()
 
@@ -149,12 +151,15 @@ class Ven3:
         """The events that count now, understood; ones that cannot be meant are as they were before."""
         rows = await self._client.everything("/events", **self._targets())
         listed = {row["id"]: row for row in rows if row.get("programID") in self._programs}
+        self._unconfirmed = set()
         for event_id in [known for known in self._raw if known not in listed]:
             if self._raw[event_id].get("programID") not in self._programs:
                 # A VTN that has lost its programs has lost its memory: that is no cancellation.
-                doubts.append("a program with known events is gone; they stand until they end")
-                listed[event_id] = self._raw[event_id]
-                self._programs_seconds = float("-inf")
+                if not self._over(event_id, now):
+                    doubts.append("a program with known events is gone; they stand until they end")
+                    listed[event_id] = self._raw[event_id]
+                    self._unconfirmed.add(event_id)
+                    self._programs_seconds = float("-inf")
                 continue
             # Lists by pages may skip one while others come and go: ask for it by name.
             still = await self._client.event(event_id)
@@ -168,6 +173,14 @@ class Ven3:
         read = await asyncio.to_thread(self._read_all, listed, now, doubts)
         self._sent = {key: names for key, names in self._sent.items() if key in listed}
         return read
+
+    def _over(self, event_id: str, now: datetime) -> bool:
+        """Whether nothing of a remembered event is left."""
+        try:
+            known = self._understood(event_id, self._raw[event_id], now)
+        except EventError:
+            return True
+        return all(self._promises.end_of(window) <= now for window in known.windows)
 
     def _read_all(
         self, listed: dict[str, dict[str, Any]], now: datetime, doubts: list[str]

@@ -44,7 +44,7 @@ class OpenAdr3Client:
         self._token = ""
         self._token_ends_seconds = 0.0
         self._known: dict[str, tuple[str, Any]] = {}
-        self.skew_seconds = 0.0
+        self.clock_doubt = ""
         self._http = httpx.AsyncClient(
             verify=_tls(signal), timeout=signal.timeout_seconds, follow_redirects=False, trust_env=False
         )
@@ -52,14 +52,6 @@ class OpenAdr3Client:
     async def close(self) -> None:
         """Hang up."""
         await self._http.aclose()
-
-    @property
-    def skew_text(self) -> str:
-        """What is wrong between the VTN's clock and ours, empty where nothing is."""
-        if abs(self.skew_seconds) <= _MOST_SKEW_SECONDS:
-            return ""
-        way = "ahead of" if self.skew_seconds > 0.0 else "behind"
-        return f"its clock is {abs(self.skew_seconds):.0f} s {way} ours"
 
     async def everything(self, path: str, **query: str | list[str]) -> list[dict[str, Any]]:
         """All objects of a list, page by page, each id once; raises VtnError."""
@@ -216,7 +208,7 @@ class OpenAdr3Client:
                     content += piece
                     if len(content) > _MOST_BYTES:
                         raise VtnError(f"an answer of more than {_MOST_BYTES / 1e6:.0f} MB")
-                self._take_date(answer.headers.get("date", ""))
+                self.clock_doubt = clock_doubt(answer.headers.get("date", ""))
         except httpx.TimeoutException:
             raise VtnError(f"no answer in {self._signal.timeout_seconds:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
@@ -230,11 +222,16 @@ class OpenAdr3Client:
                 raise VtnError("its answer is no JSON") from None
             return answer.status_code, answer.headers, {}
 
-    def _take_date(self, text: str) -> None:
-        try:
-            self.skew_seconds = (parsedate_to_datetime(text) - clock.now()).total_seconds()
-        except (TypeError, ValueError):
-            self.skew_seconds = 0.0
+
+def clock_doubt(date: str) -> str:
+    """What is wrong between the clock of an HTTP answer's Date and ours, empty where nothing is."""
+    try:
+        skew_seconds = (parsedate_to_datetime(date) - clock.now()).total_seconds()
+    except (TypeError, ValueError):
+        return ""
+    if abs(skew_seconds) <= _MOST_SKEW_SECONDS:
+        return ""
+    return f"its clock is {abs(skew_seconds):.0f} s {'ahead of' if skew_seconds > 0.0 else 'behind'} ours"
 
 
 def _tls(signal: OpenAdr3Signal) -> ssl.SSLContext:

@@ -65,7 +65,7 @@ def test_in_each_minute_the_highest_priority_there_is_holds(rows: list[tuple[int
         window(start, start + length, event_id=f"e{number}", priority=priority)
         for number, (start, length, priority) in enumerate(rows)
     ]
-    found = by_priority(windows)
+    found = by_priority(windows, AT)
     assert len({external_id("s", one) for one in found}) == len(found)
     for minute in range(102):
         moment = AT + timedelta(minutes=minute, seconds=30)
@@ -108,6 +108,7 @@ def test_what_has_no_end_is_promised_for_hours_and_renewed_at_half_time() -> Non
     assert [end_at(hours) for hours in (0, 1, 11, 13, 14)] == [24, 24, 24, 37, 37]
     kept = Promises(24.0, dict(promises.to_json()))
     assert kept.onto([open_one], AT + timedelta(hours=15))[0].ends_at == AT + timedelta(hours=37)
+    assert kept.onto([open_one], AT + timedelta(hours=30), {"e"})[0].ends_at == AT + timedelta(hours=37)
     assert Promises(24.0, {"e/0": "nonsense"}).onto([open_one], AT)[0].ends_at == AT + timedelta(hours=24)
 
 

@@ -16,7 +16,7 @@ from slurm_power import clock
 from slurm_power.bridge import openadr2
 from slurm_power.bridge.openadr2 import Ven2
 from slurm_power.bridge.openadr2_line import OpenAdr2Line
-from slurm_power.bridge.openadr3_client import VtnError
+from slurm_power.bridge.openadr3_client import VtnError, clock_doubt
 from slurm_power.config.signals import OpenAdr2Signal
 from slurm_power.powerctld_line import LineError
 from tests.bridge.powerctld import Powerctld
@@ -312,3 +312,38 @@ def test_a_vtn_that_asks_for_it_gets_a_new_registration(tmp_path: Path) -> None:
         assert len(place.powerctld.standing()) == 1
 
     story(tmp_path, told, tls={"ven_lookup": lookup})
+
+
+def test_a_more_important_event_comes_and_goes_without_letting_what_runs_go(tmp_path: Path) -> None:
+    async def told(place: Place) -> None:
+        await place.ven.round()
+        place.vtn.event(9_000, -100, 600, event_id="running", priority=2)
+        await place.ven.round()
+
+        def levels() -> list[float]:
+            events = place.powerctld.levers.events.values()
+            return [one.limit_watts for one in events if one.starts_at <= clock.now() < one.ends_at]
+
+        assert levels() == [9_000.0]
+        place.vtn.event(12_000, 30, 60, event_id="important", priority=1)
+        await place.ven.round()
+        assert levels() == [9_000.0]
+        assert [row[0] for row in place.powerctld.standing()] == [9_000.0, 12_000.0, 9_000.0]
+        place.vtn.server.cancel_event(VEN_ID, "important")
+        await place.ven.round()
+        assert levels() == [9_000.0]
+        assert [row[0] for row in place.powerctld.standing()] == [9_000.0]
+
+    story(tmp_path, told)
+
+
+def test_a_clock_far_from_ours_is_flagged(tmp_path: Path) -> None:
+    async def told(place: Place) -> None:
+        await place.ven.round()
+        assert place.line is not None
+        ahead = clock.now() + timedelta(seconds=300)
+        assert "300 s ahead" in clock_doubt(f"{ahead:%a, %d %b %Y %H:%M:%S} GMT").replace("299", "300")
+        assert clock_doubt("nonsense") == ""
+        assert place.line.clock_doubt == ""
+
+    story(tmp_path, told)

@@ -351,3 +351,27 @@ def test_an_event_that_loops_in_a_blink_or_comes_by_the_thousand_is_bounded(tmp_
         assert len(place.powerctld.standing()) == 100
 
     story(tmp_path, told)
+
+
+def test_what_a_forgetful_vtn_has_told_is_forgotten_when_it_is_over(tmp_path: Path) -> None:
+    async def told(place: Place) -> None:
+        place.vtn.put("events", place.event(9_000, -10, 12))
+        period = {"start": "0001-01-01", "duration": "P9999Y"}
+        place.vtn.put("events", {**place.event(9_500), "intervalPeriod": period})
+        await place.ven.round()
+        ends = [end for _, _, end in place.powerctld.standing()]
+        for rows in place.vtn.objects.values():
+            rows.clear()
+        await place.begin()
+        assert any("is gone" in doubt for doubt in await place.ven.round())
+        # Nobody tells the other any more: it is not renewed.
+        for promised in place.ven._promises._ends:
+            place.ven._promises._ends[promised] = clock.now() + timedelta(seconds=3)
+        await place.ven.round()
+        assert place.powerctld.standing()[-1][2] <= 3 < max(ends)
+        async with asyncio.timeout(10):
+            while await place.ven.round():  # noqa: ASYNC110  # the clock's own event
+                await asyncio.sleep(0.1)
+        assert not place.ven._raw
+
+    story(tmp_path, told)
