@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 LAB ?= /tmp/slurm-power-demo
 REPORT ?= demo-report.html
 
-.PHONY: help venv packages demo demo-containers test test-slurm-versions check check-all lint bench search bench-forecast bench-plan bench-reaction bench-slurm bench-tiers bench-gateway bench-faults bench-fuzz cluster-up cluster-down clean
+.PHONY: help venv packages demo demo-containers test test-slurm-versions check check-all lint bench search bench-forecast bench-plan bench-reaction bench-slurm bench-tiers bench-gateway bench-web bench-openadr bench-faults bench-fuzz cluster-up cluster-down clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -150,6 +150,13 @@ bench-tiers: $(STAMP) ## The ladders of model tiers; exit 1 if they cost more th
 	$(BIN)/python -m containers.bench.text_tiers || status=1; \
 	$(if $(PRETRAINED),$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,frameworks]' && $(BIN)/python -m containers.bench.sections_tiers || status=1;) \
 	exit $$status
+
+bench-web: $(STAMP) ## What hundreds of browsers cost the control loop; exit 1 if more than promised (3 minutes)
+	$(BIN)/python -m containers.bench.web
+
+bench-openadr: $(STAMP) ## From an event at the VTN to the first command and to the meter, for both OpenADRs (10 minutes)
+	containers/install-packages.sh build cluster
+	$(BIN)/python -m containers.bench.openadr
 
 bench-gateway: $(STAMP) ## A service's tier changed under load, with its parts killed; exit 1 if worse than promised (2 minutes)
 	containers/install-packages.sh gateway

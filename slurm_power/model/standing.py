@@ -74,8 +74,12 @@ class Standing:
             return f"{self.word}: {self.risks[0].text}"
         if self.margin_watts is None:
             return f"{self.word}: nothing measures {self.circuit}"
-        below, limit = kilowatts_text(self.margin_watts), kilowatts_text(self.limit_watts)
-        return f"{self.word}: {self.circuit} is {below} below its limit of {limit}"
+        limit = kilowatts_text(self.limit_watts)
+        if self.margin_watts < 0.0:  # one reading above it: the levers have their second
+            return f"{self.word}: {self.circuit} has just reached its limit of {limit}"
+        return (
+            f"{self.word}: {self.circuit} is {kilowatts_text(self.margin_watts)} below its limit of {limit}"
+        )
 
 
 def _lead_text(seconds: float) -> str:

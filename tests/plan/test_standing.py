@@ -71,7 +71,9 @@ def test_above_a_limit() -> None:
 
 def test_one_reading_above_a_limit_is_no_risk_yet() -> None:
     snapshot = replace(moment(reading(33_200.0)), lasting_watts={"grid": 20_000.0})
-    assert site_standing(snapshot, (), controls=True).safe
+    standing = site_standing(snapshot, (), controls=True)
+    assert standing.safe
+    assert standing.headline == "SAFE: grid has just reached its limit of 32.0 kW"
 
 
 def test_an_event_counts_as_the_limit_it_is() -> None:

@@ -11,6 +11,7 @@ import click
 from slurm_power.cli.commands.connection import json_option
 from slurm_power.cli.commands.quantities import plain_text
 from slurm_power.cli.commands.report_options import state_option
+from slurm_power.ports import StoreError
 from slurm_power.report.proof import chain_proof
 from slurm_power.store.sqlite import SqliteStore
 
@@ -44,7 +45,7 @@ def proof(state_directory: Path, since_hash: str | None, as_json: bool) -> None:
             found = chain_proof(store.rows(), since_hash)
         finally:
             store.close()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, StoreError) as error:
         raise click.ClickException(plain_text(f"{file}: {error}")) from None
     if as_json:
         fields = {name: getattr(found, name) for name in found.__slots__}
