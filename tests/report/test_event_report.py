@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from slurm_power.cli.commands.report_event import event
-from slurm_power.controller.followed_event import FollowedEvent
 from slurm_power.controller.event_record import EventRecord
+from slurm_power.controller.followed_event import FollowedEvent
 from slurm_power.model.grid_event import Phase
 from slurm_power.model.ledger import LedgerEntry
 from slurm_power.model.series import Point, Resolution
