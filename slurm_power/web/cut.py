@@ -6,7 +6,8 @@ from typing import Any
 Picture = Mapping[str, Any]
 
 # What tells of single jobs, of services or of people is put in anew by what the caller may see.
-_HIDDEN = ("ok", "jobs", "jobs_left_off", "services", "starts", "fairness", "policy")
+# Alerts are for whom they are sent to, and for auditors: they may name what of whose is not as it should be.
+_HIDDEN = ("ok", "jobs", "jobs_left_off", "services", "starts", "fairness", "policy", "alerts")
 
 
 def whole(live: Picture) -> dict[str, Any]:

@@ -15,6 +15,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "integer": (int,),
     "boolean": (bool,),
     "object": (dict,),
+    "array": (list,),
 }
 _WORDS = {
     "string": "a text",
@@ -22,6 +23,7 @@ _WORDS = {
     "integer": "a whole number",
     "boolean": "true or false",
     "object": "an object",
+    "array": "a list",
 }
 
 
@@ -43,6 +45,11 @@ def integer(**more: Any) -> dict[str, Any]:
 def boolean(**more: Any) -> dict[str, Any]:
     """True or false."""
     return {"type": "boolean", **more}
+
+
+def a_list(items: Schema, **more: Any) -> dict[str, Any]:
+    """A list whose entries are all of one kind."""
+    return {"type": "array", "items": dict(items), **more}
 
 
 def an_object(required: tuple[str, ...] = (), **properties: Schema) -> dict[str, Any]:
@@ -120,8 +127,20 @@ def _number_problems(value: Any, schema: Schema, where: str) -> list[str]:
     return [] if low <= value <= high else [f"{where}: must be from {low:g} to {high:g}"]
 
 
+def _list_problems(value: Any, schema: Schema, where: str) -> list[str]:
+    most = schema.get("maxItems", 1000)
+    if len(value) > most:
+        return [f"{where}: must have at most {most} entries"]
+    return [
+        problem
+        for place, entry in enumerate(value)
+        for problem in problems_of(entry, schema["items"], f"{where}[{place}]")
+    ]
+
+
 _LOOKS: Mapping[str, Callable[[Any, Schema, str], list[str]]] = {
     "object": _object_problems,
+    "array": _list_problems,
     "string": _text_problems,
     "number": _number_problems,
     "integer": _number_problems,

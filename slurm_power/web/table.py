@@ -5,7 +5,7 @@ from typing import Any
 from slurm_power.model.role import Role
 from slurm_power.web import accounts, deeds, reads
 from slurm_power.web.calls import Endpoint
-from slurm_power.web.schema import an_object, boolean, integer, number, text
+from slurm_power.web.schema import a_list, an_object, boolean, integer, number, text
 
 ROOT = "/api/v1"
 
@@ -67,7 +67,11 @@ _EVENT = an_object(
 )
 _WEIGHTS: dict[str, Any] = {
     "type": ["object", "null"],
-    "properties": {},
+    "properties": {
+        "account_weights": a_list(
+            text(minLength=3, maxLength=200, description="ACCOUNT=WEIGHT"), maxItems=1000
+        )
+    },
     "required": [],
     "additionalProperties": number(minimum=0.0, maximum=1e9),
     "description": "weights by the name they have in [policy]; null goes back to site.toml's",

@@ -10,8 +10,7 @@ from tests.web_page.site_server import recorded
 
 __all__ = ["folder", "open_folder"]
 
-# Powerbridge's part, empty in the record.
-_ADDED = {"ok", "alerts"}
+_ADDED = {"ok"}
 _TABLES = (
     "standing",
     "job_counts",

@@ -55,7 +55,10 @@ function leasesWord({ count = 0, unrenewed = 0, drifting = 0 }) {
   return `${count} held, ${unrenewed} expired unrenewed, ${drifting} drifting`;
 }
 
-export function showAlerts({ alerts = [] }) {
+export function showAlerts({ alerts }) {
+  // Without a role that may see them they are not told: that is not the same as none.
+  document.getElementById("alerts").hidden = alerts === undefined;
+  alerts ??= [];
   const rows = alerts.slice(0, MOST_ALERTS);
   document.getElementById("alerts-empty").hidden = rows.length > 0;
   keep(document.getElementById("alerts-list"), rows, (alert) => alert.id,
