@@ -193,6 +193,7 @@ def test_what_powerctld_answers_is_understood() -> None:
         supply=SupplyDesk(config, fault=lambda *_: None),
         forecasts=bench.desk,
         now=lambda: bench.now,
+        planned_on=None,
         snapshot=lambda: situation(import_watts=20_700.0),
     )
     caller: Any = SimpleNamespace(user="root", operator=True)
