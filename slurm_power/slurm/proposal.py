@@ -314,7 +314,7 @@ def _units(found: Found, places: Places, ship: Shipped) -> list[ProposedFile]:
         if elsewhere:
             # systemd makes its own folders only below /var/lib and /run; the rest it keeps read-only.
             unit = unit.replace("\n[Install]", f"\nReadWritePaths={' '.join(elsewhere)}\n\n[Install]")
-        if name in ("powerctld.service", "powerweb.service"):
+        if name in ("powerctld.service", "powerweb.service", "powerbridge.service"):
             user = controller_user(found)
             unit = unit.replace("User=slurmpower", f"User={user}").replace(
                 "Group=slurmpower", f"Group={user}"

@@ -97,13 +97,14 @@ def test_units_may_write_where_the_site_wants_it(version: str) -> None:
 
 
 @each_version
-def test_the_dashboard_runs_as_the_controllers_user(version: str) -> None:
-    """powerctld's socket takes it for an operator only then."""
+@pytest.mark.parametrize("daemon", ["powerweb", "powerbridge"])
+def test_the_daemons_beside_it_run_as_the_controllers_user(version: str, daemon: str) -> None:
+    """powerctld's socket takes them for operators only then."""
     proposal = proposed(recorded(version))
-    units = [text(proposal, f"{PLACES.unit_directory}/{name}.service") for name in ("powerctld", "powerweb")]
+    units = [text(proposal, f"{PLACES.unit_directory}/{name}.service") for name in ("powerctld", daemon)]
     users = [[line for line in unit.splitlines() if line.startswith("User=")] for unit in units]
     assert users[0] == users[1]
-    assert "ExecStart=/opt/slurm-power/bin/powerweb --config /etc/slurm-power/site.toml\n" in units[1]
+    assert f"ExecStart=/opt/slurm-power/bin/{daemon} --config /etc/slurm-power/site.toml\n" in units[1]
 
 
 @each_version
