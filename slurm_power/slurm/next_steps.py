@@ -69,7 +69,7 @@ def _start(found: Found, places: Places, proposal: Proposal) -> list[str]:
         "    systemctl daemon-reload",
         "    systemctl enable --now powerctld",
         "    systemctl enable --now powerweb    # the dashboard, once site.toml has [web] with listen",
-        "    systemctl enable --now powerbridge # alerts, and signals of the grid once site.toml has [signals]",
+        "    systemctl enable --now powerbridge # alerts, and the signals of [signals]",
         "",
         "On each node, with jobs or without:",
         "",
