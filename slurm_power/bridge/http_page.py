@@ -36,7 +36,7 @@ class FetchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An answer. ``content`` is None where it is unchanged since ``marks``, the headers of the next request."""
+    """``content`` is None where it is unchanged since ``marks``, the headers of the next request."""
 
     content: bytes | None
     marks: Mapping[str, str]

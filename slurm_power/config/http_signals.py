@@ -112,7 +112,7 @@ class HttpFeed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpPricesSignal(HttpFeed):
-    """Prices of energy: negative ones are allowed. The currency is unknown: the site says what is plausible."""
+    """Prices of energy, negative ones too. The currency is unknown: the site says what is plausible."""
 
     kind: HttpKind = HttpKind.PRICES
     unit: HttpPriceUnit

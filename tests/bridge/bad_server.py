@@ -37,7 +37,7 @@ def bad_server() -> Iterator[BadServer]:
     """Serve on loopback while the block runs."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802  # the name that http.server calls
+        def do_GET(self) -> None:
             server.asked.append((self.path, {key.lower(): value for key, value in self.headers.items()}))
             try:
                 server.answer(self)

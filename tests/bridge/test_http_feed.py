@@ -20,7 +20,7 @@ from slurm_power.bridge.http_page import FetchError, PageReader, retry_after_sec
 from slurm_power.bridge.http_rows import PageError
 from slurm_power.cli.powerbridge import file_problems
 from slurm_power.config import ConfigError, load_site
-from slurm_power.config.http_signals import HttpPriceUnit, HttpPricesSignal
+from slurm_power.config.http_signals import HttpPricesSignal, HttpPriceUnit
 from slurm_power.controller.supply_desk import SupplyDesk
 from slurm_power.wire import Message
 from tests.bridge.bad_server import BadServer, bad_server, body
@@ -174,7 +174,7 @@ async def test_a_server_that_drips_is_cut_off(server: BadServer, tmp_path: Path)
             request.wfile.write(b" ")
 
     server.answer = drip
-    with pytest.raises(FetchError, match="no whole answer in 0.5 s"):
+    with pytest.raises(FetchError, match=r"no whole answer in 0\.5 s"):
         await reader_of(signal_of(server, timeout_seconds=0.5), tmp_path).round()
 
 
@@ -277,7 +277,7 @@ async def test_a_price_by_http_arrives_at_the_desk_of_the_supply(server: BadServ
     faults: list[str] = []
     try:
         await until(lambda: (feeds_folder(config) / "day.price.csv").exists())
-        desk = SupplyDesk(config, fault=lambda subject, problem: faults.append(problem))
+        desk = SupplyDesk(config, fault=lambda *words: faults.extend(words))
         reading = asyncio.create_task(desk.run())
         await until(lambda: desk.supply.price_per_kwh is not None)
         reading.cancel()
