@@ -275,9 +275,13 @@ async def test_a_price_by_http_arrives_at_the_desk_of_the_supply(server: BadServ
     stop = asyncio.Event()
     bridge = asyncio.create_task(Bridge(config, ask, {}).run(stop))
     faults: list[str] = []
+
+    def fault(*words: str) -> None:
+        faults.extend(words)
+
     try:
         await until(lambda: (feeds_folder(config) / "day.price.csv").exists())
-        desk = SupplyDesk(config, fault=lambda *words: faults.extend(words))
+        desk = SupplyDesk(config, fault=fault)
         reading = asyncio.create_task(desk.run())
         await until(lambda: desk.supply.price_per_kwh is not None)
         reading.cancel()
