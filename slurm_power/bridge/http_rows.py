@@ -269,7 +269,8 @@ def _usual(ordered: Sequence[_Row], signal: HttpSignal) -> timedelta:
         return timedelta(minutes=signal.step_minutes)
     if len(ordered) < 2:
         return _LONE_ROW
-    return median(later.starts_at - sooner.starts_at for sooner, later in pairwise(ordered))
+    gaps = [(later.starts_at - sooner.starts_at).total_seconds() for sooner, later in pairwise(ordered)]
+    return timedelta(seconds=median(gaps))
 
 
 def _day(at: datetime) -> str:

@@ -276,8 +276,8 @@ async def test_a_price_by_http_arrives_at_the_desk_of_the_supply(server: BadServ
     bridge = asyncio.create_task(Bridge(config, ask, {}).run(stop))
     faults: list[str] = []
 
-    def fault(*words: str) -> None:
-        faults.extend(words)
+    def fault(_subject: str, problem: str) -> None:
+        faults.append(problem)
 
     try:
         await until(lambda: (feeds_folder(config) / "day.price.csv").exists())
