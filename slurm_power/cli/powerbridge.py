@@ -15,7 +15,7 @@ from slurm_power.config import ConfigError, SiteConfig, load_site
 from slurm_power.systemd import notify
 
 _EXIT_BAD_INPUT = 2
-_SECRETS = ("client_secret_file", "key_file")
+_SECRETS = ("client_secret_file", "key_file", "headers_file")
 _READ = ("ca_file", "cert_file", *_SECRETS)
 
 
@@ -23,7 +23,7 @@ def main() -> int:
     """Run powerbridge; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="powerbridge",
-        description="Follow what grid operators ask for by OpenADR, tell powerctld, and report back.",
+        description="Follow what the grid says by OpenADR and HTTP, tell powerctld, and report back.",
         epilog="Runs beside powerctld, as the same user, with the same site.toml. See docs/bridge.md.",
     )
     parser.add_argument("--config", type=Path, default=Path("/etc/slurm-power/site.toml"), metavar="FILE")

@@ -5,16 +5,17 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from slurm_power.config.address import address_problems
+from slurm_power.config.http_signals import HttpCarbonSignal, HttpKind, HttpPricesSignal
 from slurm_power.config.problems import did_you_mean, read_record, subtables
 from slurm_power.model.grid_event import Commitment
 from slurm_power.model.site import Site
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_EXAMPLE = "https://vtn.example.org/openadr3"
 LEVELS = ("level_1_cut_ratio", "level_2_cut_ratio", "level_3_cut_ratio")
-_FILES = ("ca_file", "cert_file", "key_file", "client_secret_file")
+_FILES = ("ca_file", "cert_file", "key_file", "client_secret_file", "headers_file")
 
 
 class SignalKind(StrEnum):
@@ -131,10 +132,13 @@ class OpenAdr3Signal(OpenAdrSignal):
         return found
 
 
-Signal = OpenAdr2Signal | OpenAdr3Signal
-_RECORDS: dict[str, type[OpenAdr2Signal] | type[OpenAdr3Signal]] = {
+Signal = OpenAdr2Signal | OpenAdr3Signal | HttpPricesSignal | HttpCarbonSignal
+_Record = type[OpenAdr2Signal] | type[OpenAdr3Signal] | type[HttpPricesSignal] | type[HttpCarbonSignal]
+_RECORDS: dict[str, _Record] = {
     SignalKind.OPENADR2.value: OpenAdr2Signal,
     SignalKind.OPENADR3.value: OpenAdr3Signal,
+    HttpKind.PRICES.value: HttpPricesSignal,
+    HttpKind.CARBON.value: HttpCarbonSignal,
 }
 
 
@@ -165,7 +169,7 @@ def check_signals(signals: dict[str, Signal], site: Site, problems: list[str]) -
     problems += [
         f"signals.{name}.circuit: there is no [circuit.{signal.circuit}]"
         for name, signal in signals.items()
-        if signal.circuit and signal.circuit not in site.circuits
+        if isinstance(signal, OpenAdrSignal) and signal.circuit and signal.circuit not in site.circuits
     ]
 
 
@@ -176,20 +180,4 @@ def _below(signal: Signal, folder: Path) -> Signal:
 
 
 def _url_problems(key: str, text: str) -> list[str]:
-    """What is wrong with an address: secrets in it, or a way on which everybody reads along."""
-    try:
-        parts = urlsplit(text)
-        host = parts.hostname or ""
-        _ = parts.port
-    except ValueError:
-        return [f"{key}: {text!r} is no address; write https://vtn.example.org/openadr3"]
-    if parts.scheme not in ("http", "https") or not host:
-        return [f"{key}: {text!r} is no address; write https://vtn.example.org/openadr3"]
-    found = []
-    if parts.username is not None or parts.password is not None:
-        found.append(f"{key}: has a password in it; secrets stand in files of their own")
-    if parts.query or parts.fragment:
-        found.append(f"{key}: must end with its path, without ? and #")
-    if parts.scheme == "http" and host not in _LOOPBACK:
-        found.append(f"{key}: must be https, as everybody on the way could lower the site's limit")
-    return found
+    return address_problems(key, text, example=_EXAMPLE, danger="lower the site's limit")
