@@ -268,7 +268,9 @@ async def test_a_price_by_http_arrives_at_the_desk_of_the_supply(server: BadServ
     told: list[dict[str, Any]] = []
 
     async def ask(message: Message) -> Message:
-        told.extend(message["signals"])
+        signals = message["signals"]
+        assert isinstance(signals, list)
+        told.extend(signals)
         return {"ok": True}
 
     server.answer = body(rows(81.0, 81.0, 81.0))
@@ -280,7 +282,7 @@ async def test_a_price_by_http_arrives_at_the_desk_of_the_supply(server: BadServ
         faults.append(problem)
 
     try:
-        await until(lambda: (feeds_folder(config) / "day.price.csv").exists())
+        await until((feeds_folder(config) / "day.price.csv").exists)
         desk = SupplyDesk(config, fault=fault)
         reading = asyncio.create_task(desk.run())
         await until(lambda: desk.supply.price_per_kwh is not None)

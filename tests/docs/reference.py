@@ -37,6 +37,7 @@ from slurm_power.config.alerts import (
     RuleConfig,
 )
 from slurm_power.config.governance import GovernanceConfig
+from slurm_power.config.http_signals import HttpCarbonSignal, HttpPricesSignal
 from slurm_power.config.signals import OpenAdr2Signal, OpenAdr3Signal
 from slurm_power.config.web import WebConfig
 from slurm_power.model.power_table import PowerTable
@@ -70,6 +71,8 @@ TABLES: tuple[tuple[str, type, tuple[tuple[str, str, str], ...]], ...] = (
     ('[device.NAME], driver "snmp_pdu"', SnmpPdu, ()),
     ('[signals.NAME], kind "openadr3"', OpenAdr3Signal, ()),
     ('[signals.NAME], kind "openadr2"', OpenAdr2Signal, ()),
+    ('[signals.NAME], kind "http_prices"', HttpPricesSignal, ()),
+    ('[signals.NAME], kind "http_carbon"', HttpCarbonSignal, ()),
     ("node.toml", NodeConfig, ()),
 )
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"

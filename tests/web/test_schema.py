@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 
 from slurm_power.model.role import Role
 from slurm_power.web.openapi import openapi
@@ -37,26 +37,37 @@ _CONFIG = schemathesis.config.SchemathesisConfig.from_dict(
 schema = schemathesis.openapi.from_dict(openapi(TABLE), config=_CONFIG).exclude(operation_id="stream")
 
 
-def looked_at(case: Any, bed: Bed) -> None:
+_found: list[Any] = list(schema.get_all_operations())
+OPERATIONS = [one.ok() for one in _found]
+each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=[one.label for one in OPERATIONS])
+
+
+def look(operation: Any, bed: Bed, most_examples: int, *, again: bool) -> None:
+    """Try an operation; ``again``: the same examples each time."""
     token = bed.token("opal", Role.OPERATOR)
-    case.call_and_validate(base_url=bed.url, headers={"Authorization": f"Bearer {token}"}, timeout=20)
+
+    @settings(
+        max_examples=most_examples,
+        deadline=None,
+        database=None,
+        derandomize=again,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(operation.as_strategy())
+    def each(case: Any) -> None:
+        case.call_and_validate(base_url=bed.url, headers={"Authorization": f"Bearer {token}"}, timeout=20)
+
+    each()
 
 
-@schema.parametrize()
-@settings(
-    max_examples=_QUICK,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=list(HealthCheck),
-)
-def test_every_answer_is_as_the_document_says(case: Any, tried_bed: Bed) -> None:
-    looked_at(case, tried_bed)
+# Not by schemathesis's own part of pytest: it would be loaded into every run of any test.
+@each_operation
+def test_every_answer_is_as_the_document_says(operation: Any, tried_bed: Bed) -> None:
+    look(operation, tried_bed, _QUICK, again=True)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@schema.parametrize()
-@settings(max_examples=_DEEP, deadline=None, suppress_health_check=list(HealthCheck))
-def test_every_answer_is_as_the_document_says_deeply(case: Any, tried_bed: Bed) -> None:
-    looked_at(case, tried_bed)
+@each_operation
+def test_every_answer_is_as_the_document_says_deeply(operation: Any, tried_bed: Bed) -> None:
+    look(operation, tried_bed, _DEEP, again=False)
