@@ -52,7 +52,7 @@ CALCULATING = tests/forecast tests/forecaster tests/docs tests/model tests/plan 
 	tests/cli/test_simulate_event.py tests/cli/test_authority.py tests/cli/test_events.py tests/cli/test_explain.py \
 	tests/cli/test_option_forms.py tests/cli/test_psbatch_dry.py tests/cli/test_psbatch_places.py tests/cli/test_psbatch_manual.py \
 	tests/cli/test_simulate_ess_limits.py tests/cli/test_alerts.py tests/cli/test_governance.py tests/cli/test_report_month.py \
-	tests/cli/test_report_shadow.py tests/cli/test_statements.py $(wildcard tests/bridge/test_alert_rules.py tests/bridge/test_alert_book.py) \
+	tests/cli/test_report_shadow.py tests/cli/test_statements.py tests/bridge/test_http_rows.py $(wildcard tests/bridge/test_alert_rules.py tests/bridge/test_alert_book.py) \
 	tests/bridge/test_grid_events.py $(wildcard tests/bridge/test_openadr3_*.py) tests/web_page/test_sources.py \
 	tests/controller/test_expect_answer.py tests/cli/test_plan.py tests/cli/test_why.py tests/store/test_sqlite.py tests/store/test_private.py \
 	$(patsubst %,tests/node/test_%.py,beat frames host leases leases_stateful mig saved_settings) \

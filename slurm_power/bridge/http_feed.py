@@ -103,7 +103,7 @@ class HttpFeedReader:
         finally:
             await reader.close()
             self._keep(pages or self._pages, now)
-        return list(dict.fromkeys([*doubts, *self.stopped(now)]))
+        return list(dict.fromkeys([*self.stopped(now), *doubts]))  # what is worst first: the end is cut off
 
     def stopped(self, now: datetime) -> list[str]:
         """That nothing is known of now, and since when."""

@@ -22,6 +22,7 @@ KEEP = timedelta(days=3)
 MOST_ROWS = 20_000
 _MOST_DEPTH = 32
 _LONE_ROW = timedelta(hours=1)
+_MOST_USUAL = timedelta(days=1)
 # Epoch seconds reach this in the year 5138; more are milliseconds.
 _MOST_EPOCH_SECONDS = 1e11
 # Its end is optional, so that a string without one is looked at once and not from each of its letters.
@@ -270,7 +271,8 @@ def _usual(ordered: Sequence[_Row], signal: HttpSignal) -> timedelta:
     if len(ordered) < 2:
         return _LONE_ROW
     gaps = [(later.starts_at - sooner.starts_at).total_seconds() for sooner, later in pairwise(ordered)]
-    return timedelta(seconds=median(gaps))
+    # Two rows a month apart are no prices for a month: a feed that stopped would look as if it went on.
+    return min(timedelta(seconds=median(gaps)), _MOST_USUAL)
 
 
 def _day(at: datetime) -> str:
