@@ -61,6 +61,12 @@ def news(told: Path, rule: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["rule"] == rule and "node" not in row["cause"]]
 
 
+def over(told: Path, rule: str) -> bool:
+    """Whether the last that the hook was told of a rule is its end."""
+    said = news(told, rule)
+    return bool(said) and said[-1]["news"] == "over"
+
+
 def firing(bed: Bed, rule: str) -> list[dict[str, Any]]:
     """What powerctld says of the same."""
     rows = bed.ask("alerts")["alerts"]
@@ -77,13 +83,14 @@ def test_a_dead_pdu_is_one_alert_and_a_limit_that_nothing_holds_is_another(bed: 
         assert "rack1" in row["summary"]
         assert row["id"] in [alert["id"] for alert in bed.ask("live")["alerts"]]
         bed.plant("clear_faults")
-        bed.until(lambda: len(news(told, "dead_source")) == 2, "the end of the alert", 40)
-        assert [one["news"] for one in news(told, "dead_source")] == ["firing", "over"]
+        bed.until(lambda: over(told, "dead_source"), "the end of the alert", 40)
+        # What follows from it may have made it graver meanwhile.
+        said = [one["news"] for one in news(told, "dead_source")]
+        assert [word for word in said if word != "graver"] == ["firing", "over"]
 
         bed.plant("base_load", watts=BASE_WATTS)
         bed.until(lambda: news(told, "limit_at_risk"), "an alert of the limit", 40)
-        (first, *more) = news(told, "limit_at_risk")
-        assert not more
+        (first, *_) = news(told, "limit_at_risk")
         assert first["severity"] == "page"
         assert first["cause"] == "grid"
         assert "above its limit" in first["summary"]
@@ -94,7 +101,7 @@ def test_a_dead_pdu_is_one_alert_and_a_limit_that_nothing_holds_is_another(bed: 
             assert top.startswith("AT RISK: grid is")
             assert ("PAGE grid is" in top) == sees_alerts
         bed.plant("base_load", watts=0)
-        bed.until(lambda: len(news(told, "limit_at_risk")) == 2, "the end of that", 40)
+        bed.until(lambda: over(told, "limit_at_risk"), "the end of that", 40)
         bed.until(lambda: not firing(bed, "limit_at_risk"), "a word to powerctld", 10)
         kinds = [(entry["kind"], entry["subject"].split(":")[1]) for entry in bed.entries("alert")]
         kinds += [(entry["kind"], entry["subject"].split(":")[1]) for entry in bed.entries("alert over")]
@@ -106,7 +113,7 @@ def test_a_dead_pdu_is_one_alert_and_a_limit_that_nothing_holds_is_another(bed: 
         bed.lab.stop("powerctld")
         bed.until(lambda: news(told, "powerctld_silent"), "an alert of powerctld itself", 20)
         bed.lab.start("powerctld")
-        bed.until(lambda: len(news(told, "powerctld_silent")) == 2, "the end of that", 20)
+        bed.until(lambda: over(told, "powerctld_silent"), "the end of that", 20)
         bed.until(
             lambda: bed.entries("alert over", subject="alert:powerctld_silent"), "both in the ledger", 10
         )
