@@ -1,6 +1,5 @@
 """What a gateway tells powerctld every two seconds, and which tier follows from the answer or its absence."""
 
-import asyncio
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from slurm_power import wire
 from slurm_power.gateway.members import GOING, Phase, Sight, State, Wish
 from slurm_power.gateway.service_file import ServiceFile
 from slurm_power.model.service import BackendState
+from slurm_power.powerctld_line import LineError, LineRefusedError, ask
 
 TELL_SECONDS = 2.0
 TIMEOUT_SECONDS = 1.5
@@ -80,21 +80,11 @@ def report(
 async def tell(socket_path: Path, message: wire.Message) -> wire.Message:
     """Send it and return the answer; raises TalkError."""
     try:
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            reader, writer = await asyncio.open_unix_connection(socket_path, limit=wire.MAX_LINE_BYTES)
-            try:
-                writer.write(wire.encode(message))
-                await writer.drain()
-                answer = wire.decode(await reader.readuntil(b"\n"))
-            finally:
-                writer.close()
-    except TimeoutError:
-        raise TalkError("powerctld does not answer") from None
-    except (OSError, EOFError, asyncio.LimitOverrunError, wire.WireError) as error:
-        raise TalkError(f"powerctld: {getattr(error, 'strerror', None) or error}") from None
-    if answer.get("ok") is not True:
-        raise TalkError(f"powerctld refuses: {answer.get('error') or 'without a reason'}")
-    return answer
+        return await ask(socket_path, message, timeout_seconds=TIMEOUT_SECONDS)
+    except LineRefusedError as error:
+        raise TalkError(f"powerctld refuses: {error}") from None
+    except LineError as error:
+        raise TalkError(str(error)) from None
 
 
 def understood(answer: wire.Message, service: ServiceFile, *, now: float) -> Answer:

@@ -147,7 +147,7 @@ def _sections(  # what there is, in order
 ) -> Iterator[Section]:
     if figures:
         # matplotlib takes a second.
-        from slurm_power.report.month_figure import (  # noqa: PLC0415
+        from slurm_power.report.month_figure import (  # noqa: PLC0415  # what draws and reads a month is loaded for that alone
             bill_plot,
             bill_words,
             load_plot,

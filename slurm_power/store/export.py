@@ -138,7 +138,7 @@ class ParquetSheet:
 
     def __init__(self, file: Path, names: Sequence[str]) -> None:
         import pyarrow  # noqa: PLC0415 - an extra
-        from pyarrow import parquet  # noqa: PLC0415
+        from pyarrow import parquet  # noqa: PLC0415  # pyarrow is an extra
 
         self._pyarrow = pyarrow
         fields = [

@@ -205,7 +205,7 @@ def test_operators_silence_and_try_through_powerctld(config: SiteConfig) -> None
                     await asyncio.sleep(0.02)
 
             await asyncio.wait_for(heard(), 20.0)
-            assert powerctld.desk.answer()["results"][str(test_id)] == {"hook.own": "", "journal": ""}  # type: ignore[index]
+            assert powerctld.desk.answer()["results"][str(test_id)] == {"hook.own": "", "journal": ""}  # type: ignore[index]  # a message of JSON
             powerctld.desk.wish({"wish": "unsilence", "alert_id": "dead_source"}, "alice")
             await own.turn()
             await own.turn()

@@ -51,14 +51,14 @@ nodes = ["r1n0", "r1n1", "r1n2", "r1n3"]
 
 
 @pytest.fixture
-def site(tmp_path: Path, whole_state: Path) -> Path:  # noqa: F811
+def site(tmp_path: Path, whole_state: Path) -> Path:  # noqa: F811  # pytest's way to share a fixture
     (tmp_path / "tariff.toml").write_text(TARIFF.format(minutes=15))
     (tmp_path / "site.toml").write_text(SITE.format(state=whole_state))
     return tmp_path / "site.toml"
 
 
 @pytest.fixture
-def tampered(tmp_path: Path, whole_state: Path) -> Path:  # noqa: F811
+def tampered(tmp_path: Path, whole_state: Path) -> Path:  # noqa: F811  # pytest's way to share a fixture
     """A copy in which one row says another reason, and one event has a hostile name."""
     state = tmp_path / "copy"
     shutil.copytree(whole_state, state)
@@ -87,7 +87,7 @@ def tampered(tmp_path: Path, whole_state: Path) -> Path:  # noqa: F811
     return state
 
 
-def test_the_page(site: Path, whole_state: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_the_page(site: Path, whole_state: Path, tmp_path: Path) -> None:  # noqa: F811  # pytest's way to share a fixture
     out = tmp_path / "month.html"
     result = run(
         "report",
@@ -121,7 +121,7 @@ def test_the_page(site: Path, whole_state: Path, tmp_path: Path) -> None:  # noq
     assert last in page
 
 
-def test_the_same_as_json_csv_and_text(site: Path, whole_state: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_the_same_as_json_csv_and_text(site: Path, whole_state: Path, tmp_path: Path) -> None:  # noqa: F811  # pytest's way to share a fixture
     arguments = ("report", "month", "2025-10", "--state", whole_state, "--site", site)
     told = json.loads(run(*arguments, "--json").output)
     bill = next(
@@ -141,7 +141,7 @@ def test_the_same_as_json_csv_and_text(site: Path, whole_state: Path, tmp_path: 
 
 
 def test_a_tampered_row_is_found_and_hostile_names_do_nothing(
-    weeks: SimulatedWeeks,  # noqa: F811
+    weeks: SimulatedWeeks,  # noqa: F811  # pytest's way to share a fixture
     tampered: Path,
     tmp_path: Path,
 ) -> None:
@@ -162,8 +162,8 @@ def test_a_tampered_row_is_found_and_hostile_names_do_nothing(
 
 @pytest.mark.parametrize("label", ["2025-10", "2025-11"])
 def test_the_simulator_with_levers_off_comes_to_the_same(
-    weeks: SimulatedWeeks,  # noqa: F811
-    whole_state: Path,  # noqa: F811
+    weeks: SimulatedWeeks,  # noqa: F811  # pytest's way to share a fixture
+    whole_state: Path,  # noqa: F811  # pytest's way to share a fixture
     tmp_path: Path,
     site: Path,
     label: str,
@@ -216,7 +216,7 @@ def test_savings_of_the_running_month(site: Path) -> None:
 
 def test_bad_input_is_told_at_once_and_nothing_is_written(
     tmp_path: Path,
-    whole_state: Path,  # noqa: F811
+    whole_state: Path,  # noqa: F811  # pytest's way to share a fixture
 ) -> None:
     out = tmp_path / "month.html"
     result = run("report", "month", "2025-13", "--state", whole_state, "--zone", "Mars/Olympus", "--out", out)
@@ -237,7 +237,7 @@ def test_bad_input_is_told_at_once_and_nothing_is_written(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts a small disk where nobody else sees it")
-def test_a_full_disk_is_told(tmp_path: Path, whole_state: Path) -> None:  # noqa: F811
+def test_a_full_disk_is_told(tmp_path: Path, whole_state: Path) -> None:  # noqa: F811  # pytest's way to share a fixture
     command = (
         'mount -t tmpfs -o size=64k none "$1" && "$2" -m slurm_power.cli.slurm_power report month 2025-10'
         ' --state "$3" --out "$1/month.html"; echo "status $?"; ls -A "$1"'

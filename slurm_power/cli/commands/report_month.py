@@ -59,10 +59,10 @@ def month(  # noqa: PLR0917  # click gives them by name
     What it was, what it would have been without us by replaying the same month, and what that is worth.
     """
     # numpy, and the tariffs of all kinds
-    from slurm_power.controller.month_terms import site_terms  # noqa: PLC0415
-    from slurm_power.report.month_columns import month_bounds  # noqa: PLC0415
-    from slurm_power.report.month_report import month_report  # noqa: PLC0415
-    from slurm_power.signals.held_file import SupplyFileError  # noqa: PLC0415
+    from slurm_power.controller.month_terms import site_terms  # noqa: PLC0415  # what draws and reads a month is loaded for that alone
+    from slurm_power.report.month_columns import month_bounds  # noqa: PLC0415  # what draws and reads a month is loaded for that alone
+    from slurm_power.report.month_report import month_report  # noqa: PLC0415  # what draws and reads a month is loaded for that alone
+    from slurm_power.signals.held_file import SupplyFileError  # noqa: PLC0415  # what draws and reads a month is loaded for that alone
 
     problems = []
     config, zone = None, None
