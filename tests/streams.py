@@ -4,8 +4,8 @@
 
 Each stream is one pytest, with what comes after ``--`` added; ``~`` marks one that only calculates and takes
 what the others leave of the machine. The streams share few cores, and many tests watch clocks: one that was
-late beside the others has to be right alone, and is named at the end. More than a few that failed are no matter of
-lateness: then nothing is judged again. See docs/decisions/0127-what-fails-beside-others-is-judged-alone.md.
+late beside the others has to be right alone, and is named at the end. More than a few that failed are no
+matter of lateness: then nothing is judged again (docs/decisions/0127).
 """
 
 import json
