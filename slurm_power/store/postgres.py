@@ -45,6 +45,8 @@ _INSERT = f"INSERT INTO ledger ({_COLUMNS}) VALUES (%s,%s,%s,%s,%s,%s,%s,%s,%s,%
 _WRITER_LOCK = 7_310_579_120_114_311
 _FETCHED_ROWS = 1000
 _CONNECT_SECONDS = 5
+# A server ends the session of a writer that has just gone some time after that has let go.
+_CLAIM_SECONDS = 3
 
 
 class PostgresStore:
@@ -249,9 +251,12 @@ class PostgresStore:
         return connection
 
     def _claim(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
-        row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_WRITER_LOCK,)).fetchone()
-        if row is None or not row[0]:
-            raise StoreError("another powerctld writes to this database")
+        connection.execute(f"SET lock_timeout = '{_CLAIM_SECONDS}s'")
+        try:
+            connection.execute("SELECT pg_advisory_lock(%s)", (_WRITER_LOCK,))
+        except psycopg.errors.LockNotAvailable:
+            raise StoreError("another powerctld writes to this database") from None
+        connection.execute("SET lock_timeout = 0")
         connection.execute("SET client_min_messages TO warning")
         for statement in _SCHEMA.split(";")[:-1]:
             connection.execute(statement)
