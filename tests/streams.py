@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-MOST_JUDGED_AGAIN = 6
+MOST_JUDGED_AGAIN = 10
 _SOME_FAILED = 1  # pytest's exit status for it; all others mean that it did not get through
 _TELL_SECONDS = 60.0
 _LOOK_SECONDS = 0.2

@@ -17,7 +17,7 @@ def test_late():
 """
 WRONG = "def test_wrong():\n    assert 1 == 2\n"
 RIGHT = "def test_right():\n    pass\n"
-ALL_WRONG = "import pytest\n@pytest.mark.parametrize('n', range(7))\ndef test_n(n):\n    assert n < 0\n"
+ALL_WRONG = "import pytest\n@pytest.mark.parametrize('n', range(11))\ndef test_n(n):\n    assert n < 0\n"
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ ALL_WRONG = "import pytest\n@pytest.mark.parametrize('n', range(7))\ndef test_n(
         ({"a": RIGHT, "b": RIGHT}, 0, "== b: exit status 0", "once more"),
         ({"a": LATE, "b": RIGHT}, 0, "passed alone: test_a.py::test_late", "test_right"),
         ({"a": LATE, "b": WRONG}, 1, "once more, alone: test_b.py::test_wrong", "passed alone"),
-        ({"a": ALL_WRONG, "b": RIGHT}, 1, "7 failed", "once more"),
+        ({"a": ALL_WRONG, "b": RIGHT}, 1, "11 failed", "once more"),
         ({"a": "import nothing_of_that_name\n", "b": LATE}, 1, "exit status 2", "once more"),
     ],
 )

@@ -54,7 +54,7 @@ class Postgres:
         )
 
     def start(self) -> None:
-        # What it has written outlives it in the kernel, also when it is killed; only a disk's pace is left out.
+        # What it has written outlives it in the kernel, also when it is killed: only a disk's pace is gone.
         words = ["-D", str(self._data), "-k", str(self.folder), "-c", "listen_addresses=", "-c", "fsync=off"]
         with (self.folder / "log").open("ab") as log:
             self._server = subprocess.Popen(
