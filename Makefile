@@ -63,6 +63,8 @@ SEARCHED = $(shell grep -rl --include='*.py' '^from hypothesis' $(CALCULATING))
 # These take both cores, and others' clocks would feel it.
 LOADING = tests/advice tests/gateway tests/tiers/evaluating tests/web_page
 # These wait for Slurm, PostgreSQL and other servers, and watch no clock closely: they run beside the rest and the closed loop.
+# So many of the closed loop's run with these that each stream takes as long.
+LOOP_TOO = $(wildcard tests/loop/test_s*.py tests/loop/test_t*.py)
 WAITING = tests/compat tests/install tests/slurm tests/spank tests/store tests/web tests/bridge
 STREAMS = $(BIN)/python -m tests.streams
 COMMON = -m "not containers and not hardware and not slow and not versions" $(PYTEST_OPTIONS)
@@ -71,7 +73,8 @@ test: export OMP_NUM_THREADS = 1
 test: $(STAMP) packages ## All tests that belong to every change
 	$(BIN)/python -m coverage erase
 	$(STREAMS) 'loading=$(LOADING)' -- $(COMMON)
-	$(STREAMS) 'loop=tests/loop' 'waiting=$(WAITING) $(addprefix --ignore=,$(CALCULATING))' \
+	$(STREAMS) 'loop=tests/loop $(addprefix --ignore=,$(LOOP_TOO))' \
+		'waiting=$(LOOP_TOO) $(WAITING) $(addprefix --ignore=,$(CALCULATING))' \
 		'rest=$(addprefix --ignore=,tests/loop $(LOADING) $(WAITING) $(CALCULATING))' \
 		'calculating~=-n 2 --dist worksteal --timeout 900 $(CALCULATING)' -- $(COMMON)
 	$(BIN)/python -m coverage combine --quiet

@@ -33,7 +33,7 @@ ALL_WRONG = "import pytest\n@pytest.mark.parametrize('n', range(11))\ndef test_n
 def test_streams(tmp_path: Path, files: dict[str, str], status: int, said: str, unsaid: str) -> None:
     for name, text in files.items():
         (tmp_path / f"test_{name}.py").write_text(text)
-    streams = [f"{name}{'~' if name == 'b' else ''}=test_{name}.py" for name in files]
+    streams = [f"{name}{'~' if text == RIGHT else ''}=test_{name}.py" for name, text in files.items()]
     done = subprocess.run(
         [sys.executable, "-m", "tests.streams", *streams, "--", "-q", "-p", "no:schemathesis"],
         cwd=tmp_path,
