@@ -57,7 +57,7 @@ def events(socket_path: Path | None, as_json: bool) -> None:
 @socket_option
 @json_option
 def event_report(event_id: str, socket_path: Path | None, as_json: bool) -> None:
-    """Show what came of event EVENT_ID: delivered against target, and what it cost."""
+    """Show what event EVENT_ID delivered, and what it cost."""
     answer = ask({"op": "event_report", "event_id": event_id}, socket_path)
     if as_json:
         print_json(answer["report"])

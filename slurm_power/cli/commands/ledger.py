@@ -114,7 +114,10 @@ def follow_ledger(
 @socket_option
 @json_option
 def why(job_id: str, socket_path: Path | None, as_json: bool) -> None:
-    """Explain what was done to a job, why, and what it gained the site; the details follow."""
+    """Explain what was done to a job, and why.
+
+    And what it gained the site; the details follow.
+    """
     entries, _ = ledger_entries(socket_path, job_id=job_id)
     jobs = ask({"op": "status"}, socket_path)["jobs"]
     job = next((job for job in jobs if job["job_id"] == job_id), None)

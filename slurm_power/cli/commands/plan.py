@@ -27,7 +27,10 @@ _NOBODY = "another user's job"
 @socket_option
 @json_option
 def plan(explain: bool, socket_path: Path | None, as_json: bool) -> None:
-    """Show the last plan: levers moved, limits that cannot be met, and with --explain all prices."""
+    """Show what is being done now, and what each lever would cost.
+
+    The last plan: levers moved, limits that cannot be met, and with --explain all prices.
+    """
     answer = ask({"op": "plan", "explain": explain}, socket_path)
     if as_json:
         print_json(answer)

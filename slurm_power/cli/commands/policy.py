@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from slurm_power.cli.command_group import CommandGroup
 from slurm_power.cli.commands.confirmation import confirm, yes_option
 from slurm_power.cli.commands.connection import (
     Answer,
@@ -16,12 +17,12 @@ from slurm_power.cli.commands.connection import (
 )
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=CommandGroup, invoke_without_command=True)
 @socket_option
 @json_option
 @click.pass_context
 def policy(context: click.Context, socket_path: Path | None, as_json: bool) -> None:
-    """Show who may be slowed and how far, what comes first, and where to appeal.
+    """Show who may be slowed, how far, and how to appeal.
 
     The sentences are made from the values in force.
     """
@@ -46,7 +47,7 @@ def policy(context: click.Context, socket_path: Path | None, as_json: bool) -> N
 @socket_option
 @json_option
 def sign(reason: str, yes: bool, socket_path: Path | None, as_json: bool) -> None:
-    """Put your name and a reason to the changes of site.toml that nobody stands for yet (operators)."""
+    """Sign changes of site.toml that nobody has signed yet (operators)."""
     confirm("Put your name to the changes of the policy?", yes=yes)
     answer = ask({"op": "policy_sign", "reason": reason}, socket_path)
     if as_json:
@@ -87,7 +88,7 @@ def _lines(answer: Answer) -> list[str]:
     return found
 
 
-class _AppealGroup(click.Group):
+class _AppealGroup(CommandGroup):
     """``appeal JOB`` beside ``appeal answer ID`` and ``appeal list``."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -105,7 +106,7 @@ class _AppealGroup(click.Group):
 
 @click.group(cls=_AppealGroup, subcommand_metavar="JOB --text TEXT | answer ID --text TEXT | list")
 def appeal() -> None:
-    """Say what was wrong with what was done to a job of yours; an operator answers.
+    """Object to what was done to a job of yours; an operator answers.
 
     Both are entries of the ledger, and in the report on fairness.
     """

@@ -25,7 +25,9 @@ _COLOURS = {"good": "green", "questionable": "yellow", "invalid": "red"}
 @socket_option
 @json_option
 def sources(bad: bool, socket_path: Path | None, as_json: bool) -> None:
-    """Show every meter, node, battery and list: its value, age, quality and why.
+    """Show how far each meter, node and battery can be trusted.
+
+    Every source with its value, age, quality and why.
 
     Coverage is the share of the last ten minutes' readings that could be used. Residual is what a meter shows
     above what it feeds explains, with the losses that have been learned.
