@@ -97,7 +97,7 @@ def test_it_ranks_the_levers_and_says_what_is_next() -> None:
     result = run(PLAN, "--explain")
     assert result.exit_code == 0
     for words in (
-        "battery gives 2.0 kW: too much",
+        "battery discharging 2.0 kW: too much",
         "job 17 at 500 W a GPU: grid is full",
         "1 lever stays as it is",
         "job 19 held: no room",

@@ -17,7 +17,8 @@ from slurm_power.cli.commands.connection import (
     printable,
     socket_option,
 )
-from slurm_power.cli.commands.quantities import duration_text, percent_text, watts_text
+from slurm_power.cli.commands.quantities import battery_text, duration_text, percent_text, watts_text
+from slurm_power.cli.commands.screen import screen
 
 _NOBODY = "another user's job"
 
@@ -36,7 +37,7 @@ def plan(explain: bool, socket_path: Path | None, as_json: bool) -> None:
         print_json(answer)
         return
     answer = printable(answer)
-    console = Console(highlight=False)
+    console = screen()
     if answer["at"] is None:
         console.print("no plan has been made yet")
         return
@@ -78,8 +79,7 @@ def _actions(console: Console, answer: Answer) -> None:
 def _action_text(action: Answer) -> str:
     lever, subject, watts = action["lever"], action["subject"], action["watts"]
     if lever == "discharge":
-        doing = "rests" if not watts else f"{'gives' if watts > 0 else 'takes'} {watts_text(abs(watts))}"
-        return f"{subject} {doing}"
+        return f"{subject} {battery_text(watts)}"
     if lever == "cap":
         return f"job {subject} {'uncapped' if watts is None else f'at {watts_text(watts)} a GPU'}"
     done = {

@@ -1,5 +1,6 @@
 """``slurm-power policy`` and ``slurm-power appeal``: what may be done to jobs, and users' word against it."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,12 @@ def sign(reason: str, yes: bool, socket_path: Path | None, as_json: bool) -> Non
         click.echo(f"signed: {count} {'change' if count == 1 else 'changes'}")
 
 
+def _local_text(moment: str) -> str:
+    return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
 def _lines(answer: Answer) -> list[str]:
-    until = "" if answer["paused_until"] is None else f" until {answer['paused_until']}"
+    until = "" if answer["paused_until"] is None else f" until {_local_text(answer['paused_until'])}"
     mode = "" if answer["mode"] == "control" else f" Control is off{until}: nothing is touched now."
     found = [f"Policy of {answer['site']}.{mode}", ""]
     topic = ""
@@ -81,7 +86,9 @@ def _lines(answer: Answer) -> list[str]:
     if answer["review_by"]:
         late = ", which has passed" if answer["overdue"] else ""
         found.append(f"To be looked at again by {answer['review_by']}{late}.")
-    since = f"since {answer['changed_at']} by {answer['author']}" if answer["changed_at"] else "not kept yet"
+    since = "not kept yet"
+    if answer["changed_at"]:
+        since = f"since {_local_text(answer['changed_at'])} by {answer['author']}"
     unsigned = answer["unsigned_changes"]
     remark = f"; {unsigned} unsigned" if unsigned else ""
     found.append(f"In force {since}{remark}; fingerprint {answer['fingerprint'][:16]}.")

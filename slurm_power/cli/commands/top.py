@@ -58,7 +58,7 @@ def top(once: bool, socket_path: Path | None, as_json: bool) -> None:
     console = Console(highlight=False)
     if once or not (console.is_terminal and sys.stdin.isatty()):
         for line in _lines(console, gatherer.gather(), Wishes(), whole=True):
-            console.print(line)
+            console.print(line, soft_wrap=True)
         return
     feed = Feed(gatherer, every_seconds=_EVERY_SECONDS)
     feed.start()
