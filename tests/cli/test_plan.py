@@ -152,3 +152,11 @@ def test_shadow_mode_and_no_plan_are_said() -> None:
 
 def test_json_is_the_answer() -> None:
     assert json.loads(run(PLAN, "--explain", "--json").output) == PLAN
+
+
+def test_in_40_columns_levers_prices_and_watts_are_whole() -> None:
+    with fake_powerctld(lambda _: PLAN) as fake:
+        words = ["plan", "--explain", "--socket", str(fake.path)]
+        result = CliRunner().invoke(main, words, env={"COLUMNS": "40"})
+    assert result.exit_code == 0 and "…" not in result.output
+    assert "0.284" in result.output

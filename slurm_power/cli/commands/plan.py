@@ -18,7 +18,7 @@ from slurm_power.cli.commands.connection import (
     socket_option,
 )
 from slurm_power.cli.commands.quantities import battery_text, duration_text, percent_text, watts_text
-from slurm_power.cli.commands.screen import screen
+from slurm_power.cli.commands.screen import is_narrow, screen
 
 _NOBODY = "another user's job"
 
@@ -104,7 +104,7 @@ def _circuit(console: Console, circuit: Answer) -> None:
     )
     console.print(_shadow_text(circuit), markup=False, soft_wrap=True)
     if circuit["levers"]:
-        console.print(_ranking(circuit["levers"]))
+        console.print(_ranking(circuit["levers"], narrow=is_narrow(console)))
     if circuit["levers_left_off"]:
         console.print(f"and {circuit['levers_left_off']} levers more")
 
@@ -128,8 +128,19 @@ def _shadow_text(circuit: Answer) -> str:
     )
 
 
-def _ranking(rows: list[Answer]) -> Table:
+def _ranking(rows: list[Answer], *, narrow: bool) -> Table:
     table = Table(box=None, header_style="dim")
+    if narrow:
+        table.add_column("lever", no_wrap=True)
+        table.add_column("of")
+        for heading in ("price", "chosen"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for row in rows:
+            price = row["price"] or row["next_price"]
+            money = "" if price is None else f"{price['money_per_kwh']:.3f}"
+            chosen = watts_text(row["chosen_watts"]) if row["chosen_watts"] else ""
+            table.add_row(row["lever"], escape(_whose(row)), money, chosen)
+        return table
     for heading in ("", "lever", "of"):
         table.add_column(heading, no_wrap=True)
     for heading in ("price", "work", "chosen", "next"):
