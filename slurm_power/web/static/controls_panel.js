@@ -78,7 +78,7 @@ export class ControlsPanel {
       deed: "Release all",
       says: () => [
         "Every cap, hold, pause and setpoint that is not needed for safety is given back now.",
-        "While a limit asks for them they are set again a second later; to prevent that, pause control first.",
+        "While a limit asks for them they are set again a second later; to prevent that pause control first.",
         this.touched(),
       ],
       act: async (reason) => {
