@@ -57,7 +57,7 @@ def _list(socket_path: Path | None, *, as_json: bool) -> None:
         for line in alert_lines(printable(rows)):
             console.print(line, soft_wrap=True)
         if not rows:
-            console.print("nothing is wrong" if answer["heard"] else "nothing is known")
+            console.print("nothing is wrong" if answer["heard"] else "no alerts are known")
         for silence in printable(answer["silences"]):
             console.print(
                 Text(

@@ -73,7 +73,7 @@ def _actions(console: Console, answer: Answer) -> None:
     if kept:
         console.print(f"{kept} {'lever stays as it is' if kept == 1 else 'levers stay as they are'}")
     if not answer["actions"]:
-        console.print("nothing is moved that you may see")
+        console.print("no lever is moved, or none that you may see")
 
 
 def _action_text(action: Answer) -> str:

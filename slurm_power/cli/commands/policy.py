@@ -171,4 +171,4 @@ def list_appeals(only_open: bool, socket_path: Path | None, as_json: bool) -> No
         else:
             click.echo(f"    {row['answered_by']}, {row['answered_at']}: {row['answer']}")
     if not rows:
-        click.echo("there are none")
+        click.echo("no appeals")

@@ -50,7 +50,7 @@ def status(socket_path: Path | None, as_json: bool) -> None:
         _batteries(console, answer, narrow=narrow)
     if (level := answer.get("level")) is not None:
         console.print(_level_text(level), highlight=False, markup=False)
-    console.print(_jobs(answer, console.width) if answer["jobs"] else "no jobs that you may see")
+    console.print(_jobs(answer, console.width) if answer["jobs"] else "no jobs to show")
     for service in answer.get("services", []):
         console.print(_service_text(service), highlight=False, markup=False, soft_wrap=True)
     for line in admission_lines(answer.get("admission")):

@@ -260,7 +260,7 @@ def _jobs(answer: Answer, wishes: Wishes, *, narrow: bool) -> list[Text]:
     if not rows:
         return [
             head,
-            Text("no job passes the filter" if wishes.filter else "no jobs that you may see", style="dim"),
+            Text("no job passes the filter" if wishes.filter else "no jobs to show", style="dim"),
         ]
     lines = [head]
     for row in rows:
