@@ -183,7 +183,7 @@ def _jobs(answer: Answer, width: int) -> Table:
             *(escape(str(job[key])) for key in words.values()),
             *([] if narrow else [str(job["gpu_count"])]),
             watts_text(job["gpu_watts"]),
-            "" if job["cap_watts"] is None else f"{watts_text(job['cap_watts'])}/GPU",
+            watts_text(None) if job["cap_watts"] is None else f"{watts_text(job['cap_watts'])}/GPU",
             escape(", ".join(remarks)),
         )
     return table
