@@ -214,7 +214,7 @@ TABLE: tuple[Endpoint, ...] = (
         "POST",
         "/control",
         "control",
-        "Pause the automation, for a time or for good, or let it go on",
+        "Switch control off, pause it for a time, or resume it",
         deeds.control,
         body=an_object(
             ("enabled", "reason"),

@@ -97,7 +97,7 @@ def test_it_ranks_the_levers_and_says_what_is_next() -> None:
     result = run(PLAN, "--explain")
     assert result.exit_code == 0
     for words in (
-        "battery gives 2.0 kW: too much",
+        "battery discharging 2.0 kW: too much",
         "job 17 at 500 W a GPU: grid is full",
         "1 lever stays as it is",
         "job 19 held: no room",
@@ -152,3 +152,11 @@ def test_shadow_mode_and_no_plan_are_said() -> None:
 
 def test_json_is_the_answer() -> None:
     assert json.loads(run(PLAN, "--explain", "--json").output) == PLAN
+
+
+def test_in_40_columns_levers_prices_and_watts_are_whole() -> None:
+    with fake_powerctld(lambda _: PLAN) as fake:
+        words = ["plan", "--explain", "--socket", str(fake.path)]
+        result = CliRunner().invoke(main, words, env={"COLUMNS": "40"})
+    assert result.exit_code == 0 and "…" not in result.output
+    assert "0.284" in result.output

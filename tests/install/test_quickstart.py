@@ -87,10 +87,8 @@ def test_a_copy_is_made_and_put_back_beside_a_live_controller(lab: Lab) -> None:
     put_back = SqliteStore(copy / "powerctld.sqlite", read_only=True)
     try:
         before = put_back.entries()
-        # It answers before what it begins with is on the disk.
-        lab.wait_until(
-            lambda: len(store.entries()) > len(before), "an entry after those of the copy", seconds=30
-        )
+        # It answers before its first entry is on disk.
+        lab.wait_until(lambda: len(store.entries()) > len(before), "a new entry", seconds=20)
         after = store.entries()
         assert store.broken_at_sequence() is None
         # It goes on where the copy ended.

@@ -51,7 +51,9 @@ def check(  # noqa: PLR0917  # click hands over one argument for each option
     socket_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Check site.toml, read each of its devices once, look at Slurm and the daemons; nothing is changed.
+    """Check configuration, devices, Slurm and daemons; change nothing.
+
+    Each device of site.toml is read once.
 
     Slurm is looked at where there is a slurm.conf: --slurm-conf, else SLURM_CONF, else /etc/slurm/slurm.conf.
     Exit status: 0 nothing, or notes only; 1 warnings; 2 problems.
@@ -188,7 +190,7 @@ async def _read(device: DeviceConfig, driver: Any) -> tuple[str, str]:
 @config_option
 @json_option
 def show_config(file: Path, as_json: bool) -> None:
-    """Print every value in force, and whether it stands in the file or is the default."""
+    """Print every setting in force, and where it comes from."""
     config, problems = _load(file)
     if config is None:
         for problem in problems:

@@ -17,7 +17,8 @@ from slurm_power.cli.commands.connection import (
     printable,
     socket_option,
 )
-from slurm_power.cli.commands.quantities import duration_text, percent_text, watts_text
+from slurm_power.cli.commands.quantities import battery_text, duration_text, percent_text, watts_text
+from slurm_power.cli.commands.screen import is_narrow, screen
 
 _NOBODY = "another user's job"
 
@@ -27,13 +28,16 @@ _NOBODY = "another user's job"
 @socket_option
 @json_option
 def plan(explain: bool, socket_path: Path | None, as_json: bool) -> None:
-    """Show the last plan: levers moved, limits that cannot be met, and with --explain all prices."""
+    """Show what is being done now, and what each lever would cost.
+
+    The last plan: levers moved, limits that cannot be met, and with --explain all prices.
+    """
     answer = ask({"op": "plan", "explain": explain}, socket_path)
     if as_json:
         print_json(answer)
         return
     answer = printable(answer)
-    console = Console(highlight=False)
+    console = screen()
     if answer["at"] is None:
         console.print("no plan has been made yet")
         return
@@ -69,14 +73,13 @@ def _actions(console: Console, answer: Answer) -> None:
     if kept:
         console.print(f"{kept} {'lever stays as it is' if kept == 1 else 'levers stay as they are'}")
     if not answer["actions"]:
-        console.print("nothing is moved that you may see")
+        console.print("no lever is moved, or none that you may see")
 
 
 def _action_text(action: Answer) -> str:
     lever, subject, watts = action["lever"], action["subject"], action["watts"]
     if lever == "discharge":
-        doing = "rests" if not watts else f"{'gives' if watts > 0 else 'takes'} {watts_text(abs(watts))}"
-        return f"{subject} {doing}"
+        return f"{subject} {battery_text(watts)}"
     if lever == "cap":
         return f"job {subject} {'uncapped' if watts is None else f'at {watts_text(watts)} a GPU'}"
     done = {
@@ -101,7 +104,7 @@ def _circuit(console: Console, circuit: Answer) -> None:
     )
     console.print(_shadow_text(circuit), markup=False, soft_wrap=True)
     if circuit["levers"]:
-        console.print(_ranking(circuit["levers"]))
+        console.print(_ranking(circuit["levers"], narrow=is_narrow(console)))
     if circuit["levers_left_off"]:
         console.print(f"and {circuit['levers_left_off']} levers more")
 
@@ -125,8 +128,19 @@ def _shadow_text(circuit: Answer) -> str:
     )
 
 
-def _ranking(rows: list[Answer]) -> Table:
+def _ranking(rows: list[Answer], *, narrow: bool) -> Table:
     table = Table(box=None, header_style="dim")
+    if narrow:
+        table.add_column("lever", no_wrap=True)
+        table.add_column("of")
+        for heading in ("price", "chosen"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for row in rows:
+            price = row["price"] or row["next_price"]
+            money = "" if price is None else f"{price['money_per_kwh']:.3f}"
+            chosen = watts_text(row["chosen_watts"]) if row["chosen_watts"] else ""
+            table.add_row(row["lever"], escape(_whose(row)), money, chosen)
+        return table
     for heading in ("", "lever", "of"):
         table.add_column(heading, no_wrap=True)
     for heading in ("price", "work", "chosen", "next"):

@@ -96,7 +96,9 @@ def command(  # noqa: PLR0917 - click passes each option by its name
     as_json: bool,
     out: Path | None,
 ) -> None:
-    """Dispatch an ESS against SERIES, a CSV of times and load, knowing at each step only what has come.
+    """Dispatch a battery (ESS) against a recorded load.
+
+    SERIES is a CSV of times and load. At each step only what has come before is known.
 
     Beside it stand the same months without an ESS, and with perfect foresight. The ESS starts half full;
     losses are split evenly between charging and discharging; months are calendar months in UTC.

@@ -32,8 +32,8 @@ export class Figures {
 
   showMode(picture) {
     const until = secondsOf(picture.paused_until);
-    let text = picture.mode === "control" ? "Automation on" : "Automation off: it looks and touches nothing";
-    if (until !== null) text = `Automation paused until ${clock(until)}`;
+    let text = picture.mode === "control" ? "Control on" : "Control off: only watches, touches nothing";
+    if (until !== null) text = `Control paused until ${clock(until)}`;
     setText(this.mode, text);
     setAttribute(this.mode, "class", picture.mode === "control" ? "chip" : "chip near");
   }
