@@ -48,9 +48,9 @@ def reaches_less(ended_at: datetime | None, told: Sequence[Price], now: datetime
     """That a page reaches less far than it did; ``ended_at``: how far that was."""
     if ended_at is None or not told or ended_at <= now or told[-1].ends_at >= ended_at:
         return []
+    ends, ended = moment_text(told[-1].ends_at), moment_text(ended_at)
     return [
-        f"it went backwards: it ends at {moment_text(told[-1].ends_at)}, before it ended at"
-        f" {moment_text(ended_at)}; what it said before stands there"
+        f"it went backwards: it ends at {ends}, before it ended at {ended}; what it said before stands there"
     ]
 
 

@@ -53,7 +53,7 @@ async def poll(
     one_round: Callable[[], Awaitable[list[str]]],
     standing: Callable[[], list[str]] = list,
 ) -> None:
-    """Do rounds for ever, rarely where they fail; ``standing``: what else is to say of one that has failed."""
+    """Do rounds for ever, less often where they fail; ``standing``: what else is to say of a failed one."""
     failures = 0
     while True:
         state.beat()
@@ -123,10 +123,12 @@ class HttpFeedReader:
                     # What is of tomorrow is not there before somebody has made it.
                     if error.status != _NOT_FOUND:
                         doubts.append(f"a later day: {error}")
+                    pages[address.url] = before
                 except PageError as error:
                     if number == 0:
                         raise
                     doubts.append(f"a later day: {error}")
+                    pages[address.url] = before
         finally:
             await reader.close()
             problem = await asyncio.to_thread(self._keep, pages or self._pages, now)

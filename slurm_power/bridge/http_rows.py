@@ -46,8 +46,8 @@ class _Row:
 class ReadPage:
     """What a page says: values in order and without overlaps, per kWh or in watts; what of it is doubtful.
 
-    ``starts_at``: its first row, also one without a value. ``made_at``: when it was made, where it says so and
-    we were told where.
+    ``starts_at``: its first row, also one without a value. ``made_at``: when it was made, where it says so
+    and we were told where.
     """
 
     values: list[Price]
@@ -91,8 +91,8 @@ def merged(
 ) -> list[Price]:
     """What is known after a page: what it tells counts where it tells something, the rest stays.
 
-    In the time that it ``speaks_for`` nothing stays but what it tells. Both are in order and without overlaps,
-    and so is the answer; what is long past is forgotten.
+    In the time that it ``speaks_for`` nothing stays but what it tells. Both are in order and without
+    overlaps, and so is the answer; what is long past is forgotten.
     """
     pieces = list(told)
     span = [] if speaks_for is None else [Price(starts_at=speaks_for[0], ends_at=speaks_for[1], value=0.0)]

@@ -1,4 +1,4 @@
-"""The ``[signals.NAME]`` tables of kinds http_prices, http_carbon, http_limits: JSON pages, read again and again."""
+"""The ``[signals.NAME]`` tables of kinds http_prices, http_carbon and http_limits: JSON pages."""
 
 import re
 from dataclasses import dataclass
