@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from slurm_power.config.supply import CarbonUnit, LimitUnit, PriceUnit, SupplyConfig
-from slurm_power.forecast.supply import HeldValues, Supply
+from slurm_power.forecast.supply import HeldValues, Supply, fresh, overlaid
 from slurm_power.model.tariff import Tariff
 from slurm_power.signals.held_file import SupplyFileError, read_held_values
 from slurm_power.signals.tariff_file import read_tariff
@@ -73,7 +73,10 @@ class SupplyFiles:
         price_factor = _PRICE_FACTORS[config.price_unit or PriceUnit.PER_KWH]
         carbon_factor = _CARBON_FACTORS[config.carbon_unit or CarbonUnit.G_PER_KWH]
         limit_factor = _LIMIT_FACTORS[config.limit_unit or LimitUnit.WATTS]
+        realtime_factor = _PRICE_FACTORS[config.realtime_price_unit or PriceUnit.PER_KWH]
         self._price = held("price", price_factor, negative=True, lasting=False)
+        self._realtime_price = held("realtime_price", realtime_factor, negative=True, lasting=False)
+        self._both: tuple[HeldValues | None, HeldValues | None, HeldValues | None] = (None, None, None)
         self._carbon = held("carbon", carbon_factor, negative=False, lasting=False)
         # A limit that nobody has taken back still holds: no news must not make it looser.
         self._limit = held("limit", limit_factor, negative=False, lasting=True)
@@ -85,12 +88,24 @@ class SupplyFiles:
         for watched in self._all():
             watched.refresh()
         return Supply(
-            price_per_kwh=None if self._price is None else self._price.content,
+            price_per_kwh=self._prices(),
             carbon_g_per_kwh=None if self._carbon is None else self._carbon.content,
             limit_watts=None if self._limit is None else self._limit.content,
             tariff=None if self._tariff is None else self._tariff.content,
             zone=self._zone,
         )
+
+    def _prices(self) -> HeldValues | None:
+        """Prices of real time where there are any, else of the day ahead; made anew when either changes."""
+        sources = (self._realtime_price, self._price)
+        realtime, day_ahead = (None if each is None else each.content for each in sources)
+        if self._both[0] is not realtime or self._both[1] is not day_ahead:
+            self._both = (
+                realtime,
+                day_ahead,
+                overlaid(None if realtime is None else fresh(realtime), day_ahead),
+            )
+        return self._both[2]
 
     @property
     def problems(self) -> list[str]:
@@ -98,5 +113,5 @@ class SupplyFiles:
         return [problem for watched in self._all() for problem in watched.problems]
 
     def _all(self) -> list[_Watched[HeldValues] | _Watched[Tariff]]:
-        watched = (self._price, self._carbon, self._limit, self._tariff)
+        watched = (self._price, self._realtime_price, self._carbon, self._limit, self._tariff)
         return [file for file in watched if file is not None]
