@@ -27,34 +27,32 @@ _SAY_WHY = 200
 _REMEDIES = (
     (
         "CERTIFICATE_VERIFY_FAILED",
-        "name who has signed its certificate in ca_file; its owner has to renew one that is over or of another host",
+        "name who has signed its certificate in ca_file; one that is over, or of another host, its owner renews",
     ),
     ("headers_file", "write lines 'Name: value' that powerctld's user can read"),
     ("client_secret_file", "write the secret there, for powerctld's user alone"),
     ("cert_file", "name files in PEM that powerctld's user can read"),
     ("ca_file", "name a file in PEM that powerctld's user can read"),
     ("it redirects", "if it is right, write where it leads as url"),
+    ("an answer of more than", "is url right? A page that has to be so long needs a larger most_bytes"),
+    ("/programs: is no list", "is url that of a VTN of OpenADR 3?"),
     ("no token", "are client_id, client_secret_file, scope and token_url right?"),
 )
 
 
-def try_signals(
-    config: SiteConfig, signals: Mapping[str, Signal], *, patience_seconds: float = PATIENCE_SECONDS
-) -> list[SignalFound]:
+def try_signals(config: SiteConfig, signals: Mapping[str, Signal]) -> list[SignalFound]:
     """Try the files of [supply] and these [signals.NAME]; nothing is changed or registered anywhere.
 
-    Who has not answered after ``patience_seconds`` is unreachable. Each has a thread that nobody waits for
+    Who has not answered in ten seconds is unreachable. Each has a thread that nobody waits for
     then: a name server or a disk that hangs keeps neither the others nor the end of the process.
     """
     feeds = feeds_folder(config)
     tasks: list[tuple[SignalFound, Callable[[], SignalFound]]] = []
     for key, kind in FILE_KINDS.items():
         if getattr(config.supply, key) is not None:
-            tasks.append(
-                (_late(f"supply.{key}", kind, patience_seconds), partial(try_file, config, key, feeds))
-            )
+            tasks.append((_late(f"supply.{key}", kind), partial(try_file, config, key, feeds)))
     for name, signal in signals.items():
-        late = _late(f"signals.{name}", signal.kind.value, patience_seconds)
+        late = _late(f"signals.{name}", signal.kind.value)
         tasks.append((late, partial(_try_signal, late.name, signal)))
     found: dict[str, SignalFound] = {}
 
@@ -67,7 +65,7 @@ def try_signals(
             found[late.name] = replace(late, standing=Standing.WRONG, what=what, fix=fix)
 
     threads = [threading.Thread(target=run, args=task, daemon=True) for task in tasks]
-    ends_seconds = clock.monotonic() + patience_seconds
+    ends_seconds = clock.monotonic() + PATIENCE_SECONDS
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -76,8 +74,8 @@ def try_signals(
     return [known.get(late.name, late) for late, _ in tasks]
 
 
-def _late(name: str, kind: str, patience_seconds: float) -> SignalFound:
-    what = f"no answer in {patience_seconds:g} s"
+def _late(name: str, kind: str) -> SignalFound:
+    what = f"no answer in {PATIENCE_SECONDS:g} s"
     return SignalFound(name=name, kind=kind, standing=Standing.UNREACHABLE, what=what, fix="is its host up?")
 
 

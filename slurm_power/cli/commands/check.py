@@ -90,7 +90,7 @@ def check(  # noqa: PLR0917  # click hands over one argument for each option
             }
         )
     else:
-        _print(file, readings, signals, notes, problems, findings)
+        _print(file, readings, signals, notes, problems, findings=findings)
         if not problems and signal_status == 0:
             click.echo(f"{file}: no problems")
         if conf is not None and exit_status(findings) == 0:
@@ -106,6 +106,7 @@ def _print(
     signals: list[SignalFound],
     notes: list[str],
     problems: list[str],
+    *,
     findings: list[Finding],
 ) -> None:
     """What is good to standard output, what is not to standard error."""
