@@ -27,7 +27,7 @@ _SAY_WHY = 200
 _REMEDIES = (
     (
         "CERTIFICATE_VERIFY_FAILED",
-        "name who has signed its certificate in ca_file; one that is over, or of another host, its owner renews",
+        "name who has signed its certificate in ca_file; one that is over or not of this host must be new",
     ),
     ("headers_file", "write lines 'Name: value' that powerctld's user can read"),
     ("client_secret_file", "write the secret there, for powerctld's user alone"),

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +192,11 @@ def test_nothing_hangs_and_all_are_tried_at_once(
 ) -> None:
     monkeypatch.setattr(signal_check, "PATIENCE_SECONDS", 3.0)
     monkeypatch.setattr(signal_check, "_ANSWER_SECONDS", 1.0)
-    server.answer = lambda _: server.over.wait(20.0) and None
+
+    def hang(_: BaseHTTPRequestHandler) -> None:
+        server.over.wait(20.0)
+
+    server.answer = hang
     os.mkfifo(tmp_path / "p.csv")
     with socket.socket() as deaf:
         # It takes the call and never says a word.
