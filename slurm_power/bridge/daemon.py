@@ -13,6 +13,7 @@ from slurm_power.bridge.signal_state import SignalState
 from slurm_power.config import SiteConfig
 from slurm_power.config.http_signals import HttpFeed, HttpLimitsSignal
 from slurm_power.config.signals import OpenAdr2Signal, OpenAdr3Signal, Signal
+from slurm_power.config.supply import FEEDS
 from slurm_power.powerctld_line import LineError, ask
 from slurm_power.tasks import end_all
 
@@ -34,7 +35,7 @@ def bridge_folder(config: SiteConfig) -> Path:
 
 def feeds_folder(config: SiteConfig) -> Path:
     """Where prices and carbon intensities of signals are put for the files of ``[supply]``."""
-    return config.controller.state_directory / "feeds"
+    return config.controller.state_directory / FEEDS
 
 
 def ask_of(config: SiteConfig) -> Ask:

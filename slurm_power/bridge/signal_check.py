@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 
 from slurm_power import clock
 from slurm_power.bridge.daemon import feeds_folder
-from slurm_power.bridge.file_check import FILE_KINDS, try_file
+from slurm_power.bridge.file_check import try_file
 from slurm_power.bridge.grid_events import printable
 from slurm_power.bridge.signal_found import SignalFound, Standing
 from slurm_power.config import SiteConfig
 from slurm_power.config.http_signals import HttpFeed, HttpKind, HttpSignal
 from slurm_power.config.signals import OpenAdr2Signal, OpenAdr3Signal, Signal
+from slurm_power.signals.supply_files import FILE_KINDS
 
 PATIENCE_SECONDS = 10.0
 # A request is given up a little before we are, so that it can say why.

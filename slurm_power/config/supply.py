@@ -12,6 +12,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from slurm_power.config.problems import read_record
 
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
+FEEDS = "feeds"
+"""Below powerctld's state directory: where powerbridge puts what signals say of prices and carbon."""
 # What no site draws: a peak above it was written in W.
 _MOST_KW = 5e6
 

@@ -127,7 +127,7 @@ def test_limits_and_tariffs_have_no_end(tmp_path: Path) -> None:
     supply = '[supply]\nlimit_file = "limit.csv"\nlimit_unit = "kW"\ntariff_file = "tariff.toml"\n'
     found = told(tmp_path, supply)
     assert {row["state"] for row in found.values()} == {"ok"}
-    assert found["limit_file"]["what"] == "known until a row says otherwise"
+    assert found["limit_file"]["what"] == "known until it says otherwise"
     (tmp_path / "tariff.toml").write_text("[[season]]\n")
     assert told(tmp_path, supply)["tariff_file"]["state"] == "wrong"
 
