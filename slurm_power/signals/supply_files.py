@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from functools import partial
 from pathlib import Path
+from stat import S_ISREG
 from typing import Generic, TypeVar
 
 from slurm_power import clock
@@ -60,6 +61,10 @@ class _Watched(Generic[Content]):
         if seen == self._seen:
             return
         self._seen = seen
+        if not S_ISREG(state.st_mode):
+            # Whoever opens a pipe waits for the other end.
+            self.problems = [f"{self.file}: is no plain file"]
+            return
         try:
             content = self.read(self.file)
         except SupplyFileError as error:

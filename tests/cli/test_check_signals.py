@@ -19,7 +19,7 @@ from containers.vtn.openadr3 import Vtn3
 from slurm_power.bridge import signal_check
 from slurm_power.cli.slurm_power import main
 from tests.bridge.authority import make, make_wrong
-from tests.bridge.bad_server import BadServer, bad_server, body
+from tests.bridge.bad_server import Answer, BadServer, bad_server, body
 from tests.bridge.test_http_feed import rows
 from tests.bridge.test_http_tls import free_port, tls_of
 
@@ -187,17 +187,21 @@ def test_secrets_that_others_may_read_are_not_sent(server: BadServer, tmp_path: 
     assert server.asked == []
 
 
+def hang(server: BadServer) -> Answer:
+    """Take the call, and say nothing before the test is over."""
+
+    def answer(_: BaseHTTPRequestHandler) -> None:
+        server.over.wait(20.0)
+
+    return answer
+
+
 def test_nothing_hangs_and_all_are_tried_at_once(
     server: BadServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(signal_check, "PATIENCE_SECONDS", 3.0)
     monkeypatch.setattr(signal_check, "_ANSWER_SECONDS", 1.0)
-
-    def hang(_: BaseHTTPRequestHandler) -> None:
-        server.over.wait(20.0)
-
-    server.answer = hang
-    os.mkfifo(tmp_path / "p.csv")
+    server.answer = hang(server)
     with socket.socket() as deaf:
         # It takes the call and never says a word.
         deaf.bind(("127.0.0.1", 0))
@@ -206,17 +210,30 @@ def test_nothing_hangs_and_all_are_tried_at_once(
         more = "".join(prices(f"{server.url}/{number}", f"slow{number}") for number in range(5))
         more += prices(silent, "deaf") + prices("http://127.0.0.1:1", "closed")
         more += prices("https://no-such-host.invalid/x", "nowhere") + VTN2.format(url=silent)
-        more += '[supply]\nprice_file = "p.csv"\nprice_unit = "per_kWh"\n'
         began_seconds = time.monotonic()
         found = told(tmp_path, more)
         took_seconds = time.monotonic() - began_seconds
     assert {row["state"] for row in found.values()} == {"unreachable"}
-    assert len(found) == 10
-    assert found["price_file"]["what"] == "no answer in 3 s"
+    assert len(found) == 9
     assert "no whole answer in 1 s" in found["slow4"]["what"]
     assert "no-such-host.invalid" in found["nowhere"]["what"]
     assert took_seconds < 8.0
-    (tmp_path / "p.csv").unlink()
+
+
+def test_what_cannot_be_ended_is_not_waited_for(
+    server: BadServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signal_check, "PATIENCE_SECONDS", 0.5)
+    server.answer = hang(server)
+    row = told(tmp_path, prices(server.url))["day"]
+    assert (row["state"], row["what"]) == ("unreachable", "no answer in 0.5 s")
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.csv")
+    row = told(tmp_path, '[supply]\nprice_file = "p.csv"\nprice_unit = "per_kWh"\n')["price_file"]
+    assert row["state"] == "wrong"
+    assert "is no plain file" in row["what"]
 
 
 def test_no_signals_asks_nobody(server: BadServer, tmp_path: Path) -> None:
