@@ -71,13 +71,18 @@ def made_ahead(made_at: datetime, now: datetime) -> str:
     return f"it says that it was made at {moment_text(made_at)}, which is not yet"
 
 
-def unit_doubts(known: Sequence[Price], told: Sequence[Price]) -> list[str]:
-    """That values are a thousand times those before, or those beside them: as if units were mixed up."""
-    before = _magnitudes(known)
+def usual_of(told: Sequence[Price]) -> float | None:
+    """The magnitude that values have; None where they are too few to tell."""
     values = _magnitudes(told)
-    if len(values) < _FEWEST_VALUES:
+    return median(values) if len(values) >= _FEWEST_VALUES else None
+
+
+def unit_doubts(usual: float | None, told: Sequence[Price]) -> list[str]:
+    """That values are a thousand times the ``usual``, or those beside them: as if units were mixed up."""
+    values = _magnitudes(told)
+    usual = usual_of(told) if usual is None else usual
+    if usual is None:
         return []
-    usual = median(before if len(before) >= _FEWEST_VALUES else values)
     for factor, words in ((_THOUSAND, "a thousand times"), (1.0 / _THOUSAND, "a thousandth of")):
         low, high = usual * factor / _ALIKE_FACTOR, usual * factor * _ALIKE_FACTOR
         odd = sum(low <= value <= high for value in values)

@@ -14,7 +14,14 @@ from zoneinfo import ZoneInfo
 from slurm_power import clock
 from slurm_power.bridge.feeds import Feed
 from slurm_power.bridge.grid_events import LONGEST_AHEAD, Price
-from slurm_power.bridge.http_doubts import made_ahead, made_before, moment_text, reaches_less, unit_doubts
+from slurm_power.bridge.http_doubts import (
+    made_ahead,
+    made_before,
+    moment_text,
+    reaches_less,
+    unit_doubts,
+    usual_of,
+)
 from slurm_power.bridge.http_page import FetchError, PageReader
 from slurm_power.bridge.http_rows import PageError, merged, read_page
 from slurm_power.bridge.signal_state import SignalState
@@ -94,6 +101,8 @@ class HttpFeedReader:
         kept = self._file.read()
         same = kept.get("meaning") == self._meaning
         self.known = _prices(kept.get("rows")) if same else []
+        usual = kept.get("usual") if same else None
+        self._usual: float | None = usual if isinstance(usual, float) else None
         pages = kept.get("pages") if same else None
         self._pages: dict[str, dict[str, Any]] = {
             url: page
@@ -173,7 +182,11 @@ class HttpFeedReader:
                 said.append(ahead)
             elif told.made_at is not None:
                 made_at = told.made_at
-            said += unit_doubts(self.known, told.values)
+            mixed_up = unit_doubts(self._usual, told.values)
+            said += mixed_up
+            if not mixed_up:
+                # What is doubtful must not become what is usual.
+                self._usual = usual_of(told.values) or self._usual
             speaks_for = None
             if self._signal.kind is HttpKind.LIMITS:
                 # What is doubtful takes no limit back.
@@ -199,7 +212,7 @@ class HttpFeedReader:
         self._pages = pages
         rows = [[one.starts_at.timestamp(), one.ends_at.timestamp(), one.value] for one in self.known]
         problem = "" if self._feed is None else self._feed.put(self.known, now)
-        self._file.write({"meaning": self._meaning, "rows": rows, "pages": pages})
+        self._file.write({"meaning": self._meaning, "rows": rows, "pages": pages, "usual": self._usual})
         return problem
 
 

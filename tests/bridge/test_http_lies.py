@@ -147,6 +147,12 @@ async def test_units_that_are_mixed_up_are_flagged(how: str, server: BadServer, 
         assert await feed.round() == []
     server.answer = body(rows(*after))
     assert why in (await feed.round())[0]
+    # Said again it is no truer, nor after a restart, and what it was is right again.
+    assert why in (await feed.round())[0]
+    assert why in (await reader_of(signal_of(server), tmp_path).round())[0]
+    if before:
+        server.answer = body(rows(*before))
+        assert await feed.round() == []
 
 
 @in_loop
