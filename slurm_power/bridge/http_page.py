@@ -80,7 +80,7 @@ class PageReader:
         except (TimeoutError, httpx.TimeoutException):
             raise FetchError(f"no whole answer in {self._signal.timeout_seconds:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise FetchError(f"{type(error).__name__}: {printable(error)}") from None
+            raise FetchError(f"{type(error).__name__}: {printable(error, 200)}") from None
         raise FetchError(f"it redirects more than {_MOST_REDIRECTS} times")
 
     async def _one(self, url: str, headers: Mapping[str, str], marks: Mapping[str, str]) -> Page | str:

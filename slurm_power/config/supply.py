@@ -12,6 +12,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from slurm_power.config.problems import read_record
 
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
+FEEDS = "feeds"
+"""Below powerctld's state directory: where powerbridge puts what signals say of prices and carbon."""
 # What no site draws: a peak above it was written in W.
 _MOST_KW = 5e6
 
@@ -48,6 +50,9 @@ class SupplyConfig:
     price_file: Path | None = None
     price_unit: PriceUnit | None = None
     price_column: str | None = None
+    realtime_price_file: Path | None = None
+    realtime_price_unit: PriceUnit | None = None
+    realtime_price_column: str | None = None
     carbon_file: Path | None = None
     carbon_unit: CarbonUnit | None = None
     carbon_column: str | None = None
@@ -60,7 +65,12 @@ class SupplyConfig:
     def problems(self) -> list[str]:
         """What is wrong, each problem with its key; the files themselves are not looked at."""
         found = []
-        for kind, units in (("price", PriceUnit), ("carbon", CarbonUnit), ("limit", LimitUnit)):
+        for kind, units in (
+            ("price", PriceUnit),
+            ("realtime_price", PriceUnit),
+            ("carbon", CarbonUnit),
+            ("limit", LimitUnit),
+        ):
             file, unit = getattr(self, f"{kind}_file"), getattr(self, f"{kind}_unit")
             if file is not None and unit is None:
                 found.append(f"{kind}_unit: missing; say what {kind}_file counts: {' or '.join(units)}")
@@ -75,7 +85,7 @@ class SupplyConfig:
 
     def below(self, folder: Path) -> "SupplyConfig":
         """Make relative paths start at ``folder``."""
-        keys = ("price_file", "carbon_file", "limit_file", "tariff_file")
+        keys = ("price_file", "realtime_price_file", "carbon_file", "limit_file", "tariff_file")
         given = {key: getattr(self, key) for key in keys}
         return replace(self, **{key: folder / path for key, path in given.items() if path is not None})
 

@@ -112,7 +112,10 @@ def _tiles(account: MonthAccount) -> Iterator[Tile]:
         value=f"{account.import_kwh:,.0f} kWh",
         remark=f"{filled:,.0f} kWh of it filled in" if filled > 0.0 else "metered",
     )
-    yield Tile(name="Bill", value=money_text(account, account.bill), remark=estimate)
+    unknown = [] if account.bill is None else [charge.name for charge in account.bill.open]
+    rest = f"without {', '.join(unknown)}, not yet known" if unknown else ""
+    remark = ", ".join(filter(None, (estimate, rest)))
+    yield Tile(name="Bill", value=money_text(account, account.bill), remark=remark)
     saved = account.saved
     yield Tile(
         name="Saved" if saved is None or saved >= 0.0 else "Cost more by",

@@ -28,6 +28,8 @@ def bill_tables(account: MonthAccount) -> Iterator[Table | Paragraph]:
     yield Table(
         name="bill", title="Every line", columns=columns, rows=_lines(account.bill), note=_bill_note(account)
     )
+    if account.bill.open:
+        yield _open_table(account.bill)
     if account.charge_peaks:
         yield Table(
             name="demand-charges",
@@ -63,6 +65,26 @@ def bill_tables(account: MonthAccount) -> Iterator[Table | Paragraph]:
             columns=columns,
             rows=_lines(account.bill_without),
         )
+
+
+def _open_table(bill: Bill) -> Table:
+    return Table(
+        name="not-yet-known",
+        title="Not yet known",
+        columns=(
+            Column(heading="Charge"),
+            Column(heading="Price", unit="per kW", kind="number", digits=4),
+            Column(heading="At least", kind="number", digits=2),
+            Column(heading="At most", kind="number", digits=2),
+        ),
+        rows=tuple((charge.name, charge.price_per_kw, charge.least, charge.most) for charge in bill.open),
+        note=(
+            "Nobody has named the hours of the grid's own peak in this month, so these charges are in no sum"
+            " of this report. The range is by the hours that the tariff says they can be in, if one of them"
+            " is in this month; where it does not say, there is none. Once known, write them into hours of"
+            " [[coincident]]."
+        ),
+    )
 
 
 def _lines(bill: Bill) -> tuple[tuple[Value, ...], ...]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from slurm_power.bridge.signal_found import SignalFound
+from slurm_power.cli.commands.check_signals import signal_line, signals_found
 from slurm_power.cli.commands.check_slurm import DEFAULT_SLURM_CONF, file_findings, slurm_findings
 from slurm_power.cli.commands.connection import ask, json_option, print_json, socket_option
 from slurm_power.cli.commands.init import slurm_conf_option
@@ -20,7 +22,6 @@ from slurm_power.controller.trust import unproven
 from slurm_power.devices import build_driver
 from slurm_power.model.site import Site
 from slurm_power.ports import DeviceError, Storage
-from slurm_power.signals.supply_files import SupplyFiles
 from slurm_power.slurm.finding import Finding, exit_status
 
 EXIT_PROBLEMS = 2
@@ -38,7 +39,8 @@ config_option = click.option(
 
 @click.command()
 @config_option
-@click.option("--no-devices", is_flag=True, help="Only read the file, touch no device.")
+@click.option("--no-devices", is_flag=True, help="Touch no device.")
+@click.option("--no-signals", is_flag=True, help="Ask no signal over the network; files of prices are read.")
 @click.option("--no-slurm", is_flag=True, help="Do not look at Slurm and the daemons.")
 @slurm_conf_option
 @socket_option
@@ -46,33 +48,37 @@ config_option = click.option(
 def check(  # noqa: PLR0917  # click hands over one argument for each option
     file: Path,
     no_devices: bool,
+    no_signals: bool,
     no_slurm: bool,
     slurm_conf: Path | None,
     socket_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Check configuration, devices, Slurm and daemons; change nothing.
+    """Check configuration, devices, signals, Slurm and daemons; change nothing.
 
-    Each device of site.toml is read once.
+    Each device and signal of site.toml is read once.
 
     Slurm is looked at where there is a slurm.conf: --slurm-conf, else SLURM_CONF, else /etc/slurm/slurm.conf.
+    A signal is ok, stale (it says nothing of now), unreachable or wrong; none is waited for beyond 10 s.
     Exit status: 0 nothing, or notes only; 1 warnings; 2 problems.
     """
     config, problems = _load(file)
     readings: dict[str, str] = {}
+    signals: list[SignalFound] = []
     notes = [] if config is None else _unseen(config.site)
     if config is not None and not no_devices:
         readings, problems = asyncio.run(_probe_all(config))
     if config is not None:
         problems += [f"ess.{name}: {reason}" for name, reason in unproven(config).items()]
-        problems += [f"supply: {problem}" for problem in _supply_problems(config)]
+        signals = signals_found(config, ask=not no_signals)
     conf = None if no_slurm else _slurm_conf(slurm_conf)
     findings: list[Finding] = []
     if conf is not None:
         findings = [] if config is None else file_findings(config, file)
         own_socket = config.controller.socket if config is not None else None
         findings += slurm_findings(conf, config, socket_path or own_socket)
-    status = max(EXIT_PROBLEMS if problems else 0, exit_status(findings))
+    signal_status = max((found.exit_status for found in signals), default=0)
+    status = max(EXIT_PROBLEMS if problems else 0, signal_status, exit_status(findings))
     if as_json:
         print_json(
             {
@@ -80,26 +86,41 @@ def check(  # noqa: PLR0917  # click hands over one argument for each option
                 "problems": problems,
                 "notes": notes,
                 "devices": readings,
+                "signals": [found.as_json() for found in signals],
                 "slurm_conf": None if conf is None else str(conf),
                 "findings": [finding.as_json() for finding in findings],
             }
         )
     else:
-        for name, reading in readings.items():
-            click.echo(f"device.{name}: {reading}")
-        for note in notes:
-            click.echo(f"{file}: note: {note}", err=True)
-        for problem in problems:
-            click.echo(f"{file}: {problem}", err=True)
-        for finding in findings:
-            click.echo(finding.line(), err=True)
-        if not problems:
+        _print(file, readings, signals, notes, problems, findings=findings)
+        if not problems and signal_status == 0:
             click.echo(f"{file}: no problems")
         if conf is not None and exit_status(findings) == 0:
             click.echo(f"{conf}: no problems")
         elif conf is None and not no_slurm:
             click.echo("Slurm was not looked at: no slurm.conf here (--slurm-conf names one)")
     sys.exit(status)
+
+
+def _print(
+    file: Path,
+    readings: dict[str, str],
+    signals: list[SignalFound],
+    notes: list[str],
+    problems: list[str],
+    *,
+    findings: list[Finding],
+) -> None:
+    """What is good to standard output, what is not to standard error."""
+    for name, reading in readings.items():
+        click.echo(f"device.{name}: {reading}")
+    for found in signals:
+        bad = found.exit_status > 0
+        click.echo((f"{file}: " if bad else "") + signal_line(found), err=bad)
+    for problem in [*(f"note: {note}" for note in notes), *problems]:
+        click.echo(f"{file}: {problem}", err=True)
+    for finding in findings:
+        click.echo(finding.line(), err=True)
 
 
 def _slurm_conf(named: Path | None) -> Path | None:
@@ -132,12 +153,6 @@ def _unseen(site: Site) -> list[str]:
                 " give it a meter" + (", or each circuit that it feeds" if children else "")
             )
     return notes
-
-
-def _supply_problems(config: SiteConfig) -> list[str]:
-    files = SupplyFiles(config.supply, config.zone)
-    files.read()
-    return files.problems
 
 
 async def _probe_all(config: SiteConfig) -> tuple[dict[str, str], list[str]]:

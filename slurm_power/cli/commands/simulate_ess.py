@@ -380,6 +380,9 @@ def _print(
     console.print(peaks)
     if has_bill:
         console.print(bills)
+    billed = [month.bill_without for month in months if month.bill_without is not None]
+    if unnamed := sorted({charge.name for bill in billed for charge in bill.open}):
+        click.echo(f"not yet known, and in no bill: {', '.join(unnamed)}")
     click.echo(
         f"mean share of the perfect peak reduction {percent_text(summary['mean_peak_share'])},"
         f" worst month {percent_text(summary['worst_peak_share'])},"
