@@ -158,7 +158,7 @@ def _saved(
             rows=tuple(
                 (case.name, *_numbers(case), *((case.bill,) if with_bill else ())) for case in findings.cases
             ),
-            note="Bills are of this span alone, fixed and demand charges pro rata." if with_bill else "",
+            note=_bill_note(findings) if with_bill else "",
         )
     )
     if others:
@@ -197,6 +197,14 @@ def _saved(
         )
     )
     return blocks
+
+
+def _bill_note(findings: ShadowFindings) -> str:
+    known = findings.quarters - findings.unknown_quarters
+    return (
+        f"Bills are of the {known:,} quarters of an hour of this span that are known, fixed and demand charges"
+        " pro rata for them. One that is known in part counts with the mean of that part."
+    )
 
 
 def _numbers(case: Case) -> tuple[float | None, ...]:
@@ -266,6 +274,15 @@ def _delayed(findings: ShadowFindings) -> tuple[Table, ...]:
 
 def _sure(findings: ShadowFindings) -> tuple[Paragraph, ...]:
     said = [Paragraph(_METHOD)]
+    if findings.unknown_quarters:
+        said.append(
+            Paragraph(
+                f"Unknown: {findings.unknown_quarters:,} of {findings.quarters:,} quarters of an hour, in which"
+                " nobody measured, powerctld was away, or control was on. They are left out of both sides: of"
+                " what was and of what would have been, of peaks, energy and bills alike. So the bills are of"
+                " the other quarters alone, and lower than the utility's."
+            )
+        )
     if len(findings.cases) > 2:
         said.append(Paragraph(f"{_BATTERY} One charge is {findings.usable_kwh:.1f} kWh here."))
     right = findings.forecast
