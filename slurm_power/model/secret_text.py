@@ -5,7 +5,9 @@ import re
 HIDDEN = "(hidden)"
 # Before @ stands who logs in; a bare name is no secret, but nobody can tell a token from a name.
 _LOGIN = re.compile(r"(?P<scheme>\b[a-zA-Z][a-zA-Z0-9+.-]*://)(?P<login>[^\s/?#'\"]*)@")
-_WORD = r"pass(?:word|wd|phrase|code)?|pwd|secret|token|credentials?|auth|api_?key|key|sig(?:nature)?|community"
+_WORD = (
+    r"pass(?:word|wd|phrase|code)?|pwd|secret|token|credentials?|auth|api_?key|key|sig(?:nature)?|community"
+)
 _QUERY = re.compile(rf"(?P<name>[?&;][\w.%-]*(?:{_WORD})=)[^&;\s#'\"]*[^&;\s#'\":,.]", re.IGNORECASE)
 # What follows ? may be written in percent signs, so that no name is seen.
 _ESCAPED = re.compile(r"(?P<name>[?&;][\w.-]*%[0-9a-fA-F]{2}[\w.%-]*=)[^&;\s#'\"]*[^&;\s#'\":,.]")
@@ -24,5 +26,5 @@ def without_secrets(text: str) -> str:
 
 
 def holds_secret(key: str) -> bool:
-    """Whether a key of a configuration has a secret itself as its value; a path to a file with one is none."""
+    """Whether the value of a configuration's key is a secret; the path of a file with one is none."""
     return _KEY.search(key.rpartition(".")[2]) is not None

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from slurm_power.model.money import money_text, money_unit
 from slurm_power.model.series import Resolution
 from slurm_power.report.document import Check, Column, Document, Paragraph, Section, Table, Tile, Value
 from slurm_power.report.energy import CircuitRow, Group, Statement
@@ -99,13 +100,17 @@ def _tiles(made: Statement) -> Iterator[Tile]:
     part = rest / made.metered.watt_hours if made.metered.watt_hours else 0.0
     yield Tile(name="Residuals", value=f"{rest / 1000.0:.1f} kWh", remark=f"{100.0 * part:.1f} % of it")
     if made.metered.cost is not None:
-        yield Tile(name="Energy cost", value=f"{made.metered.cost:.2f}")
+        yield Tile(name="Energy cost", value=money_text(made.metered.cost, made.currency))
     if made.metered.carbon_grams is not None:
         yield Tile(name="CO2", value=f"{made.metered.carbon_grams / 1000.0:.1f} kg")
 
 
 def _money_columns(made: Statement) -> tuple[Column, ...]:
-    cost = (Column(heading="Cost", digits=2, kind="number"),) if made.has_costs else ()
+    cost = (
+        (Column(heading="Cost", unit=money_unit(made.currency), digits=2, kind="number"),)
+        if made.has_costs
+        else ()
+    )
     carbon = (Column(heading="CO2", unit="kg", digits=1, kind="number"),) if made.has_carbon else ()
     return cost + carbon
 
@@ -204,7 +209,8 @@ def _groups(made: Statement, by: str) -> Table:
             *_money(made, group.whole_cost, group.whole_carbon_grams),
         )
 
-    cost = [Column(heading="Part of the cost", digits=2, kind="number")] if made.has_costs else []
+    cost = [Column(heading="Part of the cost", unit=money_unit(made.currency), digits=2, kind="number")]
+    cost = cost if made.has_costs else []
     carbon = [Column(heading="Part of CO2", unit="kg", digits=1, kind="number")] if made.has_carbon else []
     return Table(
         name=f"{by}s",

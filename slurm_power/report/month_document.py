@@ -5,6 +5,7 @@ from datetime import datetime
 
 import numpy as np
 
+from slurm_power.model.money import money_text, money_unit
 from slurm_power.model.units import kilowatts_text
 from slurm_power.plan.billing import Bill
 from slurm_power.report.document import (
@@ -23,10 +24,8 @@ from slurm_power.report.month_events import LeverUse
 from slurm_power.report.month_meter import meter_section
 from slurm_power.report.month_money import (
     Alternative,
-    amount_text,
     bill_tables,
-    money_text,
-    signed_text,
+    bill_text,
     without_section,
 )
 from slurm_power.report.proof import ChainProof
@@ -112,11 +111,11 @@ def _tiles(account: MonthAccount) -> Iterator[Tile]:
         value=f"{account.import_kwh:,.0f} kWh",
         remark=f"{filled:,.0f} kWh of it filled in" if filled > 0.0 else "metered",
     )
-    yield Tile(name="Bill", value=money_text(account, account.bill), remark=estimate)
+    yield Tile(name="Bill", value=bill_text(account, account.bill), remark=estimate)
     saved = account.saved
     yield Tile(
         name="Saved" if saved is None or saved >= 0.0 else "Cost more by",
-        value=_DASH if saved is None else amount_text(account, abs(saved)),
+        value=_DASH if saved is None else money_text(abs(saved), account.terms.currency),
         remark=estimate or "against the same month without us",
     )
     if account.co2_kg is not None and account.co2_without_kg is not None:
@@ -200,7 +199,7 @@ def _battery_section(account: MonthAccount) -> Section:
             Column(heading="Lost", unit="kWh", kind="number", digits=1),
             Column(heading="Full cycles", kind="number", digits=2),
             Column(heading="Health", unit="%", kind="number", digits=1),
-            Column(heading="Wear", unit=account.terms.currency, kind="number", digits=2),
+            Column(heading="Wear", unit=money_unit(account.terms.currency), kind="number", digits=2),
         ),
         rows=tuple(rows),
         note=(
@@ -212,11 +211,14 @@ def _battery_section(account: MonthAccount) -> Section:
     if account.bill_without is not None and account.bill_battery_alone is not None:
         demand = account.bill_without.demand - account.bill_battery_alone.demand
         energy = account.bill_without.energy - account.bill_battery_alone.energy
+        shaved, shifted = (
+            money_text(amount, account.terms.currency, signed=True) for amount in (demand, energy)
+        )
         blocks.append(
             Paragraph(
                 f"Against the month without us the batteries alone saved in demand charges"
-                f" {signed_text(account, demand)} (peaks shaved) and in energy"
-                f" {signed_text(account, energy)} (cheap hours for dear ones, less what is lost on the way)."
+                f" {shaved} (peaks shaved) and in energy {shifted}"
+                " (cheap hours for dear ones, less what is lost on the way)."
             )
         )
     return Section(title="Battery", blocks=tuple(blocks))
@@ -296,7 +298,8 @@ def _comparison(account: MonthAccount, before: MonthAccount | None) -> Section:
             100.0 * one.columns.coverage,
         )
 
-    names = ("Peak (kW)", "Energy (kWh)", "Bill", "Saved", "CO2 (kg)", "Metered (%)")
+    unit = money_unit(account.terms.currency)
+    names = ("Peak (kW)", "Energy (kWh)", f"Bill ({unit})", f"Saved ({unit})", "CO2 (kg)", "Metered (%)")
     table = Table(
         name="month-before",
         title="The month before",

@@ -1,7 +1,9 @@
 """The findings of shadow mode as a document."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
+from slurm_power.model.money import money_text, money_unit
 from slurm_power.model.units import kilowatts_text
 from slurm_power.report.document import Check, Column, Document, Figure, Paragraph, Section, Table, Tile
 from slurm_power.report.shadow import ShadowFindings
@@ -30,14 +32,18 @@ def shadow_document(
     others: Sequence[tuple[str, Case, Case]] = (),
     figure: str = "",
     proof: tuple[str, ...] = (),
+    currency: str = "",
 ) -> Document:
     """A report; ``others``: circuits above their own limits, as they were and with the wishes.
 
-    ``figure`` is SVG, "" without one.
+    ``figure`` is SVG, "" without one; ``currency`` what the tariff counts, "" where nobody says.
     """
     was, best = findings.cases[0], findings.cases[-1]
     sections = [
-        Section(title="What it would have saved", blocks=tuple(_saved(findings, circuit, others, figure))),
+        Section(
+            title="What it would have saved",
+            blocks=tuple(_saved(findings, circuit, others, figure, currency)),
+        ),
         Section(title="What it would have delayed", blocks=_delayed(findings)),
         Section(title="How sure this is", blocks=_sure(findings)),
     ]
@@ -45,7 +51,7 @@ def shadow_document(
         title="Shadow mode: what would have been",
         subtitle=f"{circuit}: nothing was done; this is what slurm-power would have done",
         checks=(_limit_check(was, best, circuit), *_sure_checks(findings)),
-        tiles=tuple(_tiles(findings)),
+        tiles=tuple(_tiles(findings, currency)),
         sections=tuple(sections),
         proof=proof,
         labels=labels,
@@ -87,7 +93,7 @@ def _sure_checks(findings: ShadowFindings) -> list[Check]:
     return checks
 
 
-def _tiles(findings: ShadowFindings) -> list[Tile]:
+def _tiles(findings: ShadowFindings, currency: str) -> list[Tile]:
     was, rest = findings.cases[0], findings.cases[1:]
     tiles = []
     if was.peak_watts is not None:
@@ -104,8 +110,10 @@ def _tiles(findings: ShadowFindings) -> list[Tile]:
         tiles.append(
             Tile(
                 name="Bill",
-                value=f"{was.bill:,.2f}",
-                remark=f"would have been {_between(bills, '{:,.2f}'.format)}" if bills else "",
+                value=money_text(was.bill, currency),
+                remark=f"would have been {_between(bills, partial(money_text, currency=currency))}"
+                if bills
+                else "",
             )
         )
     delays = [job.delay_seconds for job in findings.jobs]
@@ -133,7 +141,11 @@ def _between(values: Sequence[float], text: Callable[[float], str]) -> str:
 
 
 def _saved(
-    findings: ShadowFindings, circuit: str, others: Sequence[tuple[str, Case, Case]], figure: str
+    findings: ShadowFindings,
+    circuit: str,
+    others: Sequence[tuple[str, Case, Case]],
+    figure: str,
+    currency: str,
 ) -> list[Figure | Table | Paragraph]:
     blocks: list[Figure | Table | Paragraph] = []
     if figure:
@@ -152,7 +164,7 @@ def _saved(
         Table(
             name="courses",
             title=f"{circuit} as it was, and as it would have been",
-            columns=(*columns, Column(heading="bill", digits=2, kind="number"))
+            columns=(*columns, Column(heading="bill", unit=money_unit(currency), digits=2, kind="number"))
             if with_bill
             else tuple(columns),
             rows=tuple(
@@ -202,8 +214,8 @@ def _saved(
 def _bill_note(findings: ShadowFindings) -> str:
     known = findings.quarters - findings.unknown_quarters
     return (
-        f"Bills are of the {known:,} quarters of an hour of this span that are known, fixed and demand charges"
-        " pro rata for them. One that is known in part counts with the mean of that part."
+        f"Bills are of the {known:,} quarters of an hour of this span that are known, fixed and demand"
+        " charges pro rata for them. One that is known in part counts with the mean of that part."
     )
 
 
@@ -277,10 +289,10 @@ def _sure(findings: ShadowFindings) -> tuple[Paragraph, ...]:
     if findings.unknown_quarters:
         said.append(
             Paragraph(
-                f"Unknown: {findings.unknown_quarters:,} of {findings.quarters:,} quarters of an hour, in which"
-                " nobody measured, powerctld was away, or control was on. They are left out of both sides: of"
-                " what was and of what would have been, of peaks, energy and bills alike. So the bills are of"
-                " the other quarters alone, and lower than the utility's."
+                f"Unknown: {findings.unknown_quarters:,} of {findings.quarters:,} quarters of an hour:"
+                " nobody measured, powerctld was away, or control was on. They are left out of both sides,"
+                " of what was and of what would have been: of peaks, energy and bills alike. So the bills"
+                " are of the other quarters alone, and lower than the utility's."
             )
         )
     if len(findings.cases) > 2:

@@ -31,6 +31,7 @@ timezone = "Europe/Berlin"
 state_directory = "{state}"
 [supply]
 tariff_file = "tariff.toml"
+currency = "EUR"
 [circuit.grid]
 rating_watts = 1000000.0
 limit_kind = "economic"
@@ -97,8 +98,6 @@ def test_the_page(site: Path, whole_state: Path, tmp_path: Path) -> None:  # noq
         whole_state,
         "--site",
         site,
-        "--currency",
-        "EUR",
         "--out",
         out,
     )
@@ -181,7 +180,7 @@ def test_the_simulator_with_levers_off_comes_to_the_same(
     without = np.repeat(weeks.without.circuit_watts[:, 0], 5)[span]
     assert told["Peak (kW)"] == pytest.approx(highest_kw(without), rel=0.005)
     assert told["Energy (kWh)"] == pytest.approx(float(without.sum()) / 60_000.0, rel=0.005)
-    assert told["Saved"] > 50.0
+    assert told["Saved (EUR)"] > 50.0
     assert run("report", "month", label, "--state", whole_state, "--replay").exit_code == 2
 
 

@@ -137,7 +137,7 @@ def test_a_tariff_tells_the_bill(state: Path, tmp_path: Path) -> None:
     )
     assert result.exit_code == 0, result.output
     rows = list(csv.DictReader(io.StringIO((tmp_path / "courses.csv").read_text())))
-    bills = [float(row["bill"]) for row in rows]
+    bills = [float(row["bill (money units of the tariff)"]) for row in rows]
     assert bills[0] > bills[1] > bills[2] > 0.0
 
 

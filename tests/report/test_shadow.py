@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurm_power.model.billing_rules import BillingRules, DemandRate, DemandTier, EnergyRate, EnergyTier, Window
+from slurm_power.model.billing_rules import (
+    BillingRules,
+    DemandRate,
+    DemandTier,
+    EnergyRate,
+    EnergyTier,
+    Window,
+)
 from slurm_power.model.ledger import LedgerEntry
 from slurm_power.report.document import document_json
 from slurm_power.report.shadow import shadow_findings

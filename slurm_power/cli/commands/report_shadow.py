@@ -14,6 +14,7 @@ from slurm_power.cli.commands.quantities import Duration, plain_text
 from slurm_power.cli.commands.report_options import give, open_state, output_options, state_option
 from slurm_power.model.series import Resolution
 from slurm_power.ports import SeriesReader
+from slurm_power.report.site_facts import SITE_KEY, site_facts
 
 if TYPE_CHECKING:
     from slurm_power.report.shadow_courses import Billing, ShadowColumns
@@ -85,6 +86,8 @@ def shadow(
         entries = [*store.entries(since), *open_entries(store.state("shadow"), until)]
         records = {job_id: record for job_id, record in store.jobs().items() if _ended_after(record, since)}
         proof = chain_proof(store.rows())
+        site = site_facts(store.state(SITE_KEY))
+        currency = "" if site is None else site.currency
         others = []
         below = _others(names, name) if root else []
         for few in (below[at : at + _READ_AT_ONCE] for at in range(0, len(below), _READ_AT_ONCE)):
@@ -111,6 +114,7 @@ def shadow(
             "circuit": name,
             "steps": f"{columns.step_seconds:.0f} s",
         },
+        currency=currency,
     )
     give(document, out, table, as_json)
 
