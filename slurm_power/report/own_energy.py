@@ -14,7 +14,7 @@ _METHOD = (
     "Made of the receipts of your own jobs, as powerctld or Slurm's accounting has them: no other user's jobs"
     " are in it, in no sum either. A job that crosses an end of the span counts with the part of its energy"
     " that its time has in the span. Cost and CO2 are those of each receipt, which may be for the GPUs alone"
-    " or for a part of hosts and racks (slurm-power jobs --statement tells for each); demand and fixed charges"
+    " or for a part of hosts and racks (slurm-power jobs --statement tells each); demand and fixed charges"
     " are not in them."
 )
 
