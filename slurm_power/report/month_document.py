@@ -18,6 +18,9 @@ from slurm_power.report.document import (
     Table,
     Tile,
     Value,
+    kilo,
+    number_column,
+    percent,
 )
 from slurm_power.report.month import SURE_RATIO, MonthAccount, worst_excursions
 from slurm_power.report.month_events import LeverUse
@@ -184,7 +187,7 @@ def _battery_section(account: MonthAccount) -> Section:
             one.charged_kwh,
             one.lost_kwh,
             one.full_cycles,
-            None if one.soh_ratio is None else 100.0 * one.soh_ratio,
+            percent(one.soh_ratio),
             None if wear is None else wear * one.discharged_kwh,
         )
         for name, one in account.batteries.items()
@@ -194,12 +197,12 @@ def _battery_section(account: MonthAccount) -> Section:
         title="What went through",
         columns=(
             Column(heading="Battery"),
-            Column(heading="Given", unit="kWh", kind="number", digits=1),
-            Column(heading="Taken", unit="kWh", kind="number", digits=1),
-            Column(heading="Lost", unit="kWh", kind="number", digits=1),
-            Column(heading="Full cycles", kind="number", digits=2),
-            Column(heading="Health", unit="%", kind="number", digits=1),
-            Column(heading="Wear", unit=money_unit(account.terms.currency), kind="number", digits=2),
+            number_column("Given", "kWh", digits=1),
+            number_column("Taken", "kWh", digits=1),
+            number_column("Lost", "kWh", digits=1),
+            number_column("Full cycles", digits=2),
+            number_column("Health", "%", digits=1),
+            number_column("Wear", money_unit(account.terms.currency), digits=2),
         ),
         rows=tuple(rows),
         note=(
@@ -233,10 +236,10 @@ def _events_section(account: MonthAccount) -> Section:
             Column(heading="Circuit"),
             Column(heading="From", kind="time"),
             Column(heading="To", kind="time"),
-            Column(heading="Asked", unit="kW", kind="number", digits=1),
-            Column(heading="Delivered", unit="kW", kind="number", digits=1),
-            Column(heading="Delivered", unit="kWh", kind="number", digits=2),
-            Column(heading="Metered", unit="%", kind="number", digits=0),
+            number_column("Asked", "kW", digits=1),
+            number_column("Delivered", "kW", digits=1),
+            number_column("Delivered", "kWh", digits=2),
+            number_column("Metered", "%", digits=0),
             Column(heading="Done"),
         ),
         rows=tuple(
@@ -245,10 +248,10 @@ def _events_section(account: MonthAccount) -> Section:
                 event.circuit,
                 event.starts_at.astimezone(account.zone),
                 event.ends_at.astimezone(account.zone),
-                None if event.promised_watts is None else event.promised_watts / 1000.0,
-                None if event.delivered_watts is None else event.delivered_watts / 1000.0,
+                kilo(event.promised_watts),
+                kilo(event.delivered_watts),
                 event.delivered_kwh,
-                None if event.coverage_ratio is None else 100.0 * event.coverage_ratio,
+                percent(event.coverage_ratio),
                 event.delivered,
             )
             for event in account.events
@@ -264,10 +267,10 @@ def _lever_section(levers: Sequence[LeverUse]) -> Section:
         title="What was done",
         columns=(
             Column(heading="Lever"),
-            Column(heading="Times", kind="number"),
-            Column(heading="Jobs", kind="number"),
-            Column(heading="Users", kind="number"),
-            Column(heading="Most at once", unit="kW", kind="number", digits=1),
+            number_column("Times"),
+            number_column("Jobs"),
+            number_column("Users"),
+            number_column("Most at once", "kW", digits=1),
         ),
         rows=tuple(
             (
@@ -275,7 +278,7 @@ def _lever_section(levers: Sequence[LeverUse]) -> Section:
                 use.times,
                 use.jobs,
                 use.users,
-                None if use.most_watts is None else use.most_watts / 1000.0,
+                kilo(use.most_watts),
             )
             for use in levers
         ),
@@ -305,8 +308,8 @@ def _comparison(account: MonthAccount, before: MonthAccount | None) -> Section:
         title="The month before",
         columns=(
             Column(heading=""),
-            Column(heading=account.label, kind="number", digits=2),
-            Column(heading=before.label, kind="number", digits=2),
+            number_column(account.label, digits=2),
+            number_column(before.label, digits=2),
         ),
         rows=tuple(zip(names, figures(account), figures(before), strict=True)),
     )

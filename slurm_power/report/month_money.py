@@ -8,7 +8,7 @@ import numpy as np
 from slurm_power.model.money import money_text, money_unit
 from slurm_power.model.units import JOULES_PER_KWH
 from slurm_power.plan.billing import Bill
-from slurm_power.report.document import Column, Paragraph, Section, Table, Value
+from slurm_power.report.document import Column, Paragraph, Section, Table, Value, number_column
 from slurm_power.report.month import METHOD, MonthAccount
 from slurm_power.report.month_columns import Values
 
@@ -21,10 +21,10 @@ def bill_tables(account: MonthAccount) -> Iterator[Table | Paragraph]:
     columns = (
         Column(heading="Part"),
         Column(heading="Line"),
-        Column(heading="Quantity", kind="number", digits=2),
+        number_column("Quantity", digits=2),
         Column(heading="Unit"),
-        Column(heading="Price", kind="number", digits=5),
-        Column(heading="Amount", unit=money_unit(account.terms.currency), kind="number", digits=2),
+        number_column("Price", digits=5),
+        number_column("Amount", money_unit(account.terms.currency), digits=2),
     )
     yield Table(
         name="bill", title="Every line", columns=columns, rows=_lines(account.bill), note=_bill_note(account)
@@ -36,14 +36,9 @@ def bill_tables(account: MonthAccount) -> Iterator[Table | Paragraph]:
             columns=(
                 Column(heading="Charge"),
                 Column(heading="Interval from", kind="time"),
-                Column(heading="Measured", unit="kW", kind="number", digits=2),
-                Column(heading="Ratchet", unit="kW", kind="number", digits=2),
-                Column(
-                    heading="Price",
-                    unit=f"{money_unit(account.terms.currency)} per kW",
-                    kind="number",
-                    digits=4,
-                ),
+                number_column("Measured", "kW", digits=2),
+                number_column("Ratchet", "kW", digits=2),
+                number_column("Price", f"{money_unit(account.terms.currency)} per kW", digits=4),
             ),
             rows=tuple(
                 (
@@ -138,10 +133,10 @@ def without_section(
         title="The same month without us",
         columns=(
             Column(heading=""),
-            Column(heading="As it was", kind="number", digits=2),
-            Column(heading="Without us", kind="number", digits=2),
-            Column(heading="Without us at most", kind="number", digits=2),
-            Column(heading="Less by us", kind="number", digits=2),
+            number_column("As it was", digits=2),
+            number_column("Without us", digits=2),
+            number_column("Without us at most", digits=2),
+            number_column("Less by us", digits=2),
         ),
         rows=tuple(rows),
         note=(
@@ -180,7 +175,7 @@ def _alternative_table(account: MonthAccount, watts: Values | None) -> Iterator[
     if found is not None and account.bill is not None:
         unit = money_unit(account.terms.currency)
         rows += [(f"Bill ({unit})", found.total), (f"Saved ({unit})", found.total - account.bill.total)]
-    columns = (Column(heading=""), Column(heading="Without us", kind="number", digits=2))
+    columns = (Column(heading=""), number_column("Without us", digits=2))
     yield Table(name="without-us-simulated", title="By the simulator", columns=columns, rows=tuple(rows))
 
 

@@ -7,7 +7,17 @@ from datetime import datetime
 from slurm_power.model.money import money_text, money_unit
 from slurm_power.model.receipt import Receipt
 from slurm_power.model.units import JOULES_PER_KWH
-from slurm_power.report.document import Check, Column, Document, Paragraph, Section, Table, Tile, Value
+from slurm_power.report.document import (
+    Check,
+    Column,
+    Document,
+    Paragraph,
+    Section,
+    Table,
+    Tile,
+    Value,
+    number_column,
+)
 
 _GPUS = "Energy of GPUs"
 _METHOD = (
@@ -138,10 +148,10 @@ def own_energy_document(
 
 def _figures(currency: str) -> tuple[Column, ...]:
     return (
-        Column(heading="GPU time", unit="GPU-hours", digits=2, kind="number"),
-        Column(heading="GPUs", unit="kWh", digits=3, kind="number"),
-        Column(heading="Cost", unit=money_unit(currency), digits=4, kind="number"),
-        Column(heading="CO2", unit="kg", digits=3, kind="number"),
+        number_column("GPU time", "GPU-hours", digits=2),
+        number_column("GPUs", "kWh", digits=3),
+        number_column("Cost", money_unit(currency), digits=4),
+        number_column("CO2", "kg", digits=3),
     )
 
 
@@ -157,7 +167,7 @@ def _accounts(jobs: Sequence[OwnJob], currency: str) -> Table:
         title="Your jobs, by the account they ran under",
         columns=(
             Column(heading="Account"),
-            Column(heading="Jobs", digits=0, kind="number"),
+            number_column("Jobs", digits=0),
             *_figures(currency),
         ),
         rows=(*rows, ("sum", whole.jobs, *whole.cells())) if jobs else (),
@@ -181,7 +191,7 @@ def _jobs(jobs: Sequence[OwnJob], currency: str) -> Table:
             Column(heading="Account"),
             Column(heading="State"),
             *_figures(currency),
-            Column(heading="In the span", unit="%", digits=0, kind="number"),
+            number_column("In the span", "%", digits=0),
             Column(heading="How sure"),
         ),
         rows=tuple(row(job) for job in sorted(jobs, key=lambda job: -(_Sums.of([job]).kwh or 0.0))),

@@ -5,7 +5,19 @@ from functools import partial
 
 from slurm_power.model.money import money_text, money_unit
 from slurm_power.model.units import kilowatts_text
-from slurm_power.report.document import Check, Column, Document, Figure, Paragraph, Section, Table, Tile
+from slurm_power.report.document import (
+    Check,
+    Column,
+    Document,
+    Figure,
+    Paragraph,
+    Section,
+    Table,
+    Tile,
+    kilo,
+    number_column,
+    percent,
+)
 from slurm_power.report.shadow import ShadowFindings
 from slurm_power.report.shadow_courses import Case
 
@@ -154,17 +166,17 @@ def _saved(
     with_bill = any(case.bill is not None for case in findings.cases)
     columns = [
         Column(heading="course"),
-        Column(heading="highest quarter", unit="kW", digits=1, kind="number"),
-        Column(heading="above the limit", unit="s", digits=0, kind="number"),
-        Column(heading="worst", unit="kW", digits=1, kind="number"),
-        Column(heading="energy above", unit="kWh", digits=3, kind="number"),
-        Column(heading="energy", unit="kWh", digits=1, kind="number"),
+        number_column("highest quarter", "kW", digits=1),
+        number_column("above the limit", "s", digits=0),
+        number_column("worst", "kW", digits=1),
+        number_column("energy above", "kWh", digits=3),
+        number_column("energy", "kWh", digits=1),
     ]
     blocks.append(
         Table(
             name="courses",
             title=f"{circuit} as it was, and as it would have been",
-            columns=(*columns, Column(heading="bill", unit=money_unit(currency), digits=2, kind="number"))
+            columns=(*columns, number_column("bill", money_unit(currency), digits=2))
             if with_bill
             else tuple(columns),
             rows=tuple(
@@ -180,9 +192,9 @@ def _saved(
                 title="Other circuits that were above their limits",
                 columns=(
                     Column(heading="circuit"),
-                    Column(heading="above", unit="s", digits=0, kind="number"),
-                    Column(heading="worst", unit="kW", digits=1, kind="number"),
-                    Column(heading="above with all wishes", unit="s", digits=0, kind="number"),
+                    number_column("above", "s", digits=0),
+                    number_column("worst", "kW", digits=1),
+                    number_column("above with all wishes", "s", digits=0),
                 ),
                 rows=tuple(
                     (name, was.seconds_above, was.worst_above_watts / 1000.0, would.seconds_above)
@@ -196,10 +208,10 @@ def _saved(
             title="What was wished for",
             columns=(
                 Column(heading="lever"),
-                Column(heading="stood for", unit="s", digits=0, kind="number"),
-                Column(heading="would have taken", unit="kWh", digits=3, kind="number"),
-                Column(heading="at most", unit="kW", digits=1, kind="number"),
-                Column(heading="jobs in one hour, at most", digits=0, kind="number"),
+                number_column("stood for", "s", digits=0),
+                number_column("would have taken", "kWh", digits=3),
+                number_column("at most", "kW", digits=1),
+                number_column("jobs in one hour, at most", digits=0),
             ),
             rows=tuple(
                 (lever.kind, lever.seconds, lever.kwh, lever.most_watts / 1000.0, lever.jobs)
@@ -220,7 +232,7 @@ def _bill_note(findings: ShadowFindings) -> str:
 
 
 def _numbers(case: Case) -> tuple[float | None, ...]:
-    peak = None if case.peak_watts is None else case.peak_watts / 1000.0
+    peak = kilo(case.peak_watts)
     return peak, case.seconds_above, case.worst_above_watts / 1000.0, case.kwh_above, case.kwh
 
 
@@ -231,12 +243,12 @@ def _delayed(findings: ShadowFindings) -> tuple[Table, ...]:
             title="By user",
             columns=(
                 Column(heading="user"),
-                Column(heading="jobs", digits=0, kind="number"),
-                Column(heading="touched", digits=0, kind="number"),
-                Column(heading="delay of all", unit="s", digits=0, kind="number"),
-                Column(heading="longest", unit="s", digits=0, kind="number"),
-                Column(heading="GPU time lost", unit="h", digits=2, kind="number"),
-                Column(heading="of all GPU time", unit="%", digits=1, kind="number"),
+                number_column("jobs", digits=0),
+                number_column("touched", digits=0),
+                number_column("delay of all", "s", digits=0),
+                number_column("longest", "s", digits=0),
+                number_column("GPU time lost", "h", digits=2),
+                number_column("of all GPU time", "%", digits=1),
             ),
             rows=tuple(
                 (
@@ -246,7 +258,7 @@ def _delayed(findings: ShadowFindings) -> tuple[Table, ...]:
                     row.delay_seconds,
                     row.longest_delay_seconds,
                     row.lost_gpu_hours,
-                    None if row.slowdown_ratio is None else 100.0 * row.slowdown_ratio,
+                    percent(row.slowdown_ratio),
                 )
                 for row in findings.users
             ),
@@ -258,13 +270,13 @@ def _delayed(findings: ShadowFindings) -> tuple[Table, ...]:
             columns=(
                 Column(heading="job"),
                 Column(heading="user"),
-                Column(heading="GPUs", digits=0, kind="number"),
-                Column(heading="capped", unit="s", digits=0, kind="number"),
-                Column(heading="lowest cap", unit="W", digits=0, kind="number"),
-                Column(heading="slower by", unit="s", digits=0, kind="number"),
-                Column(heading="held", unit="s", digits=0, kind="number"),
-                Column(heading="paused", unit="s", digits=0, kind="number"),
-                Column(heading="would have saved", unit="kWh", digits=3, kind="number"),
+                number_column("GPUs", digits=0),
+                number_column("capped", "s", digits=0),
+                number_column("lowest cap", "W", digits=0),
+                number_column("slower by", "s", digits=0),
+                number_column("held", "s", digits=0),
+                number_column("paused", "s", digits=0),
+                number_column("would have saved", "kWh", digits=3),
             ),
             rows=tuple(
                 (
