@@ -31,6 +31,10 @@ _SURE_RATIO = 0.95
 # Means of meters are no more exact than this.
 _EXACT = 0.001
 _KILO = 1000.0
+_UNPROVEN = (
+    "Made of powerctld's own account of the event: neither stored series nor ledger were read."
+    " What is settled by is made with --state."
+)
 _JOULES_PER_KWH = 3.6e6
 
 
@@ -48,7 +52,10 @@ class LedgerLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventReport:
-    """What the document is made of; ``report``: the event's own account; ``for_utility``: without jobs."""
+    """What the document is made of; ``report``: the event's own account; ``for_utility``: without jobs.
+
+    ``proof`` None: made of powerctld's answer alone, without stored series and ledger; it says so.
+    """
 
     report: Mapping[str, Any]
     times: EventTimes
@@ -56,7 +63,7 @@ class EventReport:
     methods: Sequence[MethodRow]
     ledger: Sequence[LedgerLine]
     site: SiteFacts
-    proof: ChainProof
+    proof: ChainProof | None
     made_at: datetime
     for_utility: bool
 
@@ -74,15 +81,14 @@ def event_document(event: EventReport) -> Document:
                 _methods(event),
             ),
         ),
-        Section(title="Metered intervals", blocks=(intervals,)),
+        *([] if event.proof is None else [Section(title="Metered intervals", blocks=(intervals,))]),
         Section(title="Data quality", blocks=_quality(event)),
     ]
     if not event.for_utility:
         sections.append(Section(title="What jobs lost", blocks=(_jobs(event),)))
-    sections += [
-        Section(title="Ledger", blocks=(_ledger(event),)),
-        Section(title="Signatures", blocks=(_signatures(),)),
-    ]
+    if event.proof is not None:
+        sections.append(Section(title="Ledger", blocks=(_ledger(event),)))
+        sections.append(Section(title="Signatures", blocks=(_signatures(),)))
     digest = hashlib.sha256(table_csv(intervals).encode()).hexdigest()
     return Document(
         title=f"Grid event {report.get('event_id')} at {event.site.name}",
@@ -90,7 +96,11 @@ def event_document(event: EventReport) -> Document:
         checks=tuple(_checks(event)),
         tiles=tuple(_tiles(event)),
         sections=tuple(sections),
-        proof=(*event.proof.lines, f"SHA-256 of the metered intervals (intervals.csv): {digest}"),
+        proof=(
+            (_UNPROVEN,)
+            if event.proof is None
+            else (*event.proof.lines, f"SHA-256 of the metered intervals (intervals.csv): {digest}")
+        ),
         labels={
             "Site": event.site.name,
             "Circuit": str(report.get("circuit", "")),
@@ -136,12 +146,13 @@ def _checks(event: EventReport) -> Iterator[Check]:
         no="An estimate: less than 95 % of the event was metered",
         detail=f"{100.0 * coverage:.1f} % of it",
     )
-    yield Check(
-        good=event.proof.whole,
-        yes="The ledger is whole",
-        no="The ledger was tampered with",
-        detail=f"{event.proof.entries} entries",
-    )
+    if event.proof is not None:
+        yield Check(
+            good=event.proof.whole,
+            yes="The ledger is whole",
+            no="The ledger was tampered with",
+            detail=f"{event.proof.entries} entries",
+        )
 
 
 def _tiles(event: EventReport) -> Iterator[Tile]:

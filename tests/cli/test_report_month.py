@@ -232,6 +232,11 @@ def test_bad_input_is_told_at_once_and_nothing_is_written(
     assert (result.exit_code, "there is no table 'moon'" in result.output) == (2, True)
     result = run("report", "month", "2024-01", "--state", whole_state, "--out", out)
     assert (result.exit_code, "nothing was metered" in result.output) == (1, True)
+    for words in ((), ("2025-10", "--month", "2025-11")):
+        result = run("report", "month", *words, "--state", whole_state)
+        assert (result.exit_code, "give one month" in result.output) == (2, True)
+    result = run("report", "month", "--month", "2024-01", "--state", whole_state)
+    assert (result.exit_code, "nothing was metered" in result.output) == (1, True)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -183,4 +183,4 @@ def test_400_days_with_weeks_missing_take_seconds_and_little_memory(tmp_path: Pa
     assert done.stdout.count("168.0\n") == 3 and "336.0\n" in done.stdout  # four gaps, one of two weeks
     print(f"400 days: {seconds:.1f} s, {megabytes:.0f} MB at the highest")
     assert seconds < 30.0
-    assert megabytes < 250.0
+    assert megabytes < 150.0
