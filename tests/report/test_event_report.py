@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -287,8 +288,12 @@ def test_without_the_state_directory_powerctld_is_asked(state: Path, tmp_path: P
     """Everybody may: of jobs it tells only what the caller may see. No table or proof is made up."""
     store = SqliteStore(state / "powerctld.sqlite", read_only=True)
     told = store.state("event_report.ev-3")
+    assert isinstance(told, dict)
     store.close()
-    answers = {"event_report": {"report": {**told, "jobs": [], "job_count": 1}}, "status": {"site": "lab"}}
+    answers: dict[str, dict[str, Any]] = {
+        "event_report": {"report": {**told, "jobs": [], "job_count": 1}},
+        "status": {"site": "lab"},
+    }
     with fake_powerctld(lambda request: {"ok": True, **answers[request["op"]]}) as fake:
         found = CliRunner().invoke(event, ["ev-3", "--socket", str(fake.path), "--json"])
     assert found.exit_code == 0, found.output
