@@ -257,7 +257,7 @@ def _classes(fair: Fairness) -> Table:
     )
 
 
-def _promises(report: FairnessReport) -> tuple[Block, ...]:
+def _promises(report: FairnessReport) -> tuple[Paragraph | Table, ...]:
     breached = report.fair.breached
     if not breached:
         return (Paragraph("No cap, pause or hold went beyond what the job's class allows."),)
@@ -357,7 +357,7 @@ def _jobs(fair: Fairness) -> Table:
     )
 
 
-def _appeals(report: FairnessReport) -> tuple[Block, ...]:
+def _appeals(report: FairnessReport) -> tuple[Paragraph | Table, ...]:
     if not report.appeals:
         return (Paragraph("No appeal was filed in this time."),)
     rows = tuple(
