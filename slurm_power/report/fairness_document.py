@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from slurm_power.report.document import (
-    Block,
     Check,
     Column,
     Document,
@@ -105,7 +104,7 @@ def without_names(report: FairnessReport) -> FairnessReport:
 def fairness_document(report: FairnessReport) -> Document:
     """The report; names stand in it as they are, the frame makes them harmless."""
     fair = report.fair
-    blocks: list[Block] = [_shares("users", "Users", "User", fair.users)]
+    blocks: list[Figure | Paragraph | Table] = [_shares("users", "Users", "User", fair.users)]
     if report.figure:
         blocks.append(Figure(title="How losses lie", svg=report.figure, text=distribution_words(fair)))
     else:
