@@ -1,6 +1,8 @@
 """slurm-power: the terminal of users and operators."""
 
+import errno
 import io
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -50,6 +52,8 @@ _EXTRAS = {
     "evaluation": ("fairlearn", "sklearn"),
     "tiers-gpu": ("torchao",),
 }
+# What a full disk behind > says; a report's own file is written elsewhere, whole or not at all.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run() -> None:
@@ -65,6 +69,13 @@ def run() -> None:
         if extra is None:
             raise
         click.echo(f"Error: this needs {package}: pip install 'slurm-power[{extra}]'", err=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        # What is in the buffer still would fail once more at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        click.echo(f"Error: {error.strerror}; what was printed is not whole", err=True)
         sys.exit(1)
 
 

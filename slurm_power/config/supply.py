@@ -10,6 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from slurm_power.config.problems import read_record
+from slurm_power.model.money import is_currency
 
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 FEEDS = "feeds"
@@ -44,6 +45,7 @@ class LimitUnit(StrEnum):
 class SupplyConfig:
     """Files with price, carbon intensity, import limit and tariff. Relative paths start at site.toml.
 
+    ``currency`` is the ISO 4217 code of what prices, tariff and the policy's weights count.
     ``billed_peaks_kw``: what was billed already, by name of the tariff's demand charge and month (2026-01).
     """
 
@@ -61,6 +63,7 @@ class SupplyConfig:
     limit_column: str | None = None
     tariff_file: Path | None = None
     billed_peaks_kw: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    currency: str | None = None
 
     def problems(self) -> list[str]:
         """What is wrong, each problem with its key; the files themselves are not looked at."""
@@ -77,6 +80,10 @@ class SupplyConfig:
             if file is None:
                 more = [key for key in (f"{kind}_unit", f"{kind}_column") if getattr(self, key) is not None]
                 found += [f"{key}: there is no {kind}_file" for key in more]
+        if self.currency is not None and not is_currency(self.currency):
+            found.append(
+                f"currency: {self.currency!r} is no ISO 4217 code; write three capitals, such as EUR"
+            )
         if self.tariff_file is not None and self.tariff_file.suffix not in (".toml", ".json"):
             found.append(f"tariff_file: {self.tariff_file.name} is neither .toml nor .json")
         if self.billed_peaks_kw and self.tariff_file is None:

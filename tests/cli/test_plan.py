@@ -79,6 +79,7 @@ PLAN: dict[str, Any] = {
     "notes": ["rack2: no usable reading; treated as full"],
     "fairness": {"jain_index": 0.987, "worst_user": "bob", "worst_lost_ratio": 0.04, "own_lost_ratio": 0.02},
     "energy_price_per_kwh": 0.31,
+    "currency": "EUR",
     "circuits": [GRID],
     "circuits_left_off": 0,
 }
@@ -104,8 +105,8 @@ def test_it_ranks_the_levers_and_says_what_is_next() -> None:
         "job 20 let go: room",
         "grid: limit 30.0 kW (economic), steered to 29.4 kW; draws 29.3 kW",
         "would draw 32.5 kW without levers",
-        "Shadow price 0.284 a kWh (0.44 GPU-hours of work): that of the last watt of the cap on job 17",
-        "; next would be the cap on another user's job at 0.284 a kWh.",
+        "Shadow price 0.284 EUR per kWh (0.44 GPU-hours of work): that of the last watt of the cap on job 17",
+        "; next would be the cap on another user's job at 0.284 EUR per kWh.",
         "17 (al[i]ce, flex3)",
         "gives its most",
         "and 3 levers more",

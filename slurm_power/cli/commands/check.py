@@ -20,6 +20,7 @@ from slurm_power.cli.commands.quantities import percent_text, plain_text, watts_
 from slurm_power.config import ConfigError, DeviceConfig, SiteConfig, StorageConfig, load_site
 from slurm_power.controller.trust import unproven
 from slurm_power.devices import build_driver
+from slurm_power.model.secret_text import HIDDEN, holds_secret, without_secrets
 from slurm_power.model.site import Site
 from slurm_power.ports import DeviceError, Storage
 from slurm_power.slurm.finding import Finding, exit_status
@@ -67,7 +68,8 @@ def check(  # noqa: PLR0917  # click hands over one argument for each option
     signals: list[SignalFound] = []
     notes = [] if config is None else _unseen(config.site)
     if config is not None and not no_devices:
-        readings, problems = asyncio.run(_probe_all(config))
+        readings, found = asyncio.run(_probe_all(config))
+        problems = [without_secrets(problem) for problem in found]
     if config is not None:
         problems += [f"ess.{name}: {reason}" for name, reason in unproven(config).items()]
         signals = signals_found(config, ask=not no_signals)
@@ -230,10 +232,18 @@ def _rows(config: SiteConfig, document: dict[str, Any]) -> list[tuple[str, Any, 
         ("supply", config.supply),
         ("admission", config.admission),
         ("governance", config.governance),
+        ("web", config.web),
+        ("alerts", config.alerts.settings),
     ]
     tables += [(f"circuit.{name}", circuit) for name, circuit in config.site.circuits.items()]
     tables += [(f"device.{name}", device) for name, device in config.devices.items()]
     tables += [(f"ess.{name}", ess) for name, ess in config.site.ess.items()]
+    for kind, channels in (
+        ("alertmanager", config.alerts.alertmanagers),
+        ("mail", config.alerts.mails),
+        ("hook", config.alerts.hooks),
+    ):
+        tables += [(f"alerts.{kind}.{channel.name}", channel) for channel in channels]
     tables += [(f"signals.{name}", signal) for name, signal in config.signals.items()]
     rows: list[tuple[str, Any, str]] = [("site.name", config.site.name, config.file.name)]
     zone_origin = config.file.name if "timezone" in document["site"] else "default"
@@ -246,7 +256,7 @@ def _rows(config: SiteConfig, document: dict[str, Any]) -> list[tuple[str, Any, 
             if field.name == "name":
                 continue
             origin = config.file.name if field.name in given else "default"
-            rows.append((f"{path}.{field.name}", _plain(getattr(record, field.name)), origin))
+            rows.append((f"{path}.{field.name}", _shown(field.name, getattr(record, field.name)), origin))
     return rows
 
 
@@ -268,7 +278,12 @@ def _overridden(rows: list[tuple[str, Any, str]], config: SiteConfig) -> list[tu
     ]
 
 
-def _plain(value: Any) -> Any:
+def _shown(key: str, value: Any) -> Any:
+    """A value for people and programs, which may be others than those who may read the file: no secrets."""
+    if isinstance(value, bool | int | float | type(None)):
+        return value
+    if holds_secret(key) and not isinstance(value, Path):
+        return HIDDEN
     if isinstance(value, tuple):
-        return list(value)
-    return value if isinstance(value, bool | int | float | type(None)) else str(value)
+        return [without_secrets(str(each)) for each in value]
+    return without_secrets(str(value))

@@ -19,6 +19,7 @@ from slurm_power.cli.commands.connection import (
 )
 from slurm_power.cli.commands.quantities import battery_text, duration_text, percent_text, watts_text
 from slurm_power.cli.commands.screen import is_narrow, screen
+from slurm_power.model.money import money_unit, price_text
 
 _NOBODY = "another user's job"
 
@@ -46,9 +47,12 @@ def plan(explain: bool, socket_path: Path | None, as_json: bool) -> None:
     console.print(f"[bold]{escape(answer['site'])}[/bold]: the plan of {at.astimezone():%H:%M:%S}{mode}")
     _actions(console, answer)
     for circuit in answer.get("circuits", []):
-        _circuit(console, circuit)
+        _circuit(console, circuit, answer.get("currency"))
     if answer.get("circuits"):
-        console.print("Prices are per kWh; work is in GPU-hours, weighted by priority.", style="dim")
+        unit = money_unit(answer.get("currency"))
+        console.print(
+            f"Prices are in {unit} per kWh; work is in GPU-hours, weighted by priority.", style="dim"
+        )
     if answer.get("circuits_left_off"):
         console.print(f"and {answer['circuits_left_off']} more circuits")
     for shortfall in answer["shortfalls"]:
@@ -92,7 +96,7 @@ def _action_text(action: Answer) -> str:
     return f"job {subject} {done.get(lever, 'let go')}"
 
 
-def _circuit(console: Console, circuit: Answer) -> None:
+def _circuit(console: Console, circuit: Answer, currency: str | None) -> None:
     name = escape(circuit["circuit"])
     limit = f"limit {watts_text(circuit['limit_watts'])} ({circuit['limit_kind']})"
     drawn = f"draws {watts_text(circuit['load_watts'])} with what batteries feed in"
@@ -102,20 +106,20 @@ def _circuit(console: Console, circuit: Answer) -> None:
         f" {drawn}, {without}",
         soft_wrap=True,
     )
-    console.print(_shadow_text(circuit), markup=False, soft_wrap=True)
+    console.print(_shadow_text(circuit, currency), markup=False, soft_wrap=True)
     if circuit["levers"]:
         console.print(_ranking(circuit["levers"], narrow=is_narrow(console)))
     if circuit["levers_left_off"]:
         console.print(f"and {circuit['levers_left_off']} levers more")
 
 
-def _shadow_text(circuit: Answer) -> str:
+def _shadow_text(circuit: Answer, currency: str | None) -> str:
     """What the limit costs at its margin, and what would come next."""
     following = circuit["next"]
     after = (
         "nothing is left to choose"
         if following is None
-        else f"next would be {_lever_text(following)} at {_money(following['next_price'])}"
+        else f"next would be {_lever_text(following)} at {_money(following['next_price'], currency)}"
     )
     if not circuit["binding"]:
         return f"The limit does not bind, so its shadow price is none; {after}."
@@ -123,8 +127,8 @@ def _shadow_text(circuit: Answer) -> str:
         return f"The limit binds and no lever is in use for it; {after}."
     marginal = circuit["marginal"]
     return (
-        f"Shadow price {_money(circuit['shadow'])} ({_work(circuit['shadow'])}): that of the last watt of"
-        f" {_lever_text(marginal)}; {after}."
+        f"Shadow price {_money(circuit['shadow'], currency)} ({_work(circuit['shadow'])}): that of"
+        f" the last watt of {_lever_text(marginal)}; {after}."
     )
 
 
@@ -178,8 +182,8 @@ def _lever_text(row: Answer) -> str:
     return f"the {row['lever']} on {_NOBODY if row['subject'] is None else 'job ' + row['subject']}"
 
 
-def _money(price: Answer) -> str:
-    return f"{price['money_per_kwh']:.3f} a kWh"
+def _money(price: Answer, currency: str | None) -> str:
+    return price_text(price["money_per_kwh"], currency)
 
 
 def _work(price: Answer) -> str:

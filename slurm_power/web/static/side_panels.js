@@ -5,6 +5,8 @@ import {
   clock, day, duration, isNumber, number, percent, plural, secondsOf, watts, words,
 } from "./format.js";
 
+// As slurm_power/model/money.py says it.
+const UNNAMED_MONEY = "money units of the tariff";
 const MOST_ALERTS = 12;
 const MOST_SERVICES = 20;
 
@@ -123,7 +125,7 @@ export function showServices({ services = [] }) {
 
 /** What this month came to, and what it would have without us. */
 export function showSavings(answer) {
-  const money = (value) => (isNumber(value) ? `${value.toFixed(2)} ${answer.currency ?? ""}`.trim() : null);
+  const money = (value) => (isNumber(value) ? `${value.toFixed(2)} ${answer.currency || UNNAMED_MONEY}` : null);
   const saved = money(answer.saved);
   const part = answer.bill_without > 0 ? answer.saved / answer.bill_without : null;
   const share = saved !== null && part !== null ? ` (${percent(part, 1)})` : "";
