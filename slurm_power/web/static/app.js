@@ -11,6 +11,7 @@ import { Figures } from "./figures.js";
 import { Headline } from "./headline.js";
 import { JobsPanel } from "./jobs_panel.js";
 import { LedgerPanel } from "./ledger_panel.js";
+import { Notices } from "./notices.js";
 import { PowerPanel } from "./power_panel.js";
 import { showAlerts, showFairness, showSavings, showServices, showSources } from "./side_panels.js";
 import { Stream } from "./stream.js";
@@ -27,7 +28,9 @@ const circuits = new CircuitsPanel((name) => {
   power.choose(name);
   document.getElementById("power").scrollIntoView({ block: "nearest" });
 });
-const panels = [new Figures(), power, circuits, new EssPanel(), new JobsPanel(), events, ledger, controls];
+const panels = [
+  new Notices(), new Figures(), power, circuits, new EssPanel(), new JobsPanel(), events, ledger, controls,
+];
 const parts = [
   ...panels.map((panel) => (picture) => panel.update(picture)),
   showSources, showAlerts, showFairness, showServices,
