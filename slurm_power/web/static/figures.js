@@ -20,7 +20,8 @@ export class Figures {
       figures(picture),
       (figure) => figure.name,
       (figure) => make("div", {}, make("dt", {}, figure.name),
-        make("dd", {}, make("span"), make("span", { class: "remark" }))),
+        // So the browser says when the first picture was painted.
+        make("dd", { elementtiming: "first-picture" }, make("span"), make("span", { class: "remark" }))),
       (child, figure) => {
         const [value, remark] = child.lastElementChild.children;
         setText(value, figure.value);

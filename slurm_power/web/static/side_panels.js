@@ -133,7 +133,8 @@ export function showSavings(answer) {
     ["Events", answer.events > 0 ? `${answer.events_delivered} of ${answer.events} delivered` : "none"],
     ["How sure", sureWord(answer)],
   ]);
-  setText(document.getElementById("savings-note"), answer.method ? `How it is reckoned: ${answer.method}.` : "");
+  const method = answer.method ? `How it is reckoned: ${answer.method}.` : "";
+  setText(document.getElementById("savings-note"), method);
   setText(document.getElementById("savings-month"),
     `${answer.month ?? ""}, against the same month without caps and batteries`);
 }
