@@ -82,6 +82,14 @@ def picture(base: dict[str, Any], began_seconds: float, second: int) -> dict[str
     }
 
 
+def drawn(browser: Browser) -> int:
+    return int(browser.ask("return document.body.dataset.pictures"))
+
+
+def until_drawn(browser: Browser, count: int) -> None:
+    browser.until(lambda: drawn(browser) >= count, f"picture {count}", seconds=60)
+
+
 def test_a_day_in_front_of_the_page_leaves_it_as_small(unwatched: Browser, server: Serving) -> None:
     site = Site()
     entries = site.answers["ledger"]["entries"]
@@ -98,15 +106,11 @@ def test_a_day_in_front_of_the_page_leaves_it_as_small(unwatched: Browser, serve
             {**entry, "sequence": entry["sequence"] + second} for entry in entries
         ]
         site.play([picture(site.picture, began_seconds, one) for one in range(second, upto)])
-        unwatched.until(
-            lambda upto=upto: unwatched.ask("return Number(document.body.dataset.pictures)") >= upto,
-            f"picture {upto}",
-            seconds=60,
-        )
+        until_drawn(unwatched, upto)
         site.asked.clear()
         if second >= FIRST_SECONDS and (second - 1) % 7_200 == 0:
             seen[second - 1] = unwatched.measures()
-    assert unwatched.ask("return Number(document.body.dataset.pictures)") == DAY_SECONDS + 1
+    assert drawn(unwatched) == DAY_SECONDS + 1
     seen[DAY_SECONDS] = unwatched.measures()
     for at, found in seen.items():
         print(
