@@ -113,7 +113,7 @@ def all_in_sight(browser: Browser) -> bool:
 
 def savings_are_told(bed: Bed, browser: Browser) -> None:
     """Money, peak, method and how sure, of the month as this lab's own store has it."""
-    browser.until(lambda: "instead of" in browser.text("#savings-facts"), "the savings", seconds=60)
+    browser.until(lambda: "How sure" in browser.text("#savings-facts"), "the savings", seconds=90)
     said = browser.text("#savings-facts")
     assert re.search(r"Saved\n\d+\.\d\d \(\d+\.\d %\)", said), said
     assert re.search(r"Bill so far\n\d+\.\d\d instead of \d+\.\d\d", said), said

@@ -18,6 +18,7 @@ import { Stream } from "./stream.js";
 import { themeSwitch } from "./theme.js";
 
 const SAVINGS_AGAIN_MILLISECONDS = 300_000;
+const SAVINGS_RETRY_MILLISECONDS = 60_000;
 
 const headline = new Headline();
 const power = new PowerPanel();
@@ -71,6 +72,7 @@ async function loadSavings() {
   try {
     showSavings(await get(path("savings")));
   } catch (error) {
+    savingsAt += SAVINGS_RETRY_MILLISECONDS - SAVINGS_AGAIN_MILLISECONDS;
     setText(document.getElementById("savings-note"), `Not known now: ${error.message}`);
   }
 }
