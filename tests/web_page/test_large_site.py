@@ -1,4 +1,4 @@
-"""10,000 nodes: the answer of a powerctld of a made site, powerweb as on a site, and a browser's first picture.
+"""10,000 nodes: the answer of a powerctld of a made site, powerweb as on a site, and the first picture.
 
 powerctld gives its answer once and ends; a socket repeats it. On the two cores of a test its planner would
 take from browser and powerweb what they have for themselves on a site.
