@@ -72,7 +72,7 @@ class Browser:
                 return found
             if time.monotonic() > deadline:
                 pytest.fail(f"not within {seconds:g} s: {what}; the heading: {self.text('h1')!r}")
-            time.sleep(0.05)
+            time.sleep(0.02)
 
     def until_pictures(self, count: int = 1) -> None:
         """Wait until the page has drawn so many more pictures."""

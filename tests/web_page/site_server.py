@@ -26,7 +26,7 @@ _TYPES = {
     ".svg": "image/svg+xml",
 }
 _TYPES_OF_ANSWERS = "application/json"
-_TICK_SECONDS = 0.25
+_TICK_SECONDS = 0.1
 
 
 def recorded(name: str) -> Any:
