@@ -73,7 +73,8 @@ export function showAlerts({ alerts }) {
       setText(head.lastElementChild, alert.summary || words(alert.rule));
       const at = secondsOf(alert.since);
       setText(since, at === null ? "" : `since ${clock(at)}`);
-      setText(todo, [alert.what_to_do, ...(alert.effects ?? [])].filter(Boolean).join("; "));
+      const advice = String(alert.what_to_do ?? "").replace(/\.$/, "");
+      setText(todo, [advice, ...(alert.effects ?? [])].filter(Boolean).join("; "));
     });
   const more = alerts.length - rows.length;
   setText(document.getElementById("alerts-more"), more > 0 ? `${more} more are not listed.` : "");
