@@ -193,12 +193,16 @@ def test_savings_of_the_running_month(site: Path) -> None:
         "bill",
         "bill_without",
         "saved",
+        "saved_most",
         "peak_watts",
         "peak_without_watts",
         "co2_kg_saved",
         "events_delivered",
         "events",
         "estimate",
+        "metered_ratio",
+        "unpriced_hours",
+        "unknown_months",
         "method",
     }
     assert json.loads(json.dumps(told)) == told
