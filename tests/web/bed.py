@@ -112,6 +112,8 @@ class Bed:
         entry = LedgerEntry(at=now, actor="guard", kind="cap", subject="job:1", reason=HOSTILE)
         for job_id, user in (("1", "mia"), ("2", "alice"), (None, None)):
             store.append(replace(entry, job_id=job_id, user=user, subject=f"job:{job_id}"))
+        # What is about a service names its user, and no job.
+        store.append(replace(entry, kind="switch service", subject="service:chat of alice", user="alice"))
         store.put_jobs({"90": {"job_id": "90", "user": "mia", "name": HOSTILE, "state": "ended"}})
         store.close()
 
