@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from slurm_power.web.calls import Endpoint
 from slurm_power.web.hosts import Hosts
 from slurm_power.web.problems import without_folders
 from slurm_power.web.static_files import StaticFiles
-from slurm_power.web.table import PAGES, ROOT, TABLE
+from slurm_power.web.table import _SEEN, PAGES, ROOT, TABLE
 from tests.web.bed import CONFIRM, EVENT, Bed, until
 from tests.web.test_roles import WHO
 from tests.web.test_stream import events_of
@@ -89,6 +90,17 @@ def test_a_cookie_of_an_operator_alone_does_nothing(bed: Bed) -> None:
     assert answer.status_code == 415
     answer = httpx.post(f"{bed.url}{ROOT}/events", headers={"Cookie": headers["Cookie"]}, json=EVENT)
     assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("reason", ["\x1d", "\x1f \t", "\x85", "  "])
+def test_a_reason_has_something_that_is_seen(bed: Bed, reason: str) -> None:
+    """Also in the dialect of those who read the OpenAPI document: for them \\x1d is no space."""
+    with bed.client("opal", Role.OPERATOR) as client:
+        body = {"enabled": False, "reason": reason}
+        answer = client.post(f"{ROOT}/control", json=body, headers=CONFIRM)
+    assert (answer.status_code, answer.json()["problems"][0].startswith("reason: ")) == (400, True)
+    assert not re.search(_SEEN, reason)  # nor with what is a space in ASCII alone
+    assert not re.search(_SEEN, reason, re.ASCII)
 
 
 # --- routes ---------------------------------------------------------------------------------------------
