@@ -73,9 +73,7 @@ def make_app(web: Web, files: StaticFiles | None = None) -> ASGIApp:
             Exception: _broken,
         },
     )
-    return _Safe(
-        app, secure=web.config.web.secure, proxy=_only_proxy(web), hosts=Hosts(web.config.web)
-    )
+    return _Safe(app, secure=web.config.web.secure, proxy=_only_proxy(web), hosts=Hosts(web.config.web))
 
 
 def _only_proxy(web: Web) -> str:

@@ -15,9 +15,7 @@ SHOWN = frozenset(
 )
 # What tells of single jobs, of services or of people is put in anew by what the caller may see.
 # Alerts are for whom they are sent to, and for auditors: they may name what of whose is not as it should be.
-HIDDEN = frozenset(
-    ("ok", "jobs", "jobs_left_off", "services", "starts", "fairness", "policy", "alerts")
-)
+HIDDEN = frozenset(("ok", "jobs", "jobs_left_off", "services", "starts", "fairness", "policy", "alerts"))
 
 
 def whole(live: Picture) -> dict[str, Any]:

@@ -52,9 +52,7 @@ def test_whatever_comes_and_goes_there_are_few_notices_and_each_has_its_end(
 ) -> None:
     book = AlertBook(RULES, INHIBITS)
     told: defaultdict[str, list[tuple[float, News]]] = defaultdict(list)
-    course = [
-        (one, other)[step % 2] for one, other, steps in stretches for step in range(steps)
-    ]
+    course = [(one, other)[step % 2] for one, other, steps in stretches for step in range(steps)]
     course = (course * (_STEPS // len(course) + 1))[:_STEPS] + [0] * _AFTER_ALL_STEPS
     for step, number in enumerate(course):
         at = step * _STEP_SECONDS

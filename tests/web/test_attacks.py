@@ -47,7 +47,9 @@ def raw(bed: Bed, host: str, path: str, method: str = "GET", **headers: str) -> 
 
 
 @pytest.mark.parametrize("path", ["/", f"{ROOT}/live", f"{ROOT}/healthz", "/login?ticket=0123456789"])
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost@evil.example", "", "[::1"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "localhost@evil.example", "", "[::1"]
+)
 def test_a_name_that_is_made_to_point_here_learns_nothing(bed: Bed, host: str, path: str) -> None:
     token = bed.token("opal", Role.OPERATOR)
     status, body = raw(bed, f"{host}:{bed.port}", path, Authorization=f"Bearer {token}")

@@ -86,7 +86,9 @@ def test_a_full_disk_keeps_nobody_out_who_is_in(full_disk: Any) -> None:
                 for number in range(5000):
                     now_seconds = clock.now().timestamp()
                     sessions.append(
-                        keys.begin_session(f"u{number}", operator=False, now_seconds=now_seconds, seconds=600.0)
+                        keys.begin_session(
+                            f"u{number}", operator=False, now_seconds=now_seconds, seconds=600.0
+                        )
                     )
             refused = httpx.get(login_link(bed), timeout=15.0)
             assert refused.status_code in (303, 503)  # the page that a session has freed may do

@@ -167,7 +167,9 @@ def test_each_part_of_the_picture_is_for_all_or_for_some(crowded: tuple[Bed, Cro
 
 
 _NAMES = st.sampled_from(["u-ann", "u-ben", "u-cid", "u-dee"])
-_ROW = st.fixed_dictionaries({"user": _NAMES, "name": _NAMES.map(lambda name: f"of {name}"), "job_id": _NAMES})
+_ROW = st.fixed_dictionaries(
+    {"user": _NAMES, "name": _NAMES.map(lambda name: f"of {name}"), "job_id": _NAMES}
+)
 
 
 @given(st.lists(_ROW, max_size=6), st.lists(_ROW, max_size=4), st.lists(_ROW, max_size=4), _NAMES, _NAMES)
@@ -178,9 +180,16 @@ def test_the_cut_leaves_nobody_elses_name(
         return [{**row, "name": f"of {row['user']}", "job_id": f"1 of {row['user']}"} for row in rows]
 
     picture = {
-        **{"ok": True, "site": "lab", "jobs": own(jobs), "services": own(services), "starts": own(starts)},
-        **{"jobs_left_off": 3, "job_counts": {}, "alerts": [{"summary": f"rack of {worst}"}]},
-        **{"policy": {"author": worst, "number": 1}, "something_new": worst},
+        "ok": True,
+        "site": "lab",
+        "jobs": own(jobs),
+        "services": own(services),
+        "starts": own(starts),
+        "jobs_left_off": 3,
+        "job_counts": {},
+        "alerts": [{"summary": f"rack of {worst}"}],
+        "policy": {"author": worst, "number": 1},
+        "something_new": worst,
         "fairness": {"jain_index": 1.0, "worst_user": worst, "worst_lost_ratio": 0.1},
     }
     told = json.dumps({**cut.totals(picture), **cut.own(picture, me)})

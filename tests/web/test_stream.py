@@ -105,7 +105,13 @@ def test_a_browser_that_does_not_read_is_dropped_and_nothing_piles_up(
         with socket.create_connection(("127.0.0.1", bed.port)) as lazy:
             lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             token = bed.token("opal", Role.OPERATOR)
-            lines = ("GET /api/v1/stream HTTP/1.1", "Host: localhost", f"Authorization: Bearer {token}", "", "")
+            lines = (
+                "GET /api/v1/stream HTTP/1.1",
+                "Host: localhost",
+                f"Authorization: Bearer {token}",
+                "",
+                "",
+            )
             lazy.sendall("\r\n".join(lines).encode())
             until(lambda: bed.web.web.streams.dropped > dropped, "it is dropped", 20.0)
             until(lambda: bed.web.web.streams.count == 0, "its place is free")
