@@ -26,8 +26,8 @@ def ledger_page(
 ) -> tuple[list[dict[str, Any]], bool]:
     """Entries with ``after`` < sequence < ``before``, oldest first, and whether there are more of them.
 
-    With ``after`` alone the oldest of them are meant, else the newest. ``visible_to``: entries about that user
-    and about nobody (no job, no service), None: all. Raises StoreError, also when it takes too long.
+    With ``after`` alone the oldest of them are meant, else the newest. ``visible_to``: entries about that
+    user and about nobody (no job, no service), None: all. Raises StoreError, also when it takes too long.
     """
     forwards = before is None and after > 0
     order, ends = ("ASC", "seq > :after") if forwards else ("DESC", "seq > :after AND seq < :before")

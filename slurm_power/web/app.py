@@ -134,7 +134,7 @@ async def _broken(request: Request, error: Exception) -> Response:
 
 
 class _Safe:
-    """Adds the headers that each answer has, and lets in only the proxy where there is one, and only by name."""
+    """Adds each answer's headers; lets in only the proxy where there is one, and under known names."""
 
     def __init__(self, app: ASGIApp, *, secure: bool, proxy: str, hosts: Hosts) -> None:
         self._app = app

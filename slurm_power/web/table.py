@@ -157,7 +157,8 @@ TABLE: tuple[Endpoint, ...] = (
             "most": integer(minimum=1, maximum=1000, description="100 if left out"),
         },
         answer=_answer(entries=_LIST, more={"type": "boolean"}),
-        about="Users see entries about their own jobs and services, and those about nobody's. Oldest first within the answer.",
+        about="Users see entries about their own jobs and services, and those about nobody's."
+        " Oldest first within the answer.",
     ),
     _get("/sources", "sources", "Everything that is measured, and how well", reads.sources),
     _get("/events", "events", "Coming, running and past events", reads.events, answer=_answer(events=_LIST)),

@@ -1,6 +1,7 @@
-"""Over hours in which things come and go as they like: few notices, one alert a cause, and all of them end."""
+"""Over hours in which things come and go: few notices, one alert a cause, and each has its end."""
 
 from collections import Counter, defaultdict
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given, settings
@@ -39,7 +40,7 @@ def _seen(number: int) -> dict[str, Any]:
     )
 
 
-# A course is what each stretch of time shows: some steps of one thing, or a thing that is there every other step.
+# A course is what each stretch of time shows: two things by turns, which may be the same, for some steps.
 _STRETCHES = st.lists(
     st.tuples(st.integers(0, 255), st.integers(0, 255), st.integers(1, 60)), min_size=1, max_size=40
 )
@@ -75,7 +76,7 @@ def test_whatever_comes_and_goes_there_are_few_notices_and_each_has_its_end(
         news = [one for _, one in notices if one is not News.GRAVER]
         assert news == [News.FIRING, News.OVER] * (len(news) // 2), alert_id
         fired = [at for at, one in notices if one is News.FIRING]
-        gaps = [later - before for before, later in zip(fired, fired[1:], strict=False)]
+        gaps = [later - before for before, later in pairwise(fired)]
         assert all(gap >= rule.repeat_seconds for gap in gaps), alert_id
         # At most one firing in each repeat time, each with its end, and graver no more than once a severity.
         assert len(notices) <= 4 * (1 + _HOURS * 3600.0 / rule.repeat_seconds), alert_id

@@ -50,8 +50,8 @@ def test_names_that_users_choose_do_not_steer_a_terminal(arguments: list[str]) -
     assert "\nJob 1 (root)" not in shown.output
 
 
-# Moves of a terminal by both kinds of control characters, marks that turn the direction or hide letters, other
-# line ends, and a text as long as nobody writes.
+# Moves of a terminal by both kinds of control characters, marks that turn the direction or hide letters,
+# other line ends, and a text as long as nobody writes.
 HOSTILE = (
     "\x1b]0;owned\x07\x9b31m\u202egnp.exe\u2066\u200b\u2028SAFE: all\u2029\r\nSAFE: all is well\x00\x7f"
     + "x" * 20_000
