@@ -115,7 +115,7 @@ class PostgresStore:
     ) -> Iterator[tuple[int, LedgerEntry, str]]:
         """Ledger rows as (sequence, entry, stored hash), oldest first, those after ``after_sequence``.
 
-        ``visible_to`` leaves entries about that user's jobs and about no job.
+        ``visible_to`` leaves entries about that user and about nobody.
         """
         found = self._raw_rows(after_sequence, since=since, job_id=job_id, visible_to=visible_to, most=most)
         for sequence, columns in found:
@@ -138,7 +138,9 @@ class PostgresStore:
             condition += " AND job_id = %(job)s"
         if visible_to is not None:
             condition += (
-                " AND user_name = %(user)s" if job_id else " AND (user_name = %(user)s OR job_id IS NULL)"
+                " AND user_name = %(user)s"
+                if job_id
+                else " AND (user_name = %(user)s OR (job_id IS NULL AND user_name IS NULL))"
             )
         text = f"SELECT {_COLUMNS} FROM ledger WHERE {condition} ORDER BY seq LIMIT %(limit)s"  # noqa: S608  # constant
         wanted = {"after": after_sequence, "since": since, "job": _plain(job_id), "user": _plain(visible_to)}
