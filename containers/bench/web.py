@@ -62,10 +62,12 @@ class Seen:
 async def watch(port: int, token: str, seen: Seen, *, operator: bool, looked_into: bool) -> None:
     """One browser's stream, until cancelled; what comes is unpacked where it is looked into."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    lines = ("GET /api/v1/stream HTTP/1.1", "Host: bench", "Accept-Encoding: gzip")
+    lines = ("GET /api/v1/stream HTTP/1.1", f"Host: 127.0.0.1:{port}", "Accept-Encoding: gzip")
     writer.write("\r\n".join((*lines, f"Authorization: Bearer {token}", "", "")).encode())
     try:
-        await reader.readuntil(b"\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b" 200 " not in head.partition(b"\r\n")[0]:
+            raise ValueError(head)
         unpacker = zlib.decompressobj(wbits=31) if looked_into else None
         text = b""
         while size := int(await reader.readuntil(b"\r\n"), 16):
