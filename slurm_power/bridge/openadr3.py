@@ -10,20 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from slurm_power import clock
+from slurm_power.bridge.bounded_http import AnswerError
 from slurm_power.bridge.event_book import Ask, EventBook, Followed
 from slurm_power.bridge.feeds import Feed
 from slurm_power.bridge.grid_events import plain_id, printable
 from slurm_power.bridge.known_events import told_before
 from slurm_power.bridge.meter_history import MeterHistory
-from slurm_power.bridge.openadr3_client import OpenAdr3Client, VtnError
+from slurm_power.bridge.openadr3_client import OpenAdr3Client
 from slurm_power.bridge.openadr3_events import EventError, ReadEvent, read_event
 from slurm_power.bridge.openadr3_reports import due_reports, refusal_json, report_json
 from slurm_power.bridge.promises import Promises
+from slurm_power.bridge.signal_rounds import follow_vtn
 from slurm_power.bridge.signal_state import SignalState
 from slurm_power.bridge.state_file import StateFile
 from slurm_power.config.signals import OpenAdr3Signal
 from slurm_power.model.site import Circuit
-from slurm_power.powerctld_line import LineError
 
 _PROGRAMS_SECONDS = 60.0
 # What one event may take in our own file; a larger one is followed, but not remembered.
@@ -47,13 +48,7 @@ async def run_openadr3(
     client = OpenAdr3Client(signal)
     try:
         ven = Ven3(signal, circuit, ask, client, folder=folder, series=series, feeds=feeds)
-        while True:
-            state.beat()
-            try:
-                state.heard(await ven.round())
-            except (VtnError, LineError) as error:
-                state.failed(str(error))
-            await asyncio.sleep(signal.poll_seconds)
+        await follow_vtn(ven.round, state, lambda: signal.poll_seconds)
     finally:
         await client.close()
 
@@ -97,7 +92,7 @@ class Ven3:
         self._sent: dict[str, set[str]] = {}
 
     async def round(self) -> list[str]:
-        """Read everything once and act on it; returns what is doubtful. Raises VtnError, LineError."""
+        """Read everything once and act on it; returns what is doubtful. Raises AnswerError, LineError."""
         doubts: list[str] = []
         await self._read_programs()
         if self._missing:
@@ -143,7 +138,7 @@ class Ven3:
         try:
             await self._client.register()
             self._registered = True
-        except VtnError as error:
+        except AnswerError as error:
             # Events count more than that the VTN knows our name.
             doubts.append(f"not registered: {error}")
 
@@ -276,7 +271,7 @@ class Ven3:
                         due, event, self._signal, self._meter.mean, curtailed=curtailed
                     )
                     await self._send(report, event.event_id)
-        except VtnError as error:
+        except AnswerError as error:
             doubts.append(f"reports: {error}")
 
     async def _send(self, report: Mapping[str, Any], event_id: str) -> None:

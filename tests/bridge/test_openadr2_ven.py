@@ -1,84 +1,19 @@
 """Our VEN of OpenADR 2.0b against openleadr's VTN on loopback: events, answers, restarts, telemetry."""
 
-import asyncio
 import contextlib
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from containers.vtn.openadr2 import VEN_ID, Vtn2
+from containers.vtn.openadr2 import VEN_ID
 from slurm_power import clock
 from slurm_power.bridge import openadr2
-from slurm_power.bridge.openadr2 import Ven2
-from slurm_power.bridge.openadr2_line import OpenAdr2Line
-from slurm_power.bridge.openadr3_client import VtnError, clock_doubt
-from slurm_power.config.signals import OpenAdr2Signal
+from slurm_power.bridge.bounded_http import AnswerError, clock_doubt
 from slurm_power.powerctld_line import LineError
-from tests.bridge.powerctld import Powerctld
-from tests.bridge.test_openadr3_ven import series_of
-from tests.plan.situations import site
-
-
-class Place:
-    """A VTN, a powerctld and the VEN between them; each can be started anew."""
-
-    def __init__(self, tmp_path: Path, **more: Any) -> None:
-        self.folder = tmp_path
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.vtn = Vtn2(port, **more.pop("tls", {}))
-        self.powerctld = Powerctld()
-        self.scheme = "https" if "http_cert" in self.vtn.tls else "http"
-        self.more = more
-        self.line: OpenAdr2Line | None = None
-
-    async def begin(self) -> None:
-        if self.line is not None:
-            await self.line.close()
-        signal = OpenAdr2Signal(
-            name="utility",
-            url=f"{self.scheme}://localhost:{self.vtn.port}/OpenADR2/Simple/2.0b",
-            ven_name="site-1",
-            level_1_cut_ratio=0.1,
-            **self.more,
-        )
-        assert not signal.problems()
-        self.line = OpenAdr2Line(signal)
-        self.ven = Ven2(
-            signal,
-            site().root,
-            self.powerctld,
-            self.line,
-            folder=self.folder / "bridge",
-            series=self.folder,
-        )
-
-
-@asynccontextmanager
-async def placed(tmp_path: Path, **more: Any) -> AsyncIterator[Place]:
-    place = Place(tmp_path, **more)
-    await place.vtn.start()
-    await place.begin()
-    try:
-        yield place
-    finally:
-        assert place.line is not None
-        await place.line.close()
-        await place.vtn.stop()
-
-
-def story(tmp_path: Path, told: Callable[[Place], Awaitable[None]], **more: Any) -> None:
-    async def run() -> None:
-        async with placed(tmp_path, **more) as place:
-            await told(place)
-
-    asyncio.run(run())
+from tests.bridge.place2 import Place, story
+from tests.bridge.places import series_of
 
 
 def test_an_event_is_followed_changed_and_cancelled(tmp_path: Path) -> None:
@@ -205,7 +140,7 @@ def test_a_restart_of_the_vtn_loses_neither_events_nor_reports(
         place.vtn.event(9_000)
         await place.ven.round()
         remembered = await place.vtn.stop()
-        with pytest.raises(VtnError):
+        with pytest.raises(AnswerError):
             await place.ven.round()
         assert len(place.powerctld.standing()) == 1
         # This one has the events, but neither registration nor report requests (openleadr-python #186).
@@ -259,7 +194,7 @@ def test_ids_that_look_like_numbers_and_text_that_looks_like_xml(tmp_path: Path)
         await place.ven.round()
         place.vtn.event(9_000, event_id="007", comment="&lt;b&gt; &amp; =cmd")
         place.vtn.event(8_000, 900, event_id="1.2.3")
-        with contextlib.suppress(VtnError):  # this VTN itself takes our answer's ids for numbers
+        with contextlib.suppress(AnswerError):  # this VTN itself takes our answer's ids for numbers
             await place.ven.round()
         assert [row[0] for row in place.powerctld.standing()] == [9_000.0, 8_000.0]
         assert {event.external_id for event in place.powerctld.levers.events.values()} == {
@@ -306,7 +241,7 @@ def test_a_vtn_that_asks_for_it_gets_a_new_registration(tmp_path: Path) -> None:
         # One that never has enough is left alone until the next round.
         registered.clear()
         place.vtn.on_registration = lambda: None
-        with pytest.raises(VtnError, match="again and again"):
+        with pytest.raises(AnswerError, match="again and again"):
             await place.ven.round()
         assert place.vtn.registrations == 3
         assert len(place.powerctld.standing()) == 1

@@ -2,101 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from containers.vtn.openadr3 import Vtn3
 from slurm_power import clock
-from slurm_power.bridge.openadr3 import Ven3
-from slurm_power.bridge.openadr3_client import OpenAdr3Client, VtnError
-from slurm_power.config.signals import OpenAdr3Signal
+from slurm_power.bridge.bounded_http import AnswerError
 from slurm_power.powerctld_line import LineError
-from slurm_power.store.series import SqliteSeries
-from tests.bridge.powerctld import Powerctld
-from tests.plan.situations import site
-
-SECRET = "a secret"
-DESCRIPTORS = [
-    {"objectType": "EVENT_PAYLOAD_DESCRIPTOR", "payloadType": "IMPORT_CAPACITY_LIMIT", "units": "KW"},
-    {"objectType": "EVENT_PAYLOAD_DESCRIPTOR", "payloadType": "PRICE", "units": "KWH", "currency": "EUR"},
-]
-
-
-def at(seconds: float) -> str:
-    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
-
-
-class Place:
-    """A VTN, a powerctld and the VEN between them; each can be started anew."""
-
-    def __init__(self, tmp_path: Path, **more: Any) -> None:
-        self.folder = tmp_path
-        self.vtn = Vtn3(client_secret=SECRET)
-        self.powerctld = Powerctld()
-        self.more = more
-        (tmp_path / "secret").write_text(SECRET + "\n")
-        self.program = self.vtn.put("programs", {"programName": "curtail", "payloadDescriptors": DESCRIPTORS})
-        self.url = ""
-        self.client: OpenAdr3Client | None = None
-
-    async def begin(self) -> None:
-        """A new process of the VEN."""
-        if self.client is not None:
-            await self.client.close()
-        words: dict[str, Any] = {
-            "level_1_cut_ratio": 0.1,
-            "client_id": "ven",
-            "client_secret_file": self.folder / "secret",
-            **self.more,
-        }
-        signal = OpenAdr3Signal(name="utility", url=self.url, ven_name="site-1", **words)
-        assert not signal.problems()
-        self.client = OpenAdr3Client(signal)
-        self.ven = Ven3(
-            signal,
-            site().root,
-            self.powerctld,
-            self.client,
-            folder=self.folder / "bridge",
-            series=self.folder,
-            feeds=self.folder / "feeds",
-        )
-
-    def event(self, watts: float, start: float = 60, seconds: float = 600, **more: Any) -> dict[str, Any]:
-        payload = {"type": "IMPORT_CAPACITY_LIMIT", "values": [watts / 1000.0]}
-        return {
-            "programID": self.program,
-            "eventName": "too hot",
-            "intervalPeriod": {"start": at(start), "duration": f"PT{seconds:g}S"},
-            "intervals": [{"id": 0, "payloads": [payload]}],
-            **more,
-        }
-
-
-@asynccontextmanager
-async def placed(tmp_path: Path, **more: Any) -> AsyncIterator[Place]:
-    place = Place(tmp_path, **more)
-    place.url = await place.vtn.start()
-    await place.begin()
-    try:
-        yield place
-    finally:
-        assert place.client is not None
-        await place.client.close()
-        await place.vtn.stop()
-
-
-def story(tmp_path: Path, told: Callable[[Place], Awaitable[None]], **more: Any) -> None:
-    async def run() -> None:
-        async with placed(tmp_path, **more) as place:
-            await told(place)
-
-    asyncio.run(run())
+from tests.bridge.place3 import SECRET, Place, at, story
+from tests.bridge.places import series_of
 
 
 def test_an_event_stands_is_changed_and_deleted(tmp_path: Path) -> None:
@@ -125,7 +40,7 @@ def test_no_restart_doubles_or_loses_an_event(tmp_path: Path) -> None:
         await place.begin()
         place.powerctld.restart()
         await place.vtn.stop()
-        with pytest.raises(VtnError):
+        with pytest.raises(AnswerError):
             await place.ven.round()
         assert len(place.powerctld.standing()) == 1
         await place.vtn.start()
@@ -216,7 +131,7 @@ def test_a_token_that_ends_is_asked_for_anew(tmp_path: Path) -> None:
         assert len(tokens) == 2
         (place.folder / "secret").write_text("wrong")
         place.vtn.forget_tokens()
-        with pytest.raises(VtnError, match="no token: 401 invalid_client"):
+        with pytest.raises(AnswerError, match="no token: 401 invalid_client"):
             await place.ven.round()
 
     story(tmp_path, told)
@@ -258,15 +173,6 @@ def test_prices_become_a_file_that_the_supply_reads(tmp_path: Path) -> None:
     held = read_held_values(file, column=None, factor=1.0, zone=UTC, negative=True, lasting=False)
     assert held.values == (0.17, 0.03, -0.02, None)
     assert held.seconds[1] - held.seconds[0] == 3600.0
-
-
-def series_of(folder: Path, watts: float, since: datetime, until: datetime) -> None:
-    series = SqliteSeries(folder / "series.sqlite")
-    moment = since
-    while moment < until:
-        series.add(moment, {"circuit.grid.watts": watts})
-        moment += timedelta(seconds=1)
-    series.close()
 
 
 def test_reports_go_back_as_they_were_asked_for_once(tmp_path: Path) -> None:
