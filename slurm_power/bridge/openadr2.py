@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,7 @@ class Ven2:
         self._again_seconds = clock.monotonic()
         self._unanswered: dict[str, tuple[Event2, str, str]] = {}
         self._doubts: dict[str, str] = {}
+        self._report_doubt = ""
         self.poll_seconds = signal.poll_seconds
 
     async def round(self) -> list[str]:
@@ -119,9 +120,9 @@ class Ven2:
         await self._follow()
         await self._answer()
         if self._signal.reports:
-            await self._send_reports()
+            await self._of_reports(self._send_reports())
         self._keep()
-        return [*self._doubts.values(), *filter(None, [self._line.clock_doubt])]
+        return [*self._doubts.values(), *filter(None, [self._report_doubt, self._line.clock_doubt])]
 
     # --- registration --------------------------------------------------------------------------------------
 
@@ -179,13 +180,7 @@ class Ven2:
             self._confirmed = answer is not None and answer.kind == "oadrDistributeEvent"
         elif self._signal.reports and now - self._offered_seconds >= _REPORTS_SECONDS:
             self._offered_seconds = now
-            answer = await self._line.ask(
-                "EiReport",
-                "oadrRegisterReport",
-                request_id=new_id(),
-                ven_id=self._ven_id,
-                reports=offer(self._signal),
-            )
+            return await self._of_reports(self._offer())
         else:
             answer = await self._line.ask("OadrPoll", "oadrPoll", ven_id=self._ven_id)
         self._check_code(answer)
@@ -202,9 +197,9 @@ class Ven2:
             case "oadrDistributeEvent":
                 self._take_events(answer)
             case "oadrRegisteredReport" | "oadrCreateReport":
-                await self._take_requests(answer)
+                await self._of_reports(self._take_requests(answer))
             case "oadrCancelReport":
-                await self._cancel_report(answer)
+                await self._of_reports(self._cancel_report(answer))
             case "oadrRequestReregistration":
                 if self._again:
                     raise AnswerError("it wants us to register again and again")
@@ -320,6 +315,28 @@ class Ven2:
         self._unanswered.clear()
 
     # --- reports -------------------------------------------------------------------------------------------
+
+    async def _of_reports(self, doing: Coroutine[Any, Any, Message | None]) -> Message | None:
+        """Do something with reports; events count more than what a VTN makes of those."""
+        try:
+            return await doing
+        except AnswerError as error:
+            self._report_doubt = f"reports: {error}"
+            return None
+
+    async def _offer(self) -> Message | None:
+        """Register the reports; raises AnswerError where the VTN wants none."""
+        answer = await self._line.ask(
+            "EiReport",
+            "oadrRegisterReport",
+            request_id=new_id(),
+            ven_id=self._ven_id,
+            reports=offer(self._signal),
+        )
+        if answer is not None and answer.code != GOOD:
+            raise AnswerError(f"oadrRegisterReport: it says {printable(answer.code, 10)}")
+        self._report_doubt = ""
+        return answer
 
     async def _take_requests(self, answer: Message) -> None:
         """Take report requests in place of those before, which a restarted VTN has forgotten."""

@@ -19,6 +19,7 @@ from slurm_power.bridge.meter_history import MeterHistory
 from slurm_power.bridge.openadr3_client import OpenAdr3Client
 from slurm_power.bridge.openadr3_events import EventError, ReadEvent, read_event
 from slurm_power.bridge.openadr3_reports import due_reports, refusal_json, report_json
+from slurm_power.bridge.openadr3_targets import is_for_us
 from slurm_power.bridge.promises import Promises
 from slurm_power.bridge.signal_rounds import follow_vtn
 from slurm_power.bridge.signal_state import SignalState
@@ -145,7 +146,7 @@ class Ven3:
     async def _events(self, now: datetime, doubts: list[str]) -> dict[str, ReadEvent]:
         """The events that count now, understood; ones that cannot be meant are as they were before."""
         rows = await self._client.everything("/events", **self._targets())
-        listed = {row["id"]: row for row in rows if row.get("programID") in self._programs}
+        listed = {row["id"]: row for row in rows if self._is_ours(row)}
         self._unconfirmed = set()
         for event_id in [known for known in self._raw if known not in listed]:
             if self._raw[event_id].get("programID") not in self._programs:
@@ -158,7 +159,7 @@ class Ven3:
                 continue
             # Lists by pages may skip one while others come and go: ask for it by name.
             still = await self._client.event(event_id)
-            if still is not None:
+            if still is not None and self._is_ours(still):
                 listed[event_id] = still
         if len(listed) > _MOST_REMEMBERED:
             doubts.append(f"it has {len(listed)} events; {_MOST_REMEMBERED} of them are followed")
@@ -168,6 +169,9 @@ class Ven3:
         read = await asyncio.to_thread(self._read_all, listed, now, doubts)
         self._sent = {key: names for key, names in self._sent.items() if key in listed}
         return read
+
+    def _is_ours(self, row: Mapping[str, Any]) -> bool:
+        return row.get("programID") in self._programs and is_for_us(row, self._signal)
 
     def _over(self, event_id: str, now: datetime) -> bool:
         """Whether nothing of a remembered event is left."""

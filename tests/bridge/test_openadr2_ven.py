@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openleadr.errors import NotAllowedError
 
 from containers.vtn.openadr2 import VEN_ID
 from slurm_power import clock
@@ -268,6 +269,21 @@ def test_a_more_important_event_comes_and_goes_without_letting_what_runs_go(tmp_
         await place.ven.round()
         assert levels() == [9_000.0]
         assert [row[0] for row in place.powerctld.standing()] == [9_000.0]
+
+    story(tmp_path, told)
+
+
+@pytest.mark.parametrize("refusal", [NotAllowedError("no reports here"), RuntimeError("broken")])
+def test_a_vtn_that_refuses_reports_has_its_events_followed(tmp_path: Path, refusal: Exception) -> None:
+    async def told(place: Place) -> None:
+        place.vtn.report_refusal = refusal
+        place.vtn.event(9_000)
+        for _ in range(2):
+            (doubt,) = await place.ven.round()
+            assert doubt.startswith("reports: ")
+        assert place.vtn.registrations == 1
+        assert [row[0] for row in place.powerctld.standing()] == [9_000.0]
+        assert place.vtn.answers == [("e1", "optIn")]
 
     story(tmp_path, told)
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from datetime import UTC, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -211,6 +212,35 @@ def test_reports_go_back_as_they_were_asked_for_once(tmp_path: Path) -> None:
         assert place.vtn.objects["vens"] and place.vtn.objects["resources"]
 
     story(tmp_path, told)
+
+
+TARGETS: list[tuple[list[Any], bool]] = [
+    ([{"type": "VEN_NAME", "values": ["site-2", "site-1"]}], True),
+    ([{"type": "VEN_NAME", "values": ["site-2"]}], False),
+    ([{"type": "RESOURCE_NAME", "values": ["other"]}], False),
+    ([{"type": "VEN_NAME", "values": ["site-2"]}, {"type": "GROUP", "values": ["north"]}], True),
+    ([{"type": "GROUP", "values": ["south"]}], False),
+    ([{"type": "PROGRAM_NAME", "values": ["curtail"]}], True),
+    (["north"], True),
+    ([], True),
+]
+
+
+@pytest.mark.parametrize(("targets", "ours"), TARGETS, ids=[str(row) for row in TARGETS])
+def test_an_event_for_others_is_not_followed(tmp_path: Path, targets: list[Any], ours: bool) -> None:
+    """A VTN of 3.0 shows every VEN all events: whom they are for stands in them."""
+
+    async def told(place: Place) -> None:
+        event = place.vtn.put("events", place.event(9_000, targets=targets))
+        assert await place.ven.round() == []
+        assert len(place.powerctld.standing()) == ours
+        # Given to others instead, it is over for us.
+        elsewhere = [{"type": "VEN_NAME", "values": ["site-2"]}]
+        place.vtn.put("events", place.event(9_000, targets=elsewhere), event)
+        assert await place.ven.round() == []
+        assert place.powerctld.standing() == []
+
+    story(tmp_path, told, targets=("north",))
 
 
 def test_the_state_file_has_no_secret(tmp_path: Path) -> None:
