@@ -10,6 +10,7 @@ import httpx
 from slurm_power import clock
 from slurm_power.bridge.bounded_http import PACKED, Answer, AnswerError, bounded, tls_context, whole_answer
 from slurm_power.bridge.grid_events import printable
+from slurm_power.config.address import address_problems
 from slurm_power.config.signals import OpenAdr3Signal
 
 PAGE = 50
@@ -169,14 +170,28 @@ class OpenAdr3Client:
             form["scope"] = self._signal.scope
         url = self._signal.token_url or f"{self._base}/auth/token"
         answered, answer = await self._send("POST", url, form=form, headers={})
+        if answered.status == _NOT_FOUND and not self._signal.token_url:
+            elsewhere = await self._told_token_url()
+            if elsewhere:
+                answered, answer = await self._send("POST", elsewhere, form=form, headers={})
         token = answer.get("access_token") if isinstance(answer, dict) else None
         if answered.status != 200 or not isinstance(token, str) or not token.isprintable() or not token:
-            raise _refusal("no token", answered, answer)
+            # Its status says nothing of what the token was for.
+            refusal = _refusal("no token", answered, answer)
+            raise AnswerError(str(refusal), wait_seconds=refusal.wait_seconds)
         lasts = answer.get("expires_in", _TOKEN_SECONDS)
         if isinstance(lasts, bool) or not isinstance(lasts, int | float) or not 0 < lasts < 1e9:
             lasts = _TOKEN_SECONDS
         self._token = token
         self._token_ends_seconds = clock.monotonic() + max(lasts - _EARLY_SECONDS, lasts / 2.0)
+
+    async def _told_token_url(self) -> str:
+        """Where a VTN of 3.1 says that its tokens are, empty where a secret must not be sent there."""
+        answered, answer = await self._send("GET", f"{self._base}/auth/server", headers={})
+        url = answer.get("tokenURL") if isinstance(answer, dict) else None
+        if answered.status != 200 or not isinstance(url, str):
+            return ""
+        return "" if address_problems("tokenURL", url, example=url, danger="learn the secret") else url
 
     async def _send(
         self,

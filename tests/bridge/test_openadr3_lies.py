@@ -63,6 +63,26 @@ def test_a_change_into_nonsense_or_backwards_leaves_what_stood(tmp_path: Path) -
     story(tmp_path, told)
 
 
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_login_that_is_refused_cancels_nothing(tmp_path: Path, status: int) -> None:
+    """Of an event such an answer says that it is gone; of a token it says nothing of events."""
+
+    async def told(place: Place) -> None:
+        event = place.vtn.put("events", place.event(9_000))
+        await place.ven.round()
+        instead = {
+            "/events": lambda: web.json_response([]),
+            f"/events/{event}": lambda: web.json_response({}, status=401),
+            "/auth/token": lambda: web.json_response({"title": "no"}, status=status),
+        }
+        place.vtn.answer_instead = lambda request: instead.get(request.path, lambda: None)()
+        with pytest.raises(AnswerError, match=f"no token: {status}"):
+            await place.ven.round()
+        assert len(place.powerctld.standing()) == 1
+
+    story(tmp_path, told)
+
+
 HOSTILE: list[tuple[str, Callable[[], web.StreamResponse], str]] = [
     ("html", lambda: web.Response(text="<html>", content_type="text/html"), "no JSON"),
     ("an object", lambda: web.json_response({"id": "x"}), "no list"),

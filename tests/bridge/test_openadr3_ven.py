@@ -138,6 +138,21 @@ def test_a_token_that_ends_is_asked_for_anew(tmp_path: Path) -> None:
     story(tmp_path, told)
 
 
+def test_a_vtn_of_3_1_says_where_its_tokens_are(tmp_path: Path) -> None:
+    async def told(place: Place) -> None:
+        place.vtn.token_path = "/elsewhere/token"
+        place.vtn.put("events", place.event(9_000))
+        assert await place.ven.round() == []
+        assert len(place.powerctld.standing()) == 1
+        # A secret is not sent in the clear to wherever somebody says.
+        place.vtn.token_path, place.vtn.token_host = "/third/token", "http://vtn.example.org"
+        await place.begin()
+        with pytest.raises(AnswerError, match="no token: 404"):
+            await place.ven.round()
+
+    story(tmp_path, told)
+
+
 def test_now_and_for_ever_end_when_they_are_deleted(tmp_path: Path) -> None:
     async def told(place: Place) -> None:
         period = {"start": "0001-01-01T00:00:00", "duration": "P9999Y"}
