@@ -44,8 +44,8 @@ lint: $(STAMP) ## Formatters, linters, types, layers, shell and C
 	$(BIN)/lint-imports
 	PATH=$(BIN):$$PATH .ci/lint-sources
 
-# These only calculate: they may run two at a time. The others watch clocks and mostly wait: those of the closed loop, which
-# share a lab, run beside the rest.
+# These only calculate, with what the others leave of the machine. Those watch clocks and mostly wait, beside each other;
+# those of the closed loop share a lab. What fails beside others is judged once more, alone (docs/decisions/0127).
 CALCULATING = tests/forecast tests/forecaster tests/docs tests/model tests/plan tests/report tests/signals tests/simulate \
 	tests/config $(wildcard tests/tiers/test_*.py) tests/tiers/building tests/wire tests/cli/test_backtest.py tests/cli/test_backtest_jobs.py tests/cli/test_forecast.py \
 	tests/cli/test_fan_text.py tests/cli/test_export.py tests/cli/test_simulate_ess.py tests/cli/test_simulate_jobs.py \
@@ -63,21 +63,20 @@ SEARCHED = $(shell grep -rl --include='*.py' '^from hypothesis' $(CALCULATING))
 # These take both cores, and others' clocks would feel it.
 LOADING = tests/advice tests/gateway tests/tiers/evaluating tests/web_page
 # These wait for Slurm, PostgreSQL and other servers, and watch no clock closely: they run beside the rest and the closed loop.
+# So many of the closed loop's run with these that each stream takes as long.
+LOOP_TOO = $(wildcard tests/loop/test_s*.py tests/loop/test_t*.py)
 WAITING = tests/compat tests/install tests/slurm tests/spank tests/store tests/web tests/bridge
-WATCHING = $(BIN)/python -m coverage run -m pytest -m "not containers and not hardware and not slow and not versions"
+STREAMS = $(BIN)/python -m tests.streams
+COMMON = -m "not containers and not hardware and not slow and not versions" $(PYTEST_OPTIONS)
 # Two threads of torch's that spin take each other's core.
 test: export OMP_NUM_THREADS = 1
 test: $(STAMP) packages ## All tests that belong to every change
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -m "not slow" -n 2 --dist worksteal $(CALCULATING) $(PYTEST_OPTIONS)
-	@mkdir -p build
-	$(WATCHING) $(LOADING) $(PYTEST_OPTIONS)
-	$(WATCHING) tests/loop $(PYTEST_OPTIONS) >build/loop-tests.txt 2>&1 & loop=$$!; \
-	$(WATCHING) $(WAITING) $(addprefix --ignore=,$(CALCULATING)) $(PYTEST_OPTIONS) >build/waiting-tests.txt 2>&1 & waiting=$$!; \
-	trap "kill $$loop $$waiting" INT TERM; status=0; \
-	$(WATCHING) $(addprefix --ignore=,tests/loop $(LOADING) $(WAITING) $(CALCULATING)) $(PYTEST_OPTIONS) || status=1; \
-	wait $$waiting || status=1; cat build/waiting-tests.txt; \
-	wait $$loop || status=1; cat build/loop-tests.txt; exit $$status
+	$(STREAMS) 'loading=$(LOADING)' -- $(COMMON)
+	$(STREAMS) 'loop=tests/loop $(addprefix --ignore=,$(LOOP_TOO))' \
+		'waiting=$(LOOP_TOO) $(WAITING) $(addprefix --ignore=,$(CALCULATING))' \
+		'rest=$(addprefix --ignore=,tests/loop $(LOADING) $(WAITING) $(CALCULATING))' \
+		'calculating~=-n 2 --dist worksteal --timeout 900 $(CALCULATING)' -- $(COMMON)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --fail-under=80 --skip-covered --format=total
 	$(BIN)/python -m coverage report --fail-under=95 \

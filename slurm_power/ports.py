@@ -255,7 +255,7 @@ class Ledger(Protocol):
     ) -> Iterator[tuple[int, LedgerEntry, str]]:
         """Rows as (sequence, entry, stored hash), oldest first, those after ``after_sequence``.
 
-        ``visible_to`` leaves entries about that user's jobs and about no job.
+        ``visible_to`` leaves entries about that user and about nobody: no job, no service.
         """
         ...
 

@@ -6,6 +6,8 @@ import socket
 import sys
 from contextlib import suppress
 
+from slurm_power.model.secret_text import without_secrets
+
 # The journal's priorities, as in syslog.
 _PRIORITIES = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
 
@@ -16,6 +18,7 @@ class LogLine(logging.Formatter):
     What jobs and devices are called is other people's text: a line end or a control character of it is
     written as its escape, so that it can neither begin a line of its own nor reach a terminal. For the
     journal, which has its own time, the line begins with its priority instead: ``<4>WARNING TEXT``.
+    Passwords in addresses are left out: libraries quote the address that did not answer.
     """
 
     def __init__(self, program: str = "", *, journal: bool = False) -> None:
@@ -28,7 +31,7 @@ class LogLine(logging.Formatter):
         """The line without its end."""
         line = "".join(
             letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-            for letter in super().format(record)
+            for letter in without_secrets(super().format(record))
         )
         return f"<{_PRIORITIES.get(record.levelname, 6)}>{line}" if self._journal else line
 

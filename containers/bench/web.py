@@ -148,13 +148,15 @@ def running(*words: str, ready: str = "") -> Iterator["subprocess.Popen[str]"]:
             process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
         return port
 
 
-def _answers(port: int, process: "subprocess.Popen[str]") -> None:
+def answers_on(port: int, process: "subprocess.Popen[str]") -> None:
+    """Wait until powerweb answers and has powerctld; raises RuntimeError."""
     for _ in range(300):
         with contextlib.suppress(httpx.TransportError):
             if httpx.get(f"http://127.0.0.1:{port}/api/v1/healthz").json()["powerctld"]:
@@ -168,8 +170,8 @@ def _answers(port: int, process: "subprocess.Popen[str]") -> None:
 def measure(nodes: int, *, clients: int, rate: float, seconds: float) -> list[Figure]:
     """Set it all up, and take the figures."""
     with tempfile.TemporaryDirectory(prefix="sp-web-") as name:
-        folder, port = Path(name), _free_port()
-        (folder / "site.toml").write_text(site_text(nodes, folder, _free_port(), port))
+        folder, port = Path(name), free_port()
+        (folder / "site.toml").write_text(site_text(nodes, folder, free_port(), port))
         config = load_site(folder / "site.toml")
         keys, now = Keys(config.controller.state_directory / FILE_NAME), time.time()
         wanted = {f"user{number:03d}": Role.USER for number in range(100)} | {"operator": Role.OPERATOR}
@@ -183,7 +185,7 @@ def measure(nodes: int, *, clients: int, rate: float, seconds: float) -> list[Fi
             time.sleep(seconds)
             idle_seconds = usage([ctld.pid]).cpu_seconds - idle.cpu_seconds
             with running("slurm_power.cli.powerweb", "--config", f"{name}/site.toml") as web:
-                _answers(port, web)
+                answers_on(port, web)
                 asyncio.run(load(port, tokens, clients, rate, _WARM_SECONDS))
                 before, asked, loaded = usage([web.pid]), usage([ctld.pid]), time.monotonic()
                 seen = asyncio.run(load(port, tokens, clients, rate, seconds))

@@ -73,7 +73,7 @@ SUBMISSIONS = (
         flex="flex0",
         seconds=40,
         begin_in_seconds=14,
-        story="an urgent job for in 14 s that nothing may delay: the site will jump above its limit",
+        story="an urgent job, to start in 14 s, that nothing may delay: the site will jump above its limit",
     ),
     Submission(
         at_seconds=20.0,

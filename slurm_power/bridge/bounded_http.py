@@ -63,7 +63,7 @@ async def bounded(seconds: float) -> AsyncIterator[None]:
     except (TimeoutError, httpx.TimeoutException):
         raise AnswerError(f"no whole answer in {seconds:g} s") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        raise AnswerError(f"{type(error).__name__}: {printable(error)}") from None
+        raise AnswerError(f"{type(error).__name__}: {printable(error, 200)}") from None
 
 
 async def whole_answer(

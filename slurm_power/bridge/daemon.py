@@ -11,8 +11,9 @@ from slurm_power import clock
 from slurm_power.bridge.event_book import Ask
 from slurm_power.bridge.signal_state import SignalState
 from slurm_power.config import SiteConfig
-from slurm_power.config.http_signals import HttpFeed
+from slurm_power.config.http_signals import HttpFeed, HttpLimitsSignal
 from slurm_power.config.signals import OpenAdr2Signal, OpenAdr3Signal, Signal
+from slurm_power.config.supply import FEEDS
 from slurm_power.powerctld_line import LineError, ask
 from slurm_power.tasks import end_all
 
@@ -34,7 +35,7 @@ def bridge_folder(config: SiteConfig) -> Path:
 
 def feeds_folder(config: SiteConfig) -> Path:
     """Where prices and carbon intensities of signals are put for the files of ``[supply]``."""
-    return config.controller.state_directory / "feeds"
+    return config.controller.state_directory / FEEDS
 
 
 def ask_of(config: SiteConfig) -> Ask:
@@ -135,13 +136,17 @@ def _run_of(signal: Signal, config: SiteConfig, ask: Ask, state: SignalState) ->
     folder, site = bridge_folder(config), config.controller.state_directory
 
     async def run() -> None:
-        if isinstance(signal, HttpFeed):
+        if isinstance(signal, HttpFeed) and not isinstance(signal, HttpLimitsSignal):
             from slurm_power.bridge.http_feed import run_http_feed  # noqa: PLC0415  # loads httpx
 
             await run_http_feed(signal, state, folder=folder, feeds=feeds_folder(config))
             return
         circuit = config.site.circuits[signal.circuit] if signal.circuit else config.site.root
-        if isinstance(signal, OpenAdr2Signal):
+        if isinstance(signal, HttpLimitsSignal):
+            from slurm_power.bridge.http_limits import run_http_limits  # noqa: PLC0415  # loads httpx
+
+            await run_http_limits(signal, circuit, ask, state, folder=folder)
+        elif isinstance(signal, OpenAdr2Signal):
             from slurm_power.bridge.openadr2 import run_openadr2  # noqa: PLC0415  # loads openleadr
 
             await run_openadr2(signal, circuit, ask, state, folder=folder, series=site)

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from slurm_power import clock
 from slurm_power.bridge.grid_events import MOST_WINDOWS, Window, by_priority, external_id
+from slurm_power.config.http_signals import HttpLimitsSignal
 from slurm_power.config.signals import OpenAdrSignal
 from slurm_power.model.site import Circuit
 from slurm_power.powerctld_line import LineRefusedError
@@ -34,7 +35,9 @@ class Followed:
 class EventBook:
     """The events of one signal at powerctld. ``known``: the external ids told so far, with their ends."""
 
-    def __init__(self, signal: OpenAdrSignal, circuit: Circuit, ask: Ask, known: object = None) -> None:
+    def __init__(
+        self, signal: OpenAdrSignal | HttpLimitsSignal, circuit: Circuit, ask: Ask, known: object = None
+    ) -> None:
         self._signal = signal
         self._circuit = circuit
         self._ask = ask

@@ -23,11 +23,12 @@ class Feed:
         self._heading = heading
         self._rows = _read(file)
         self._written = ""
+        self._told = ""
 
-    def put(self, prices: Sequence[Price], now: datetime) -> None:
-        """Take all values that are known now; a file that cannot be written is a line in the log."""
+    def put(self, prices: Sequence[Price], now: datetime) -> str:
+        """Take all values that are known now; returns why the file cannot be written, empty where it is."""
         if not prices and not self._rows:
-            return
+            return ""
         ordered = sorted(prices, key=lambda one: one.starts_at)
         if ordered:
             # What is told now counts from its begin on; what was told before and is past stays.
@@ -42,13 +43,19 @@ class Feed:
         table = csv.writer(text, lineterminator="\n")
         table.writerow(["time", self._heading])
         table.writerows([at.astimezone(UTC).isoformat(), value] for at, value in sorted(self._rows.items()))
-        if text.getvalue() == self._written:
-            return
+        if text.getvalue() == self._written and self._file.exists():
+            return ""
         try:
             write_whole(self._file, text.getvalue())
             self._written = text.getvalue()
         except OSError as error:
-            log.error("%s: cannot be written: %s", self._file, error)
+            problem = f"{self._file} cannot be written: {error.strerror or error}"
+            if problem != self._told:
+                log.error("%s", problem)
+            self._told = problem
+            return problem
+        self._told = ""
+        return ""
 
 
 def _read(file: Path) -> dict[datetime, str]:

@@ -15,7 +15,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from slurm_power.bridge.grid_events import LONGEST_AHEAD, Price, printable
-from slurm_power.config.http_signals import HttpSignal, TimeForm
+from slurm_power.bridge.http_doubts import RowDoubtError, RowDoubts
+from slurm_power.config.http_signals import HttpKind, HttpSignal, TimeForm
 
 KEEP = timedelta(days=3)
 """So long what is past is remembered."""
@@ -41,49 +42,63 @@ class _Row:
     value: float | None
 
 
-def read_page(content: bytes, signal: HttpSignal, now: datetime) -> tuple[list[Price], list[str]]:
-    """What a page says, in order and without overlaps, in money or grams per kWh; and what of it is doubtful.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadPage:
+    """What a page says: values in order and without overlaps, per kWh or in watts; what of it is doubtful.
 
-    Raises PageError where no row can be used.
+    ``starts_at``: its first row, also one without a value. ``made_at``: when it was made, where it says so
+    and we were told where.
     """
-    rows = _found(_parsed(content), signal)
+
+    values: list[Price]
+    doubts: list[str]
+    starts_at: datetime | None = None
+    made_at: datetime | None = None
+
+
+def read_page(content: bytes, signal: HttpSignal, now: datetime) -> ReadPage:
+    """Read a page; raises PageError where no row of those that it has can be used."""
+    page = _parsed(content)
+    rows = _found(page, signal)
     if len(rows) > MOST_ROWS:
         raise PageError(f"it has {len(rows)} rows, more than {MOST_ROWS}")
     if signal.time_form is TimeForm.ISO and len(rows) > 1 and str(rows[0][0]) > str(rows[-1][0]):
         # The newest first: of a time that comes twice, the later one would be seen first.
         rows.reverse()
-    doubts: dict[str, int] = {}
+    doubts = RowDoubts()
     local_seen: set[datetime] = set()
     read = [row for one in rows if (row := _row(one, signal, local_seen, now, doubts)) is not None]
-    said = [why if count == 1 else f"{why} ({count} rows)" for why, count in doubts.items()]
     if rows and not read:
-        raise PageError("; ".join(said) or "it has no row that could be used")
-    prices, more = _in_order(read, signal)
-    if not prices:
+        raise PageError("; ".join(doubts.said()) or "it has no row that could be used")
+    values, more = _in_order(read, signal)
+    if not values and signal.kind is not HttpKind.LIMITS:
         more.append("it has no values")
-    return prices, said + more
+    made_at = None
+    if signal.published:
+        try:
+            made_at = _moment(_at(page, signal.published), signal, set())
+        except RowDoubtError:
+            more.append(f"{signal.published} is no time of when it was made")
+    starts_at = min((row.starts_at for row in read), default=None)
+    return ReadPage(values=values, doubts=doubts.said() + more, starts_at=starts_at, made_at=made_at)
 
 
-def merged(known: Sequence[Price], told: Sequence[Price], now: datetime) -> list[Price]:
+def merged(
+    known: Sequence[Price],
+    told: Sequence[Price],
+    now: datetime,
+    speaks_for: tuple[datetime, datetime] | None = None,
+) -> list[Price]:
     """What is known after a page: what it tells counts where it tells something, the rest stays.
 
-    Both are in order and without overlaps, and so is the answer; what is long past is forgotten.
+    In the time that it ``speaks_for`` nothing stays but what it tells. Both are in order and without
+    overlaps, and so is the answer; what is long past is forgotten.
     """
     pieces = list(told)
+    span = [] if speaks_for is None else [Price(starts_at=speaks_for[0], ends_at=speaks_for[1], value=0.0)]
     for old in known:
-        pieces += _outside(old, told)
+        pieces += [rest for piece in _outside(old, told) for rest in _outside(piece, span)]
     return sorted((one for one in pieces if one.ends_at > now - KEEP), key=lambda one: one.starts_at)
-
-
-def backwards(ended_at: datetime | None, told: Sequence[Price], now: datetime) -> list[str]:
-    """That a page reaches less far than it did; ``ended_at``: how far that was."""
-    if ended_at is None or not told or ended_at <= now or told[-1].ends_at >= ended_at:
-        return []
-    said = (
-        f"it went backwards: it ends at {_day(told[-1].ends_at)}, before it ended at {_day(ended_at)};"
-        " what it said before stands there"
-    )
-    return [said]
 
 
 def _outside(old: Price, told: Sequence[Price]) -> list[Price]:
@@ -163,19 +178,19 @@ def _row(
     signal: HttpSignal,
     local_seen: set[datetime],
     now: datetime,
-    doubts: dict[str, int],
+    doubts: RowDoubts,
 ) -> _Row | None:
     time, end, value = one
     try:
         starts_at = _moment(time, signal, local_seen)
         if starts_at > now + LONGEST_AHEAD:
-            raise ValueError("a time is more than a year ahead")
+            raise RowDoubtError("is more than a year ahead", f"{starts_at:%Y-%m-%d}")
         ends_at = None if end is None else _moment(end, signal, set(), after=starts_at)
         if ends_at is not None and not timedelta(0) < ends_at - starts_at <= timedelta(days=31):
-            raise ValueError("a row ends before it begins, or a month after")
+            raise RowDoubtError("a row ends before it begins, or a month after")
         number = _number(value, signal)
-    except ValueError as error:
-        doubts[str(error)] = doubts.get(str(error), 0) + 1
+    except RowDoubtError as error:
+        doubts.add(error)
         return None
     return _Row(starts_at, ends_at, number)
 
@@ -184,7 +199,7 @@ def _moment(
     given: Any, signal: HttpSignal, local_seen: set[datetime], after: datetime | None = None
 ) -> datetime:
     if isinstance(given, bool) or given is None:
-        raise ValueError(f"{signal.time}: a row has no time")
+        raise RowDoubtError("a row has no time")
     try:
         if signal.time_form is TimeForm.ISO:
             if not isinstance(given, str):
@@ -199,7 +214,7 @@ def _moment(
             return at.astimezone(UTC)
         return _local(at, signal, local_seen, after)
     except (ValueError, TypeError, OverflowError):
-        raise ValueError(f"{printable(given, 40)!r} is no time ({signal.time_form.value})") from None
+        raise RowDoubtError(f"is no time ({signal.time_form.value})", repr(printable(given, 40))) from None
 
 
 def _local(at: datetime, signal: HttpSignal, local_seen: set[datetime], after: datetime | None) -> datetime:
@@ -216,7 +231,7 @@ def _local(at: datetime, signal: HttpSignal, local_seen: set[datetime], after: d
 
 
 def _number(value: Any, signal: HttpSignal) -> float | None:
-    """A value per kWh; None where the page says that it does not know."""
+    """A value in our unit; None where the page says that there is none."""
     if value is None:
         return None
     try:
@@ -224,14 +239,13 @@ def _number(value: Any, signal: HttpSignal) -> float | None:
             raise ValueError
         number = float(value)
     except (ValueError, TypeError, OverflowError):
-        raise ValueError(f"{printable(value, 40)!r} is no value") from None
+        raise RowDoubtError("is no value", repr(printable(value, 40))) from None
     if not math.isfinite(number):
-        raise ValueError(f"{number} is no value")
+        raise RowDoubtError("is no value", number)
     if not signal.least_value <= number <= signal.most_value:
-        raise ValueError(
-            f"{number:g} is not plausible, it is not between {signal.least_value:g} and {signal.most_value:g}"
-        )
-    return number * signal.per_kwh
+        bounds = f"{signal.least_value:g} and {signal.most_value:g}"
+        raise RowDoubtError(f"is not plausible, it is not between {bounds}", f"{number:g}")
+    return number * signal.factor
 
 
 def _in_order(rows: list[_Row], signal: HttpSignal) -> tuple[list[Price], list[str]]:
@@ -273,7 +287,3 @@ def _usual(ordered: Sequence[_Row], signal: HttpSignal) -> timedelta:
     gaps = [(later.starts_at - sooner.starts_at).total_seconds() for sooner, later in pairwise(ordered)]
     # Two rows a month apart are no prices for a month: a feed that stopped would look as if it went on.
     return min(timedelta(seconds=median(gaps)), _MOST_USUAL)
-
-
-def _day(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%MZ}"

@@ -107,8 +107,9 @@ class Ven3:
         windows = [window for event in events.values() for window in event.windows]
         followed = await self._book.follow(self._promises.onto(windows, now, self._unconfirmed))
         self._keep()
-        self._prices.put([price for event in events.values() for price in event.prices], now)
-        self._carbon.put([price for event in events.values() for price in event.carbon], now)
+        prices = [price for event in events.values() for price in event.prices]
+        carbon = [price for event in events.values() for price in event.carbon]
+        doubts += filter(None, [self._prices.put(prices, now), self._carbon.put(carbon, now)])
         doubts += [f"{printable(key, 40)}: {why}" for key, why in followed.refused.items()]
         if followed.withdrawn:
             doubts.append(f"{len(followed.withdrawn)} of its events were ended by an operator here")

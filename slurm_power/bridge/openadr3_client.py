@@ -25,6 +25,10 @@ _TOKEN_SECONDS = 3600.0
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _UNCHANGED = 401, 403, 404, 409, 304
 
 
+class LoginError(AnswerError):
+    """There is no token; ``status`` says nothing of what the token was for."""
+
+
 class OpenAdr3Client:
     """One VTN. Everything read is bounded; nothing read is trusted."""
 
@@ -65,7 +69,7 @@ class OpenAdr3Client:
         try:
             found = await self._request("GET", f"/events/{quote(event_id, safe='')}")
         except AnswerError as error:
-            if error.status in (_NOT_FOUND, _FORBIDDEN):
+            if error.status in (_NOT_FOUND, _FORBIDDEN) and not isinstance(error, LoginError):
                 return None
             raise
         return found if isinstance(found, dict) else None
@@ -176,9 +180,8 @@ class OpenAdr3Client:
                 answered, answer = await self._send("POST", elsewhere, form=form, headers={})
         token = answer.get("access_token") if isinstance(answer, dict) else None
         if answered.status != 200 or not isinstance(token, str) or not token.isprintable() or not token:
-            # Its status says nothing of what the token was for.
             refusal = _refusal("no token", answered, answer)
-            raise AnswerError(str(refusal), wait_seconds=refusal.wait_seconds)
+            raise LoginError(str(refusal), refusal.status, refusal.wait_seconds)
         lasts = answer.get("expires_in", _TOKEN_SECONDS)
         if isinstance(lasts, bool) or not isinstance(lasts, int | float) or not 0 < lasts < 1e9:
             lasts = _TOKEN_SECONDS

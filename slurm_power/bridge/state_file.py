@@ -10,12 +10,15 @@ log = logging.getLogger(__name__)
 
 
 class StateFile:
-    """One file of ours. A disk that takes nothing costs what a restart would need, never the work itself."""
+    """One file of ours. A disk that takes nothing costs what a restart would need, never the work itself.
+
+    ``problem``: why it could not be written, empty where it could.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._written: str | None = None
-        self._told = ""
+        self.problem = ""
 
     def read(self) -> dict[str, Any]:
         """What was put there; {} where there is nothing that can be read."""
@@ -36,11 +39,12 @@ class StateFile:
         try:
             write_whole(self._file, text)
         except OSError as error:
-            if self._told != str(error):
-                log.error("%s: cannot be written: %s", self._file, error)
-            self._told = str(error)
+            problem = f"{self._file} cannot be written: {error.strerror or error}"
+            if self.problem != problem:
+                log.error("%s", problem)
+            self.problem = problem
             return
-        self._written, self._told = text, ""
+        self._written, self.problem = text, ""
 
 
 def write_whole(file: Path, text: str) -> None:

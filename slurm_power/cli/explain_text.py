@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from slurm_power.model.money import money_text, money_unit
+
 if TYPE_CHECKING:
     from slurm_power.cli.slurms_word import SlurmsWord
 
@@ -76,7 +78,7 @@ def _bills(request: dict[str, Any], answer: dict[str, Any]) -> list[str]:
         between = (
             f"80 % of such jobs: {_time(float(run['p10_seconds']))} to {_time(float(run['p90_seconds']))}"
         )
-        said = _bill(answer["expected_bill"])
+        said = _bill(answer["expected_bill"], _currency(answer))
         lines.append(
             f"It should run for {_time(float(run['seconds']))} ({between}; known from {whose}): {said}."
         )
@@ -84,14 +86,14 @@ def _bills(request: dict[str, Any], answer: dict[str, Any]) -> list[str]:
         lines.append("How long it should run is unknown: too few jobs have ended.")
     if answer.get("limit_bill") is not None and "time_limit_seconds" in request:
         limit = _time(float(request["time_limit_seconds"]))
-        lines.append(f"Up to its time limit of {limit}: {_bill(answer['limit_bill'])}.")
+        lines.append(f"Up to its time limit of {limit}: {_bill(answer['limit_bill'], _currency(answer))}.")
     else:
         lines.append("Energy and cost are unknown without a time limit (--time).")
     return lines
 
 
-def _bill(row: dict[str, Any]) -> str:
-    cost = "cost unknown" if row["cost"] is None else f"cost {_number(float(row['cost']))}"
+def _bill(row: dict[str, Any], currency: str) -> str:
+    cost = "cost unknown" if row["cost"] is None else f"cost {money_text(float(row['cost']), currency)}"
     carbon = "CO2 unknown" if row["carbon_kg"] is None else f"{_number(float(row['carbon_kg']))} kg of CO2"
     return f"{_kwh(float(row['energy_kwh']))} at the grid connection, {cost}, {carbon}"
 
@@ -111,8 +113,9 @@ def _classes(answer: dict[str, Any]) -> list[str]:
     rows = list(answer.get("flex_classes") or [])
     if not rows:
         return []
+    unit = f", savings in {money_unit(_currency(answer))}"
     seen = "the expected run" if answer.get("run") is not None else "the whole time limit"
-    lines = [f"What each flex class would mean, over {seen} (unknown: ?):"]
+    lines = [f"What each flex class would mean, over {seen}{unit} (unknown: ?):"]
     table = [("", "held at most", "slower at most", "gives way by", "a hold may save", "caps may save")]
     for row in rows:
         saved = _amount(row["hold_saves_cost"])
@@ -154,6 +157,11 @@ def _policy(answer: dict[str, Any]) -> list[str]:
         ]
     )
     return [*lines, where]
+
+
+def _currency(answer: dict[str, Any]) -> str:
+    """What the site's prices count; an older powerctld does not say."""
+    return plain(str(answer.get("currency") or ""))
 
 
 def _amount(value: Any) -> str:

@@ -6,17 +6,17 @@ Usage: psbatch [options about power] [any option of sbatch] SCRIPT [ARGUMENTS]
 Submits a batch job just as sbatch does, and says what the site may do with its power:
 
   --workload=CLASS    what the job does: training, inference or generation
-  --flex=FLEX         how much it may be slowed down, or held for as long, to keep the site inside its limit:
-                      flex0 not at all, flex1 up to 10 %, flex2 up to 25 %, flex3 up to 50 % (0..3 will do)
+  --flex=FLEX         how much it may be slowed down, or held for that share of its time limit, to keep the
+                      site inside its limit: flex0 not at all, flex1 10 %, flex2 25 %, flex3 50 % (or 0 to 3)
   --max-hold=TIME     the longest it may be held before it starts, however flexible it is: 30 (minutes),
                       HH:MM:SS, D-HH:MM or 90s, 15m, 2h, 1d; 0: never
   --finish-by=MOMENT  do not let power make it end later than this: 2026-12-24T18:00, 18:00, now+8hours.
                       Slurm does not end the job then (its own --deadline would)
-  --power-cap=WATTS   the most each of its GPUs may draw: 400, 400W or 0.4kW
+  --power-cap=WATTS   a limit of your own on each of its GPUs: 400, 400W or 0.4kW
   --tier=FAMILY/TIER  the model tier that it runs, as a catalog has it (slurm-power tiers list); its sbatch
                       options and variables are added where you say nothing of these yourself
   --tiers-ok=TIERS    tiers of that family it may be moved to when power is short: int8,small, or any;
-                      none: never, which is also where nothing is said. For a training name them
+                      none (the default): never. For a training name them
   --min-quality=N     the least quality of such a tier, in the family's metric: 0.95
 
 These may also stand in the script (#PSBATCH --workload=training), in PSBATCH_WORKLOAD, PSBATCH_FLEX,

@@ -26,7 +26,13 @@ def main() -> int:
         description="Follow what the grid says by OpenADR and HTTP, tell powerctld, and report back.",
         epilog="Runs beside powerctld, as the same user, with the same site.toml. See docs/bridge.md.",
     )
-    parser.add_argument("--config", type=Path, default=Path("/etc/slurm-power/site.toml"), metavar="FILE")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=Path("/etc/slurm-power/site.toml"),
+        metavar="FILE",
+        help="site.toml (default: %(default)s)",
+    )
     parser.add_argument("--check", action="store_true", help="check the configuration, then exit")
     parser.add_argument("--version", action="version", version=f"slurm-power {__version__}")
     arguments = parser.parse_args()

@@ -45,7 +45,13 @@ def main() -> int:
         epilog="A site.toml is refused with all problems at once (exit 2), a new or changed device that"
         " does not answer included. One that has answered before may be away at a start: it counts as full.",
     )
-    parser.add_argument("--config", type=Path, default=Path("/etc/slurm-power/site.toml"), metavar="FILE")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=Path("/etc/slurm-power/site.toml"),
+        metavar="FILE",
+        help="site.toml (default: %(default)s)",
+    )
     parser.add_argument(
         "--check", action="store_true", help="check the configuration and the devices, then exit"
     )

@@ -26,7 +26,13 @@ def main() -> int:
         " its Unix socket, as powerctld's own user, and reads its files; it holds nothing up there.",
         epilog="A site.toml with problems in any table is refused with all of them (exit 2).",
     )
-    parser.add_argument("--config", type=Path, default=Path("/etc/slurm-power/site.toml"), metavar="FILE")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=Path("/etc/slurm-power/site.toml"),
+        metavar="FILE",
+        help="site.toml (default: %(default)s)",
+    )
     parser.add_argument("--check", action="store_true", help="check the configuration, then exit")
     parser.add_argument("--version", action="version", version=f"slurm-power {__version__}")
     arguments = parser.parse_args()

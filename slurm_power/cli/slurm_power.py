@@ -1,11 +1,16 @@
 """slurm-power: the terminal of users and operators."""
 
+import errno
 import io
+import os
 import sys
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import click
 
 from slurm_power import __version__
+from slurm_power.cli.command_group import SectionedGroup
 from slurm_power.cli.commands.advise import advise
 from slurm_power.cli.commands.alerts import alerts
 from slurm_power.cli.commands.authority import ca
@@ -47,6 +52,8 @@ _EXTRAS = {
     "evaluation": ("fairlearn", "sklearn"),
     "tiers-gpu": ("torchao",),
 }
+# What a full disk behind > says; a report's own file is written elsewhere, whole or not at all.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run() -> None:
@@ -63,53 +70,43 @@ def run() -> None:
             raise
         click.echo(f"Error: this needs {package}: pip install 'slurm-power[{extra}]'", err=True)
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        # What is in the buffer still would fail once more at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        click.echo(f"Error: {error.strerror}; what was printed is not whole", err=True)
+        sys.exit(1)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+# What is found under which heading of --help; within one the most used first.
+SECTIONS = {
+    "See the site": (status, top, forecast, plan, ledger, alerts, events, event_report, sources, policy),
+    "Your jobs": (jobs, why, appeal, advise),
+    "Operate it": (event, cancel_event, control, release_all, weights, yield_node),
+    "Reports and data": (report, export),
+    "Install and maintain": (init, check, show_config, ca, commission, hres, web, store, uninstall),
+    "Model tiers and services": (tiers, gateway),
+    "Try it on recorded data": (simulate, backtest, backtest_jobs),
+}
+
+
+class _Commands(SectionedGroup):
+    """All commands, by purpose."""
+
+    sections: ClassVar[Mapping[str, Sequence[str]]] = {
+        heading: [str(command.name) for command in commands] for heading, commands in SECTIONS.items()
+    }
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="slurm-power")
 def main() -> None:
     """Power of a Slurm site: what it draws, what is done about it, and why."""
 
 
-for command in (
-    status,
-    top,
-    alerts,
-    jobs,
-    forecast,
-    sources,
-    plan,
-    why,
-    ledger,
-    event,
-    cancel_event,
-    events,
-    event_report,
-    yield_node,
-    advise,
-    ca,
-    commission,
-    control,
-    release_all,
-    weights,
-    policy,
-    appeal,
-    init,
-    uninstall,
-    check,
-    show_config,
-    hres,
-    gateway,
-    report,
-    export,
-    store,
-    backtest,
-    backtest_jobs,
-    simulate,
-    tiers,
-    web,
-):
-    main.add_command(command)
+for _command in (command for commands in SECTIONS.values() for command in commands):
+    main.add_command(_command)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The ``[signals.NAME]`` tables of kinds http_prices and http_carbon: JSON pages, read again and again."""
+"""The ``[signals.NAME]`` tables of kinds http_prices, http_carbon and http_limits: JSON pages."""
 
 import re
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from slurm_power.config.address import address_problems
+from slurm_power.model.grid_event import Commitment
 
 _TEMPLATE = re.compile(r"\{([^{}]*)\}")
 _TEMPLATES = frozenset({"date", "year", "month", "day", "from", "to"})
@@ -21,6 +22,14 @@ _PER_KWH = {
     "kg_per_kWh": 1e3,
     "lb_per_MWh": 0.45359237,
 }
+_WATTS = {"W": 1.0, "kW": 1e3, "MW": 1e6}
+
+
+class EventCommitment(StrEnum):
+    """How firmly the site follows the events of a signal."""
+
+    MUST = Commitment.MUST.value
+    BEST_EFFORT = Commitment.BEST_EFFORT.value
 
 
 class HttpKind(StrEnum):
@@ -28,6 +37,7 @@ class HttpKind(StrEnum):
 
     PRICES = "http_prices"
     CARBON = "http_carbon"
+    LIMITS = "http_limits"
 
 
 class HttpPriceUnit(StrEnum):
@@ -46,6 +56,14 @@ class HttpCarbonUnit(StrEnum):
     LB_PER_MWH = "lb_per_MWh"
 
 
+class HttpLimitUnit(StrEnum):
+    """What the numbers of import limits count."""
+
+    WATTS = "W"
+    KILOWATTS = "kW"
+    MEGAWATTS = "MW"
+
+
 class TimeForm(StrEnum):
     """How a page writes moments."""
 
@@ -56,7 +74,7 @@ class TimeForm(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpFeed:
-    """What both kinds have in common. Plausible values are in the page's own unit."""
+    """What all kinds have in common. Plausible values are in the page's own unit."""
 
     name: str
     url: str
@@ -64,6 +82,7 @@ class HttpFeed:
     time: str
     end: str = ""
     value: str
+    published: str = ""
     time_form: TimeForm = TimeForm.ISO
     zone: str = "UTC"
     step_minutes: float | None = None
@@ -82,7 +101,9 @@ class HttpFeed:
     def problems(self) -> list[str]:
         """What is wrong, each problem with its key; no file is looked at."""
         plain = _TEMPLATE.sub("0", self.url)
-        found = address_problems("url", plain, example=_EXAMPLE, danger="change the prices", query=True)
+        found = address_problems(
+            "url", plain, example=_EXAMPLE, danger="change prices and limits", query=True
+        )
         host = self.url.partition("://")[2].partition("/")[0].partition("?")[0]
         if _TEMPLATE.search(host):
             found.append("url: the host must stand as it is, without {}")
@@ -120,7 +141,7 @@ class HttpPricesSignal(HttpFeed):
     most_value: float
 
     @property
-    def per_kwh(self) -> float:
+    def factor(self) -> float:
         """From the page's unit to money per kWh."""
         return _PER_KWH[self.unit.value]
 
@@ -139,7 +160,7 @@ class HttpCarbonSignal(HttpFeed):
     most_value: float = 2000.0
 
     @property
-    def per_kwh(self) -> float:
+    def factor(self) -> float:
         """From the page's unit to grams per kWh."""
         return _PER_KWH[self.unit.value]
 
@@ -148,7 +169,40 @@ class HttpCarbonSignal(HttpFeed):
         return HttpFeed.problems(self) + _bound_problems(self.least_value, self.most_value, 0.0)
 
 
-HttpSignal = HttpPricesSignal | HttpCarbonSignal
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpLimitsSignal(HttpFeed):
+    """Import limits of a circuit, each a grid event for its time; a row without a value is no limit."""
+
+    kind: HttpKind = HttpKind.LIMITS
+    unit: HttpLimitUnit
+    least_value: float = 0.0
+    most_value: float = 1e9
+    poll_seconds: float = 60.0
+    circuit: str = ""
+    commitment: EventCommitment = EventCommitment.MUST
+    ramp_seconds: float | None = None
+    longest_event_hours: float = 168.0
+
+    @property
+    def factor(self) -> float:
+        """From the page's unit to watts."""
+        return _WATTS[self.unit.value]
+
+    def problems(self) -> list[str]:
+        """What is wrong, each problem with its key; no file is looked at."""
+        found = HttpFeed.problems(self) + _bound_problems(self.least_value, self.most_value, 0.0)
+        if not self.end and self.step_minutes is None:
+            found.append(
+                "end: missing; name the key of a row's end, or say in step_minutes how long each counts"
+            )
+        for key, low, high in (("ramp_seconds", 0.0, 3600.0), ("longest_event_hours", 0.01, 8784.0)):
+            value = getattr(self, key)
+            if value is not None and not low <= value <= high:
+                found.append(f"{key}: {value:g} is not between {low:g} and {high:g}")
+        return found
+
+
+HttpSignal = HttpPricesSignal | HttpCarbonSignal | HttpLimitsSignal
 
 
 def _bound_problems(least: float, most: float, low: float) -> list[str]:

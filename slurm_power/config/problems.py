@@ -10,16 +10,21 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_type_hints
 
+from slurm_power.model.secret_text import holds_secret, without_secrets
+
 Record = TypeVar("Record")
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used. ``problems`` lists all of them, each starting with its path."""
+    """A configuration that cannot be used. ``problems`` lists all of them, each starting with its path.
+
+    They quote what stands in the file, and are read by others than who may read it: without its secrets.
+    """
 
     def __init__(self, file: Path, problems: list[str]) -> None:
         self.file = file
-        self.problems = problems
-        super().__init__("\n".join(f"{file}: {problem}" for problem in problems))
+        self.problems = [without_secrets(problem) for problem in problems]
+        super().__init__("\n".join(f"{file}: {problem}" for problem in self.problems))
 
 
 def read_toml(file: Path) -> dict[str, Any]:
@@ -94,7 +99,8 @@ def _converted(value: object, wanted: Any, path: str, problems: list[str]) -> ob
         return _member(value, wanted, path, problems)
     converted = _plain(value, wanted)
     if converted is None:
-        problems.append(f"{path}: must be {_WORDS.get(wanted, wanted)}, not {value!r}")
+        seen = "" if holds_secret(path) else f", not {value!r}"
+        problems.append(f"{path}: must be {_WORDS.get(wanted, wanted)}{seen}")
     return converted
 
 

@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from slurm_power.config.address import address_problems
-from slurm_power.config.http_signals import HttpCarbonSignal, HttpKind, HttpPricesSignal
+from slurm_power.config.http_signals import (
+    EventCommitment,
+    HttpCarbonSignal,
+    HttpKind,
+    HttpLimitsSignal,
+    HttpPricesSignal,
+)
 from slurm_power.config.problems import did_you_mean, read_record, subtables
-from slurm_power.model.grid_event import Commitment
 from slurm_power.model.site import Site
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
@@ -23,13 +28,6 @@ class SignalKind(StrEnum):
 
     OPENADR2 = "openadr2"
     OPENADR3 = "openadr3"
-
-
-class EventCommitment(StrEnum):
-    """How firmly the site follows the events of a signal."""
-
-    MUST = Commitment.MUST.value
-    BEST_EFFORT = Commitment.BEST_EFFORT.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,13 +130,20 @@ class OpenAdr3Signal(OpenAdrSignal):
         return found
 
 
-Signal = OpenAdr2Signal | OpenAdr3Signal | HttpPricesSignal | HttpCarbonSignal
-_Record = type[OpenAdr2Signal] | type[OpenAdr3Signal] | type[HttpPricesSignal] | type[HttpCarbonSignal]
+Signal = OpenAdr2Signal | OpenAdr3Signal | HttpPricesSignal | HttpCarbonSignal | HttpLimitsSignal
+_Record = (
+    type[OpenAdr2Signal]
+    | type[OpenAdr3Signal]
+    | type[HttpPricesSignal]
+    | type[HttpCarbonSignal]
+    | type[HttpLimitsSignal]
+)
 _RECORDS: dict[str, _Record] = {
     SignalKind.OPENADR2.value: OpenAdr2Signal,
     SignalKind.OPENADR3.value: OpenAdr3Signal,
     HttpKind.PRICES.value: HttpPricesSignal,
     HttpKind.CARBON.value: HttpCarbonSignal,
+    HttpKind.LIMITS.value: HttpLimitsSignal,
 }
 
 
@@ -169,7 +174,9 @@ def check_signals(signals: dict[str, Signal], site: Site, problems: list[str]) -
     problems += [
         f"signals.{name}.circuit: there is no [circuit.{signal.circuit}]"
         for name, signal in signals.items()
-        if isinstance(signal, OpenAdrSignal) and signal.circuit and signal.circuit not in site.circuits
+        if isinstance(signal, OpenAdrSignal | HttpLimitsSignal)
+        and signal.circuit
+        and signal.circuit not in site.circuits
     ]
 
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 # Room for some minutes of a mid-sized site, and for the write-ahead log beside them.
 LEAST_BUDGET_BYTES = 64_000_000
@@ -57,7 +57,8 @@ def check_ledger_url(url: str) -> str:
         return (
             f"{url!r} is no address; write postgresql://HOST/DATABASE, or postgresql:///DATABASE?host=FOLDER"
         )
-    if parts.password is not None or "password=" in parts.query:
+    # libpq reads names behind ? with their percent signs resolved.
+    if parts.password is not None or not {"password", "sslpassword"}.isdisjoint(parse_qs(parts.query)):
         return (
             "holds a password; put that into a file and write ?passfile=FILE, since others may read site.toml"
         )
@@ -73,4 +74,6 @@ def check_url(url: str) -> str:
         port_good = False
     if parts.scheme not in ("http", "https") or not parts.hostname or not port_good:
         return f"{url!r} is no address; write http://HOST:PORT"
+    if parts.username is not None or parts.password is not None:
+        return "holds a password, which would not be sent; write http://HOST:PORT"
     return "" if not parts.query and not parts.fragment else f"{url!r}: leave out what follows ? or #"

@@ -10,8 +10,11 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from slurm_power.config.problems import read_record
+from slurm_power.model.money import is_currency
 
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
+FEEDS = "feeds"
+"""Below powerctld's state directory: where powerbridge puts what signals say of prices and carbon."""
 # What no site draws: a peak above it was written in W.
 _MOST_KW = 5e6
 
@@ -42,12 +45,16 @@ class LimitUnit(StrEnum):
 class SupplyConfig:
     """Files with price, carbon intensity, import limit and tariff. Relative paths start at site.toml.
 
+    ``currency`` is the ISO 4217 code of what prices, tariff and the policy's weights count.
     ``billed_peaks_kw``: what was billed already, by name of the tariff's demand charge and month (2026-01).
     """
 
     price_file: Path | None = None
     price_unit: PriceUnit | None = None
     price_column: str | None = None
+    realtime_price_file: Path | None = None
+    realtime_price_unit: PriceUnit | None = None
+    realtime_price_column: str | None = None
     carbon_file: Path | None = None
     carbon_unit: CarbonUnit | None = None
     carbon_column: str | None = None
@@ -56,17 +63,27 @@ class SupplyConfig:
     limit_column: str | None = None
     tariff_file: Path | None = None
     billed_peaks_kw: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    currency: str | None = None
 
     def problems(self) -> list[str]:
         """What is wrong, each problem with its key; the files themselves are not looked at."""
         found = []
-        for kind, units in (("price", PriceUnit), ("carbon", CarbonUnit), ("limit", LimitUnit)):
+        for kind, units in (
+            ("price", PriceUnit),
+            ("realtime_price", PriceUnit),
+            ("carbon", CarbonUnit),
+            ("limit", LimitUnit),
+        ):
             file, unit = getattr(self, f"{kind}_file"), getattr(self, f"{kind}_unit")
             if file is not None and unit is None:
                 found.append(f"{kind}_unit: missing; say what {kind}_file counts: {' or '.join(units)}")
             if file is None:
                 more = [key for key in (f"{kind}_unit", f"{kind}_column") if getattr(self, key) is not None]
                 found += [f"{key}: there is no {kind}_file" for key in more]
+        if self.currency is not None and not is_currency(self.currency):
+            found.append(
+                f"currency: {self.currency!r} is no ISO 4217 code; write three capitals, such as EUR"
+            )
         if self.tariff_file is not None and self.tariff_file.suffix not in (".toml", ".json"):
             found.append(f"tariff_file: {self.tariff_file.name} is neither .toml nor .json")
         if self.billed_peaks_kw and self.tariff_file is None:
@@ -75,7 +92,7 @@ class SupplyConfig:
 
     def below(self, folder: Path) -> "SupplyConfig":
         """Make relative paths start at ``folder``."""
-        keys = ("price_file", "carbon_file", "limit_file", "tariff_file")
+        keys = ("price_file", "realtime_price_file", "carbon_file", "limit_file", "tariff_file")
         given = {key: getattr(self, key) for key in keys}
         return replace(self, **{key: folder / path for key, path in given.items() if path is not None})
 

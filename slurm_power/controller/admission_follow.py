@@ -16,8 +16,8 @@ from slurm_power.slurm.licences import licence_counts, with_count
 
 # Each is a request to slurmctld.
 _MOST_A_BEAT = 10
-# A cap waits no longer than this for its job's licence.
-_LONGEST_WAIT_SECONDS = 10.0
+# A cap waits no longer than this for its job's licence; a busy slurmctld takes some of it.
+_LONGEST_WAIT_SECONDS = 30.0
 
 
 class LicenceFollower:
@@ -110,10 +110,11 @@ class LicenceFollower:
         if self._licences is None or changed is None or watts == one.was_watts:
             return False
         await self._licences.set_of_job(one.job_id, changed)
-        if one.watts >= one.was_watts:
+        if one.capped:
+            if one.watts < one.was_watts:
+                self.lowered.setdefault(one.job_id, text)
+        elif one.watts >= one.was_watts:
             self.lowered.pop(one.job_id, None)
-        elif one.capped:
-            self.lowered.setdefault(one.job_id, text)
         self._say(one.job_id, watts, one.was_watts, one.reason)
         return True
 

@@ -87,6 +87,7 @@ def status(controller: "Controller", caller: Caller) -> Message:
     return {
         "version": __version__,
         "site": snapshot.site.name,
+        "currency": controller.config.supply.currency,
         "at": snapshot.at.isoformat(),
         "mode": controller.mode,
         "paused_until": iso_or_none(controller.control.paused_until),

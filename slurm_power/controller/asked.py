@@ -9,7 +9,10 @@ _MOST_NUMBER = 1e12
 def need_operator(caller: Caller, deed: str) -> None:
     """Raise RefusedError unless the caller is an operator."""
     if not caller.operator:
-        raise RefusedError(f"{caller.user} may not {deed}: only root and the controller's own user may")
+        raise RefusedError(
+            f"{caller.user} may not {deed}: only root and powerctld's own user may here,"
+            " and operators at the dashboard"
+        )
 
 
 def number(request: Message, key: str) -> float | None:

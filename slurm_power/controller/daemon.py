@@ -128,11 +128,7 @@ class Controller:
             self, accounting, rates=self.supply.rates, note=self._note, fault=self._fault
         )
         self.sources = SourceWatch(
-            config,
-            self.telemetry,
-            self.store,
-            self._note,
-            now_seconds=self._started_seconds,
+            config, self.telemetry, self.store, self._note, self.supply, now_seconds=self._started_seconds
         )
         self._kept_levers = KeptLevers(self.store)
         self.levers = self._kept_levers.read(clock.now(), config.controller.cap_lease_seconds)

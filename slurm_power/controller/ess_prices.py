@@ -19,7 +19,8 @@ class EssPrices:
     def __init__(self, config: SiteConfig, supply: SupplyPrices) -> None:
         self._root = config.site.root.name
         self._supply = supply
-        self.has_source = config.supply.tariff_file is not None or config.supply.price_file is not None
+        files = (config.supply.tariff_file, config.supply.price_file, config.supply.realtime_price_file)
+        self.has_source = any(file is not None for file in files)
         self.reason = ""
 
     def ahead(self, snapshot: Snapshot, at_seconds: float) -> Values:

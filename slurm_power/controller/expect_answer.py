@@ -114,6 +114,7 @@ def expect(controller: "Controller", request: Message, caller: Caller) -> Messag
         "hold_reason": "" if hold is None else hold.reason,
         "longest_hold_seconds": round(longest),
         "limits": _limits(controller, snapshot),
+        "currency": controller.config.supply.currency,
     }
     answer["policy"] = policy_for(controller, replace(job, tier=asked.told["tier"]))
     return answer | _money(controller, asked, gpu_watts, site_watts, cap_slowdown_ratio)

@@ -26,8 +26,13 @@ _KEYS = (
 def jobs(controller: "Controller", request: Message, caller: Caller) -> Message:
     """Rows of jobs by their ids, or of the last ones, the newest first; of other users' none.
 
-    ``cursor`` in the answer is where to go on with the next request; null: that was all.
+    ``cursor`` in the answer is where to go on with the next request; null: that was all. ``currency`` is
+    that of each receipt's cost, null where the site does not say.
     """
+    return {**_rows(controller, request, caller), "currency": controller.config.supply.currency}
+
+
+def _rows(controller: "Controller", request: Message, caller: Caller) -> Message:
     job_ids = request.get("job_ids")
     if job_ids is None:
         return _last(controller, request, caller)

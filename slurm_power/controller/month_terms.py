@@ -19,7 +19,7 @@ from slurm_power.store.sqlite import SqliteStore
 def site_terms(config: SiteConfig | None, tariff_file: Path | None = None, currency: str = "") -> Terms:
     """Read tariff, prices and carbon intensity; ``tariff_file`` comes before that of the site.
 
-    Raises SupplyFileError with all problems.
+    ``currency`` comes before that of the site, too. Raises SupplyFileError with all problems.
     """
     if config is None:
         return Terms(
@@ -44,7 +44,7 @@ def site_terms(config: SiteConfig | None, tariff_file: Path | None = None, curre
         ),
         billed_peaks_kw=config.supply.billed_peaks_kw,
         wear_per_kwh=config.policy.ess_wear_per_kwh,
-        currency=currency,
+        currency=currency or config.supply.currency or "",
         site=config.site,
     )
 

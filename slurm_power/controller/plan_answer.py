@@ -58,6 +58,7 @@ def _plan(
         "shortfalls": [],
         "notes": [],
         "admission": controller.admission.row(),
+        "currency": controller.config.supply.currency,
         "weights_overridden": controller.governance.policy.override_row(),
     }
     if snapshot is None:

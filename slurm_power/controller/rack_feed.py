@@ -31,46 +31,36 @@ def rack_messages(snapshot: Snapshot) -> dict[str, Message]:
     A circuit's power is split by what the GPUs of its nodes draw; while one of its nodes is silent nobody's
     share is known.
     """
-    site = snapshot.site
-    members: dict[str, list[str]] = {}
+    site, root = snapshot.site, snapshot.site.root.name
+    rows: list[tuple[str, str, float]] = []
+    # What the GPUs of all nodes on each circuit draw; None while one of them is silent.
+    wholes: dict[str, float | None] = {}
     for node in site.nodes():
-        circuit = _metered(snapshot, node)
-        if circuit is not None:
-            members.setdefault(circuit, []).append(node)
-    return {
-        node: _message(snapshot, circuit, node)
-        for circuit, nodes in members.items()
-        for node in nodes
-        if node in snapshot.nodes
-    }
+        metered = [name for name in site.circuits_of_node(node) if name in snapshot.circuits and name != root]
+        watts = _gpu_watts(snapshot, node) if metered else None
+        for name in metered:
+            before = wholes.get(name, 0.0)
+            wholes[name] = None if watts is None or before is None else before + watts
+        if watts is not None:
+            rows.append((node, metered[0], watts))
+    return {node: _message(snapshot, circuit, watts, wholes[circuit]) for node, circuit, watts in rows}
 
 
-def _metered(snapshot: Snapshot, node: str) -> str | None:
-    """The nearest metered circuit that carries a node; the whole site's meter is no rack's."""
-    root = snapshot.site.root.name
-    path = snapshot.site.circuits_of_node(node)
-    return next((name for name in path if name in snapshot.circuits and name != root), None)
+def _gpu_watts(snapshot: Snapshot, node: str) -> float | None:
+    """What the GPUs of a node draw that answer; None for a node that does not report."""
+    state = snapshot.nodes.get(node)
+    if state is None:
+        return None
+    return sum(gpu.power_watts for gpu in state.gpus.values() if not gpu.error)
 
 
-def _message(snapshot: Snapshot, circuit: str, node: str) -> Message:
+def _message(snapshot: Snapshot, circuit: str, watts: float, whole_watts: float | None) -> Message:
     reading = snapshot.circuits[circuit]
-    carried = [name for name in snapshot.site.nodes() if circuit in snapshot.site.circuits_of_node(name)]
     return {
         "type": "rack",
         "circuit": circuit,
         "watts": None if reading.quality is Quality.INVALID else reading.watts,
         "quality": reading.quality.value,
         "age_seconds": min(reading.age_seconds, 1e6),
-        "share_ratio": _share_ratio(snapshot, carried, node),
+        "share_ratio": watts / whole_watts if whole_watts else None,
     }
-
-
-def _share_ratio(snapshot: Snapshot, carried: list[str], node: str) -> float | None:
-    if any(name not in snapshot.nodes for name in carried):
-        return None
-    draws = {
-        name: sum(gpu.power_watts for gpu in snapshot.nodes[name].gpus.values() if not gpu.error)
-        for name in carried
-    }
-    whole = sum(draws.values())
-    return draws[node] / whole if whole > 0.0 else None

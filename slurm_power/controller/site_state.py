@@ -13,7 +13,7 @@ def keep_site(store: Records, config: SiteConfig) -> None:
 
 
 def site_document(config: SiteConfig) -> dict[str, object]:
-    """Circuits, batteries and time zone, and what a second of waiting counts of a lost one."""
+    """Circuits, batteries, time zone and currency, and what a second of waiting counts of a lost one."""
     policy, site = config.policy, config.site
     worth = policy.value_per_gpu_hour
     return {
@@ -28,5 +28,6 @@ def site_document(config: SiteConfig) -> dict[str, object]:
             for circuit in site.circuits.values()
         },
         "ess": {ess.name: ess.circuit for ess in site.ess.values()},
+        "currency": config.supply.currency or "",
         "wait_lost_ratio": min(1.0, policy.delay_price_per_gpu_hour / worth) if worth > 0.0 else 1.0,
     }

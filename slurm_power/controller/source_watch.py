@@ -4,6 +4,7 @@ from slurm_power.config import SiteConfig
 from slurm_power.controller.operators import Note
 from slurm_power.controller.signal_book import SignalBook
 from slurm_power.controller.sources import SourceNotes, source_rows
+from slurm_power.controller.supply_desk import SupplyDesk
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.ports import Records
 from slurm_power.telemetry import SiteTelemetry
@@ -24,11 +25,13 @@ class SourceWatch:
         telemetry: SiteTelemetry,
         records: Records,
         note: Note,
+        supply: SupplyDesk,
         *,
         now_seconds: float,
     ) -> None:
         self.signals = SignalBook({name: one.kind.value for name, one in config.signals.items()})
         self._telemetry = telemetry
+        self._supply = supply
         self._records = records
         self._notes = SourceNotes(note)
         self._slurm_poll_seconds = config.controller.slurm_poll_seconds
@@ -41,7 +44,7 @@ class SourceWatch:
     def rows(self, snapshot: Snapshot, now_seconds: float) -> list[SourceRow]:
         """Every source of the site with its quality."""
         rows = source_rows(self._telemetry, snapshot, now_seconds, self._slurm_poll_seconds)
-        return rows + self.signals.rows(snapshot.at, now_seconds)
+        return rows + self._supply.rows(snapshot.at) + self.signals.rows(snapshot.at, now_seconds)
 
     def look(self, snapshot: Snapshot, now_seconds: float) -> None:
         """Write down who has gone bad or good again; keep what has been learned about losses."""

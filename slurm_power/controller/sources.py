@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from slurm_power.controller.repeats import Repeats
@@ -23,9 +23,7 @@ def source_rows(
     """Meters, then nodes with their bad GPUs one by one, batteries, and the workload manager."""
     rows = telemetry.circuits.rows(now_seconds)
     for name in snapshot.site.nodes():
-        first, *others = _node_rows(telemetry, snapshot, name)
-        covered = telemetry.coverage.of_node(name, now_seconds)
-        rows += [replace(first, coverage_ratio=covered), *others]
+        rows += _node_rows(telemetry, snapshot, name, telemetry.coverage.of_node(name, now_seconds))
     for name, ess in snapshot.ess.items():
         reason = ", ".join(ess.alarms) or ("" if ess.remote else "operated locally")
         reason = telemetry.unproven.get(name, reason)
@@ -44,30 +42,34 @@ def source_rows(
     return rows
 
 
-def _node_rows(telemetry: SiteTelemetry, snapshot: Snapshot, name: str) -> list[SourceRow]:
+def _node_rows(
+    telemetry: SiteTelemetry, snapshot: Snapshot, name: str, coverage_ratio: float | None
+) -> list[SourceRow]:
     state = snapshot.nodes.get(name)
     if state is None:
-        return [_node_row(name, None, None, Quality.INVALID, "its daemon is silent")]
+        silent = SourceRow(
+            source=f"powerd.{name}",
+            measures=f"node {name}",
+            watts=None,
+            age_seconds=None,
+            quality=Quality.INVALID,
+            coverage_ratio=coverage_ratio,
+            reason="its daemon is silent",
+        )
+        return [silent]
     bad = [gpu for gpu in state.gpus.values() if gpu.error]
     doubt = telemetry.circuits.node_reason(name) or telemetry.clock_skews.reason(name)
-    watts = sum(gpu.power_watts for gpu in state.gpus.values() if not gpu.error)
     reason = doubt or (f"{len(bad)} of {len(state.gpus)} GPUs do not answer" if bad else "")
-    quality = Quality.QUESTIONABLE if reason else Quality.GOOD
-    row = _node_row(f"{name}, {len(state.gpus)} GPUs", watts, state.age_seconds, quality, reason)
-    return [row, *(_gpu_row(name, gpu, state.age_seconds) for gpu in bad)]
-
-
-def _node_row(
-    what: str, watts: float | None, age_seconds: float | None, quality: Quality, reason: str
-) -> SourceRow:
-    return SourceRow(
-        source=f"powerd.{what.split(',', 1)[0]}",
-        measures=f"node {what}",
-        watts=watts,
-        age_seconds=age_seconds,
-        quality=quality,
+    row = SourceRow(
+        source=f"powerd.{name}",
+        measures=f"node {name}, {len(state.gpus)} GPUs",
+        watts=sum([gpu.power_watts for gpu in state.gpus.values() if not gpu.error]),
+        age_seconds=state.age_seconds,
+        quality=Quality.QUESTIONABLE if reason else Quality.GOOD,
+        coverage_ratio=coverage_ratio,
         reason=reason,
     )
+    return [row, *[_gpu_row(name, gpu, state.age_seconds) for gpu in bad]]
 
 
 def _gpu_row(node: str, gpu: GpuReading, age_seconds: float) -> SourceRow:

@@ -3,23 +3,30 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 
 from slurm_power.config import SiteConfig
+from slurm_power.config.supply import FEEDS
 from slurm_power.controller.job_rates import Rates
 from slurm_power.forecast.supply import Supply, SupplyAhead, supply_ahead
+from slurm_power.model.reading import Quality
 from slurm_power.model.snapshot import LimitEvent, Snapshot
-from slurm_power.signals.supply_files import SupplyFiles
+from slurm_power.signals.supply_files import FILE_KINDS, SupplyFiles
+from slurm_power.telemetry.circuits import SourceRow
 
 _READ_SECONDS = 30.0
 # How far ahead the limit of the supply is put upon the site; it is looked up again in each cycle.
 _AHEAD_SECONDS = 86_400.0
 SUBJECT = "supply"
+# A file with more mistakes is told by its first.
+_MOST_SAID = 2
 
 
 class SupplyDesk:
     """Keeps what the files of the [supply] table say; ``fault`` is told when they go bad and good again."""
 
     def __init__(self, config: SiteConfig, *, fault: Callable[[str, str], None]) -> None:
+        self._config = config
         self._site = config.site
         self._files = SupplyFiles(config.supply, config.zone)
         self._fault = fault
@@ -35,6 +42,26 @@ class SupplyDesk:
                 self._problem = problem
                 self._fault(SUBJECT, problem)
             await asyncio.sleep(_READ_SECONDS)
+
+    def rows(self, at: datetime) -> list[SourceRow]:
+        """Each file as a source; those that powerbridge writes are shown by the signals they come from."""
+        feeds = self._config.controller.state_directory / FEEDS
+        found = []
+        for key, file, problems, standing in self._files.standings(at.timestamp()):
+            if file.parent == feeds:
+                continue
+            good = Quality.QUESTIONABLE if problems else Quality.GOOD
+            found.append(
+                SourceRow(
+                    source=f"supply:{key}",
+                    measures=FILE_KINDS[key],
+                    watts=None,
+                    age_seconds=standing.age_seconds,
+                    quality=good if standing.known else Quality.INVALID,
+                    reason="; ".join([*problems[:_MOST_SAID], *([] if standing.known else [standing.what])]),
+                )
+            )
+        return found
 
     def onto(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot with the supply's import limit: what of it is tighter than the site's own."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from itertools import pairwise
+from statistics import median
 
 from slurm_power.model.site import Site
 from slurm_power.model.snapshot import LimitEvent
@@ -21,6 +22,7 @@ Piece = tuple[float, float, float | None]
 _CLOCK_CHANGE_SECONDS = 900.0
 # A step ends just before the next one begins.
 _AN_INSTANT_SECONDS = 0.001
+_LONE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,40 @@ class HeldValues:
             at = max(at, until)
             if index < len(self.seconds) and at >= self.seconds[index]:
                 index += 1
+
+    def value_at(self, moment_seconds: float) -> float | None:
+        """What holds at a moment."""
+        index = bisect_right(self.seconds, moment_seconds)
+        return self.values[index - 1] if index and moment_seconds < self.end_seconds else None
+
+
+def fresh(held: HeldValues) -> HeldValues:
+    """The same, but no value outlasts twice the usual time between two of them; a lone one lasts an hour."""
+    known = [at for at, value in zip(held.seconds, held.values, strict=True) if value is not None]
+    longest = 2.0 * median(pair[1] - pair[0] for pair in pairwise(known)) if len(known) > 1 else _LONE_SECONDS
+    steps: list[tuple[float, float | None]] = []
+    nexts = (*held.seconds[1:], held.end_seconds)
+    for at, until, value in zip(held.seconds, nexts, held.values, strict=True):
+        steps.append((at, value))
+        if value is not None and until - at > longest:
+            steps.append((at + longest, None))
+    return HeldValues(
+        seconds=tuple(at for at, _ in steps),
+        values=tuple(value for _, value in steps),
+        end_seconds=held.end_seconds,
+    )
+
+
+def overlaid(first: HeldValues | None, second: HeldValues | None) -> HeldValues | None:
+    """What ``first`` says, and what ``second`` says wherever the first knows nothing."""
+    if first is None or second is None:
+        return second if first is None else first
+    ends = {each.end_seconds for each in (first, second) if math.isfinite(each.end_seconds)}
+    moments = tuple(sorted({*first.seconds, *second.seconds, *ends}))
+    values = (second.value_at(at) if (value := first.value_at(at)) is None else value for at in moments)
+    return HeldValues(
+        seconds=moments, values=tuple(values), end_seconds=max(first.end_seconds, second.end_seconds)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

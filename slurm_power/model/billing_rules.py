@@ -5,7 +5,7 @@ One form for all tariff files. Hours are of the site's clock; what is billed is 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 
 DAY_MINUTES = 1440
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -98,11 +98,25 @@ class DemandRate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoincidentRate:
-    """A charge on a month's mean demand in the named hours: local starts, without a zone, an hour each."""
+    """A charge on a month's mean demand in the named hours: local starts, without a zone, an hour each.
+
+    ``windows``: where hours that nobody has named yet can be; empty: anywhere.
+    """
 
     name: str
     price_per_kw: float
     hours: tuple[datetime, ...]
+    windows: tuple[Window, ...] = ()
+
+    def is_open(self, year: int, month: int) -> bool:
+        """Whether hours of that month may still be named: they are in order, so a later one closes it."""
+        if any((hour.year, hour.month) >= (year, month) for hour in self.hours):
+            return False
+        days = (date(year, month, 1) + timedelta(days=number) for number in range(31))
+        windows = self.windows or (Window(),)
+        return any(
+            window.in_season((day.month, day.day)) for day in days if day.month == month for window in windows
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

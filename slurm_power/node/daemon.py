@@ -280,7 +280,7 @@ class Daemon:
                 self._write_metrics()
             else:
                 self._take_count(uuid, count)
-                self._desk.visited(uuid)
+            self._desk.visited(uuid)
         for job in self._jobs.resolve(self._node.gpus_of):
             self._tell(job.start_message())
         hanging = all(self._workers.hanging_seconds(uuid) > 0.1 for uuid in self._workers.pending())

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, kw_only=True)
 class _Epilog:
-    """A job that ends, and the GPUs whose last reading it waits for."""
+    """A job that ends, and what its last reading is waited for: GPUs by UUID, and the host."""
 
     client: Client
     job: NodeJob
@@ -146,16 +146,13 @@ class HookDesk:
             self.answer(client, {"ok": True, "energy_joules": None})
             return
         deadline_seconds = clock.monotonic() + LAST_READING_SECONDS
-        epilog = _Epilog(client=client, job=job, waiting=set(job.gpus), deadline_seconds=deadline_seconds)
+        epilog = _Epilog(client=client, job=job, waiting={HOST, *job.gpus}, deadline_seconds=deadline_seconds)
         self._epilogs.append(epilog)
-        self._visit(HOST)
-        for uuid in job.gpus:
-            self._visit(uuid)
-        if not epilog.waiting:
-            self._finish(epilog)
+        for what in epilog.waiting:
+            self._visit(what)
 
     def visited(self, uuid: str) -> None:
-        """A GPU has been read; whoever waited for that may go on."""
+        """A GPU or the host has been read; whoever waited for that may go on."""
         for epilog in list(self._epilogs):
             epilog.waiting.discard(uuid)
             if not epilog.waiting:

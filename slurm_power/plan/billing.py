@@ -71,14 +71,32 @@ class BillLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenCharge:
+    """A charge on hours of the grid's own peak that nobody has named yet; it is in no line and no sum.
+
+    ``least`` and ``most``: what it comes to if one of the hours that it can be in is its hour; None: the
+    tariff does not say which these are.
+    """
+
+    name: str
+    price_per_kw: float
+    least: float | None = None
+    most: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bill:
-    """What a billing period costs. ``peaks_watts``: what each demand charge measured, without its ratchet."""
+    """What a billing period costs. ``peaks_watts``: what each demand charge measured, without its ratchet.
+
+    ``open``: what is not yet known of it.
+    """
 
     energy: float
     demand: float
     fixed: float
     lines: tuple[BillLine, ...]
     peaks_watts: Mapping[str, float] = field(default_factory=dict)
+    open: tuple[OpenCharge, ...] = ()
 
     @property
     def total(self) -> float:
@@ -154,7 +172,7 @@ def bill(
         part: sum(line.amount for line in lines if line.part == part)
         for part in ("energy", "demand", "fixed")
     }
-    return Bill(**parts, lines=tuple(lines), peaks_watts=peaks)
+    return Bill(**parts, lines=tuple(lines), peaks_watts=peaks, open=_open_charges(rules, month, watts))
 
 
 def monthly_bills(
@@ -184,6 +202,26 @@ def monthly_bills(
         for name in (rate.name for rate in rules.demand):
             earlier.setdefault(name, []).append(bills[label].peaks_watts.get(name, 0.0))
     return bills
+
+
+def _open_charges(rules: BillingRules, month: Month, watts: Column) -> tuple[OpenCharge, ...]:
+    """The coincident charges whose hours of this month may still be named, with what each hour would cost."""
+    found = []
+    for rate in rules.coincident:
+        if not rate.is_open(month.year, month.number):
+            continue
+        means, first = demand_intervals(month.calendar, watts, month.step_seconds, _HOUR_SECONDS)
+        within = np.maximum(means[month.calendar.within(rate.windows)[first]], 0.0) / 1000.0
+        known = bool(rate.windows) and within.size > 0
+        found.append(
+            OpenCharge(
+                name=rate.name,
+                price_per_kw=rate.price_per_kw,
+                least=rate.price_per_kw * float(within.min()) if known else None,
+                most=rate.price_per_kw * float(within.max()) if known else None,
+            )
+        )
+    return tuple(found)
 
 
 def _line(part: str, name: str, quantity: float, unit: str, amount: float) -> BillLine:

@@ -12,7 +12,7 @@ from typing import Any
 from slurm_power.model.appeal import APPEAL, APPEAL_ANSWERED
 from slurm_power.model.ledger import GENESIS_HASH, LedgerEntry, chained_hash
 from slurm_power.model.series import Point
-from slurm_power.report.document import Column, Table, Value
+from slurm_power.report.document import Column, Table, Value, number_column
 
 Row = tuple[int, LedgerEntry, str]
 _POLICY = frozenset({"policy recorded", "policy changed", "policy signed"})
@@ -146,7 +146,7 @@ def ledger_table(rows: Iterable[Row]) -> Table:
         title="Ledger",
         columns=(
             *_columns("sequence", "at", "actor", "kind", "subject", "reason", "job_id", "user"),
-            Column(heading="saved", unit="W", kind="number"),
+            number_column("saved", "W"),
             *_columns("details", "hash"),
         ),
         rows=tuple(
@@ -274,7 +274,7 @@ class Findings:
                     *_columns("circuit", "sequence"),
                     Column(heading="since", kind="time"),
                     Column(heading="until", kind="time"),
-                    Column(heading="length", unit="s", kind="number", digits=0),
+                    number_column("length", "s", digits=0),
                     Column(heading="reason"),
                 ),
                 rows=tuple(tuple(row) for row in self._limits),
@@ -287,7 +287,7 @@ class Findings:
                     *_columns("appeal", "job_id", "user", "at", "text"),
                     Column(heading="answered", kind="time"),
                     *_columns("answered_by", "answer"),
-                    Column(heading="waited", unit="s", kind="number", digits=0),
+                    number_column("waited", "s", digits=0),
                 ),
                 rows=tuple(tuple(row) for row in self._appeals.values()),
             ),
@@ -318,10 +318,10 @@ def measured_excesses(circuits: Mapping[str, tuple[Sequence[Point], Sequence[Poi
         columns=(
             Column(heading="circuit"),
             Column(heading="from", kind="time"),
-            Column(heading="mean", unit="W", kind="number", digits=0),
-            Column(heading="limit", unit="W", kind="number", digits=0),
-            Column(heading="highest", unit="W", kind="number", digits=0),
-            Column(heading="covered", kind="number", digits=2),
+            number_column("mean", "W", digits=0),
+            number_column("limit", "W", digits=0),
+            number_column("highest", "W", digits=0),
+            number_column("covered", digits=2),
         ),
         rows=tuple(rows),
         note="From the stored series, which no hash chains. The limit is the mean of that quarter hour.",

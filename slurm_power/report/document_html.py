@@ -21,6 +21,7 @@ from slurm_power.report.document_parts import (
 from slurm_power.report.style import STYLE
 
 _DASH = "\N{EN DASH}"
+_LONGEST_WORD = 20
 # Nothing is ever fetched or run, whatever got into a page.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 _MORE_STYLE = """
@@ -31,15 +32,6 @@ _MORE_STYLE = """
 h3 { font-size: 0.92rem; margin: 1rem 0 0.3rem; }
 section > p:last-child, section > figure:last-child { margin-bottom: 0; }
 figcaption, .note { font-size: 0.85rem; color: var(--soft); margin: 0.3rem 0 0; }
-td { overflow-wrap: anywhere; }
-@page { size: A4; margin: 14mm 12mm; }
-@media print { :root { color-scheme: light; --ink: #000; --soft: #444; --line: #bbb; --page: #fff;
-    --card: #fff; --good: #14603c; --bad: #9c1f1f; }
-  main { max-width: none; padding: 0; }
-  h2, h3 { break-after: avoid; }
-  thead { display: table-header-group; }
-  .wide { overflow: visible; }
-  figure { break-inside: avoid; } }
 """
 
 
@@ -143,22 +135,29 @@ def _table(table: Table, above: str) -> str:
     title = _heading(table.title, above)
     if not table.rows:
         return f"{title}<p>None.</p>{note}"
-    kinds = [' class="n"' if column.kind == "number" else "" for column in table.columns]
     head = "".join(
-        f'<th scope="col"{kind}>{_text(column.title)}</th>'
-        for column, kind in zip(table.columns, kinds, strict=True)
+        f'<th scope="col"{_kind(column, "")}>{_text(column.title)}</th>' for column in table.columns
     )
     body = "\n".join(
         "<tr>"
         + "".join(
-            f"<td{kind}>{escape(cell_text(value, column))}</td>"
-            for value, column, kind in zip(row, table.columns, kinds, strict=True)
+            f"<td{_kind(column, text)}>{escape(text)}</td>"
+            for column, text in (
+                (column, cell_text(value, column)) for value, column in zip(row, table.columns, strict=True)
+            )
         )
         + "</tr>"
         for row in table.rows
     )
     cells = f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
     return f'{title}<div class="wide">{cells}</div>{note}'
+
+
+def _kind(column: Column, text: str) -> str:
+    """The class of a cell: digits stay together, a word that no column has room for breaks anywhere."""
+    long = max(map(len, text.split()), default=0) > _LONGEST_WORD
+    names = [name for name, there in (("n", column.kind == "number"), ("long", long)) if there]
+    return f' class="{" ".join(names)}"' if names else ""
 
 
 def proof_section(lines: tuple[str, ...]) -> str:

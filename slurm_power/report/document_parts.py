@@ -37,6 +37,21 @@ class Column:
         return f"{self.heading} ({self.unit})" if self.unit else self.heading
 
 
+def number_column(heading: str, unit: str = "", *, digits: int | None = None) -> Column:
+    """A column of figures, set to the right."""
+    return Column(heading=heading, unit=unit, digits=digits, kind="number")
+
+
+def kilo(amount: float | None) -> float | None:
+    """Watts as kilowatts, grams as kilograms; None stays unknown."""
+    return None if amount is None else amount / 1000.0
+
+
+def percent(ratio: float | None) -> float | None:
+    """A ratio as people read it; None stays unknown."""
+    return None if ratio is None else 100.0 * ratio
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """Rows of raw values, one for each column; ``name`` is that of its CSV file: ``[a-z0-9-]+``."""

@@ -111,6 +111,7 @@ class Statement:
     covered_ratio: float
     has_costs: bool
     has_carbon: bool
+    currency: str = ""
 
     @property
     def is_estimate(self) -> bool:
@@ -156,6 +157,7 @@ def statement(
     energy_bill: float | None = None,
     has_costs: bool = True,
     has_carbon: bool = True,
+    currency: str = "",
 ) -> Statement:
     """Put the lines together; ``circuits`` holds each metered circuit once, exactly one without a parent.
 
@@ -195,6 +197,7 @@ def statement(
         covered_ratio=top.coverage_ratio,
         has_costs=has_costs,
         has_carbon=has_carbon,
+        currency=currency,
     )
 
 

@@ -4,8 +4,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from slurm_power.model.money import money_text, money_unit
 from slurm_power.model.series import Resolution
-from slurm_power.report.document import Check, Column, Document, Paragraph, Section, Table, Tile, Value
+from slurm_power.report.document import (
+    Check,
+    Column,
+    Document,
+    Paragraph,
+    Section,
+    Table,
+    Tile,
+    Value,
+    kilo,
+    number_column,
+    percent,
+)
 from slurm_power.report.energy import CircuitRow, Group, Statement
 from slurm_power.report.energy_reading import Metered
 from slurm_power.report.energy_tally import JobUse, total
@@ -99,21 +112,19 @@ def _tiles(made: Statement) -> Iterator[Tile]:
     part = rest / made.metered.watt_hours if made.metered.watt_hours else 0.0
     yield Tile(name="Residuals", value=f"{rest / 1000.0:.1f} kWh", remark=f"{100.0 * part:.1f} % of it")
     if made.metered.cost is not None:
-        yield Tile(name="Energy cost", value=f"{made.metered.cost:.2f}")
+        yield Tile(name="Energy cost", value=money_text(made.metered.cost, made.currency))
     if made.metered.carbon_grams is not None:
         yield Tile(name="CO2", value=f"{made.metered.carbon_grams / 1000.0:.1f} kg")
 
 
 def _money_columns(made: Statement) -> tuple[Column, ...]:
-    cost = (Column(heading="Cost", digits=2, kind="number"),) if made.has_costs else ()
-    carbon = (Column(heading="CO2", unit="kg", digits=1, kind="number"),) if made.has_carbon else ()
+    cost = (number_column("Cost", money_unit(made.currency), digits=2),) if made.has_costs else ()
+    carbon = (number_column("CO2", "kg", digits=1),) if made.has_carbon else ()
     return cost + carbon
 
 
 def _money(made: Statement, cost: float | None, grams: float | None) -> tuple[Value, ...]:
-    return ((cost,) if made.has_costs else ()) + (
-        (None if grams is None else grams / 1000.0,) if made.has_carbon else ()
-    )
+    return ((cost,) if made.has_costs else ()) + ((kilo(grams),) if made.has_carbon else ())
 
 
 def _lines(made: Statement) -> Table:
@@ -121,8 +132,7 @@ def _lines(made: Statement) -> Table:
         line_name: str, watt_hours: int, cost: float | None, grams: float | None, remark: str
     ) -> tuple[Value, ...]:
         share = watt_hours / made.metered.watt_hours if made.metered.watt_hours else None
-        percent = None if share is None else 100.0 * share
-        return (line_name, watt_hours / 1000.0, percent, *_money(made, cost, grams), remark)
+        return (line_name, watt_hours / 1000.0, percent(share), *_money(made, cost, grams), remark)
 
     rows = [row(one.name, one.watt_hours, one.cost, one.carbon_grams, one.remark) for one in made.lines]
     whole = made.metered
@@ -132,8 +142,8 @@ def _lines(made: Statement) -> Table:
         title="Lines",
         columns=(
             Column(heading="Line"),
-            Column(heading="Energy", unit="kWh", digits=3, kind="number"),
-            Column(heading="Share", unit="%", digits=1, kind="number"),
+            number_column("Energy", "kWh", digits=3),
+            number_column("Share", "%", digits=1),
             *_money_columns(made),
             Column(heading="What it is"),
         ),
@@ -157,7 +167,7 @@ def _tree(made: Statement) -> Table:
             one.name,
             one.parent or "",
             *(part / 1000.0 for part in parts),
-            None if ratio is None else 100.0 * ratio,
+            percent(ratio),
             100.0 * one.coverage_ratio,
             100.0 * one.estimated_ratio,
         )
@@ -169,10 +179,10 @@ def _tree(made: Statement) -> Table:
         columns=(
             Column(heading="Circuit"),
             Column(heading="Fed by"),
-            *(Column(heading=name, unit="kWh", digits=3, kind="number") for name in energies),
-            Column(heading="Residual", unit="%", digits=1, kind="number"),
-            Column(heading="Read", unit="% of the span", digits=1, kind="number"),
-            Column(heading="Of that estimated", unit="%", digits=1, kind="number"),
+            *(number_column(name, "kWh", digits=3) for name in energies),
+            number_column("Residual", "%", digits=1),
+            number_column("Read", "% of the span", digits=1),
+            number_column("Of that estimated", "%", digits=1),
         ),
         rows=tuple(row(one) for one in made.circuits),
         note="GPUs by power readings. Meter = all other columns of energy together.",
@@ -204,22 +214,23 @@ def _groups(made: Statement, by: str) -> Table:
             *_money(made, group.whole_cost, group.whole_carbon_grams),
         )
 
-    cost = [Column(heading="Part of the cost", digits=2, kind="number")] if made.has_costs else []
-    carbon = [Column(heading="Part of CO2", unit="kg", digits=1, kind="number")] if made.has_carbon else []
+    cost = [number_column("Part of the cost", money_unit(made.currency), digits=2)]
+    cost = cost if made.has_costs else []
+    carbon = [number_column("Part of CO2", "kg", digits=1)] if made.has_carbon else []
     return Table(
         name=f"{by}s",
         title=f"Energy by {by}, the most first",
         columns=(
             Column(heading=by.capitalize()),
-            Column(heading="Jobs", digits=0, kind="number"),
-            Column(heading="GPU time", unit="GPU-hours", digits=1, kind="number"),
-            Column(heading="GPUs", unit="kWh", digits=3, kind="number"),
-            Column(heading="Of all jobs", unit="%", digits=1, kind="number"),
-            Column(heading="Hosts", unit="kWh", digits=3, kind="number"),
-            Column(heading="Read", unit="%", digits=1, kind="number"),
+            number_column("Jobs", digits=0),
+            number_column("GPU time", "GPU-hours", digits=1),
+            number_column("GPUs", "kWh", digits=3),
+            number_column("Of all jobs", "%", digits=1),
+            number_column("Hosts", "kWh", digits=3),
+            number_column("Read", "%", digits=1),
             Column(heading="How sure"),
             *_money_columns(made),
-            Column(heading="Part of the meter", unit="kWh", digits=3, kind="number"),
+            number_column("Part of the meter", "kWh", digits=3),
             *cost,
             *carbon,
         ),
@@ -236,7 +247,7 @@ def _jobs(made: Statement) -> Table:
     listed = made.jobs
 
     def row(job: JobUse) -> tuple[Value, ...]:
-        coverage = None if job.coverage_ratio is None else 100.0 * job.coverage_ratio
+        coverage = percent(job.coverage_ratio)
         return (
             job.job_id,
             job.user,
@@ -276,9 +287,9 @@ def _jobs(made: Statement) -> Table:
             Column(heading="User"),
             Column(heading="Account"),
             Column(heading="Name"),
-            Column(heading="GPU time", unit="GPU-hours", digits=1, kind="number"),
-            Column(heading="GPUs", unit="kWh", digits=3, kind="number"),
-            Column(heading="Read", unit="%", digits=1, kind="number"),
+            number_column("GPU time", "GPU-hours", digits=1),
+            number_column("GPUs", "kWh", digits=3),
+            number_column("Read", "%", digits=1),
             Column(heading="How sure"),
             Column(heading="Known by"),
             *_money_columns(made),
@@ -304,7 +315,7 @@ def _gaps(report: EnergyReport) -> Iterator[Section]:
         columns=(
             Column(heading="From", kind="time"),
             Column(heading="Until", kind="time"),
-            Column(heading="Hours", digits=2, kind="number"),
+            number_column("Hours", digits=2),
         ),
         rows=rows,
         note=more,

@@ -16,6 +16,9 @@ from slurm_power.report.document import (
     Table,
     Tile,
     Value,
+    kilo,
+    number_column,
+    percent,
     table_csv,
 )
 from slurm_power.report.energy_jobs import number_of
@@ -28,6 +31,10 @@ _SURE_RATIO = 0.95
 # Means of meters are no more exact than this.
 _EXACT = 0.001
 _KILO = 1000.0
+_UNPROVEN = (
+    "Made of powerctld's own account of the event: neither stored series nor ledger were read."
+    " What is settled by is made with --state."
+)
 _JOULES_PER_KWH = 3.6e6
 
 
@@ -45,7 +52,10 @@ class LedgerLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventReport:
-    """What the document is made of; ``report``: the event's own account; ``for_utility``: without jobs."""
+    """What the document is made of; ``report``: the event's own account; ``for_utility``: without jobs.
+
+    ``proof`` None: made of powerctld's answer alone, without stored series and ledger; it says so.
+    """
 
     report: Mapping[str, Any]
     times: EventTimes
@@ -53,7 +63,7 @@ class EventReport:
     methods: Sequence[MethodRow]
     ledger: Sequence[LedgerLine]
     site: SiteFacts
-    proof: ChainProof
+    proof: ChainProof | None
     made_at: datetime
     for_utility: bool
 
@@ -71,15 +81,14 @@ def event_document(event: EventReport) -> Document:
                 _methods(event),
             ),
         ),
-        Section(title="Metered intervals", blocks=(intervals,)),
+        *([] if event.proof is None else [Section(title="Metered intervals", blocks=(intervals,))]),
         Section(title="Data quality", blocks=_quality(event)),
     ]
     if not event.for_utility:
         sections.append(Section(title="What jobs lost", blocks=(_jobs(event),)))
-    sections += [
-        Section(title="Ledger", blocks=(_ledger(event),)),
-        Section(title="Signatures", blocks=(_signatures(),)),
-    ]
+    if event.proof is not None:
+        sections.append(Section(title="Ledger", blocks=(_ledger(event),)))
+        sections.append(Section(title="Signatures", blocks=(_signatures(),)))
     digest = hashlib.sha256(table_csv(intervals).encode()).hexdigest()
     return Document(
         title=f"Grid event {report.get('event_id')} at {event.site.name}",
@@ -87,7 +96,11 @@ def event_document(event: EventReport) -> Document:
         checks=tuple(_checks(event)),
         tiles=tuple(_tiles(event)),
         sections=tuple(sections),
-        proof=(*event.proof.lines, f"SHA-256 of the metered intervals (intervals.csv): {digest}"),
+        proof=(
+            (_UNPROVEN,)
+            if event.proof is None
+            else (*event.proof.lines, f"SHA-256 of the metered intervals (intervals.csv): {digest}")
+        ),
         labels={
             "Site": event.site.name,
             "Circuit": str(report.get("circuit", "")),
@@ -108,14 +121,6 @@ def _local(event: EventReport, seconds: float) -> str:
 def _result(event: EventReport, key: str) -> float | None:
     found = event.report.get("result")
     return number_of(found.get(key)) if isinstance(found, dict) else None
-
-
-def _kilo(watts: float | None) -> float | None:
-    return None if watts is None else watts / _KILO
-
-
-def _percent(ratio: float | None) -> float | None:
-    return None if ratio is None else 100.0 * ratio
 
 
 def _checks(event: EventReport) -> Iterator[Check]:
@@ -141,12 +146,13 @@ def _checks(event: EventReport) -> Iterator[Check]:
         no="An estimate: less than 95 % of the event was metered",
         detail=f"{100.0 * coverage:.1f} % of it",
     )
-    yield Check(
-        good=event.proof.whole,
-        yes="The ledger is whole",
-        no="The ledger was tampered with",
-        detail=f"{event.proof.entries} entries",
-    )
+    if event.proof is not None:
+        yield Check(
+            good=event.proof.whole,
+            yes="The ledger is whole",
+            no="The ledger was tampered with",
+            detail=f"{event.proof.entries} entries",
+        )
 
 
 def _tiles(event: EventReport) -> Iterator[Tile]:
@@ -180,11 +186,11 @@ def _asked(event: EventReport) -> Table:
     limit, baseline = number_of(report.get("limit_watts")), number_of(report.get("baseline_watts"))
     rows: tuple[tuple[Value, ...], ...] = (
         ("asked", f"{asked}, {firm}"),
-        ("level (kW)", _kilo(limit)),
-        ("baseline (kW)", _kilo(baseline)),
-        ("reduction asked (kW)", _kilo(_result(event, "promised_watts"))),
-        ("reduction delivered (kW)", _kilo(_result(event, "delivered_watts"))),
-        ("delivered of asked (%)", _percent(_result(event, "delivered_ratio"))),
+        ("level (kW)", kilo(limit)),
+        ("baseline (kW)", kilo(baseline)),
+        ("reduction asked (kW)", kilo(_result(event, "promised_watts"))),
+        ("reduction delivered (kW)", kilo(_result(event, "delivered_watts"))),
+        ("delivered of asked (%)", percent(_result(event, "delivered_ratio"))),
         ("energy not drawn (kWh)", _result(event, "delivered_kwh")),
     )
     return _pairs("delivered", "Requested against delivered", rows)
@@ -196,12 +202,12 @@ def _performance(event: EventReport) -> Table:
         ("ramp down to the start (s)", number_of(report.get("ramp_seconds"))),
         ("recovery after the end (s)", number_of(report.get("recover_seconds"))),
         ("level reached for good, after the start (s)", _result(event, "time_to_target_seconds")),
-        ("most a minute was above the level (kW)", _kilo(_result(event, "above_target_watts"))),
+        ("most a minute was above the level (kW)", kilo(_result(event, "above_target_watts"))),
         ("minutes above the level by more than 1 %", _result(event, "minutes_above_target")),
         ("over-delivery, mean (% of the baseline)", _result(event, "over_curtailment_points")),
         ("over-delivery, worst minute (% of the baseline)", _result(event, "worst_over_curtailment_points")),
-        ("rebound above the baseline (kW)", _kilo(_result(event, "rebound_watts"))),
-        ("steepest rise afterwards (kW a minute)", _kilo(_result(event, "steepest_rise_watts"))),
+        ("rebound above the baseline (kW)", kilo(_result(event, "rebound_watts"))),
+        ("steepest rise afterwards (kW a minute)", kilo(_result(event, "steepest_rise_watts"))),
         ("batteries gave (kWh)", _result(event, "ess_discharged_kwh")),
         ("batteries took (kWh)", _result(event, "ess_charged_kwh")),
     )
@@ -209,7 +215,7 @@ def _performance(event: EventReport) -> Table:
 
 
 def _pairs(name: str, title: str, rows: tuple[tuple[Value, ...], ...]) -> Table:
-    columns = (Column(heading="What"), Column(heading="Value", digits=2, kind="number"))
+    columns = (Column(heading="What"), number_column("Value", digits=2))
     return Table(name=name, title=title, columns=columns, rows=rows)
 
 
@@ -220,18 +226,18 @@ def _methods(event: EventReport) -> Table:
         columns=(
             Column(heading="Baseline"),
             Column(heading="Counts"),
-            Column(heading="Load without the event", unit="kW", digits=2, kind="number"),
-            Column(heading="Delivered", unit="kW", digits=2, kind="number"),
-            Column(heading="Of asked", unit="%", digits=1, kind="number"),
+            number_column("Load without the event", "kW", digits=2),
+            number_column("Delivered", "kW", digits=2),
+            number_column("Of asked", "%", digits=1),
             Column(heading="How"),
         ),
         rows=tuple(
             (
                 row.name,
                 row.counts,
-                _kilo(row.baseline_watts),
-                _kilo(row.delivered_watts),
-                _percent(row.delivered_ratio),
+                kilo(row.baseline_watts),
+                kilo(row.delivered_watts),
+                percent(row.delivered_ratio),
                 row.remark,
             )
             for row in event.methods
@@ -256,11 +262,11 @@ def _intervals(event: EventReport) -> Table:
             datetime.fromtimestamp(one.start_seconds, UTC),
             datetime.fromtimestamp(one.start_seconds + one.length_seconds, UTC),
             part,
-            _kilo(one.mean_watts),
+            kilo(one.mean_watts),
             kwh,
-            _kilo(baseline),
-            _kilo(limit) if part == "event" else None,
-            _kilo(less) if part == "event" else None,
+            kilo(baseline),
+            kilo(limit) if part == "event" else None,
+            kilo(less) if part == "event" else None,
             100.0 * one.coverage_ratio,
             100.0 * one.estimated_ratio,
         )
@@ -272,13 +278,13 @@ def _intervals(event: EventReport) -> Table:
             Column(heading="From", kind="time"),
             Column(heading="Until", kind="time"),
             Column(heading="Part"),
-            Column(heading="Mean draw", unit="kW", digits=3, kind="number"),
-            Column(heading="Energy read", unit="kWh", digits=3, kind="number"),
-            Column(heading="Baseline", unit="kW", digits=3, kind="number"),
-            Column(heading="Level", unit="kW", digits=3, kind="number"),
-            Column(heading="Reduction", unit="kW", digits=3, kind="number"),
-            Column(heading="Read", unit="%", digits=1, kind="number"),
-            Column(heading="Of that estimated", unit="%", digits=1, kind="number"),
+            number_column("Mean draw", "kW", digits=3),
+            number_column("Energy read", "kWh", digits=3),
+            number_column("Baseline", "kW", digits=3),
+            number_column("Level", "kW", digits=3),
+            number_column("Reduction", "kW", digits=3),
+            number_column("Read", "%", digits=1),
+            number_column("Of that estimated", "%", digits=1),
         ),
         rows=tuple(row(one) for one in event.intervals),
         note="Intervals of the clock, in UTC; one belongs to the part that its middle is in.",
@@ -300,21 +306,21 @@ def _quality(event: EventReport) -> tuple[Block, ...]:
     read = sum(one.coverage_ratio for one in during) / len(during) if during else None
     guess = sum(one.estimated_ratio for one in during) / len(during) if during else None
     rows: tuple[tuple[Value, ...], ...] = (
-        ("metered, as it was followed (%)", _percent(_result(event, "coverage_ratio"))),
-        ("metered, in the stored series (%)", _percent(read)),
-        ("of that put together from what the circuit feeds (%)", _percent(guess)),
+        ("metered, as it was followed (%)", percent(_result(event, "coverage_ratio"))),
+        ("metered, in the stored series (%)", percent(read)),
+        ("of that put together from what the circuit feeds (%)", percent(guess)),
         ("load before it was measured over (s)", number_of(event.report.get("baseline_seconds"))),
     )
     told = event.report.get("shortfalls_announced")
     said = [row for row in told if isinstance(row, dict)] if isinstance(told, list) else []
     blocks: list[Block] = [_pairs("quality", "How sure the figures are", rows)]
     if said:
-        columns = (Column(heading="Told at"), Column(heading="Missing", unit="kW", digits=1, kind="number"),
+        columns = (Column(heading="Told at"), number_column("Missing", "kW", digits=1),
                    Column(heading="From"), Column(heading="Why"))  # fmt: skip
         found = tuple(
             (
                 str(row.get("at", "")),
-                _kilo(number_of(row.get("watts"))),
+                kilo(number_of(row.get("watts"))),
                 str(row.get("from_at", "")),
                 str(row.get("reason", "")),
             )
@@ -333,11 +339,11 @@ def _jobs(event: EventReport) -> Table:
         columns=(
             Column(heading="Job"),
             Column(heading="User"),
-            Column(heading="GPUs", digits=0, kind="number"),
-            Column(heading="Lost", unit="GPU-hours", digits=3, kind="number"),
-            Column(heading="Capped", unit="s", digits=0, kind="number"),
-            Column(heading="Worst slowdown", unit="%", digits=1, kind="number"),
-            Column(heading="Held", unit="s", digits=0, kind="number"),
+            number_column("GPUs", digits=0),
+            number_column("Lost", "GPU-hours", digits=3),
+            number_column("Capped", "s", digits=0),
+            number_column("Worst slowdown", "%", digits=1),
+            number_column("Held", "s", digits=0),
         ),
         rows=tuple(
             (
@@ -346,7 +352,7 @@ def _jobs(event: EventReport) -> Table:
                 number_of(row.get("gpu_count")),
                 number_of(row.get("lost_gpu_hours")),
                 number_of(row.get("capped_seconds")),
-                _percent(number_of(row.get("worst_slowdown_ratio"))),
+                percent(number_of(row.get("worst_slowdown_ratio"))),
                 number_of(row.get("held_seconds")),
             )
             for row in jobs
@@ -360,7 +366,7 @@ def _ledger(event: EventReport) -> Table:
         name="ledger",
         title="What the ledger has of the event",
         columns=(
-            Column(heading="Entry", digits=0, kind="number"),
+            number_column("Entry", digits=0),
             Column(heading="Time", kind="time"),
             *who,
             Column(heading="Kind"),

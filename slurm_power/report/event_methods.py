@@ -23,6 +23,24 @@ class MethodRow:
     remark: str
 
 
+def counted_row(report: Mapping[str, Any]) -> MethodRow:
+    """The baseline that an event is settled by, by its own account."""
+    delivered = number_of((report.get("result") or {}).get("delivered_watts"))
+    return MethodRow(
+        name="as it was announced",
+        counts=True,
+        baseline_watts=number_of(report.get("baseline_watts")),
+        delivered_watts=delivered,
+        delivered_ratio=_ratio(delivered, _asked(report)),
+        remark=str(report.get("baseline_method") or "unknown"),
+    )
+
+
+def _asked(report: Mapping[str, Any]) -> float | None:
+    counted, limit = number_of(report.get("baseline_watts")), number_of(report.get("limit_watts"))
+    return None if counted is None or limit is None else counted - limit
+
+
 def method_rows(
     report: Mapping[str, Any],
     *,
@@ -35,22 +53,8 @@ def method_rows(
 
     ``before_*_watts``: the mean before notice and ramp, as the series have it still.
     """
-    asked = None
-    counted, limit = number_of(report.get("baseline_watts")), number_of(report.get("limit_watts"))
-    if counted is not None and limit is not None:
-        asked = counted - limit
-    result = report.get("result") or {}
-    delivered = number_of(result.get("delivered_watts"))
-    rows = [
-        MethodRow(
-            name="as it was announced",
-            counts=True,
-            baseline_watts=counted,
-            delivered_watts=delivered,
-            delivered_ratio=_ratio(delivered, asked),
-            remark=str(report.get("baseline_method") or "unknown"),
-        )
-    ]
+    asked = _asked(report)
+    rows = [counted_row(report)]
     seen = [watts for watts in own.watts if watts is not None]
     mean = sum(seen) / len(seen) if seen else None
     for name, watts in (

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from slurm_power.report.document import (
-    Block,
     Check,
     Column,
     Document,
@@ -15,6 +14,8 @@ from slurm_power.report.document import (
     Table,
     Tile,
     Value,
+    number_column,
+    percent,
 )
 from slurm_power.report.fairness import EventLoss, Fairness, JobLoss, Share
 from slurm_power.report.fairness_reading import AppealNote
@@ -103,7 +104,7 @@ def without_names(report: FairnessReport) -> FairnessReport:
 def fairness_document(report: FairnessReport) -> Document:
     """The report; names stand in it as they are, the frame makes them harmless."""
     fair = report.fair
-    blocks: list[Block] = [_shares("users", "Users", "User", fair.users)]
+    blocks: list[Figure | Paragraph | Table] = [_shares("users", "Users", "User", fair.users)]
     if report.figure:
         blocks.append(Figure(title="How losses lie", svg=report.figure, text=distribution_words(fair)))
     else:
@@ -191,16 +192,16 @@ def _shares(name: str, title: str, heading: str, shares: Sequence[Share]) -> Tab
         title=f"{title}, who lost the largest share first",
         columns=(
             Column(heading=heading),
-            Column(heading="Jobs", digits=0, kind="number"),
-            Column(heading="Touched", digits=0, kind="number"),
-            Column(heading="GPU time", unit="GPU-hours", digits=1, kind="number"),
-            Column(heading="Lost to caps", unit="GPU-hours", digits=2, kind="number"),
-            Column(heading="Lost to pauses", unit="GPU-hours", digits=2, kind="number"),
-            Column(heading="Held", unit="s", digits=0, kind="number"),
-            Column(heading="Held", unit="GPU-hours", digits=2, kind="number"),
-            Column(heading="Own time lost", unit="%", digits=2, kind="number"),
-            Column(heading="Lost, as planned with", unit="%", digits=2, kind="number"),
-            Column(heading="Promises exceeded", digits=0, kind="number"),
+            number_column("Jobs", digits=0),
+            number_column("Touched", digits=0),
+            number_column("GPU time", "GPU-hours", digits=1),
+            number_column("Lost to caps", "GPU-hours", digits=2),
+            number_column("Lost to pauses", "GPU-hours", digits=2),
+            number_column("Held", "s", digits=0),
+            number_column("Held", "GPU-hours", digits=2),
+            number_column("Own time lost", "%", digits=2),
+            number_column("Lost, as planned with", "%", digits=2),
+            number_column("Promises exceeded", digits=0),
         ),
         rows=tuple(_row(share) for share in shares),
     )
@@ -216,7 +217,7 @@ def _row(share: Share) -> tuple[Value, ...]:
         share.paused_gpu_hours,
         share.held_seconds,
         share.held_gpu_hours,
-        None if share.own_ratio is None else 100.0 * share.own_ratio,
+        percent(share.own_ratio),
         100.0 * share.lost_ratio,
         share.breached_jobs,
     )
@@ -228,7 +229,7 @@ def _classes(fair: Fairness) -> Table:
             share.name,
             share.jobs,
             share.gpu_hours,
-            None if share.own_ratio is None else 100.0 * share.own_ratio,
+            percent(share.own_ratio),
             share.held_seconds,
             share.given_joules / _KWH,
             share.median_wait_seconds,
@@ -240,12 +241,12 @@ def _classes(fair: Fairness) -> Table:
         title="What each class gave, and what its jobs had of it",
         columns=(
             Column(heading="Class"),
-            Column(heading="Jobs", digits=0, kind="number"),
-            Column(heading="GPU time", unit="GPU-hours", digits=1, kind="number"),
-            Column(heading="Own time lost", unit="%", digits=2, kind="number"),
-            Column(heading="Held", unit="s", digits=0, kind="number"),
-            Column(heading="Given to the site", unit="kWh", digits=2, kind="number"),
-            Column(heading="Median wait to start", unit="s", digits=0, kind="number"),
+            number_column("Jobs", digits=0),
+            number_column("GPU time", "GPU-hours", digits=1),
+            number_column("Own time lost", "%", digits=2),
+            number_column("Held", "s", digits=0),
+            number_column("Given to the site", "kWh", digits=2),
+            number_column("Median wait to start", "s", digits=0),
         ),
         rows=rows,
         note=(
@@ -255,7 +256,7 @@ def _classes(fair: Fairness) -> Table:
     )
 
 
-def _promises(report: FairnessReport) -> tuple[Block, ...]:
+def _promises(report: FairnessReport) -> tuple[Paragraph | Table, ...]:
     breached = report.fair.breached
     if not breached:
         return (Paragraph("No cap, pause or hold went beyond what the job's class allows."),)
@@ -276,7 +277,7 @@ def _promises(report: FairnessReport) -> tuple[Block, ...]:
             Column(heading="Job"),
             Column(heading="User"),
             Column(heading="Class"),
-            Column(heading="Exceeded for", unit="s", digits=0, kind="number"),
+            number_column("Exceeded for", "s", digits=0),
             Column(heading="Ledger entries"),
         ),
         rows=rows,
@@ -297,9 +298,9 @@ def _events(events: Sequence[EventLoss]) -> Table:
         columns=(
             Column(heading="Event"),
             Column(heading="User"),
-            Column(heading="Lost to caps", unit="GPU-hours", digits=3, kind="number"),
-            Column(heading="Held", unit="GPU-hours", digits=3, kind="number"),
-            Column(heading="Of all that was lost in it", unit="%", digits=1, kind="number"),
+            number_column("Lost to caps", "GPU-hours", digits=3),
+            number_column("Held", "GPU-hours", digits=3),
+            number_column("Of all that was lost in it", "%", digits=1),
         ),
         rows=tuple(
             (
@@ -307,7 +308,7 @@ def _events(events: Sequence[EventLoss]) -> Table:
                 one.user,
                 one.lost_gpu_hours,
                 one.held_gpu_hours,
-                None if one.share_ratio is None else 100.0 * one.share_ratio,
+                percent(one.share_ratio),
             )
             for one in events
         ),
@@ -342,12 +343,12 @@ def _jobs(fair: Fairness) -> Table:
             Column(heading="User"),
             Column(heading="Account"),
             Column(heading="Class"),
-            Column(heading="GPUs", digits=0, kind="number"),
-            Column(heading="Ran", unit="s", digits=0, kind="number"),
-            Column(heading="Lost", unit="GPU-hours", digits=3, kind="number"),
-            Column(heading="Capped", unit="s", digits=0, kind="number"),
-            Column(heading="Paused", unit="s", digits=0, kind="number"),
-            Column(heading="Held", unit="s", digits=0, kind="number"),
+            number_column("GPUs", digits=0),
+            number_column("Ran", "s", digits=0),
+            number_column("Lost", "GPU-hours", digits=3),
+            number_column("Capped", "s", digits=0),
+            number_column("Paused", "s", digits=0),
+            number_column("Held", "s", digits=0),
             Column(heading="Cut"),
         ),
         rows=tuple(row(job) for job in touched[:_MOST_JOBS]),
@@ -355,7 +356,7 @@ def _jobs(fair: Fairness) -> Table:
     )
 
 
-def _appeals(report: FairnessReport) -> tuple[Block, ...]:
+def _appeals(report: FairnessReport) -> tuple[Paragraph | Table, ...]:
     if not report.appeals:
         return (Paragraph("No appeal was filed in this time."),)
     rows = tuple(

@@ -52,7 +52,7 @@ def _length_seconds(data: ReportData) -> float:
 def _verdict(verdict: Verdict) -> str:
     points = [
         (verdict.limit_held, "The limit held", "The limit did not hold", _excursion(verdict)),
-        (not verdict.unfinished, "All jobs finished", "Not all jobs finished", ", ".join(verdict.unfinished)),
+        (not verdict.unfinished, "All jobs finished", "Not all jobs finished", _jobs_detail(verdict)),
         (
             not verdict.unrestored,
             "Everything is as before",
@@ -66,6 +66,10 @@ def _verdict(verdict: Verdict) -> str:
         detail = f"<span>{escape(more)}</span>" if more else ""
         items.append(f'<li class="{mark}"><strong>{word}</strong>{detail}</li>')
     return f'<ul class="verdict">{"".join(items)}</ul>'
+
+
+def _jobs_detail(verdict: Verdict) -> str:
+    return ", ".join(verdict.unfinished) or "every one ended well"
 
 
 def _excursion(verdict: Verdict) -> str:

@@ -127,14 +127,22 @@ class MonthAccount:
 
 
 def savings(account: MonthAccount) -> dict[str, object]:
-    """A month in the few figures of a page; None for what is not known."""
+    """A month in the few figures of a page; None for what is not known.
+
+    ``saved_most``: with all that held and paused jobs did not draw counted as saved, too. ``metered_ratio``:
+    the measured share of the month so far.
+    """
     events = len(account.events)
+    most = None
+    if account.bill is not None and account.bill_without_most is not None:
+        most = round(account.bill_without_most.total - account.bill.total, 2)
     return {
         "month": account.label,
         "currency": account.terms.currency,
         "bill": None if account.bill is None else round(account.bill.total, 2),
         "bill_without": None if account.bill_without is None else round(account.bill_without.total, 2),
         "saved": None if account.saved is None else round(account.saved, 2),
+        "saved_most": most,
         "peak_watts": account.peak(account.import_watts)[0],
         "peak_without_watts": account.peak(account.natural_watts)[0],
         "co2_kg_saved": None
@@ -143,6 +151,9 @@ def savings(account: MonthAccount) -> dict[str, object]:
         "events_delivered": sum(event.delivered for event in account.events),
         "events": events,
         "estimate": account.estimate,
+        "metered_ratio": round(account.columns.coverage, 4),
+        "unpriced_hours": round(account.unpriced_hours, 2),
+        "unknown_months": list(account.unknown_months),
         "method": METHOD,
     }
 

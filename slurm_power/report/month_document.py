@@ -5,6 +5,7 @@ from datetime import datetime
 
 import numpy as np
 
+from slurm_power.model.money import money_text, money_unit
 from slurm_power.model.units import kilowatts_text
 from slurm_power.plan.billing import Bill
 from slurm_power.report.document import (
@@ -17,16 +18,17 @@ from slurm_power.report.document import (
     Table,
     Tile,
     Value,
+    kilo,
+    number_column,
+    percent,
 )
 from slurm_power.report.month import SURE_RATIO, MonthAccount, worst_excursions
 from slurm_power.report.month_events import LeverUse
 from slurm_power.report.month_meter import meter_section
 from slurm_power.report.month_money import (
     Alternative,
-    amount_text,
     bill_tables,
-    money_text,
-    signed_text,
+    bill_text,
     without_section,
 )
 from slurm_power.report.proof import ChainProof
@@ -112,11 +114,14 @@ def _tiles(account: MonthAccount) -> Iterator[Tile]:
         value=f"{account.import_kwh:,.0f} kWh",
         remark=f"{filled:,.0f} kWh of it filled in" if filled > 0.0 else "metered",
     )
-    yield Tile(name="Bill", value=money_text(account, account.bill), remark=estimate)
+    unknown = [] if account.bill is None else [charge.name for charge in account.bill.open]
+    rest = f"without {', '.join(unknown)}, not yet known" if unknown else ""
+    remark = ", ".join(filter(None, (estimate, rest)))
+    yield Tile(name="Bill", value=bill_text(account, account.bill), remark=remark)
     saved = account.saved
     yield Tile(
         name="Saved" if saved is None or saved >= 0.0 else "Cost more by",
-        value=_DASH if saved is None else amount_text(account, abs(saved)),
+        value=_DASH if saved is None else money_text(abs(saved), account.terms.currency),
         remark=estimate or "against the same month without us",
     )
     if account.co2_kg is not None and account.co2_without_kg is not None:
@@ -185,7 +190,7 @@ def _battery_section(account: MonthAccount) -> Section:
             one.charged_kwh,
             one.lost_kwh,
             one.full_cycles,
-            None if one.soh_ratio is None else 100.0 * one.soh_ratio,
+            percent(one.soh_ratio),
             None if wear is None else wear * one.discharged_kwh,
         )
         for name, one in account.batteries.items()
@@ -195,12 +200,12 @@ def _battery_section(account: MonthAccount) -> Section:
         title="What went through",
         columns=(
             Column(heading="Battery"),
-            Column(heading="Given", unit="kWh", kind="number", digits=1),
-            Column(heading="Taken", unit="kWh", kind="number", digits=1),
-            Column(heading="Lost", unit="kWh", kind="number", digits=1),
-            Column(heading="Full cycles", kind="number", digits=2),
-            Column(heading="Health", unit="%", kind="number", digits=1),
-            Column(heading="Wear", unit=account.terms.currency, kind="number", digits=2),
+            number_column("Given", "kWh", digits=1),
+            number_column("Taken", "kWh", digits=1),
+            number_column("Lost", "kWh", digits=1),
+            number_column("Full cycles", digits=2),
+            number_column("Health", "%", digits=1),
+            number_column("Wear", money_unit(account.terms.currency), digits=2),
         ),
         rows=tuple(rows),
         note=(
@@ -212,11 +217,14 @@ def _battery_section(account: MonthAccount) -> Section:
     if account.bill_without is not None and account.bill_battery_alone is not None:
         demand = account.bill_without.demand - account.bill_battery_alone.demand
         energy = account.bill_without.energy - account.bill_battery_alone.energy
+        shaved, shifted = (
+            money_text(amount, account.terms.currency, signed=True) for amount in (demand, energy)
+        )
         blocks.append(
             Paragraph(
                 f"Against the month without us the batteries alone saved in demand charges"
-                f" {signed_text(account, demand)} (peaks shaved) and in energy"
-                f" {signed_text(account, energy)} (cheap hours for dear ones, less what is lost on the way)."
+                f" {shaved} (peaks shaved) and in energy {shifted}"
+                " (cheap hours for dear ones, less what is lost on the way)."
             )
         )
     return Section(title="Battery", blocks=tuple(blocks))
@@ -231,10 +239,10 @@ def _events_section(account: MonthAccount) -> Section:
             Column(heading="Circuit"),
             Column(heading="From", kind="time"),
             Column(heading="To", kind="time"),
-            Column(heading="Asked", unit="kW", kind="number", digits=1),
-            Column(heading="Delivered", unit="kW", kind="number", digits=1),
-            Column(heading="Delivered", unit="kWh", kind="number", digits=2),
-            Column(heading="Metered", unit="%", kind="number", digits=0),
+            number_column("Asked", "kW", digits=1),
+            number_column("Delivered", "kW", digits=1),
+            number_column("Delivered", "kWh", digits=2),
+            number_column("Metered", "%", digits=0),
             Column(heading="Done"),
         ),
         rows=tuple(
@@ -243,10 +251,10 @@ def _events_section(account: MonthAccount) -> Section:
                 event.circuit,
                 event.starts_at.astimezone(account.zone),
                 event.ends_at.astimezone(account.zone),
-                None if event.promised_watts is None else event.promised_watts / 1000.0,
-                None if event.delivered_watts is None else event.delivered_watts / 1000.0,
+                kilo(event.promised_watts),
+                kilo(event.delivered_watts),
                 event.delivered_kwh,
-                None if event.coverage_ratio is None else 100.0 * event.coverage_ratio,
+                percent(event.coverage_ratio),
                 event.delivered,
             )
             for event in account.events
@@ -262,10 +270,10 @@ def _lever_section(levers: Sequence[LeverUse]) -> Section:
         title="What was done",
         columns=(
             Column(heading="Lever"),
-            Column(heading="Times", kind="number"),
-            Column(heading="Jobs", kind="number"),
-            Column(heading="Users", kind="number"),
-            Column(heading="Most at once", unit="kW", kind="number", digits=1),
+            number_column("Times"),
+            number_column("Jobs"),
+            number_column("Users"),
+            number_column("Most at once", "kW", digits=1),
         ),
         rows=tuple(
             (
@@ -273,7 +281,7 @@ def _lever_section(levers: Sequence[LeverUse]) -> Section:
                 use.times,
                 use.jobs,
                 use.users,
-                None if use.most_watts is None else use.most_watts / 1000.0,
+                kilo(use.most_watts),
             )
             for use in levers
         ),
@@ -296,14 +304,15 @@ def _comparison(account: MonthAccount, before: MonthAccount | None) -> Section:
             100.0 * one.columns.coverage,
         )
 
-    names = ("Peak (kW)", "Energy (kWh)", "Bill", "Saved", "CO2 (kg)", "Metered (%)")
+    unit = money_unit(account.terms.currency)
+    names = ("Peak (kW)", "Energy (kWh)", f"Bill ({unit})", f"Saved ({unit})", "CO2 (kg)", "Metered (%)")
     table = Table(
         name="month-before",
         title="The month before",
         columns=(
             Column(heading=""),
-            Column(heading=account.label, kind="number", digits=2),
-            Column(heading=before.label, kind="number", digits=2),
+            number_column(account.label, digits=2),
+            number_column(before.label, digits=2),
         ),
         rows=tuple(zip(names, figures(account), figures(before), strict=True)),
     )

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure as Plot
 
+from slurm_power.model.money import money_unit
 from slurm_power.plan.billing import Bill
 from slurm_power.report.axes import time_marks
 from slurm_power.report.drawing import BATTERY, IMPORT, LIMIT, WITHOUT, style, svg
@@ -91,7 +92,7 @@ def bill_plot(account: MonthAccount) -> str:
         axes.set_yticks([0, 1], [name for name, _ in rows])
         axes.margins(x=0.12)
         axes.set_xlim(left=min(0.0, axes.get_xlim()[0]) if _negative(account) else 0.0)
-        axes.set_xlabel(account.terms.currency or "in the currency of the tariff")
+        axes.set_xlabel(money_unit(account.terms.currency))
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, handlelength=1.2, fontsize=9)
         return svg(plot, "bill", "The bill with and without us", bill_words(account))
 

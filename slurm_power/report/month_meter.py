@@ -3,7 +3,7 @@
 import numpy as np
 
 from slurm_power.model.units import JOULES_PER_KWH
-from slurm_power.report.document import Column, Paragraph, Section, Table, Value
+from slurm_power.report.document import Column, Paragraph, Section, Table, Value, number_column
 from slurm_power.report.month import SURE_RATIO, MonthAccount, worst_excursions
 from slurm_power.report.month_columns import Values
 
@@ -27,7 +27,7 @@ def meter_section(account: MonthAccount) -> Section:
         columns=(
             Column(heading="From", kind="time"),
             Column(heading="To", kind="time"),
-            Column(heading="Hours", kind="number", digits=2),
+            number_column("Hours", digits=2),
         ),
         rows=tuple(
             (
@@ -56,8 +56,8 @@ def _excursions(account: MonthAccount) -> Table:
         title="The worst moments above the limit",
         columns=(
             Column(heading="From", kind="time"),
-            Column(heading="Highest", unit="kW", kind="number", digits=2),
-            Column(heading="Limit", unit="kW", kind="number", digits=2),
+            number_column("Highest", "kW", digits=2),
+            number_column("Limit", "kW", digits=2),
             Column(heading="The mean too"),
         ),
         rows=tuple(
@@ -91,11 +91,11 @@ def _days(account: MonthAccount) -> Table:
         title="Every day",
         columns=(
             Column(heading="Day"),
-            Column(heading="Energy", unit="kWh", kind="number", digits=1),
-            Column(heading="Without us", unit="kWh", kind="number", digits=1),
-            Column(heading="Peak", unit="kW", kind="number", digits=1),
-            Column(heading="Without us", unit="kW", kind="number", digits=1),
-            Column(heading="Metered", unit="%", kind="number", digits=1),
+            number_column("Energy", "kWh", digits=1),
+            number_column("Without us", "kWh", digits=1),
+            number_column("Peak", "kW", digits=1),
+            number_column("Without us", "kW", digits=1),
+            number_column("Metered", "%", digits=1),
         ),
         rows=tuple(rows),
     )

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from slurm_power.model.money import money_text, money_unit
 from slurm_power.model.units import JOULES_PER_KWH
 from slurm_power.plan.billing import Bill
-from slurm_power.report.document import Column, Paragraph, Section, Table, Value
+from slurm_power.report.document import Column, Paragraph, Section, Table, Value, number_column
 from slurm_power.report.month import METHOD, MonthAccount
 from slurm_power.report.month_columns import Values
 
@@ -20,14 +21,16 @@ def bill_tables(account: MonthAccount) -> Iterator[Table | Paragraph]:
     columns = (
         Column(heading="Part"),
         Column(heading="Line"),
-        Column(heading="Quantity", kind="number", digits=2),
+        number_column("Quantity", digits=2),
         Column(heading="Unit"),
-        Column(heading="Price", kind="number", digits=5),
-        Column(heading="Amount", unit=account.terms.currency, kind="number", digits=2),
+        number_column("Price", digits=5),
+        number_column("Amount", money_unit(account.terms.currency), digits=2),
     )
     yield Table(
         name="bill", title="Every line", columns=columns, rows=_lines(account.bill), note=_bill_note(account)
     )
+    if account.bill.open:
+        yield _open_table(account.bill)
     if account.charge_peaks:
         yield Table(
             name="demand-charges",
@@ -35,9 +38,9 @@ def bill_tables(account: MonthAccount) -> Iterator[Table | Paragraph]:
             columns=(
                 Column(heading="Charge"),
                 Column(heading="Interval from", kind="time"),
-                Column(heading="Measured", unit="kW", kind="number", digits=2),
-                Column(heading="Ratchet", unit="kW", kind="number", digits=2),
-                Column(heading="Price", unit="per kW", kind="number", digits=4),
+                number_column("Measured", "kW", digits=2),
+                number_column("Ratchet", "kW", digits=2),
+                number_column("Price", f"{money_unit(account.terms.currency)} per kW", digits=4),
             ),
             rows=tuple(
                 (
@@ -63,6 +66,26 @@ def bill_tables(account: MonthAccount) -> Iterator[Table | Paragraph]:
             columns=columns,
             rows=_lines(account.bill_without),
         )
+
+
+def _open_table(bill: Bill) -> Table:
+    return Table(
+        name="not-yet-known",
+        title="Not yet known",
+        columns=(
+            Column(heading="Charge"),
+            Column(heading="Price", unit="per kW", kind="number", digits=4),
+            Column(heading="At least", kind="number", digits=2),
+            Column(heading="At most", kind="number", digits=2),
+        ),
+        rows=tuple((charge.name, charge.price_per_kw, charge.least, charge.most) for charge in bill.open),
+        note=(
+            "Nobody has named the hours of the grid's own peak in this month, so these charges are in no sum"
+            " of this report. The range is by the hours that the tariff says they can be in, if one of them"
+            " is in this month; where it does not say, there is none. Once known, write them into hours of"
+            " [[coincident]]."
+        ),
+    )
 
 
 def _lines(bill: Bill) -> tuple[tuple[Value, ...], ...]:
@@ -114,7 +137,8 @@ def without_section(
     if account.bill is not None and account.bill_without is not None:
         for part in ("energy", "demand", "total"):
             found = [None if each is None else float(getattr(each, part)) for each in bills]
-            name = "Bill" if part == "total" else f"Bill, {part}"
+            unit = money_unit(account.terms.currency)
+            name = f"Bill ({unit})" if part == "total" else f"Bill, {part} ({unit})"
             rows.append((name, *found, float(found[1] or 0.0) - float(found[0] or 0.0)))
     if account.co2_kg is not None and account.co2_without_kg is not None:
         rows.append(
@@ -131,10 +155,10 @@ def without_section(
         title="The same month without us",
         columns=(
             Column(heading=""),
-            Column(heading="As it was", kind="number", digits=2),
-            Column(heading="Without us", kind="number", digits=2),
-            Column(heading="Without us at most", kind="number", digits=2),
-            Column(heading="Less by us", kind="number", digits=2),
+            number_column("As it was", digits=2),
+            number_column("Without us", digits=2),
+            number_column("Without us at most", digits=2),
+            number_column("Less by us", digits=2),
         ),
         rows=tuple(rows),
         note=(
@@ -152,8 +176,8 @@ def without_section(
         best = account.bill_without.total - bound.total
         words.append(
             "A battery that had known the whole month beforehand could have saved"
-            f" {amount_text(account, best)} without any other lever;"
-            f" {amount_text(account, account.saved)} were saved."
+            f" {money_text(best, account.terms.currency)} without any other lever;"
+            f" {money_text(account.saved, account.terms.currency)} were saved."
         )
     blocks: list[Table | Paragraph] = [table, Paragraph(" ".join(words))]
     if alternative is not None:
@@ -171,21 +195,12 @@ def _alternative_table(account: MonthAccount, watts: Values | None) -> Iterator[
     ]
     found = account.basis.bill(watts)
     if found is not None and account.bill is not None:
-        rows += [("Bill", found.total), ("Saved", found.total - account.bill.total)]
-    columns = (Column(heading=""), Column(heading="Without us", kind="number", digits=2))
+        unit = money_unit(account.terms.currency)
+        rows += [(f"Bill ({unit})", found.total), (f"Saved ({unit})", found.total - account.bill.total)]
+    columns = (Column(heading=""), number_column("Without us", digits=2))
     yield Table(name="without-us-simulated", title="By the simulator", columns=columns, rows=tuple(rows))
 
 
-def money_text(account: MonthAccount, bill: Bill | None) -> str:
+def bill_text(account: MonthAccount, bill: Bill | None) -> str:
     """What a bill comes to, with its currency; a dash for unknown."""
-    return _DASH if bill is None else amount_text(account, bill.total)
-
-
-def amount_text(account: MonthAccount, amount: float) -> str:
-    """An amount with its currency."""
-    return f"{amount:,.2f} {account.terms.currency}".strip()
-
-
-def signed_text(account: MonthAccount, amount: float) -> str:
-    """An amount with its sign and currency."""
-    return f"{amount:+,.2f} {account.terms.currency}".strip()
+    return _DASH if bill is None else money_text(bill.total, account.terms.currency)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from slurm_power.model.ledger import GENESIS_HASH, LedgerEntry, chained_hash
+from slurm_power.report.document_parts import Check, Document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,23 @@ class ChainProof:
             " Keep this page where the controller cannot write: the hash is what shows a ledger cut off at"
             " its end, or written anew."
         )
+
+
+def proof_document(found: ChainProof, *, made_at: datetime) -> Document:
+    """The proof as a page of its own, to be kept where the controller cannot write."""
+    return Document(
+        title="Proof of the ledger",
+        labels={"Made": f"{made_at:%Y-%m-%d %H:%M:%S} UTC"},
+        checks=(
+            Check(
+                good=found.whole,
+                yes="The ledger is whole",
+                no="The ledger is not whole",
+                detail=f"{found.entries:,} entries in order",
+            ),
+        ),
+        proof=found.lines,
+    )
 
 
 def chain_proof(rows: Iterable[tuple[int, LedgerEntry, str]], known_hash: str | None = None) -> ChainProof:

@@ -29,7 +29,8 @@ from slurm_power.report.shadow_wishes import (
 class ShadowFindings:
     """All of it. ``cases``: as it was, without the battery, with one charge of it, with one never empty.
 
-    ``shadow_seconds`` of ``span_seconds`` were only watched with a meter that answered.
+    ``shadow_seconds`` of ``span_seconds`` were only watched with a meter that answered. Of ``quarters`` of an
+    hour ``unknown_quarters`` have nothing of that: they are in no case, neither as it was nor as it would be.
     """
 
     cases: tuple[Case, ...]
@@ -40,6 +41,8 @@ class ShadowFindings:
     span_seconds: float
     shadow_seconds: float
     usable_kwh: float
+    unknown_quarters: int
+    quarters: int
 
     @property
     def coverage_ratio(self) -> float:
@@ -56,6 +59,7 @@ def shadow_findings(
     """Everything the report says of a span of time; ``entries`` and ``records`` are those of the span."""
     usable = usable_kwh(entries)
     delays = job_delays(entries)
+    unknown, quarters = columns.unknown_quarters
     return ShadowFindings(
         cases=cases(columns, usable, billing),
         levers=levers(entries),
@@ -65,4 +69,6 @@ def shadow_findings(
         span_seconds=len(columns.watts) * columns.step_seconds,
         shadow_seconds=float(np.count_nonzero(columns.shadowed) * columns.step_seconds),
         usable_kwh=usable,
+        unknown_quarters=unknown,
+        quarters=quarters,
     )

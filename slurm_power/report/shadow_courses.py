@@ -35,6 +35,14 @@ class ShadowColumns:
     discharge_watts: Values
 
     @property
+    def unknown_quarters(self) -> tuple[int, int]:
+        """How many quarters of an hour have no step that is judged, and how many there are in all."""
+        _, means = quarter_means(
+            np.where(self.shadowed, self.watts, np.nan), self.start_seconds, self.step_seconds
+        )
+        return int(np.count_nonzero(~np.isfinite(means))), len(means)
+
+    @property
     def shadowed(self) -> NDArray[np.bool_]:
         """The steps in which it only watched, and knows what was drawn."""
         return np.isfinite(self.withheld_watts) & np.isfinite(self.watts)
@@ -140,17 +148,19 @@ class Billing:
     zone: tzinfo
 
     def total(self, starts: Values, watts: Values) -> float | None:
-        """The bill of quarters of an hour, months in part pro rata; unknown quarters count as none drawn.
+        """The bill of the quarters of an hour that are known, months in part pro rata; NaN is unknown.
 
-        None where the tariff does not say what energy costs.
+        An unknown quarter is in no part of it: not as energy, not in a mean of demand, not in the share of
+        the month that fixed charges are for. None where none is known, or no energy price.
         """
-        if not len(starts):
+        known = np.isfinite(watts)
+        if not known.any():
             return None
         try:
             bills = monthly_bills(
                 self.rules,
-                LocalCalendar.from_epoch(starts, self.zone),
-                np.nan_to_num(watts),
+                LocalCalendar.from_epoch(starts[known], self.zone),
+                watts[known],
                 float(_QUARTER_SECONDS),
                 pro_rata=True,
             )

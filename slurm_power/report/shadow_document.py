@@ -1,9 +1,23 @@
 """The findings of shadow mode as a document."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
+from slurm_power.model.money import money_text, money_unit
 from slurm_power.model.units import kilowatts_text
-from slurm_power.report.document import Check, Column, Document, Figure, Paragraph, Section, Table, Tile
+from slurm_power.report.document import (
+    Check,
+    Column,
+    Document,
+    Figure,
+    Paragraph,
+    Section,
+    Table,
+    Tile,
+    kilo,
+    number_column,
+    percent,
+)
 from slurm_power.report.shadow import ShadowFindings
 from slurm_power.report.shadow_courses import Case
 
@@ -30,14 +44,18 @@ def shadow_document(
     others: Sequence[tuple[str, Case, Case]] = (),
     figure: str = "",
     proof: tuple[str, ...] = (),
+    currency: str = "",
 ) -> Document:
     """A report; ``others``: circuits above their own limits, as they were and with the wishes.
 
-    ``figure`` is SVG, "" without one.
+    ``figure`` is SVG, "" without one; ``currency`` what the tariff counts, "" where nobody says.
     """
     was, best = findings.cases[0], findings.cases[-1]
     sections = [
-        Section(title="What it would have saved", blocks=tuple(_saved(findings, circuit, others, figure))),
+        Section(
+            title="What it would have saved",
+            blocks=tuple(_saved(findings, circuit, others, figure, currency)),
+        ),
         Section(title="What it would have delayed", blocks=_delayed(findings)),
         Section(title="How sure this is", blocks=_sure(findings)),
     ]
@@ -45,7 +63,7 @@ def shadow_document(
         title="Shadow mode: what would have been",
         subtitle=f"{circuit}: nothing was done; this is what slurm-power would have done",
         checks=(_limit_check(was, best, circuit), *_sure_checks(findings)),
-        tiles=tuple(_tiles(findings)),
+        tiles=tuple(_tiles(findings, currency)),
         sections=tuple(sections),
         proof=proof,
         labels=labels,
@@ -87,7 +105,7 @@ def _sure_checks(findings: ShadowFindings) -> list[Check]:
     return checks
 
 
-def _tiles(findings: ShadowFindings) -> list[Tile]:
+def _tiles(findings: ShadowFindings, currency: str) -> list[Tile]:
     was, rest = findings.cases[0], findings.cases[1:]
     tiles = []
     if was.peak_watts is not None:
@@ -104,8 +122,10 @@ def _tiles(findings: ShadowFindings) -> list[Tile]:
         tiles.append(
             Tile(
                 name="Bill",
-                value=f"{was.bill:,.2f}",
-                remark=f"would have been {_between(bills, '{:,.2f}'.format)}" if bills else "",
+                value=money_text(was.bill, currency),
+                remark=f"would have been {_between(bills, partial(money_text, currency=currency))}"
+                if bills
+                else "",
             )
         )
     delays = [job.delay_seconds for job in findings.jobs]
@@ -133,7 +153,11 @@ def _between(values: Sequence[float], text: Callable[[float], str]) -> str:
 
 
 def _saved(
-    findings: ShadowFindings, circuit: str, others: Sequence[tuple[str, Case, Case]], figure: str
+    findings: ShadowFindings,
+    circuit: str,
+    others: Sequence[tuple[str, Case, Case]],
+    figure: str,
+    currency: str,
 ) -> list[Figure | Table | Paragraph]:
     blocks: list[Figure | Table | Paragraph] = []
     if figure:
@@ -142,23 +166,23 @@ def _saved(
     with_bill = any(case.bill is not None for case in findings.cases)
     columns = [
         Column(heading="course"),
-        Column(heading="highest quarter", unit="kW", digits=1, kind="number"),
-        Column(heading="above the limit", unit="s", digits=0, kind="number"),
-        Column(heading="worst", unit="kW", digits=1, kind="number"),
-        Column(heading="energy above", unit="kWh", digits=3, kind="number"),
-        Column(heading="energy", unit="kWh", digits=1, kind="number"),
+        number_column("highest quarter", "kW", digits=1),
+        number_column("above the limit", "s", digits=0),
+        number_column("worst", "kW", digits=1),
+        number_column("energy above", "kWh", digits=3),
+        number_column("energy", "kWh", digits=1),
     ]
     blocks.append(
         Table(
             name="courses",
             title=f"{circuit} as it was, and as it would have been",
-            columns=(*columns, Column(heading="bill", digits=2, kind="number"))
+            columns=(*columns, number_column("bill", money_unit(currency), digits=2))
             if with_bill
             else tuple(columns),
             rows=tuple(
                 (case.name, *_numbers(case), *((case.bill,) if with_bill else ())) for case in findings.cases
             ),
-            note="Bills are of this span alone, fixed and demand charges pro rata." if with_bill else "",
+            note=_bill_note(findings) if with_bill else "",
         )
     )
     if others:
@@ -168,9 +192,9 @@ def _saved(
                 title="Other circuits that were above their limits",
                 columns=(
                     Column(heading="circuit"),
-                    Column(heading="above", unit="s", digits=0, kind="number"),
-                    Column(heading="worst", unit="kW", digits=1, kind="number"),
-                    Column(heading="above with all wishes", unit="s", digits=0, kind="number"),
+                    number_column("above", "s", digits=0),
+                    number_column("worst", "kW", digits=1),
+                    number_column("above with all wishes", "s", digits=0),
                 ),
                 rows=tuple(
                     (name, was.seconds_above, was.worst_above_watts / 1000.0, would.seconds_above)
@@ -184,10 +208,10 @@ def _saved(
             title="What was wished for",
             columns=(
                 Column(heading="lever"),
-                Column(heading="stood for", unit="s", digits=0, kind="number"),
-                Column(heading="would have taken", unit="kWh", digits=3, kind="number"),
-                Column(heading="at most", unit="kW", digits=1, kind="number"),
-                Column(heading="jobs in one hour, at most", digits=0, kind="number"),
+                number_column("stood for", "s", digits=0),
+                number_column("would have taken", "kWh", digits=3),
+                number_column("at most", "kW", digits=1),
+                number_column("jobs in one hour, at most", digits=0),
             ),
             rows=tuple(
                 (lever.kind, lever.seconds, lever.kwh, lever.most_watts / 1000.0, lever.jobs)
@@ -199,8 +223,16 @@ def _saved(
     return blocks
 
 
+def _bill_note(findings: ShadowFindings) -> str:
+    known = findings.quarters - findings.unknown_quarters
+    return (
+        f"Bills are of the {known:,} quarters of an hour of this span that are known, fixed and demand"
+        " charges pro rata for them. One that is known in part counts with the mean of that part."
+    )
+
+
 def _numbers(case: Case) -> tuple[float | None, ...]:
-    peak = None if case.peak_watts is None else case.peak_watts / 1000.0
+    peak = kilo(case.peak_watts)
     return peak, case.seconds_above, case.worst_above_watts / 1000.0, case.kwh_above, case.kwh
 
 
@@ -211,12 +243,12 @@ def _delayed(findings: ShadowFindings) -> tuple[Table, ...]:
             title="By user",
             columns=(
                 Column(heading="user"),
-                Column(heading="jobs", digits=0, kind="number"),
-                Column(heading="touched", digits=0, kind="number"),
-                Column(heading="delay of all", unit="s", digits=0, kind="number"),
-                Column(heading="longest", unit="s", digits=0, kind="number"),
-                Column(heading="GPU time lost", unit="h", digits=2, kind="number"),
-                Column(heading="of all GPU time", unit="%", digits=1, kind="number"),
+                number_column("jobs", digits=0),
+                number_column("touched", digits=0),
+                number_column("delay of all", "s", digits=0),
+                number_column("longest", "s", digits=0),
+                number_column("GPU time lost", "h", digits=2),
+                number_column("of all GPU time", "%", digits=1),
             ),
             rows=tuple(
                 (
@@ -226,7 +258,7 @@ def _delayed(findings: ShadowFindings) -> tuple[Table, ...]:
                     row.delay_seconds,
                     row.longest_delay_seconds,
                     row.lost_gpu_hours,
-                    None if row.slowdown_ratio is None else 100.0 * row.slowdown_ratio,
+                    percent(row.slowdown_ratio),
                 )
                 for row in findings.users
             ),
@@ -238,13 +270,13 @@ def _delayed(findings: ShadowFindings) -> tuple[Table, ...]:
             columns=(
                 Column(heading="job"),
                 Column(heading="user"),
-                Column(heading="GPUs", digits=0, kind="number"),
-                Column(heading="capped", unit="s", digits=0, kind="number"),
-                Column(heading="lowest cap", unit="W", digits=0, kind="number"),
-                Column(heading="slower by", unit="s", digits=0, kind="number"),
-                Column(heading="held", unit="s", digits=0, kind="number"),
-                Column(heading="paused", unit="s", digits=0, kind="number"),
-                Column(heading="would have saved", unit="kWh", digits=3, kind="number"),
+                number_column("GPUs", digits=0),
+                number_column("capped", "s", digits=0),
+                number_column("lowest cap", "W", digits=0),
+                number_column("slower by", "s", digits=0),
+                number_column("held", "s", digits=0),
+                number_column("paused", "s", digits=0),
+                number_column("would have saved", "kWh", digits=3),
             ),
             rows=tuple(
                 (
@@ -266,6 +298,15 @@ def _delayed(findings: ShadowFindings) -> tuple[Table, ...]:
 
 def _sure(findings: ShadowFindings) -> tuple[Paragraph, ...]:
     said = [Paragraph(_METHOD)]
+    if findings.unknown_quarters:
+        said.append(
+            Paragraph(
+                f"Unknown: {findings.unknown_quarters:,} of {findings.quarters:,} quarters of an hour:"
+                " nobody measured, powerctld was away, or control was on. They are left out of both sides,"
+                " of what was and of what would have been: of peaks, energy and bills alike. So the bills"
+                " are of the other quarters alone, and lower than the utility's."
+            )
+        )
     if len(findings.cases) > 2:
         said.append(Paragraph(f"{_BATTERY} One charge is {findings.usable_kwh:.1f} kWh here."))
     right = findings.forecast

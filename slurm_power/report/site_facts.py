@@ -24,6 +24,7 @@ class SiteFacts:
     nodes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ess: Mapping[str, str] = field(default_factory=dict)
     wait_lost_ratio: float = 1.0
+    currency: str = ""
 
     def meter_of(self, circuit: str | None) -> str | None:
         """The nearest circuit with a meter, itself or above; None without any."""
@@ -52,6 +53,7 @@ def site_facts(stored: object) -> SiteFacts | None:
             nodes={name: tuple(circuit["nodes"]) for name, circuit in circuits.items()},
             ess=dict(stored["ess"]),
             wait_lost_ratio=float(stored["wait_lost_ratio"]),
+            currency=str(stored.get("currency", "")),  # an older powerctld has not written it
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None

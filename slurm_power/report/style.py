@@ -43,7 +43,31 @@ td:first-child { white-space: nowrap; }
 tbody tr:last-child td { border-bottom: 0; }
 .n { text-align: right; white-space: nowrap; }
 .proof { overflow-wrap: anywhere; font-size: 0.85rem; padding-left: 1.1rem; margin: 0; }
-@media print { body { background: none; font-size: 11px; }
-  section, .verdict li, .tiles div { break-inside: avoid; }
-  section:has(tbody tr:nth-child(12)) { break-inside: auto; } tr { break-inside: avoid; } }
+td { overflow-wrap: break-word; }
+.long { overflow-wrap: anywhere; }
+/* Paper: of the printer's own size. Whatever has a page to itself stays whole, long tables go on with their
+   headings, and nothing scrolls. Columns of text break between words, of digits never. */
+@page { margin: 14mm 12mm 16mm;
+  @bottom-right { content: counter(page) " / " counter(pages); font: 8pt sans-serif; color: #444; } }
+@media print { :root { color-scheme: light; --ink: #000; --soft: #444; --line: #bbb; --page: #fff;
+    --card: #fff; --good: #14603c; --bad: #9c1f1f; }
+  html { font-size: 11px; }
+  body { background: none; font-size: 1rem; line-height: 1.4; print-color-adjust: exact; }
+  main { max-width: none; padding: 0; }
+  section { border-width: 1px 0 0; border-radius: 0; padding: 0.7rem 0 0; }
+  h2, h3 { break-after: avoid; }
+  figure, .verdict li, .tiles div, tr, li, p { break-inside: avoid; }
+  section:not(:has(h3, tbody tr:nth-child(12))), table:not(:has(tbody tr:nth-child(12))) {
+    break-inside: avoid; }
+  .note, figcaption { break-before: avoid; }
+  .foot { break-inside: avoid; }
+  .tiles { grid-template-columns: repeat(auto-fit, minmax(112px, 1fr)); }
+  .tiles dd { font-size: 1.2rem; }
+  .wide { overflow: visible; }
+  thead { display: table-header-group; }
+  table { font-size: 0.8rem; }
+  th, td { padding-right: 0.45rem; }
+  th.n, td:first-child { white-space: normal; }
+  td.n { white-space: nowrap; }
+  td.n + td:not(.n), th.n + th:not(.n) { padding-left: 0.4rem; } }
 """

@@ -46,7 +46,7 @@ class AnnouncedStart:
     """A massive start: when it was announced, what it was to add, and what it did add; Unix seconds.
 
     ``seen_seconds`` is when the first forecast was issued that shows it; None if none did before it came.
-    ``came_seconds`` None: it has not started.
+    ``came_seconds`` None: it has not started, or not been held against what came yet.
     """
 
     job_id: str

@@ -59,7 +59,7 @@ def _start_words(start: AnnouncedStart, names: Mapping[str, str]) -> str:
     name = names.get(start.job_id, "")
     job = f"Massive start of job {start.job_id}{f' ({name})' if name else ''}"
     if start.came_seconds is None:
-        return f"{job}: announced with {_step(start.step_watts)}, it has not started."
+        return f"{job}: announced with {_step(start.step_watts)}; not judged by the end of this report."
     lead = max(0.0, start.came_seconds - start.announced_seconds)
     if start.seen_seconds is None:
         seen = "in no forecast before it came"

@@ -147,11 +147,11 @@ def _window(path: str, table: dict[str, Any], problems: list[str]) -> Window:
 
 
 def _coincident(path: str, table: dict[str, Any], problems: list[str]) -> CoincidentRate:
-    check_keys(table, {"name", "price_per_kw", "hours"}, f"{path}.", problems)
+    check_keys(table, {"name", "price_per_kw", "hours", *_WINDOW_KEYS, "windows"}, f"{path}.", problems)
     price = read_price(table, "price_per_kw", path, problems, negative=False)
     if "price_per_kw" not in table:
         problems.append(f"{path}.price_per_kw: missing")
-    hours = table.get("hours")
+    hours = table.get("hours", [])
     starts: list[datetime] = []
     for value in hours if isinstance(hours, list) else [hours]:
         try:
@@ -166,6 +166,8 @@ def _coincident(path: str, table: dict[str, Any], problems: list[str]) -> Coinci
         name=read_text(table, "name", path, problems, f"{path}."),
         price_per_kw=price or 0.0,
         hours=tuple(starts),
+        # What is not said of them is no rule.
+        windows=_windows(path, table, problems) if (_WINDOW_KEYS | {"windows"}) & set(table) else (),
     )
 
 

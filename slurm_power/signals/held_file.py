@@ -43,13 +43,21 @@ def read_headings(file: Path) -> list[str]:
 
 
 def read_held_values(
-    file: Path, *, column: str | None, factor: float, zone: tzinfo, negative: bool, lasting: bool
+    file: Path,
+    *,
+    column: str | None,
+    factor: float,
+    zone: tzinfo,
+    negative: bool,
+    lasting: bool,
+    most: float = _MOST_VALUE,
 ) -> HeldValues:
     """Read a file: times in its first column, values (times ``factor``) in ``column`` or the second.
 
     Times are ISO 8601, in ``zone`` where they do not say, or epoch seconds; rows may be in any order; with an
     empty value nothing is known from then on. The last value ends after twice the usual spacing of the rows,
-    or never where it is ``lasting``. Raises SupplyFileError.
+    or never where it is ``lasting``. ``most`` (after ``factor``) is what no value comes up to. Raises
+    SupplyFileError.
     """
     rows = _rows(file)
     at = _column(file, rows, column)
@@ -63,7 +71,7 @@ def read_held_values(
             if len(row) <= at:
                 raise ValueError(f"has {len(row)} columns, not {at + 1}")
             seconds = _seconds(row[0].strip(), zone, local_seen)
-            value = _value(row[at].strip(), factor, negative=negative)
+            value = _value(row[at].strip(), factor, most=min(most, _MOST_VALUE), negative=negative)
             earlier, known = found.get(seconds, (number, value))
             if known != value:
                 raise ValueError(f"the time of row {earlier} again, with another value")
@@ -150,14 +158,14 @@ def _round_trip(local: datetime) -> datetime:
     return there.replace(tzinfo=None, fold=0)
 
 
-def _value(text: str, factor: float, *, negative: bool) -> float | None:
+def _value(text: str, factor: float, *, most: float, negative: bool) -> float | None:
     if text.lower() in _GAPS:
         return None
     try:
         value = float(text) * factor
     except ValueError:
         raise ValueError(f"value {text!r} is no number") from None
-    if not abs(value) < _MOST_VALUE:
+    if not abs(value) < most:
         raise ValueError(f"value {text!r} is too large to be true")
     if value < 0.0 and not negative:
         raise ValueError(f"value {text!r} is negative")

@@ -26,8 +26,8 @@ def ledger_page(
 ) -> tuple[list[dict[str, Any]], bool]:
     """Entries with ``after`` < sequence < ``before``, oldest first, and whether there are more of them.
 
-    With ``after`` alone the oldest of them are meant, else the newest. ``visible_to``: entries about jobs of
-    that user and about no job, None: all. Raises StoreError, also when it takes too long.
+    With ``after`` alone the oldest of them are meant, else the newest. ``visible_to``: entries about that
+    user and about nobody (no job, no service), None: all. Raises StoreError, also when it takes too long.
     """
     forwards = before is None and after > 0
     order, ends = ("ASC", "seq > :after") if forwards else ("DESC", "seq > :after AND seq < :before")
@@ -37,9 +37,9 @@ def ledger_page(
     if job_id is not None:
         rest += " AND job_id = :job"
     # Each half is read in the order of an index, so that somebody else's entries cost nothing.
-    halves = [""] if visible_to is None else [" AND user = :user AND job_id IS NOT NULL"]
+    halves = [""] if visible_to is None else [" AND user = :user"]
     if visible_to is not None and job_id is None:
-        halves.append(" AND job_id IS NULL")
+        halves.append(" AND job_id IS NULL AND user IS NULL")
     parts = [
         f"SELECT * FROM (SELECT {_COLUMNS} FROM ledger"  # noqa: S608  # constant words, values are bound
         f" WHERE {ends}{rest}{half} ORDER BY seq {order} LIMIT :most)"

@@ -45,6 +45,8 @@ _INSERT = f"INSERT INTO ledger ({_COLUMNS}) VALUES (%s,%s,%s,%s,%s,%s,%s,%s,%s,%
 _WRITER_LOCK = 7_310_579_120_114_311
 _FETCHED_ROWS = 1000
 _CONNECT_SECONDS = 5
+# A server ends the session of a writer that has just gone some time after that has let go.
+_CLAIM_SECONDS = 3
 
 
 class PostgresStore:
@@ -113,7 +115,7 @@ class PostgresStore:
     ) -> Iterator[tuple[int, LedgerEntry, str]]:
         """Ledger rows as (sequence, entry, stored hash), oldest first, those after ``after_sequence``.
 
-        ``visible_to`` leaves entries about that user's jobs and about no job.
+        ``visible_to`` leaves entries about that user and about nobody.
         """
         found = self._raw_rows(after_sequence, since=since, job_id=job_id, visible_to=visible_to, most=most)
         for sequence, columns in found:
@@ -136,7 +138,9 @@ class PostgresStore:
             condition += " AND job_id = %(job)s"
         if visible_to is not None:
             condition += (
-                " AND user_name = %(user)s" if job_id else " AND (user_name = %(user)s OR job_id IS NULL)"
+                " AND user_name = %(user)s"
+                if job_id
+                else " AND (user_name = %(user)s OR (job_id IS NULL AND user_name IS NULL))"
             )
         text = f"SELECT {_COLUMNS} FROM ledger WHERE {condition} ORDER BY seq LIMIT %(limit)s"  # noqa: S608  # constant
         wanted = {"after": after_sequence, "since": since, "job": _plain(job_id), "user": _plain(visible_to)}
@@ -249,9 +253,12 @@ class PostgresStore:
         return connection
 
     def _claim(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
-        row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_WRITER_LOCK,)).fetchone()
-        if row is None or not row[0]:
-            raise StoreError("another powerctld writes to this database")
+        connection.execute(f"SET lock_timeout = '{_CLAIM_SECONDS}s'")
+        try:
+            connection.execute("SELECT pg_advisory_lock(%s)", (_WRITER_LOCK,))
+        except psycopg.errors.LockNotAvailable:
+            raise StoreError("another powerctld writes to this database") from None
+        connection.execute("SET lock_timeout = 0")
         connection.execute("SET client_min_messages TO warning")
         for statement in _SCHEMA.split(";")[:-1]:
             connection.execute(statement)

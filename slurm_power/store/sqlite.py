@@ -16,9 +16,9 @@ from slurm_power.store.schema import LEDGER, bring_up_to_date, copy_name, look_b
 # Both halves are ranges of an index, cut before they are put together.
 _VISIBLE = """
 SELECT seq FROM (
-    SELECT seq FROM ledger WHERE user = :user AND job_id IS NOT NULL AND seq > :after ORDER BY seq LIMIT :most
+    SELECT seq FROM ledger WHERE user = :user AND seq > :after ORDER BY seq LIMIT :most
 ) UNION SELECT seq FROM (
-    SELECT seq FROM ledger WHERE job_id IS NULL AND seq > :after ORDER BY seq LIMIT :most
+    SELECT seq FROM ledger WHERE job_id IS NULL AND user IS NULL AND seq > :after ORDER BY seq LIMIT :most
 )"""
 # Before series had a file of their own they were rows here, kept for a week.
 _OLD_SAMPLES_SECONDS = 7 * 86_400.0
@@ -153,7 +153,7 @@ class SqliteStore:
     ) -> Iterator[tuple[int, LedgerEntry, str]]:
         """Ledger rows as (sequence, entry, stored hash), oldest first, those after ``after_sequence``.
 
-        ``visible_to`` leaves entries about that user's jobs and about no job. With ``most`` the work is
+        ``visible_to`` leaves entries about that user and about nobody. With ``most`` the work is
         bounded by the number of rows wanted and those of the job, not by the length of the ledger.
         """
         wanted = {

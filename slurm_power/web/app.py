@@ -17,6 +17,7 @@ from slurm_power.model.role import Role
 from slurm_power.powerctld_line import LineError
 from slurm_power.web.asking import BusyError
 from slurm_power.web.calls import Endpoint, answer_of, read_call
+from slurm_power.web.hosts import Hosts
 from slurm_power.web.keys import KeysError
 from slurm_power.web.openapi import openapi
 from slurm_power.web.people import Person, RefusedProofError
@@ -41,6 +42,7 @@ _HEADERS = [
 ]
 _STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000")
 _NOBODY = Person("", Role.VIEWER, "")
+_OTHER_NAME = "powerweb does not answer under this name; give the name as web.public_url"
 _LOG_IN = "nobody is logged in: run `slurm-power web login` on the cluster, or send a token"
 
 
@@ -71,7 +73,7 @@ def make_app(web: Web, files: StaticFiles | None = None) -> ASGIApp:
             Exception: _broken,
         },
     )
-    return _Safe(app, secure=web.config.web.secure, proxy=_only_proxy(web))
+    return _Safe(app, secure=web.config.web.secure, proxy=_only_proxy(web), hosts=Hosts(web.config.web))
 
 
 def _only_proxy(web: Web) -> str:
@@ -125,19 +127,20 @@ async def _away(_: Request, error: Exception) -> Response:
 
 
 async def _broken(request: Request, error: Exception) -> Response:
-    if isinstance(error, sqlite3.Error):
-        return RequestError(503, f"a file cannot be read: {error}").answer()
     log.error("%s %s went wrong", request.method, request.url.path, exc_info=error)
+    if isinstance(error, sqlite3.Error):
+        return RequestError(503, "a file cannot be read; powerweb's log has more").answer()
     return RequestError(500, "this went wrong here; powerweb's log has more").answer()
 
 
 class _Safe:
-    """Adds the headers that each answer has, and lets in nobody but the proxy where there is one."""
+    """Adds each answer's headers; lets in only the proxy where there is one, and under known names."""
 
-    def __init__(self, app: ASGIApp, *, secure: bool, proxy: str) -> None:
+    def __init__(self, app: ASGIApp, *, secure: bool, proxy: str, hosts: Hosts) -> None:
         self._app = app
         self._headers = [*_HEADERS, *([_STRICT_TRANSPORT] if secure else [])]
         self._proxy = proxy
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -152,5 +155,9 @@ class _Safe:
 
         if self._proxy and peer != self._proxy and not is_loopback(peer):
             await RequestError(403, "come through the proxy").answer()(scope, receive, safe_send)
+            return
+        named = [value for name, value in scope["headers"] if name == b"host"]
+        if not all(self._hosts.may_ask(value.decode("latin-1").lower()) for value in named):
+            await RequestError(421, _OTHER_NAME).answer()(scope, receive, safe_send)
             return
         await self._app(scope, receive, safe_send)

@@ -5,9 +5,17 @@ from typing import Any
 
 Picture = Mapping[str, Any]
 
+# What everybody may see. Whatever is new in the picture is hidden until it stands here: it may name somebody.
+SHOWN = frozenset(
+    (
+        *("at", "site", "version", "mode", "paused_until", "uptime_seconds", "standing", "weights"),
+        *("circuits", "circuits_left_off", "ess", "events", "shortfalls", "levers", "forecast"),
+        *("job_counts", "sources", "leases"),
+    )
+)
 # What tells of single jobs, of services or of people is put in anew by what the caller may see.
 # Alerts are for whom they are sent to, and for auditors: they may name what of whose is not as it should be.
-_HIDDEN = ("ok", "jobs", "jobs_left_off", "services", "starts", "fairness", "policy", "alerts")
+HIDDEN = frozenset(("ok", "jobs", "jobs_left_off", "services", "starts", "fairness", "policy", "alerts"))
 
 
 def whole(live: Picture) -> dict[str, Any]:
@@ -17,7 +25,7 @@ def whole(live: Picture) -> dict[str, Any]:
 
 def totals(live: Picture) -> dict[str, Any]:
     """What everybody may see: no job, no service and nobody's name."""
-    seen = {key: value for key, value in live.items() if key not in _HIDDEN}
+    seen = {key: value for key, value in live.items() if key in SHOWN}
     if "policy" in live:
         seen["policy"] = {**(live["policy"] or {}), "author": None}
     return seen

@@ -43,7 +43,7 @@ class PowerWeb:
         self._path = config.controller.socket
         self.web: Web = make_web(config, self._ask, TABLE)
         self._server = _Server(_server_config(config, self.web))
-        self._quiet: dict[int, float] = {}
+        self._quiet: dict[int, tuple[object, float]] = {}
 
     async def _ask(self, message: Message) -> Message:
         return await powerctld_line.ask(Path(self._path), message, timeout_seconds=_ASK_SECONDS)
@@ -70,20 +70,24 @@ class PowerWeb:
             self._socket.close()
 
     async def _watch(self) -> None:
-        """Hang up on connections that ask for nothing, and on those that do not take their end."""
+        """Hang up on connections that ask for nothing, that send on after their answer, or never end."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             now_seconds = clock.monotonic()
-            seen = {}
+            seen: dict[int, tuple[object, float]] = {}
             for connection in list(self._server.server_state.connections):
                 transport = connection.transport
-                waits = getattr(connection, "cycle", None) is None or transport.is_closing()
-                if not waits:
+                cycle = getattr(connection, "cycle", None)
+                answered = cycle is None or cycle.response_complete
+                if not answered and not transport.is_closing():
                     continue
-                since = self._quiet.get(id(connection), now_seconds)
-                if now_seconds - since > _SILENT_SECONDS:
+                # uvicorn's own time for a next request begins anew with every byte: it is not enough.
+                known, since = self._quiet.get(id(connection), (cycle, now_seconds))
+                if known is not cycle:
+                    since = now_seconds
+                elif now_seconds - since > _SILENT_SECONDS:
                     transport.abort()
-                seen[id(connection)] = since
+                seen[id(connection)] = cycle, since
             self._quiet = seen
 
 

@@ -15,6 +15,7 @@ _ERROR_WORDS = {
     408: "The request did not come in time",
     413: "The body is too long",
     415: "The body is no JSON",
+    421: "powerweb does not answer under the name that was asked for",
     422: "powerctld does not do it; `problems` has all reasons",
     429: "Too many wrong proofs at once",
     503: "powerctld, or what it wrote, cannot be read now",
@@ -57,7 +58,7 @@ def openapi(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
 
 def errors_of(one: Endpoint) -> list[int]:
     """The statuses that an endpoint may fail with."""
-    found = {400, 503, *one.fails}
+    found = {400, 421, 503, *one.fails}
     if one.role is not None:
         found |= {401, 403, 429}
     if one.body is not None:

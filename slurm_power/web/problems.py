@@ -1,8 +1,17 @@
 """What goes wrong with a request, as an HTTP answer: a sentence, and all problems at once."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from starlette.responses import JSONResponse
+
+# Where files lie is nobody's business who asks over the network; their names help whoever calls for help.
+_FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s/:'\"]+/)+")
+
+
+def without_folders(text: str) -> str:
+    """A fault's text with the names of files, and not where they lie."""
+    return _FOLDERS.sub("", text)
 
 
 class RequestError(Exception):
@@ -23,8 +32,12 @@ class RequestError(Exception):
 
     def answer(self) -> JSONResponse:
         """The answer that says so."""
+        # A fault of ours tells of the machine, and what is wrong with a request is the caller's own.
+        told = without_folders(self.error) if self.status >= 500 else self.error
         return JSONResponse(
-            {"error": self.error, "problems": self.problems}, status_code=self.status, headers=self.headers
+            {"error": told, "problems": self.problems},
+            status_code=self.status,
+            headers={"Cache-Control": "no-store", **self.headers},
         )
 
 

@@ -56,7 +56,9 @@ async def live(call: Call) -> Response:
 async def stream(call: Call) -> Any:
     """The same once a second."""
     try:
-        return call.web.streams.open(call.person, packed=call.packed)
+        return call.web.streams.open(
+            call.person, packed=call.packed, prove=lambda: call.web.people.of(call.request)
+        )
     except FullError as error:
         raise RequestError(503, str(error), headers={"Retry-After": "30"}) from None
 

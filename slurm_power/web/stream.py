@@ -3,17 +3,28 @@
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from starlette.types import Receive, Scope, Send
 
+from slurm_power import clock
 from slurm_power.tasks import end_all
-from slurm_power.web.people import Person
+from slurm_power.web.keys import KeysError
+from slurm_power.web.people import Person, RefusedProofError
 from slurm_power.web.pictures import GZIP_HEAD, Pictures, Text
+from slurm_power.web.problems import without_folders
+
+Prove: TypeAlias = Callable[[], Awaitable[Person | None]]
 
 _RETRY_MILLISECONDS = 3000
 # Who does not read for so long is hung up on; a browser comes back by itself and begins with a whole picture.
 _SLOW_SECONDS = 10.0
 _MOST_OF_A_PERSON = 50
+# Who has not said who they are share the places, and leave some to those who have.
+_NOBODYS_RATIO = 0.8
+# A stream may last for days: whoever has logged out, or has another role by now, must not go on watching.
+_PROVE_SECONDS = 15.0
 
 _SITE = Text.of(b"event: site\ndata: ")
 _END = Text.of(b"\n\n")
@@ -37,14 +48,16 @@ class Streams:
         """How many are open."""
         return self._open.total()
 
-    def open(self, person: Person, *, packed: bool) -> "Stream":
-        """A stream for somebody; raises FullError."""
+    def open(self, person: Person, *, packed: bool, prove: Prove) -> "Stream":
+        """A stream for somebody, as long as ``prove`` says that they still are; raises FullError."""
         if self.count >= self._most:
             raise FullError(f"{self._most} browsers are watching already (web.most_clients)")
-        # Nobody's name is everybody's: all who have not said who they are share the places.
         if person.proof and self._open[person.name] >= _MOST_OF_A_PERSON:
             raise FullError(f"{person.name} has {_MOST_OF_A_PERSON} streams open already")
-        return Stream(self, person, packed=packed)
+        # Nobody's name is everybody's.
+        if not person.proof and self._open[person.name] >= max(1.0, _NOBODYS_RATIO * self._most):
+            raise FullError("the other places are for those who log in; run `slurm-power web login`")
+        return Stream(self, person, packed=packed, prove=prove)
 
     def began(self, person: Person) -> None:
         """Count a stream."""
@@ -59,11 +72,12 @@ class Streams:
 class Stream:
     """One browser's stream, an ASGI answer."""
 
-    def __init__(self, streams: Streams, person: Person, *, packed: bool) -> None:
+    def __init__(self, streams: Streams, person: Person, *, packed: bool, prove: Prove) -> None:
         self._streams = streams
         self._pictures = streams.pictures
         self._person = person
         self._packed = packed
+        self._prove = prove
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the browser leaves, is too slow, or powerweb ends."""
@@ -91,18 +105,33 @@ class Stream:
         await self._send(send, Text.of(f"retry: {_RETRY_MILLISECONDS}\n\n".encode()), first=True)
         turn, number = await self._pictures.now(self._person), 0
         away = ""
+        proved_seconds = clock.monotonic()
         while not self._pictures.closing:
+            if clock.monotonic() - proved_seconds > _PROVE_SECONDS:
+                proved_seconds = clock.monotonic()
+                if not await self._proved():
+                    await self._send(send, _event("bye", {"reason": "you are no longer logged in as before"}))
+                    return
             if turn is not None and turn.number > number and not self._pictures.problem:
                 number, away = turn.number, ""
                 await self._send(send, _SITE, *turn.parts(self._person), _END)
             elif self._pictures.problem and self._pictures.problem != away:
                 away = self._pictures.problem
-                await self._send(send, _event("away", {"error": away}))
+                await self._send(send, _event("away", {"error": without_folders(away)}))
             else:
                 # Proxies cut what is silent, and a browser that has left is noticed by this.
                 await self._send(send, Text.of(b": still here\n\n"))
             turn = await self._pictures.after(number)
         await self._send(send, _event("bye", {"reason": "powerweb is being stopped"}))
+
+    async def _proved(self) -> bool:
+        """Whether who watches is still who they were, with the same role."""
+        try:
+            return await self._prove() == self._person
+        except RefusedProofError:
+            return False
+        except KeysError:
+            return True  # nothing is known to have changed, and a full disk must not turn all screens dark
 
     async def _send(self, send: Send, *texts: Text, first: bool = False) -> None:
         """Send at once; a browser that does not read ends its own stream."""

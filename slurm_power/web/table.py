@@ -10,7 +10,9 @@ from slurm_power.web.schema import a_list, an_object, boolean, integer, number, 
 ROOT = "/api/v1"
 
 _ID = r"^[A-Za-z0-9_.\[\],%+-]{1,64}$"
-_REASON = text(minLength=1, maxLength=500, pattern=r"\S", description="why, in words that users will read")
+# Something that is seen: what counts as space beside that is not the same in every dialect of patterns.
+_SEEN = r"[^\s\u0000-\u001f\u007f-\u009f]"
+_REASON = text(minLength=1, maxLength=500, pattern=_SEEN, description="why, in words that users will read")
 _CIRCUIT = text(
     minLength=1, maxLength=200, description="a circuit of site.toml; the grid connection if left out"
 )
@@ -155,7 +157,8 @@ TABLE: tuple[Endpoint, ...] = (
             "most": integer(minimum=1, maximum=1000, description="100 if left out"),
         },
         answer=_answer(entries=_LIST, more={"type": "boolean"}),
-        about="Users see entries about their own jobs and about no job. Oldest first within the answer.",
+        about="Users see entries about their own jobs and services, and those about nobody's."
+        " Oldest first within the answer.",
     ),
     _get("/sources", "sources", "Everything that is measured, and how well", reads.sources),
     _get("/events", "events", "Coming, running and past events", reads.events, answer=_answer(events=_LIST)),
@@ -214,7 +217,7 @@ TABLE: tuple[Endpoint, ...] = (
         "POST",
         "/control",
         "control",
-        "Pause the automation, for a time or for good, or let it go on",
+        "Switch control off, pause it for a time, or resume it",
         deeds.control,
         body=an_object(
             ("enabled", "reason"),

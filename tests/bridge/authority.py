@@ -54,3 +54,35 @@ def make(folder: Path) -> dict[str, Path]:
         made = builder(name, key).add_extension(names, False).sign(ca_key, hashes.SHA256())
         files[name].write_bytes(made.public_bytes(serialization.Encoding.PEM))
     return files
+
+
+def make_wrong(folder: Path, how: str) -> tuple[Path, Path]:
+    """Certificate and key that nobody should believe. ``how``: self-signed, expired, future, wrong host.
+
+    All but the first are by the authority of ``make`` in the same folder.
+    """
+    key = _key_file(folder / "wrong.key")
+    day = timedelta(days=1)
+    begin, end = {"expired": (-2 * day, -day), "future": (day, 2 * day)}.get(how, (-day, day))
+    host = "prices.example.org" if how == "wrong host" else "localhost"
+    issuer, signer = (
+        _named("utility"),
+        serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=None),
+    )
+    if how == "self-signed":
+        issuer, signer = _named("wrong"), key
+    assert isinstance(signer, rsa.RSAPrivateKey)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(_named("wrong"))
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(clock.now() + begin)
+        .not_valid_after(clock.now() + end)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), False)
+        .sign(signer, hashes.SHA256())
+    )
+    file = folder / "wrong.pem"
+    file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    return file, folder / "wrong.key"

@@ -1,5 +1,6 @@
 """A real HTTP server in a thread that does what a test tells it, well or badly."""
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +12,8 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 class BadServer:
     """``answer`` is what it does with each GET; ``asked`` are the requests, with their headers."""
 
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, url: str) -> None:
+        self.url = url
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.answer: Answer = body(b"[]")
         self.over = threading.Event()
@@ -33,8 +34,8 @@ def body(content: bytes, status: int = 200, **headers: str) -> Answer:
 
 
 @contextmanager
-def bad_server() -> Iterator[BadServer]:
-    """Serve on loopback while the block runs."""
+def bad_server(tls: ssl.SSLContext | None = None) -> Iterator[BadServer]:
+    """Serve on loopback while the block runs, by HTTPS as localhost where there is ``tls``."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -49,7 +50,13 @@ def bad_server() -> Iterator[BadServer]:
             """Say nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        server = BadServer(listening.server_port)
+        if tls is None:
+            server = BadServer(f"http://127.0.0.1:{listening.server_port}")
+        else:
+            listening.socket = tls.wrap_socket(
+                listening.socket, server_side=True, do_handshake_on_connect=False
+            )
+            server = BadServer(f"https://localhost:{listening.server_port}")
         thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

@@ -118,7 +118,9 @@ async def test_a_page_that_shrinks_is_told_and_what_it_said_stands(server: BadSe
 @in_loop
 async def test_a_page_that_stops_is_told(server: BadServer, tmp_path: Path) -> None:
     server.answer = body(rows(80.0, first=this_hour() - 5 * HOUR))
-    assert "nothing is known since" in (await reader_of(signal_of(server), tmp_path).round())[0]
+    feed = reader_of(signal_of(server), tmp_path)
+    assert await feed.round() == []
+    assert "nothing is known since" in feed.stopped(datetime.now(UTC))[0]
 
 
 def _endless(request: BaseHTTPRequestHandler) -> None:
@@ -221,9 +223,9 @@ def test_days_begin_where_the_zone_says(server: BadServer) -> None:
     signal = signal_of(server, url="https://x.org/{year}/{month}-{day}?a={from}&b={to}", zone="Europe/Berlin")
     # The night in which clocks go back: that day has 25 hours.
     found = list(addresses(signal, datetime(2026, 10, 24, 22, 30, tzinfo=UTC)))
-    assert found[0] == "https://x.org/2026/10-25?a=2026-10-24T22%3A00%3A00Z&b=2026-10-25T23%3A00%3A00Z"
+    assert found[0].url == "https://x.org/2026/10-25?a=2026-10-24T22%3A00%3A00Z&b=2026-10-25T23%3A00%3A00Z"
     one = replace(signal, url="https://x.org/?a={from}&b={to}")
-    assert list(addresses(one, datetime(2026, 10, 24, 22, 30, tzinfo=UTC))) == [
+    assert [page.url for page in addresses(one, datetime(2026, 10, 24, 22, 30, tzinfo=UTC))] == [
         "https://x.org/?a=2026-10-24T22%3A00%3A00Z&b=2026-10-26T23%3A00%3A00Z"
     ]
 

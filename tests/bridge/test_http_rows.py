@@ -36,7 +36,7 @@ def page(rows: list[tuple[str | float, float]]) -> bytes:
 
 def test_two_rows_a_month_apart_are_no_prices_for_a_month() -> None:
     first, last = NOW - timedelta(days=27), NOW
-    prices, _ = read_page(page([(first.isoformat(), 80.0), (last.isoformat(), 90.0)]), signal(), NOW)
+    prices = read_page(page([(first.isoformat(), 80.0), (last.isoformat(), 90.0)]), signal(), NOW).values
     assert [one.ends_at - one.starts_at for one in prices if one.starts_at == last] == [timedelta(days=1)]
 
 
@@ -50,8 +50,9 @@ def test_two_rows_a_month_apart_are_no_prices_for_a_month() -> None:
     ],
 )
 def test_moments_as_pages_write_them(form: TimeForm, at: str | float) -> None:
-    (price,), doubts = read_page(page([(at, 80.0)]), signal(time_form=form, zone="Europe/Berlin"), NOW)
-    assert (price.starts_at, doubts) == (NOW, [])
+    read = read_page(page([(at, 80.0)]), signal(time_form=form, zone="Europe/Berlin"), NOW)
+    (price,) = read.values
+    assert (price.starts_at, read.doubts) == (NOW, [])
     assert price.value == pytest.approx(0.08)
 
 
@@ -60,7 +61,7 @@ def test_the_hour_that_comes_twice_comes_twice() -> None:
     rows: list[tuple[str | float, float]] = [
         (f"2026-10-25T{hour:02d}:00:00", 10.0 * number) for number, hour in enumerate((1, 2, 2, 3))
     ]
-    prices, _ = read_page(page(rows), signal(zone="Europe/Berlin"), now)
+    prices = read_page(page(rows), signal(zone="Europe/Berlin"), now).values
     assert [one.starts_at for one in prices] == [now - HOUR + number * HOUR for number in range(4)]
     assert [one.value for one in prices] == pytest.approx([0.0, 0.01, 0.02, 0.03])
 
@@ -108,6 +109,6 @@ def test_what_is_told_counts_and_what_it_does_not_speak_of_stands(
 def test_whatever_stands_in_a_row_is_a_doubt_and_no_failure(value: Any) -> None:
     content = json.dumps([{"at": value, "eur": 1.0}, {"at": NOW.isoformat(), "eur": value}, value]).encode()
     good = json.dumps({"at": (NOW + HOUR).isoformat(), "eur": 50.0}).encode()
-    prices, doubts = read_page(content[:-1] + b"," + good + b"]", signal(), NOW)
-    assert value_at(prices, NOW + HOUR + HOUR / 4) == pytest.approx(0.05)
-    assert all(isinstance(doubt, str) for doubt in doubts)
+    read = read_page(content[:-1] + b"," + good + b"]", signal(), NOW)
+    assert value_at(read.values, NOW + HOUR + HOUR / 4) == pytest.approx(0.05)
+    assert all(isinstance(doubt, str) for doubt in read.doubts)

@@ -201,7 +201,7 @@ def test_cancelling_with_a_recovery() -> None:
 def test_events_are_listed() -> None:
     result, _ = run("events")
     assert result.exit_code == 0
-    for words in ("ev-4", "over", "2026-01-02 17:00:00+00:00", "5.1 kW", "0.6 points", "the [utility] asks"):
+    for words in ("ev-4", "over", "2026-01-02 17:00  20:00", "5.1 kW of 5.0 kW", "the [utility] asks"):
         assert words in result.output
     assert run("events", reply=lambda _: {"ok": True, "events": []})[0].output == "no event is known\n"
     assert json.loads(run("events", "--json")[0].output)["events"] == [REPORT]
@@ -258,3 +258,14 @@ def test_the_help_names_the_document() -> None:
     result = CliRunner().invoke(main, ["event", "--help"])
     assert "docs/events.md" in result.output
     assert (Path(__file__).parents[2] / "docs" / "events.md").is_file()
+
+
+def test_the_list_of_events_fits_a_narrow_terminal_and_is_whole_in_a_pipe() -> None:
+    def lines(columns: str | None) -> list[str]:
+        with fake_powerctld(answer) as fake:
+            words = ["events", "--socket", str(fake.path)]
+            return CliRunner().invoke(main, words, env={"COLUMNS": columns}).output.splitlines()
+
+    assert "2026-01-02 17:00  20:00" in lines("80")[1] and "5.1 kW of 5.0 kW" in lines("80")[1]
+    assert all(len(line) <= 40 for line in lines("40")) and "15.0 kW" in lines("40")[1]
+    assert len(lines(None)) == 2 and "…" not in lines(None)[1]

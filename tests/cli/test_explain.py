@@ -12,6 +12,7 @@ from tests.cli.recorder import Recorder, make_recorder
 
 ANSWER: dict[str, Any] = {
     "ok": True,
+    "currency": "EUR",
     "expected": {
         "workload": "training",
         "flex": "flex2",
@@ -97,10 +98,10 @@ def test_it_asks_for_the_job_that_sbatch_would_submit_and_says_what_is_expected(
         "It counts as training, flex2: it may be held for up to 15 min.",
         "Slurm expects it to start at 2026-01-02T03:04:05.",
         f"It would be held for power now, so it starts up to 15 min later: {ANSWER['hold_reason']}.",
-        f"It should run for 40 min ({SUCH}; known from 12 of your jobs): {ENERGY}, cost 0.90, {CARBON}.",
+        f"It should run for 40 min ({SUCH}; known from 12 of your jobs): {ENERGY}, cost 0.90 EUR, {CARBON}.",
         "Up to its time limit of 1 h: 45 kWh at the grid connection, cost unknown, CO2 unknown.",
         "Limits now: grid 32.0 kW, 1.0 kW free for new jobs; rack1 20.0 kW, no bound for new jobs.",
-        "What each flex class would mean, over the expected run (unknown: ?):",
+        "What each flex class would mean, over the expected run, savings in EUR (unknown: ?):",
         "         held at most  slower at most  gives way by  a hold may save  caps may save",
         "  flex0  0 s           0 %             0 W           0.00             0.00",
         "  flex2  15 min        25 %            1.2 kW        0.12, 0.05 kg    ?",

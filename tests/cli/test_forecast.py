@@ -124,7 +124,7 @@ def test_a_dead_worker_is_named() -> None:
     away = {"state": "away", "reason": reason, "age_seconds": 12.3}
     away["words"] = {"circuit:rack1": "not for here", "circuit:grid": "learned anew", "run times": "lost"}
     shown = text(made.answer(forecasts={"near": near, "far": None}, worker=away))
-    assert f"Fall-back: {reason}, day_naive speaks." in shown
+    assert f"Fall-back: {reason}, so this is the naive forecast day_naive." in shown
     assert "The forecast worker is away: killed by signal 9 (last forecast 12 s ago)." in shown
     assert "The worker says: learned anew." in shown
     assert "The worker says: lost." in shown
@@ -145,7 +145,7 @@ def test_a_young_old_or_doubtful_forecast_says_so() -> None:
     young = made.made("near", 60.0, [2e4] * 60, history_days=0.5)
     assert "the next hour" in text(made.answer(forecasts={"near": young, "far": far}, starts=[]))
     assert "It rests on 12.0 h of history, less than two weeks: it will get better." in shown
-    assert "speaks, to be taken with care: a level shift." in shown
+    assert "By the blend of experts, to be taken with care: a level shift." in shown
     assert "It is 2.0 h old." in shown
     worse = {**made.made("far", 900.0, [1.0])["score"], "mae_watts": 600.0, "bias_watts": -400.0}
     shown = text(made.answer(forecasts={"near": None, "far": {**far, "score": worse}}))
@@ -298,7 +298,7 @@ def test_picture_and_page(tmp_path: Path) -> None:
         "The band reaches above the limit, first at 14:14, by up to 1.9 kW.",
         "Massive start: job 17 (alice, llama-pretrain, 64 GPUs) +9.2 kW at grid in 14 min (Slurm's plan)",
         "81 % of outcomes inside the 80 % band.",
-        "The blend of experts speaks.",
+        "By the blend of experts.",
     ):
         assert words in page.text
         assert words in in_terminal

@@ -84,7 +84,8 @@ def jobs(*words: str) -> Result:
 
 @pytest.fixture
 def told() -> Iterator[FakePowerctld]:
-    with fake_powerctld(lambda _request: {"ok": True, "jobs": [RECORD], "cursor": None}) as fake:
+    answer = {"ok": True, "jobs": [RECORD], "cursor": None, "currency": "EUR"}
+    with fake_powerctld(lambda _request: answer) as fake:
         yield fake
 
 
@@ -220,7 +221,7 @@ def test_a_statement_says_how_each_number_is_known(tmp_path: Path, told: FakePow
         "Power of its GPUs together: mean 2.50 kW, peak 3.10 kW.",
         "Capped for 00:10:00, at 520 W a GPU at the lowest; about 3.1% slower over all.",
         "Held for 00:01:30 before its start, not paused.",
-        "Cost: 0.7500 in the currency of the site's prices, for its GPUs and its part of the hosts.",
+        "Cost: 0.75 EUR, for its GPUs and its part of the hosts.",
         "CO2: 1.20 kg.",
         "Step 0: 1.250 kWh, by the step's times.",
         "2 more steps are not told apart: they ran side by side, or were many.",

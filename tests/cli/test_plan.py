@@ -79,6 +79,7 @@ PLAN: dict[str, Any] = {
     "notes": ["rack2: no usable reading; treated as full"],
     "fairness": {"jain_index": 0.987, "worst_user": "bob", "worst_lost_ratio": 0.04, "own_lost_ratio": 0.02},
     "energy_price_per_kwh": 0.31,
+    "currency": "EUR",
     "circuits": [GRID],
     "circuits_left_off": 0,
 }
@@ -97,15 +98,15 @@ def test_it_ranks_the_levers_and_says_what_is_next() -> None:
     result = run(PLAN, "--explain")
     assert result.exit_code == 0
     for words in (
-        "battery gives 2.0 kW: too much",
+        "battery discharging 2.0 kW: too much",
         "job 17 at 500 W a GPU: grid is full",
         "1 lever stays as it is",
         "job 19 held: no room",
         "job 20 let go: room",
         "grid: limit 30.0 kW (economic), steered to 29.4 kW; draws 29.3 kW",
         "would draw 32.5 kW without levers",
-        "Shadow price 0.284 a kWh (0.44 GPU-hours of work): that of the last watt of the cap on job 17",
-        "; next would be the cap on another user's job at 0.284 a kWh.",
+        "Shadow price 0.284 EUR per kWh (0.44 GPU-hours of work): that of the last watt of the cap on job 17",
+        "; next would be the cap on another user's job at 0.284 EUR per kWh.",
         "17 (al[i]ce, flex3)",
         "gives its most",
         "and 3 levers more",
@@ -152,3 +153,11 @@ def test_shadow_mode_and_no_plan_are_said() -> None:
 
 def test_json_is_the_answer() -> None:
     assert json.loads(run(PLAN, "--explain", "--json").output) == PLAN
+
+
+def test_in_40_columns_levers_prices_and_watts_are_whole() -> None:
+    with fake_powerctld(lambda _: PLAN) as fake:
+        words = ["plan", "--explain", "--socket", str(fake.path)]
+        result = CliRunner().invoke(main, words, env={"COLUMNS": "40"})
+    assert result.exit_code == 0 and "…" not in result.output
+    assert "0.284" in result.output

@@ -31,6 +31,7 @@ timezone = "Europe/Berlin"
 state_directory = "{state}"
 [supply]
 tariff_file = "tariff.toml"
+currency = "EUR"
 [circuit.grid]
 rating_watts = 1000000.0
 limit_kind = "economic"
@@ -97,8 +98,6 @@ def test_the_page(site: Path, whole_state: Path, tmp_path: Path) -> None:  # noq
         whole_state,
         "--site",
         site,
-        "--currency",
-        "EUR",
         "--out",
         out,
     )
@@ -181,7 +180,7 @@ def test_the_simulator_with_levers_off_comes_to_the_same(
     without = np.repeat(weeks.without.circuit_watts[:, 0], 5)[span]
     assert told["Peak (kW)"] == pytest.approx(highest_kw(without), rel=0.005)
     assert told["Energy (kWh)"] == pytest.approx(float(without.sum()) / 60_000.0, rel=0.005)
-    assert told["Saved"] > 50.0
+    assert told["Saved (EUR)"] > 50.0
     assert run("report", "month", label, "--state", whole_state, "--replay").exit_code == 2
 
 
@@ -194,12 +193,16 @@ def test_savings_of_the_running_month(site: Path) -> None:
         "bill",
         "bill_without",
         "saved",
+        "saved_most",
         "peak_watts",
         "peak_without_watts",
         "co2_kg_saved",
         "events_delivered",
         "events",
         "estimate",
+        "metered_ratio",
+        "unpriced_hours",
+        "unknown_months",
         "method",
     }
     assert json.loads(json.dumps(told)) == told
@@ -233,6 +236,11 @@ def test_bad_input_is_told_at_once_and_nothing_is_written(
     assert (result.exit_code, "there is no table 'moon'" in result.output) == (2, True)
     result = run("report", "month", "2024-01", "--state", whole_state, "--out", out)
     assert (result.exit_code, "nothing was metered" in result.output) == (1, True)
+    for words in ((), ("2025-10", "--month", "2025-11")):
+        result = run("report", "month", *words, "--state", whole_state)
+        assert (result.exit_code, "give one month" in result.output) == (2, True)
+    result = run("report", "month", "--month", "2024-01", "--state", whole_state)
+    assert (result.exit_code, "nothing was metered" in result.output) == (1, True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -253,3 +261,39 @@ def test_a_full_disk_is_told(tmp_path: Path, whole_state: Path) -> None:  # noqa
     assert done.stdout == "status 1\n"
     assert "No space left on device; nothing was written" in done.stderr
     assert "month.html" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("month", "2025-10"), ("month", "2025-10", "--json"), ("proof",)])
+def test_a_full_disk_behind_the_output_is_told(whole_state: Path, words: tuple[str, ...]) -> None:  # noqa: F811  # pytest's way to share a fixture
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "slurm_power.cli.slurm_power", "report", *words, "--state", whole_state],
+            cwd=Path(__file__).parents[2],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.stderr == "Error: No space left on device; what was printed is not whole\n"
+    assert done.returncode == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts a small disk where nobody else sees it")
+def test_the_old_report_stays_whole_on_a_full_disk(tmp_path: Path, whole_state: Path) -> None:  # noqa: F811  # pytest's way to share a fixture
+    """The page of before is there to the last byte, and nothing of the new one."""
+    command = (
+        'mount -t tmpfs -o size=64k none "$1" && printf old >"$1/month.html"'
+        ' && "$2" -m slurm_power.cli.slurm_power report month 2025-10 --state "$3" --out "$1/month.html";'
+        ' echo "status $?"; ls -A "$1"; cat "$1/month.html"'
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", command, "sh", str(tmp_path), sys.executable, str(whole_state)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "status 1\nmonth.html\nold"
+    assert "No space left on device; nothing was written" in done.stderr

@@ -137,7 +137,7 @@ def test_a_tariff_tells_the_bill(state: Path, tmp_path: Path) -> None:
     )
     assert result.exit_code == 0, result.output
     rows = list(csv.DictReader(io.StringIO((tmp_path / "courses.csv").read_text())))
-    bills = [float(row["bill"]) for row in rows]
+    bills = [float(row["bill (money units of the tariff)"]) for row in rows]
     assert bills[0] > bills[1] > bills[2] > 0.0
 
 
@@ -145,7 +145,10 @@ def test_bad_input_is_refused_with_a_sentence(state: Path, tmp_path: Path) -> No
     for words, said, status in (
         (["--zone", "Moon/Crater"], "no time zone", 2),
         (["--circuit", "moon"], "no series of circuit 'moon'", 2),
-        (["--since", "soon"], "is no duration", 2),
+        (["--since", "soon"], "is no moment", 2),
+        (["--month", "2026-13"], "is no month", 2),
+        (["--since", "2d", "--until", "3d"], "is not before --until", 2),
+        (["--month", "9998-01"], "has not begun yet", 2),
         (["--out", tmp_path / "no" / "x.html"], "", 2),
     ):
         result = run("report", "shadow", "--state", state, *words)
@@ -157,3 +160,30 @@ def test_a_state_that_never_only_watched_says_so(tmp_path: Path) -> None:
     SqliteSeries(tmp_path / "series.sqlite").close()
     result = run("report", "shadow", "--state", tmp_path)
     assert result.exit_code == 1 and "never only watched" in result.output
+
+
+def test_a_span_has_the_same_options_as_with_every_report(state: Path, tmp_path: Path) -> None:
+    (tmp_path / "tariff.toml").write_text(TARIFF)
+    site_file = tmp_path / "site.toml"
+    site_file.write_text(
+        '[site]\nname = "lab"\ntimezone = "Europe/Berlin"\n[supply]\ntariff_file = "tariff.toml"\n'
+        'currency = "EUR"\n[circuit.grid]\nrating_watts = 40_000\nlimit_kind = "economic"\n'
+    )
+    words = ("report", "shadow", "--state", state, "--site", site_file, "--since", "1h", "--until", "0s")
+    result = run(*words, "--json")
+    assert result.exit_code == 0, result.output
+    (bill,) = [tile for tile in json.loads(result.output)["tiles"] if tile["name"] == "Bill"]
+    assert bill["value"].endswith(" EUR")
+    result = run(*words, "--zone", "UTC")
+    assert (result.exit_code, "site.toml says the clock" in result.output) == (2, True)
+    # Up to the first minute: what was wished for later is in no figure, and what is open is not yet known.
+    result = run("report", "shadow", "--state", state, "--since", "1h", "--until", "140s", "--json")
+    found = json.loads(result.output)
+    tables = {
+        block["table"]: block for part in found["sections"] for block in part["blocks"] if "table" in block
+    }
+    assert tables["users"]["rows"][0][2] == 0 and tables["jobs"]["rows"] == []
+    assert tables["courses"]["rows"][0][2] == pytest.approx(60.0, abs=10.0)
+    # Before all that there is.
+    result = run("report", "shadow", "--state", state, "--since", "3d", "--until", "2d")
+    assert result.exit_code == 1 and "there are no series of grid since" in result.output

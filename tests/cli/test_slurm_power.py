@@ -58,7 +58,7 @@ def test_status_shows_the_site() -> None:
         "21.3 kW",
         "106 %",
         "invalid: stale for 9.0 s",
-        "takes 1.5 kW",
+        "charging 1.5 kW",
         "hot, operated locally",
         "[red]train",
         "520 W",
@@ -336,3 +336,15 @@ def test_show_config_says_where_values_come_from(tmp_path: Path) -> None:
     assert told["circuit.grid.rating_watts"] == {"value": 40000.0, "from": "site.toml"}
     assert told["circuit.grid.limit_watts"]["value"] is None
     assert "policy.margin_ratio = 0.03" in run("show-config", "--config", file).output
+
+
+@pytest.mark.parametrize("columns", ["80", "40", None])
+def test_status_cuts_no_name_and_no_number_off(columns: str | None) -> None:
+    """In 80 columns, in 40, and in a pipe, which has none."""
+    with fake_powerctld(answer) as fake:
+        result = CliRunner().invoke(main, ["status", "--socket", str(fake.path)], env={"COLUMNS": columns})
+    assert result.exit_code == 0 and "…" not in result.output
+    assert "520 W/GPU" in result.output and "alice" in result.output
+    assert ("training" in result.output) is (columns is None)
+    if columns is not None:
+        assert all(len(line) <= int(columns) for line in result.output.splitlines()[1:])

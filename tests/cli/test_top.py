@@ -114,7 +114,7 @@ def test_80_by_24_shows_what_matters() -> None:
     for words in (
         "PAGE grid is above",
         "rack1",
-        "battery takes 1.5 kW",
+        "battery charging 1.5 kW",
         "event ev-3",
         "JOB",
         "train40",
@@ -324,3 +324,10 @@ def test_live_a_controller_that_goes_and_comes_back() -> None:
         screen.until(lambda text: text.lstrip().startswith("AT RISK"), "the new picture")
         screen.type("q")
         assert screen.process.wait(20.0) == 0
+
+
+def test_40_columns_hold_whose_job_draws_what_and_how_full_circuits_are() -> None:
+    view = View(answer=live(), forecast=None, entries=())
+    lines = [line.plain[:40] for line in picture_lines(view, Wishes(), width=40, height=24, only_ascii=False)]
+    assert any(line.startswith("grid") and line.endswith("106 %") for line in lines), lines
+    assert any(line.startswith("40 ") and "bob" in line and "4.0 kW" in line for line in lines), lines

@@ -55,7 +55,7 @@ def test_check_names_the_bad_rows_of_the_files(tmp_path: Path) -> None:
     file = write(tmp_path, 'price_file = "p.csv"\nprice_unit = "per_kWh"\n')
     done = CliRunner().invoke(main, ["check", "--no-devices", "--config", str(file)])
     assert done.exit_code == 2
-    assert f"supply: {tmp_path}/p.csv: row 3, column 'v': time 'later'" in done.output
+    assert f"supply.price_file: wrong: {tmp_path}/p.csv: row 3, column 'v': time 'later'" in done.output
 
 
 def test_show_config_has_supply_and_zone(tmp_path: Path) -> None:

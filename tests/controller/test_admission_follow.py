@@ -77,8 +77,18 @@ def test_a_cap_waits_for_no_slurm_that_is_away(bench: Bench, monkeypatch: pytest
     bench.step(capped)
     lift = Plan(actions=(SetCap(job_id="1", cap_watts=None, kind=LimitKind.ECONOMIC, reason="room"),))
     assert bench.desk.follower.before(lift, capped, 100.0) != lift
-    assert bench.desk.follower.before(lift, capped, 109.0) != lift
-    assert bench.desk.follower.before(lift, capped, 110.5) == lift
+    assert bench.desk.follower.before(lift, capped, 129.0) != lift
+    assert bench.desk.follower.before(lift, capped, 130.5) == lift
+
+
+def test_a_licence_that_is_given_back_in_part_is_still_waited_for(bench: Bench) -> None:
+    bench.slurm.jobs = {"1": f"watts:{JOB_WATTS}"}
+    bench.step(job_scene(cap=300.0, gpu_watts=300.0))
+    capped = job_scene(at=5.0, cap=400.0, gpu_watts=400.0)
+    bench.step(capped)
+    assert bench.slurm.jobs["1"] == f"watts:{8 * (400 - 75 + 225)}"
+    lift = Plan(actions=(SetCap(job_id="1", cap_watts=None, kind=LimitKind.ECONOMIC, reason="room"),))
+    assert bench.desk.before(lift, capped) != lift
 
 
 def test_a_lower_cap_is_never_kept_waiting(bench: Bench) -> None:

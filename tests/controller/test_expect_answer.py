@@ -65,6 +65,7 @@ class Controller:
         timing = SimpleNamespace(hold_lease_seconds=60.0)
         self.config = SimpleNamespace(
             site=self.seen.site,
+            supply=SupplyConfig(currency="EUR"),
             policy=POLICY,
             controller=timing,
             admission=AdmissionConfig(),

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from slurm_power.config.supply import SupplyConfig
 from slurm_power.controller import jobs_answer
 from slurm_power.controller.jobs_answer import MOST_IDS, jobs
 from slurm_power.controller.user_socket import Caller, RefusedError
@@ -24,6 +26,7 @@ class Site:
 
     store: SqliteStore
     listed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    config: Any = field(default_factory=lambda: SimpleNamespace(supply=SupplyConfig(currency="EUR")))
 
     @property
     def recorder(self) -> "Site":
@@ -58,6 +61,7 @@ def record(job_id: str, user: str = "nobody", ended_hours_ago: float = 1.0, **mo
 
 def ask(site: Site, caller: Caller, **request: Any) -> tuple[list[str], int | None]:
     answer: Any = jobs(site, {"op": "jobs", **request}, caller)  # type: ignore[arg-type]  # all it needs of one
+    assert answer["currency"] == "EUR"
     return [row["job_id"] for row in answer["jobs"]], answer["cursor"]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from slurm_power.config.supply import SupplyConfig
 from slurm_power.controller.fairness_desk import FairnessDesk
 from slurm_power.controller.plan_answer import plan
 from slurm_power.controller.user_socket import Caller
@@ -46,7 +47,7 @@ class Controller:
     def __post_init__(self) -> None:
         seen = self.planned_on
         self.plan = Plan() if seen is None else plan_cycle(seen, POLICY, hold_seconds=60.0)
-        self.config = SimpleNamespace(site=site(), policy=POLICY)
+        self.config = SimpleNamespace(site=site(), policy=POLICY, supply=SupplyConfig())
         self.admission = SimpleNamespace(row=lambda: None)
         self.governance = SimpleNamespace(policy=SimpleNamespace(override_row=lambda: None))
         self.recorder = SimpleNamespace(short_since=self.short_since)

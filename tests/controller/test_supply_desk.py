@@ -13,16 +13,18 @@ import pytest
 from slurm_power.config.supply import LimitUnit, SupplyConfig
 from slurm_power.controller import supply_desk
 from slurm_power.controller.supply_desk import SupplyDesk
+from slurm_power.model.reading import Quality
 from tests.plan.situations import AT, site, situation
 
 NOW = AT.timestamp()
 
 
 class Bench:
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, state: Path = Path("state")) -> None:
         self.faults: list[tuple[str, str]] = []
         supply = SupplyConfig(limit_file=file, limit_unit=LimitUnit.KILOWATTS)
-        config: Any = SimpleNamespace(site=site(), supply=supply, zone=UTC)
+        controller = SimpleNamespace(state_directory=state)
+        config: Any = SimpleNamespace(site=site(), supply=supply, zone=UTC, controller=controller)
         self.desk = SupplyDesk(config, fault=lambda subject, text: self.faults.append((subject, text)))
 
     async def until(self, happened: Callable[[], object]) -> None:
@@ -115,3 +117,34 @@ def test_without_files_nothing_changes() -> None:
     desk = SupplyDesk(config, fault=lambda *_: None)
     snapshot = situation()
     assert desk.onto(snapshot) is snapshot
+
+
+def test_files_are_sources_with_their_quality(tmp_path: Path) -> None:
+    file = tmp_path / "limit.csv"
+    file.write_text(rows((-600.0, 12.0), (600.0, None)))
+    bench = Bench(file)
+    told: list[tuple[Quality, str]] = []
+
+    def now() -> tuple[Quality, str]:
+        (row,) = bench.desk.rows(AT)
+        assert (row.source, row.measures) == ("supply:limit_file", "import limit")
+        return row.quality, row.reason
+
+    async def check() -> None:
+        await bench.until(lambda: bench.desk.supply.limit_watts is not None)
+        told.append(now())
+        assert bench.desk.rows(AT)[0].age_seconds == pytest.approx(600.0)
+        file.write_text(rows((-600.0, -12.0)))
+        await bench.until(lambda: bench.faults)
+        told.append(now())
+        file.write_text(rows((-600.0, None)))
+        await bench.until(lambda: now()[0] is Quality.INVALID)
+        told.append(now())
+
+    tried(bench, check)
+    assert [quality for quality, _ in told] == [Quality.GOOD, Quality.QUESTIONABLE, Quality.INVALID]
+    assert told[0][1] == "" and "is negative" in told[1][1]
+
+
+def test_what_powerbridge_writes_is_shown_by_its_signal(tmp_path: Path) -> None:
+    assert Bench(tmp_path / "feeds" / "day.price.csv", tmp_path).desk.rows(AT) == []

@@ -37,7 +37,7 @@ from slurm_power.config.alerts import (
     RuleConfig,
 )
 from slurm_power.config.governance import GovernanceConfig
-from slurm_power.config.http_signals import HttpCarbonSignal, HttpPricesSignal
+from slurm_power.config.http_signals import HttpCarbonSignal, HttpLimitsSignal, HttpPricesSignal
 from slurm_power.config.signals import OpenAdr2Signal, OpenAdr3Signal
 from slurm_power.config.web import WebConfig
 from slurm_power.model.power_table import PowerTable
@@ -73,6 +73,7 @@ TABLES: tuple[tuple[str, type, tuple[tuple[str, str, str], ...]], ...] = (
     ('[signals.NAME], kind "openadr2"', OpenAdr2Signal, ()),
     ('[signals.NAME], kind "http_prices"', HttpPricesSignal, ()),
     ('[signals.NAME], kind "http_carbon"', HttpCarbonSignal, ()),
+    ('[signals.NAME], kind "http_limits"', HttpLimitsSignal, ()),
     ("node.toml", NodeConfig, ()),
 )
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"

@@ -67,7 +67,7 @@ def test_slurm_power_commands_and_options_exist(document: Path) -> None:
     assert isinstance(slurm_power, click.Group)
     for line in re.findall(r"(?:`|^ {4}|-- )slurm-power (?!&&)([^`\n]+)", document.read_text(), re.MULTILINE):
         name, *words = line.partition("#")[0].split() or [""]
-        if not re.fullmatch(r"[a-z-]+", name):
+        if not re.fullmatch(r"[a-z][a-z-]*", name):
             continue
         command = slurm_power.commands.get(name)
         assert command is not None, f"slurm-power {line}: no such command"

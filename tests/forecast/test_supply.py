@@ -1,5 +1,6 @@
 """The supply on a grid: means, lowest limits, seasons and clock changes, and nothing made up."""
 
+import math
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurm_power.forecast.supply import HeldValues, Supply, SupplyAhead, supply_ahead
+from slurm_power.forecast.supply import HeldValues, Supply, SupplyAhead, fresh, overlaid, supply_ahead
 from slurm_power.model.site import Circuit, LimitKind, Site
 from slurm_power.model.snapshot import LimitEvent
 from slurm_power.model.tariff import Period, Rates, Season, Tariff
@@ -59,6 +60,41 @@ def test_prices_are_means_over_time_and_unknown_where_any_part_is() -> None:
     # The second step has 300 s at 0.10 and 600 s at 0.40.
     assert found.price_per_kwh == pytest.approx((0.10, 0.30, 0.40, None, None))
     assert ahead(Supply(price_per_kwh=price), start=-450.0, steps=1).price_per_kwh == (None,)
+
+
+def test_real_time_comes_before_the_day_ahead_only_while_it_is_fresh() -> None:
+    day_ahead = HeldValues(seconds=(0.0, 3_600.0, 7_200.0), values=(0.10, 0.20, 0.30), end_seconds=14_400.0)
+    # Each five minutes until it stops; the next row of its file is an hour later and knows nothing.
+    real_time = HeldValues(
+        seconds=(0.0, 300.0, 600.0, 3_600.0), values=(0.50, 0.51, 0.52, None), end_seconds=10_800.0
+    )
+    both = overlaid(fresh(real_time), day_ahead)
+    assert both is not None
+    for at, price in (
+        (0.0, 0.50),
+        (899.0, 0.52),
+        (1_199.0, 0.52),
+        (1_200.0, 0.10),
+        (3_600.0, 0.20),
+        (12_000.0, 0.30),
+        (14_400.0, None),
+        (-1.0, None),
+    ):
+        assert both.value_at(at) == price
+    assert list(both.pieces(1_000.0, 4_000.0)) == [
+        (1_000.0, 1_200.0, 0.52),
+        (1_200.0, 3_600.0, 0.10),
+        (3_600.0, 4_000.0, 0.20),
+    ]
+    assert overlaid(None, day_ahead) is day_ahead
+    assert overlaid(real_time, None) is real_time
+
+
+def test_a_real_time_price_that_lasts_is_not_cut_and_a_lone_one_lasts_an_hour() -> None:
+    lone = fresh(HeldValues(seconds=(0.0,), values=(0.5,), end_seconds=math.inf))
+    assert (lone.value_at(3_599.0), lone.value_at(3_600.0)) == (0.5, None)
+    steady = HeldValues(seconds=(0.0, 60.0, 120.0), values=(1.0, 2.0, 3.0), end_seconds=240.0)
+    assert fresh(steady) == steady
 
 
 def test_an_unknown_value_is_not_filled_from_its_neighbours() -> None:

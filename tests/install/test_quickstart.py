@@ -86,7 +86,10 @@ def test_a_copy_is_made_and_put_back_beside_a_live_controller(lab: Lab) -> None:
     store = SqliteStore(state / "powerctld.sqlite", read_only=True)
     put_back = SqliteStore(copy / "powerctld.sqlite", read_only=True)
     try:
-        before, after = put_back.entries(), store.entries()
+        before = put_back.entries()
+        # It answers before its first entry is on disk.
+        lab.wait_until(lambda: len(store.entries()) > len(before), "a new entry", seconds=20)
+        after = store.entries()
         assert store.broken_at_sequence() is None
         # It goes on where the copy ended.
         assert after[: len(before)] == before

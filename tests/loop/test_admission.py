@@ -131,9 +131,10 @@ def test_a_window_below_use(admitting: Bed) -> None:
     bed.until(
         lambda: len(bed.entries("licence", running)) >= 2 and bed.entries("uncap", running), "all back", 30
     )
-    raised, uncapped = bed.entries("licence", running)[-1], bed.entries("uncap", running)[-1]
-    assert raised["details"]["watts"] > lowered
-    assert raised["sequence"] < uncapped["sequence"], "given back before the cap is lifted"
+    said = [f"{row['sequence']} {row['kind']}: {row['reason']}" for row in bed.ledger(180.0, job_id=running)]
+    uncapped = bed.entries("uncap", running)[-1]["sequence"]
+    before = [row for row in bed.entries("licence", running) if row["sequence"] < uncapped]
+    assert before[-1]["details"]["watts"] > lowered, f"given back before the cap is lifted: {said}"
     bed.until(lambda: bed.entries("window over"), "a window that is over, in the ledger", 10)
 
 

@@ -54,6 +54,7 @@ def lab(steady_file: Path) -> Iterator[Lab]:
             return answer.get("energy_price_per_kwh") == PRICE_PER_KWH
 
         lab.wait_until(priced, "the price of energy", seconds=30)
+        time.sleep(3.0)  # receipts look at rates every two seconds
         yield lab
     finally:
         started.down()

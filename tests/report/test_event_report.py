@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -26,6 +27,7 @@ from slurm_power.report.site_facts import site_facts
 from slurm_power.store.places import open_series_reader
 from slurm_power.store.series import SqliteSeries
 from slurm_power.store.sqlite import SqliteStore
+from tests.cli.fake_powerctld import fake_powerctld
 from tests.report.plant_days import SITE, write_quarter
 
 # A Thursday.
@@ -280,3 +282,31 @@ def test_an_event_that_still_runs_is_reported_as_far_as_it_has_come(state: Path,
     assert document["labels"]["State"] == "running"
     assert {check["text"] for check in document["checks"]} >= {"What was delivered is not known"}
     assert len(table(found.output, "intervals")) > 8
+
+
+def test_without_the_state_directory_powerctld_is_asked(state: Path, tmp_path: Path) -> None:
+    """Everybody may: of jobs it tells only what the caller may see. No table or proof is made up."""
+    store = SqliteStore(state / "powerctld.sqlite", read_only=True)
+    told = store.state("event_report.ev-3")
+    assert isinstance(told, dict)
+    store.close()
+    answers: dict[str, dict[str, Any]] = {
+        "event_report": {"report": {**told, "jobs": [], "job_count": 1}},
+        "status": {"site": "lab"},
+    }
+    with fake_powerctld(lambda request: {"ok": True, **answers[request["op"]]}) as fake:
+        found = CliRunner().invoke(event, ["ev-3", "--socket", str(fake.path), "--json"])
+    assert found.exit_code == 0, found.output
+    assert [request["op"] for request in fake.requests] == ["event_report", "status"]
+    whole = json.loads(run(state, "--json"))
+    short = json.loads(found.output)
+    assert short["tiles"] == whole["tiles"] and short["title"] == whole["title"]
+    assert table(found.output, "delivered") == table(run(state, "--json"), "delivered")
+    assert [row[:2] for row in table(found.output, "baselines")] == [["as it was announced", True]]
+    names = {block.get("table") for section in short["sections"] for block in section["blocks"]}
+    assert names.isdisjoint({"intervals", "ledger"})
+    assert "neither stored series nor ledger were read" in short["proof"][0]
+    both = CliRunner().invoke(event, ["ev-3", "--socket", "/x", "--state", str(state)])
+    assert (both.exit_code, "instead of --state" in both.output) == (2, True)
+    nobody = CliRunner().invoke(event, ["ev-3", "--socket", str(tmp_path / "none")])
+    assert nobody.exit_code == 1 and "does not answer" in nobody.output

@@ -313,6 +313,9 @@ def test_carbon_and_prices_from_files(weeks: SimulatedWeeks, whole_state: Path) 
     assert told["currency"] == "EUR"
     assert told["bill"] == round(account.bill.total, 2)
     assert told["estimate"] is True
+    assert (told["unpriced_hours"], told["metered_ratio"]) == (hole, round(account.columns.coverage, 4))
+    assert account.bill_without_most is not None
+    assert told["saved_most"] == round(account.bill_without_most.total - account.bill.total, 2)
     assert account.co2_without_kg is not None and account.co2_kg is not None
     assert told["co2_kg_saved"] == round(account.co2_without_kg - account.co2_kg, 3)
 

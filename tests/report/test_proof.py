@@ -126,3 +126,17 @@ def test_what_is_no_hash_or_no_state_is_refused(state: Path, tmp_path: Path) -> 
     (tmp_path / "empty/powerctld.sqlite").write_bytes(b"no database at all, but long enough" * 50)
     result = proof(tmp_path / "empty")
     assert (result.exit_code, "not a database" in result.output) == (1, True)
+
+
+def test_the_proof_as_a_page(state: Path, tmp_path: Path) -> None:
+    out = tmp_path / "proof.html"
+    done = proof(state, "--out", str(out))
+    assert (done.exit_code, done.output) == (0, f"wrote {out}\n")
+    page = out.read_text()
+    assert "The ledger is whole" in page and "20 entries in order" in page and "Last entry" in page
+    assert proof(state, "--table", "x").exit_code == 2
+    with sqlite3.connect(state / "powerctld.sqlite") as connection:
+        connection.execute("UPDATE ledger SET reason = 'better' WHERE seq = 7")
+    done = proof(state, "--out", str(out))
+    assert done.exit_code == 1
+    assert "entry 7 was altered, removed or inserted" in out.read_text()

@@ -1,5 +1,6 @@
 """What shadow mode would have saved and delayed, by hand-made days."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,9 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slurm_power.model.billing_rules import (
+    BillingRules,
+    DemandRate,
+    DemandTier,
+    EnergyRate,
+    EnergyTier,
+    Window,
+)
 from slurm_power.model.ledger import LedgerEntry
+from slurm_power.report.document import document_json
 from slurm_power.report.shadow import shadow_findings
-from slurm_power.report.shadow_courses import ShadowColumns, carried_watts, cases, quarter_means
+from slurm_power.report.shadow_courses import Billing, ShadowColumns, carried_watts, cases, quarter_means
+from slurm_power.report.shadow_document import shadow_document
 from slurm_power.report.shadow_wishes import forecast_right, job_delays, levers, usable_kwh, user_delays
 
 AT = datetime(2026, 11, 2, tzinfo=UTC)
@@ -68,6 +79,38 @@ def test_what_was_controlled_or_not_measured_is_judged_in_no_case() -> None:
     assert (was.peak_watts, capped.peak_watts) == (120.0, 100.0)
     found = shadow_findings(day, [], {})
     assert (found.span_seconds, found.shadow_seconds, found.coverage_ratio) == (3600.0, 1800.0, 0.5)
+
+
+def test_an_unknown_quarter_is_in_neither_bill_nor_taken_for_zero() -> None:
+    """A demand rate by the hour: the mean of its known quarters, and fixed charges for them alone."""
+    nan = float("nan")
+    always = Window()
+    rules = BillingRules(
+        name="hours",
+        energy=(EnergyRate(name="energy", windows=(always,), tiers=(EnergyTier(price_per_kwh=0.4),)),),
+        demand=(DemandRate(name="peak", windows=(always,), tiers=(DemandTier(price_per_kw=10.0),)),),
+        fixed_per_month=30.0,
+        demand_interval_seconds=3600.0,
+    )
+    watts = [40e3, 40e3, nan, nan, 10e3, 10e3, 10e3, 10e3]
+    day = columns(watts, [0.0, 20e3, 0.0, 0.0, 0.0, 0.0, nan, 0.0], [0.0] * 8, limit=100e3)
+    was, would = cases(day, 0.0, Billing(rules=rules, zone=UTC))
+    share = 5 * 900.0 / (30 * 86_400.0)
+    # Five quarters are known: 10 + 10 + 2.5 + 2.5 + 2.5 kWh; the first hour's mean is 40 kW, not 20.
+    assert was.kwh == pytest.approx(27.5)
+    assert was.bill == pytest.approx(27.5 * 0.4 + share * (40.0 * 10.0 + 30.0))
+    assert would.bill == pytest.approx(22.5 * 0.4 + share * (30.0 * 10.0 + 30.0))
+    found = shadow_findings(day, [], {}, Billing(rules=rules, zone=UTC))
+    assert (found.unknown_quarters, found.quarters) == (3, 8)
+    text = json.dumps(document_json(shadow_document(found, circuit="grid", labels={})))
+    assert "Unknown: 3 of 8 quarters" in text and "left out of both sides" in text
+    assert "of the 5 quarters of an hour of this span that are known" in text
+
+
+def test_a_bill_of_nothing_known_is_unknown() -> None:
+    nan = float("nan")
+    found = shadow_findings(columns([nan, nan], [0.0, 0.0], [0.0, 0.0]), [], {}, None)
+    assert (found.unknown_quarters, found.quarters) == (2, 2)
 
 
 def test_nothing_known_is_no_peak_of_zero() -> None:

@@ -135,7 +135,7 @@ def test_starts_that_did_not_go_as_announced() -> None:
     never = replace(trace(), starts=(announced(came_seconds=None),))
     text = " ".join(trace_words(replace(trace(), starts=(start, *never.starts)), {}))
     assert "in no forecast before it came; expected +14.2 kW, what came is not known." in text
-    assert "announced with +14.2 kW, it has not started." in text
+    assert "announced with +14.2 kW; not judged by the end of this report." in text
 
 
 def entry(second: float, kind: str, job_id: str | None = "17", **details: object) -> LedgerEntry:

@@ -117,6 +117,27 @@ def test_all_that_our_form_says(tmp_path: Path) -> None:
     ]
 
 
+def test_the_hours_that_a_grids_peak_can_be_in(tmp_path: Path) -> None:
+    rule = """
+[[coincident]]
+name = "system peak"
+price_per_kw = 55
+months = [6, 7, 8, 9]
+days = "weekdays"
+from = "14:00"
+to = "19:00"
+[[coincident]]
+name = "somebody else's"
+price_per_kw = 5
+"""
+    ruled, unruled = read_billing_rules(written(tmp_path, FULL + rule)).coincident[1:]
+    assert (ruled.hours, set(ruled.windows[0].months)) == ((), {6, 7, 8, 9})
+    assert (unruled.hours, unruled.windows) == ((), ())
+    assert ruled.is_open(2026, 6)
+    assert not ruled.is_open(2026, 5)
+    assert problems(tmp_path, FULL + rule.replace("14:00", "late"))
+
+
 def test_the_example_of_the_documentation_is_a_tariff(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "docs" / "tariffs.md").read_text()
     lines = [line.removeprefix("    ") for line in text.splitlines() if line.startswith("    ") or not line]

@@ -324,6 +324,63 @@ def test_a_changed_file_is_read_again_and_a_lost_one_keeps_its_word(tmp_path: Pa
     assert files.problems == []
 
 
+def test_what_no_price_and_no_carbon_can_be_is_a_mistake(tmp_path: Path) -> None:
+    files = SupplyFiles(config(tmp_path), BERLIN)
+    for name, bad, words in (
+        ("price", "2e9", "too large to be true"),
+        ("price", "-1e10", "too large to be true"),
+        ("carbon", "300", "too large to be true"),
+        ("carbon", "-0.1", "is negative"),
+    ):
+        (tmp_path / f"{name}.csv").write_text(f"t,v\n0,{bad}\n")
+        files.read()
+        assert any(words in problem for problem in files.problems), (name, bad)
+        config(tmp_path)
+
+
+def test_a_file_that_goes_backwards_is_told_and_counts(tmp_path: Path) -> None:
+    files = SupplyFiles(config(tmp_path), BERLIN)
+    file, now = tmp_path / "price.csv", datetime.now(UTC).timestamp()
+    file.write_text(f"t,v\n{now - 3600},40\n{now + 3600},50\n{now + 7200},\n")
+    files.read()
+    file.write_text(f"t,v\n{now - 3600},30\n{now + 3600},\n")
+    os.utime(file, ns=(1, 1))
+    found = files.read().price_per_kwh
+    assert found is not None and found.value_at(now) == pytest.approx(0.03)
+    assert "it went backwards: it ends at" in files.problems[0]
+    file.write_text(f"t,v\n{now - 3600},30\n{now + 10800},40\n")
+    os.utime(file, ns=(2, 2))
+    files.read()
+    assert files.problems == []
+
+
+def test_two_columns_of_one_file_are_day_ahead_and_real_time(tmp_path: Path) -> None:
+    file = tmp_path / "price.csv"
+    file.write_text("t,day_ahead,real_time\n0,40,45\n300,40,-5\n600,40,\n3600,60,\n")
+    both = SupplyConfig(
+        price_file=file,
+        price_unit=PriceUnit.PER_MWH,
+        price_column="day_ahead",
+        realtime_price_file=file,
+        realtime_price_unit=PriceUnit.PER_MWH,
+        realtime_price_column="real_time",
+    )
+    assert both.problems() == []
+    files = SupplyFiles(both, UTC)
+    found = files.read().price_per_kwh
+    assert found is not None
+    assert [found.value_at(at) for at in (0.0, 300.0, 600.0, 3600.0)] == pytest.approx(
+        [0.045, -0.005, 0.04, 0.06]
+    )
+    assert files.read().price_per_kwh is found
+    # Real time lost for good: what it said runs out, and the day ahead counts.
+    file.write_text("t,day_ahead,real_time\n0,40,\n3600,60,\n")
+    os.utime(file, ns=(1, 1))
+    again = files.read().price_per_kwh
+    assert again is not None
+    assert again.value_at(0.0) == pytest.approx(0.04)
+
+
 def test_a_file_that_never_was_is_only_a_problem(tmp_path: Path) -> None:
     lost = SupplyConfig(price_file=tmp_path / "none.csv", price_unit=PriceUnit.PER_KWH)
     files = SupplyFiles(lost, UTC)

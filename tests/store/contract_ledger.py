@@ -143,6 +143,16 @@ class LedgerContract:
         assert list(store.rows(most=0)) == []
         store.close()
 
+    def test_what_is_about_a_user_and_no_job_is_that_users_alone(self, place: Place) -> None:
+        """A service's entries name its user, and no job."""
+        store = place.open()
+        for number, user in enumerate(("alice", "bob", None)):
+            store.append(replace(entry(number, None), user=user))
+        assert [sequence for sequence, _, _ in store.rows(visible_to="alice")] == [1, 3]
+        assert [sequence for sequence, _, _ in store.rows(visible_to="bob", most=1)] == [2]
+        assert [sequence for sequence, _, _ in store.rows(visible_to="carol", most=5)] == [3]
+        store.close()
+
     def test_a_long_ledger_is_checked_piece_by_piece(self, place: Place) -> None:
         store = place.open()
         for number in range(10):

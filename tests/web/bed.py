@@ -78,8 +78,9 @@ def free_port() -> int:
 class Bed:
     """Both daemons at work. ``web`` is more text of the [web] table."""
 
-    def __init__(self, folder: Path, web: str = "") -> None:
+    def __init__(self, folder: Path, web: str = "", queue: QuietQueue | None = None) -> None:
         self.folder = folder
+        self._queue = queue or Queue()
         self.port = free_port()
         self.file = folder / "site.toml"
         self.file.write_text(SITE.format(port=free_port(), web_port=self.port, folder=folder, web=web))
@@ -112,6 +113,8 @@ class Bed:
         entry = LedgerEntry(at=now, actor="guard", kind="cap", subject="job:1", reason=HOSTILE)
         for job_id, user in (("1", "mia"), ("2", "alice"), (None, None)):
             store.append(replace(entry, job_id=job_id, user=user, subject=f"job:{job_id}"))
+        # What is about a service names its user, and no job.
+        store.append(replace(entry, kind="switch service", subject="service:chat of alice", user="alice"))
         store.put_jobs({"90": {"job_id": "90", "user": "mia", "name": HOSTILE, "state": "ended"}})
         store.close()
 
@@ -144,7 +147,7 @@ class Bed:
 
     async def start_controller(self) -> None:
         self._store = SqliteStore(self.folder / "powerctld.sqlite")
-        self.controller = Controller(self.config, self._store, meters={}, storages={}, scheduler=Queue())
+        self.controller = Controller(self.config, self._store, meters={}, storages={}, scheduler=self._queue)
         self._controller_task = asyncio.create_task(self.controller.run())
         async with asyncio.timeout(15.0):
             while not self.controller.telemetry.jobs_known or self.controller.planned_on is None:  # noqa: ASYNC110  # polls what has no event

@@ -13,6 +13,7 @@ from slurm_power import clock
 from slurm_power.model.role import Role
 from slurm_power.web.static_files import StaticFiles
 from tests.web.bed import CONFIRM, EVENT, HOSTILE, Bed, month_has_just_begun
+from tests.web_page.site_server import recorded
 
 
 def raw(bed: Bed, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes]:
@@ -205,6 +206,7 @@ def test_savings_are_those_of_the_month(bed: Bed) -> None:
     with bed.client("val", Role.VIEWER) as client:
         found = client.get("/api/v1/savings").json()
         again = client.get("/api/v1/savings").json()
+    assert found.keys() == recorded("savings").keys()
     assert found["month"] == clock.now().strftime("%Y-%m")
     assert 20_000.0 < found["peak_watts"] < 22_700.0
     assert again == found

@@ -1,5 +1,6 @@
 """The interface against its own OpenAPI document: schemathesis tries what no person would."""
 
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 
 from slurm_power.model.role import Role
 from slurm_power.web.openapi import openapi
@@ -15,6 +16,7 @@ from slurm_power.web.table import TABLE
 from tests.web.bed import Bed
 
 _QUICK, _DEEP = 8, 400
+_ESCAPED = re.compile(r"\A[\w.\[\],%+-]*%[0-9A-Fa-f]{2}")
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,8 @@ def look(operation: Any, bed: Bed, most_examples: int, *, again: bool) -> None:
     )
     @given(operation.as_strategy())
     def each(case: Any) -> None:
+        # schemathesis sends %8F as it is, and means the three letters, which would be %258F.
+        assume(not any(_ESCAPED.search(str(value)) for value in (case.path_parameters or {}).values()))
         case.call_and_validate(base_url=bed.url, headers={"Authorization": f"Bearer {token}"}, timeout=20)
 
     each()

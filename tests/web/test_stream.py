@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from slurm_power.controller.behalf import NOBODY
 from slurm_power.model.role import Role
 from slurm_power.powerctld_line import LineError
 from slurm_power.web.people import Person
@@ -104,7 +105,13 @@ def test_a_browser_that_does_not_read_is_dropped_and_nothing_piles_up(
         with socket.create_connection(("127.0.0.1", bed.port)) as lazy:
             lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             token = bed.token("opal", Role.OPERATOR)
-            lines = ("GET /api/v1/stream HTTP/1.1", "Host: x", f"Authorization: Bearer {token}", "", "")
+            lines = (
+                "GET /api/v1/stream HTTP/1.1",
+                "Host: localhost",
+                f"Authorization: Bearer {token}",
+                "",
+                "",
+            )
             lazy.sendall("\r\n".join(lines).encode())
             until(lambda: bed.web.web.streams.dropped > dropped, "it is dropped", 20.0)
             until(lambda: bed.web.web.streams.count == 0, "its place is free")
@@ -119,17 +126,35 @@ def test_there_are_places_for_so_many_and_no_more() -> None:
         for _ in range(50):
             streams.began(mia)
         with pytest.raises(FullError, match="mia has 50"):
-            streams.open(mia, packed=False)
+            streams.open(mia, packed=False, prove=nobody)
         other = Person("alice", Role.USER, "token")
         for _ in range(10):
-            streams.open(other, packed=False)
+            streams.open(other, packed=False, prove=nobody)
             streams.began(other)
         with pytest.raises(FullError, match="most_clients"):
-            streams.open(Person("bob", Role.USER, "token"), packed=False)
+            streams.open(Person("bob", Role.USER, "token"), packed=False, prove=nobody)
         streams.ended(other)
-        streams.open(Person("bob", Role.USER, "token"), packed=False)
+        streams.open(Person("bob", Role.USER, "token"), packed=False, prove=nobody)
 
     asyncio.run(check())
+
+
+def test_who_has_not_said_who_they_are_cannot_take_all_places() -> None:
+    async def check() -> None:
+        streams = Streams(Pictures(never), most=10)
+        unknown = Person(NOBODY, Role.VIEWER, "")
+        for _ in range(8):
+            streams.open(unknown, packed=False, prove=nobody)
+            streams.began(unknown)
+        with pytest.raises(FullError, match="log in"):
+            streams.open(unknown, packed=False, prove=nobody)
+        streams.open(Person("opal", Role.OPERATOR, "token"), packed=False, prove=nobody)
+
+    asyncio.run(check())
+
+
+async def nobody() -> Person | None:
+    return None
 
 
 async def never(_message: Any) -> Any:
@@ -147,7 +172,7 @@ def test_a_connection_that_asks_nothing_is_hung_up_on(bed: Bed, monkeypatch: pyt
     monkeypatch.setattr("slurm_power.web.daemon._SILENT_SECONDS", 0.5)
     with socket.create_connection(("127.0.0.1", bed.port)) as lazy:
         lazy.settimeout(15.0)
-        lazy.sendall(b"GET /api/v1/live HTTP/1.1\r\nHost: x\r\n")
+        lazy.sendall(b"GET /api/v1/live HTTP/1.1\r\nHost: localhost\r\n")
         began = time.monotonic()
         with suppress(ConnectionResetError):  # just as good
             assert lazy.recv(100) == b""

@@ -72,7 +72,7 @@ class Browser:
                 return found
             if time.monotonic() > deadline:
                 pytest.fail(f"not within {seconds:g} s: {what}; the heading: {self.text('h1')!r}")
-            time.sleep(0.05)
+            time.sleep(0.02)
 
     def until_pictures(self, count: int = 1) -> None:
         """Wait until the page has drawn so many more pictures."""
@@ -81,6 +81,36 @@ class Browser:
 
     def _pictures(self) -> int:
         return int(self.ask("return document.body.dataset.pictures ?? 0"))
+
+    def first_picture_milliseconds(self) -> float:
+        """When the first picture was painted after the page's start, by the browser's own word."""
+        found = self.until(
+            lambda: self.driver.execute_async_script(
+                "const done = arguments[0]; const seen = new PerformanceObserver((list) => {"
+                "  const one = list.getEntries().find((entry) => entry.identifier === 'first-picture');"
+                "  if (one) done(one.renderTime); });"
+                "seen.observe({type: 'element', buffered: true}); setTimeout(() => done(0), 500);"
+            ),
+            "the paint of the first picture",
+        )
+        return float(found)
+
+    def transferred_bytes(self) -> int:
+        """Bytes that came over the network since the last look, headers and streams included."""
+        sizes = 0
+        for event in self.network():
+            if event["method"] == "Network.responseReceived":
+                sizes += int(event["params"]["response"]["encodedDataLength"])  # the headers
+            elif event["method"] == "Network.dataReceived":
+                sizes += int(event["params"]["encodedDataLength"])
+        return sizes
+
+    def measures(self) -> dict[str, float]:
+        """The browser's own figures of the page, such as JSHeapUsedSize in bytes, after a collection."""
+        self.driver.execute_cdp_cmd("HeapProfiler.collectGarbage", {})
+        self.driver.execute_cdp_cmd("Performance.enable", {})
+        rows: list[dict[str, Any]] = self.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+        return {row["name"]: row["value"] for row in rows}
 
     def complaints(self) -> list[str]:
         """Errors and refusals of the content security policy since the last look."""
@@ -102,8 +132,11 @@ class Browser:
 
 
 @contextmanager
-def browsing() -> Iterator[Browser]:
-    """A browser with an empty profile; nothing is left of it."""
+def browsing(*, watched: bool = True) -> Iterator[Browser]:
+    """A browser with an empty profile; nothing is left of it.
+
+    ``watched``: its network and errors are written down, which takes memory for each message of a stream.
+    """
     chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or chromedriver is None:
         pytest.fail("chromium or chromedriver is missing: containers/install-packages.sh browser")
@@ -112,7 +145,8 @@ def browsing() -> Iterator[Browser]:
     options.binary_location = chromium
     for switch in (*_SWITCHES, f"--user-data-dir={folder}"):
         options.add_argument(switch)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    if watched:
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     # With the driver's path selenium looks for none, and downloads none.
     os.environ["SE_OFFLINE"] = "true"
     driver = webdriver.Chrome(options=options, service=Service(executable_path=chromedriver))

@@ -26,7 +26,7 @@ _TYPES = {
     ".svg": "image/svg+xml",
 }
 _TYPES_OF_ANSWERS = "application/json"
-_TICK_SECONDS = 0.25
+_TICK_SECONDS = 0.1
 
 
 def recorded(name: str) -> Any:
@@ -53,6 +53,8 @@ class Site:
         self.clock_stands = False
         self.stream_refused = False
         self.connections = 0
+        self.played: list[dict[str, Any]] = []
+        self.plays = False
         self.changed = threading.Condition()
 
     def now_picture(self) -> dict[str, Any]:
@@ -66,6 +68,19 @@ class Site:
         with self.changed:
             self.picture = {**self.picture, **parts}
             self.changed.notify_all()
+
+    def play(self, pictures: list[dict[str, Any]]) -> None:
+        """Tell just these from now on, one after the other as fast as they are taken."""
+        with self.changed:
+            self.plays = True
+            self.played += pictures
+            self.changed.notify_all()
+
+    def next_pictures(self) -> list[dict[str, Any]]:
+        """What is to be told now."""
+        with self.changed:
+            found, self.played = self.played, []
+            return found if self.plays else [self.now_picture()]
 
     def answer(self, name: str, query: dict[str, str]) -> Any:
         """The answer to one path of the interface."""
@@ -168,10 +183,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         try:
             while not (self.stopping.is_set() or self.site.stream_refused):
-                self.wfile.write(f"event: site\ndata: {json.dumps(self.site.now_picture())}\n\n".encode())
+                for picture in self.site.next_pictures():
+                    self.wfile.write(f"event: site\ndata: {json.dumps(picture)}\n\n".encode())
                 self.wfile.flush()
                 with self.site.changed:
-                    self.site.changed.wait(_TICK_SECONDS)
+                    if not self.site.played:
+                        self.site.changed.wait(_TICK_SECONDS)
         except (BrokenPipeError, ConnectionResetError):
             return  # the browser has gone
 

@@ -1,8 +1,34 @@
 """Who sees little, uses no mouse, or wants it dark or still."""
 
+import pytest
+
 from tests.web_page.browser import Browser
 from tests.web_page.site_server import Site
 
+# Text below its contrast (WCAG 2.1, 1.4.3) as it is drawn: what it stands on is the next ground behind it.
+FAINT = """
+const parts = (colour) => colour.match(/[\\d.]+/g).map(Number);
+const linear = (part) => (part <= 10.31475 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4);
+const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+function ground(element) {
+  for (let one = element; one; one = one.parentElement) {
+    const found = parts(getComputedStyle(one).backgroundColor);
+    if (found.length === 3 || found[3] === 1) return found;
+    if (found[3] > 0) throw new Error(`half of a ground: ${one.outerHTML.slice(0, 80)}`);
+  }
+  return [255, 255, 255];
+}
+const own = (element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+const drawn = (element) => own(element) && element.checkVisibility() && !element.disabled
+  && !element.closest('.unseen, noscript');
+return [...document.querySelectorAll('body *')].filter(drawn).map((element) => {
+  const style = getComputedStyle(element);
+  const [one, other] = [light(parts(style.color)), light(ground(element))].toSorted((a, b) => a - b);
+  const size = parseFloat(style.fontSize);
+  const least = size >= 24 || (size >= 18.66 && style.fontWeight >= 700) ? 3 : 4.5;
+  return [(other + 0.05) / (one + 0.05), least, element.outerHTML.slice(0, 120)];
+});
+"""
 TAB, ENTER = "\ue004", "\ue007"
 
 
@@ -56,6 +82,8 @@ def test_the_keyboard_reaches_everything_and_its_place_is_seen(page: Browser) ->
 
 def test_the_chart_is_there_as_words_and_as_a_table(page: Browser) -> None:
     page.until(lambda: "Highest in the last hour" in page.text("#power-summary"), "the summary")
+    described = "return document.getElementById('power-chart').getAttribute('aria-describedby')"
+    assert page.ask(described) == "power-summary"
     page.click("#power-table summary")
     page.until(lambda: page.ask("return document.querySelectorAll('#power-rows tr').length") >= 5, "rows")
     assert "kW" in page.text("#power-rows")
@@ -76,13 +104,42 @@ def test_the_ledger_has_pages_and_a_filter(page: Browser, site: Site) -> None:
     page.until(lambda: "job:2" not in page.text("#ledger-list"), "entries of that job alone")
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("safe", [True, False])
+def test_every_text_that_is_drawn_can_be_read(page: Browser, site: Site, scheme: str, safe: bool) -> None:
+    page.features(prefers_color_scheme=scheme)
+    grid = site.picture["circuits"][0]
+    shares = {"a": 0.5, "b": 0.8, "c": 0.95, "d": 1.1}
+    rows = [
+        {**grid, "name": name, "watts": 1e4 * share, "limit_watts": 1e4} for name, share in shares.items()
+    ]
+    standing = {**site.picture["standing"], "safe": safe, "word": "SAFE" if safe else "AT RISK"}
+    alert = {"id": "x", "rule": "x", "severity": "page", "state": "firing", "summary": "x", "what_to_do": "y"}
+    site.change(circuits=rows, standing=standing, alerts=[alert], mode="control" if safe else "shadow")
+    page.until_pictures(2)
+    page.click("#control-release")  # the dialog as well
+    found = page.ask(FAINT)
+    assert len(found) > 150
+    assert not [row for row in found if row[0] < row[1]]
+
+
+def test_what_is_pressed_is_large_enough(page: Browser) -> None:
+    """24 by 24 pixels (WCAG 2.2, 2.5.8); a summary stands in a line of its own."""
+    small = page.ask(
+        "return [...document.querySelectorAll('button, select, input')].filter(e => e.checkVisibility())"
+        ".map(e => [e.getBoundingClientRect(), e.outerHTML.slice(0, 90)])"
+        ".filter(([box]) => box.height < 24 || box.width < 24).map(([, text]) => text)"
+    )
+    assert not small
+
+
 def test_the_span_and_the_circuit_of_the_chart_are_chosen(page: Browser, site: Site) -> None:
     page.click("[data-range=day]")
     assert (
         page.ask("return document.querySelector('[data-range=day]').getAttribute('aria-pressed')") == "true"
     )
     page.until(lambda: any("seconds=86400" in asked[1] for asked in site.asked), "the history of a day")
-    assert any("reach=far" in asked[1] for asked in site.asked)
+    page.until(lambda: any("reach=far" in asked[1] for asked in site.asked), "the forecast of a day")
     page.click("#circuits tbody tr:nth-child(2) th button.plain")
     name = page.ask("return document.getElementById('power-circuit').value")
     assert name != site.picture["standing"]["circuit"]

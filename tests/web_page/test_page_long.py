@@ -1,7 +1,6 @@
 """A large site, and a page left open: what it holds is bounded."""
 
 import copy
-from typing import Any
 
 from tests.web_page.browser import Browser
 from tests.web_page.site_server import Site
@@ -35,7 +34,7 @@ def test_a_large_site_is_shown_in_pages(browser: Browser, site: Site, address: s
     large(site, jobs=2000, racks=100, nodes=5)
     browser.open(address)
     browser.until_pictures()
-    print(f"first picture of a large site after {browser.ask('return performance.now()'):.0f} ms")
+    print(f"first picture of a large site after {browser.first_picture_milliseconds():.0f} ms")
     browser.until_pictures()
     assert browser.ask("return document.querySelectorAll('*').length") < 3000
     assert "1 to 14 of 2000" in browser.text("#jobs-pages")
@@ -56,13 +55,6 @@ def test_a_large_site_is_shown_in_pages(browser: Browser, site: Site, address: s
     browser.until(
         lambda: browser.text("#circuits tbody").startswith("r7n3"), "the circuit that was looked for"
     )
-
-
-def measures(browser: Browser) -> dict[str, float]:
-    browser.driver.execute_cdp_cmd("HeapProfiler.collectGarbage", {})
-    browser.driver.execute_cdp_cmd("Performance.enable", {})
-    rows: list[dict[str, Any]] = browser.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
-    return {row["name"]: row["value"] for row in rows}
 
 
 def test_a_page_left_open_stays_as_small(page: Browser, site: Site) -> None:
@@ -90,9 +82,9 @@ def test_a_page_left_open_stays_as_small(page: Browser, site: Site) -> None:
             page.until_pictures()
 
     pictures(1, 6)
-    early = measures(page)
+    early = page.measures()
     pictures(7, 18)
-    late = measures(page)
+    late = page.measures()
     assert late["Nodes"] <= early["Nodes"] * 1.2 + 200
     assert late["JSEventListeners"] <= early["JSEventListeners"] * 1.2 + 50
     assert late["JSHeapUsedSize"] <= early["JSHeapUsedSize"] * 1.5 + 3e6

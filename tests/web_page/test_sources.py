@@ -16,6 +16,7 @@ TEXT = [
     *((ink, ground) for ink in ("ink", "muted", "accent") for ground in ("ground", "panel", "raised")),
     *((f"{word}-ink", f"{word}-ground") for word in ("safe", "near", "risk", "stale")),
     *((f"{word}-ink", ground) for word in ("near", "risk", "stale") for ground in ("panel", "raised")),
+    *(("ink", f"{word}-ground") for word in ("near", "risk")),
     ("on-accent", "accent"),
     ("plot-limit", "panel"),
 ]

@@ -41,7 +41,9 @@ def advise(  # noqa: PLR0917 - click passes each option by its name
     socket_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Ask JOB, a running training of yours that uses slurm_power.advice, for something.
+    """Ask a running training to take smaller bites, wait or save.
+
+    JOB is yours, and uses slurm_power.advice.
 
     It follows at the end of its step, all its ranks together. docs/advice.md says what each knob does.
     """

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from slurm_power import clock
+from slurm_power.cli.command_group import CommandGroup
 from slurm_power.cli.commands.connection import (
     Answer,
     ask,
@@ -23,12 +24,12 @@ _TEST_SECONDS = 150.0
 _LOOK_SECONDS = 0.5
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=CommandGroup, invoke_without_command=True)
 @socket_option
 @json_option
 @click.pass_context
 def alerts(context: click.Context, socket_path: Path | None, as_json: bool) -> None:
-    """Show the alerts that fire; `test` and `silence` are for whom they reach.
+    """Show the alerts that are firing; test or silence them.
 
     Exit status 1 while one of severity page fires that nobody has silenced. Only for operators.
     """
@@ -56,7 +57,7 @@ def _list(socket_path: Path | None, *, as_json: bool) -> None:
         for line in alert_lines(printable(rows)):
             console.print(line, soft_wrap=True)
         if not rows:
-            console.print("nothing is wrong" if answer["heard"] else "nothing is known")
+            console.print("nothing is wrong" if answer["heard"] else "no alerts are known")
         for silence in printable(answer["silences"]):
             console.print(
                 Text(
@@ -91,7 +92,10 @@ def alert_lines(rows: list[Answer], *, effects: bool = True) -> list[Text]:
 @json_option
 @click.pass_obj
 def test(above: Path | None, socket_path: Path | None, as_json: bool) -> None:
-    """Send a test alert by every way out, and say which have failed; exit status 1 if any has."""
+    """Send a test alert by every way out.
+
+    Says which have failed; exit status 1 if any has.
+    """
     path = socket_path or above
     if not ask({"op": "alerts"}, path)["heard"]:
         raise click.ClickException(_unheard(ask({"op": "alerts"}, path)))
@@ -127,7 +131,10 @@ def silence(  # noqa: PLR0917  # click passes them by name
     end: bool,
     socket_path: Path | None,
 ) -> None:
-    """Tell nobody of an alert for a while; ID is an alert's, or the name of a rule for all of its alerts."""
+    """Silence an alert for a while.
+
+    ID is an alert's, or the name of a rule for all of its alerts.
+    """
     path = socket_path or above
     if end:
         if seconds is not None or reason is not None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from slurm_power import clock
+from slurm_power.cli.command_group import CommandGroup
 from slurm_power.cli.commands.connection import ask, json_option, print_json, socket_option
 
 DEFAULT_DIRECTORY = Path("/etc/slurm-power/tls")
@@ -25,9 +26,9 @@ host_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def ca() -> None:
-    """The certificate authority that lets nodes and controller know each other.
+    """Manage the certificates of nodes and controller.
 
     Copy its ca.pem to every node (ca_file in node.toml). The other files never leave the controller's host.
     """
@@ -52,7 +53,10 @@ def init(directory: Path, hosts: tuple[str, ...], site: str) -> None:
 @directory_option
 @host_option
 def renew(directory: Path, hosts: tuple[str, ...]) -> None:
-    """Make the controller's own certificate anew, by the same authority; restart powerctld afterwards."""
+    """Renew the controller's own certificate.
+
+    By the same authority; restart powerctld afterwards.
+    """
     from slurm_power.controller.authority import AuthorityError, make_server_certificate  # noqa: PLC0415  # heavy
 
     try:
@@ -88,7 +92,10 @@ def show(directory: Path, as_json: bool) -> None:
 @socket_option
 @json_option
 def forget(node: str, socket_path: Path | None, as_json: bool) -> None:
-    """Forget the pinned key of NODE, which was installed anew or is not to be trusted; hangs up on it."""
+    """Forget the pinned key of NODE, and hang up on it.
+
+    For a node that was installed anew, or is not to be trusted.
+    """
     answer = ask({"op": "forget_node", "node": node}, socket_path)
     if as_json:
         print_json(answer)

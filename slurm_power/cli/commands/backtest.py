@@ -58,7 +58,7 @@ def backtest(  # noqa: PLR0917  # click gives them by name
     out_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Forecast a known series from rolling origins, and say how good that was.
+    """Measure how well a series would have been forecast.
 
     SERIES has times (ISO 8601 or epoch seconds) in its first column and a value in another; gaps are allowed,
     order does not matter. Nothing after an origin is ever visible to its forecast. A MASE of 1 is the error

@@ -34,7 +34,9 @@ _JOBS_BEFORE = {0: "no", 1: "1 to 4", 5: "5 to 19", 20: "20 or more"}
 )
 @click.option("--json", "as_json", is_flag=True, help="All figures as JSON.")
 def backtest_jobs(jobs_file: Path, horizon: float, origins: int, gpus: float | None, as_json: bool) -> None:
-    """Forecast what known jobs draw: within the next minutes, and each at its submission.
+    """Measure how well the draw of jobs would have been forecast.
+
+    Within the next minutes, and of each job at its submission.
 
     JOBS has the columns submit, start, end (epoch seconds), reqt (time limit in seconds), gpus, kw_per_gpu
     and user, and may have account, name, workload, tier and gpu_type.

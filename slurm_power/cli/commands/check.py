@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from slurm_power.bridge.signal_found import SignalFound
+from slurm_power.cli.commands.check_signals import signal_line, signals_found
 from slurm_power.cli.commands.check_slurm import DEFAULT_SLURM_CONF, file_findings, slurm_findings
 from slurm_power.cli.commands.connection import ask, json_option, print_json, socket_option
 from slurm_power.cli.commands.init import slurm_conf_option
@@ -18,9 +20,9 @@ from slurm_power.cli.commands.quantities import percent_text, plain_text, watts_
 from slurm_power.config import ConfigError, DeviceConfig, SiteConfig, StorageConfig, load_site
 from slurm_power.controller.trust import unproven
 from slurm_power.devices import build_driver
+from slurm_power.model.secret_text import HIDDEN, holds_secret, without_secrets
 from slurm_power.model.site import Site
 from slurm_power.ports import DeviceError, Storage
-from slurm_power.signals.supply_files import SupplyFiles
 from slurm_power.slurm.finding import Finding, exit_status
 
 EXIT_PROBLEMS = 2
@@ -38,7 +40,8 @@ config_option = click.option(
 
 @click.command()
 @config_option
-@click.option("--no-devices", is_flag=True, help="Only read the file, touch no device.")
+@click.option("--no-devices", is_flag=True, help="Touch no device.")
+@click.option("--no-signals", is_flag=True, help="Ask no signal over the network; files of prices are read.")
 @click.option("--no-slurm", is_flag=True, help="Do not look at Slurm and the daemons.")
 @slurm_conf_option
 @socket_option
@@ -46,31 +49,38 @@ config_option = click.option(
 def check(  # noqa: PLR0917  # click hands over one argument for each option
     file: Path,
     no_devices: bool,
+    no_signals: bool,
     no_slurm: bool,
     slurm_conf: Path | None,
     socket_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Check site.toml, read each of its devices once, look at Slurm and the daemons; nothing is changed.
+    """Check configuration, devices, signals, Slurm and daemons; change nothing.
+
+    Each device and signal of site.toml is read once.
 
     Slurm is looked at where there is a slurm.conf: --slurm-conf, else SLURM_CONF, else /etc/slurm/slurm.conf.
+    A signal is ok, stale (it says nothing of now), unreachable or wrong; none is waited for beyond 10 s.
     Exit status: 0 nothing, or notes only; 1 warnings; 2 problems.
     """
     config, problems = _load(file)
     readings: dict[str, str] = {}
+    signals: list[SignalFound] = []
     notes = [] if config is None else _unseen(config.site)
     if config is not None and not no_devices:
-        readings, problems = asyncio.run(_probe_all(config))
+        readings, found = asyncio.run(_probe_all(config))
+        problems = [without_secrets(problem) for problem in found]
     if config is not None:
         problems += [f"ess.{name}: {reason}" for name, reason in unproven(config).items()]
-        problems += [f"supply: {problem}" for problem in _supply_problems(config)]
+        signals = signals_found(config, ask=not no_signals)
     conf = None if no_slurm else _slurm_conf(slurm_conf)
     findings: list[Finding] = []
     if conf is not None:
         findings = [] if config is None else file_findings(config, file)
         own_socket = config.controller.socket if config is not None else None
         findings += slurm_findings(conf, config, socket_path or own_socket)
-    status = max(EXIT_PROBLEMS if problems else 0, exit_status(findings))
+    signal_status = max((found.exit_status for found in signals), default=0)
+    status = max(EXIT_PROBLEMS if problems else 0, signal_status, exit_status(findings))
     if as_json:
         print_json(
             {
@@ -78,26 +88,41 @@ def check(  # noqa: PLR0917  # click hands over one argument for each option
                 "problems": problems,
                 "notes": notes,
                 "devices": readings,
+                "signals": [found.as_json() for found in signals],
                 "slurm_conf": None if conf is None else str(conf),
                 "findings": [finding.as_json() for finding in findings],
             }
         )
     else:
-        for name, reading in readings.items():
-            click.echo(f"device.{name}: {reading}")
-        for note in notes:
-            click.echo(f"{file}: note: {note}", err=True)
-        for problem in problems:
-            click.echo(f"{file}: {problem}", err=True)
-        for finding in findings:
-            click.echo(finding.line(), err=True)
-        if not problems:
+        _print(file, readings, signals, notes, problems, findings=findings)
+        if not problems and signal_status == 0:
             click.echo(f"{file}: no problems")
         if conf is not None and exit_status(findings) == 0:
             click.echo(f"{conf}: no problems")
         elif conf is None and not no_slurm:
             click.echo("Slurm was not looked at: no slurm.conf here (--slurm-conf names one)")
     sys.exit(status)
+
+
+def _print(
+    file: Path,
+    readings: dict[str, str],
+    signals: list[SignalFound],
+    notes: list[str],
+    problems: list[str],
+    *,
+    findings: list[Finding],
+) -> None:
+    """What is good to standard output, what is not to standard error."""
+    for name, reading in readings.items():
+        click.echo(f"device.{name}: {reading}")
+    for found in signals:
+        bad = found.exit_status > 0
+        click.echo((f"{file}: " if bad else "") + signal_line(found), err=bad)
+    for problem in [*(f"note: {note}" for note in notes), *problems]:
+        click.echo(f"{file}: {problem}", err=True)
+    for finding in findings:
+        click.echo(finding.line(), err=True)
 
 
 def _slurm_conf(named: Path | None) -> Path | None:
@@ -130,12 +155,6 @@ def _unseen(site: Site) -> list[str]:
                 " give it a meter" + (", or each circuit that it feeds" if children else "")
             )
     return notes
-
-
-def _supply_problems(config: SiteConfig) -> list[str]:
-    files = SupplyFiles(config.supply, config.zone)
-    files.read()
-    return files.problems
 
 
 async def _probe_all(config: SiteConfig) -> tuple[dict[str, str], list[str]]:
@@ -188,7 +207,7 @@ async def _read(device: DeviceConfig, driver: Any) -> tuple[str, str]:
 @config_option
 @json_option
 def show_config(file: Path, as_json: bool) -> None:
-    """Print every value in force, and whether it stands in the file or is the default."""
+    """Print every setting in force, and where it comes from."""
     config, problems = _load(file)
     if config is None:
         for problem in problems:
@@ -213,10 +232,18 @@ def _rows(config: SiteConfig, document: dict[str, Any]) -> list[tuple[str, Any, 
         ("supply", config.supply),
         ("admission", config.admission),
         ("governance", config.governance),
+        ("web", config.web),
+        ("alerts", config.alerts.settings),
     ]
     tables += [(f"circuit.{name}", circuit) for name, circuit in config.site.circuits.items()]
     tables += [(f"device.{name}", device) for name, device in config.devices.items()]
     tables += [(f"ess.{name}", ess) for name, ess in config.site.ess.items()]
+    for kind, channels in (
+        ("alertmanager", config.alerts.alertmanagers),
+        ("mail", config.alerts.mails),
+        ("hook", config.alerts.hooks),
+    ):
+        tables += [(f"alerts.{kind}.{channel.name}", channel) for channel in channels]
     tables += [(f"signals.{name}", signal) for name, signal in config.signals.items()]
     rows: list[tuple[str, Any, str]] = [("site.name", config.site.name, config.file.name)]
     zone_origin = config.file.name if "timezone" in document["site"] else "default"
@@ -229,7 +256,7 @@ def _rows(config: SiteConfig, document: dict[str, Any]) -> list[tuple[str, Any, 
             if field.name == "name":
                 continue
             origin = config.file.name if field.name in given else "default"
-            rows.append((f"{path}.{field.name}", _plain(getattr(record, field.name)), origin))
+            rows.append((f"{path}.{field.name}", _shown(field.name, getattr(record, field.name)), origin))
     return rows
 
 
@@ -251,7 +278,12 @@ def _overridden(rows: list[tuple[str, Any, str]], config: SiteConfig) -> list[tu
     ]
 
 
-def _plain(value: Any) -> Any:
+def _shown(key: str, value: Any) -> Any:
+    """A value for people and programs, which may be others than those who may read the file: no secrets."""
+    if isinstance(value, bool | int | float | type(None)):
+        return value
+    if holds_secret(key) and not isinstance(value, Path):
+        return HIDDEN
     if isinstance(value, tuple):
-        return list(value)
-    return value if isinstance(value, bool | int | float | type(None)) else str(value)
+        return [without_secrets(str(each)) for each in value]
+    return without_secrets(str(value))

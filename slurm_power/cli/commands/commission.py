@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from slurm_power import clock
+from slurm_power.cli.command_group import CommandGroup
 from slurm_power.cli.commands.connection import json_option, print_json
 from slurm_power.cli.commands.quantities import percent_text, watts_text
 from slurm_power.config import ConfigError, SiteConfig, load_site
@@ -26,7 +27,7 @@ PROVEN, NOT_PROVEN, NOT_BEGUN = 0, 1, 2
 DEFAULT_CONFIG = Path("/etc/slurm-power/site.toml")
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def commission() -> None:
     """Prove a device before it is trusted."""
 

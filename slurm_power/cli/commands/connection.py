@@ -58,7 +58,9 @@ def ask(request: wire.Message, socket_path: Path | None, *, peer: str = "powerct
         raise click.ClickException(f"{peer} at {path} did not answer in {TIMEOUT_SECONDS:g} s") from None
     except OSError as error:
         reason = error.strerror or str(error)
-        raise click.ClickException(f"{peer} does not answer at {path}: {reason}. Is it running?") from None
+        raise click.ClickException(
+            f"{peer} does not answer at {path}: {reason}. Is it running? It answers on its own host only."
+        ) from None
     except wire.WireError as error:
         raise click.ClickException(f"{peer} at {path} sent no answer of ours: {error}") from None
     if answer.get("ok") is not True:

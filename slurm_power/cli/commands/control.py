@@ -36,7 +36,7 @@ _LEVERS = (
 def control(  # noqa: PLR0917 - click passes each option by its name
     switch: str, seconds: float | None, reason: str | None, yes: bool, socket_path: Path | None, as_json: bool
 ) -> None:
-    """Switch acting on or off, or pause it for a while.
+    """Switch control on or off, or pause it for a while.
 
     While it is off the controller only watches and writes down: everything is given back at once, and no
     limit is held by it, a breaker's neither. `pause --for 2h` ends by itself, also when powerctld is
@@ -86,7 +86,9 @@ def _until(moment: object, *, enabled: bool) -> str:
 @socket_option
 @json_option
 def release_all(reason: str, safety_too: bool, yes: bool, socket_path: Path | None, as_json: bool) -> None:
-    """Give every cap, hold, pause, setpoint and wish for a lighter tier back, now.
+    """Give back every cap, hold, pause and setpoint, now.
+
+    And every wish for a lighter tier.
 
     What is still needed is planned anew in the next cycle, a second later: limits that do not fit without it
     take it again. To have it stay given back, pause the control: `slurm-power control pause --for 1h`.

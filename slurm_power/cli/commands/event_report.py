@@ -1,5 +1,6 @@
 """``slurm-power events`` and ``event-report``: which events there are, and what came of one."""
 
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from slurm_power.cli.commands.connection import (
     socket_option,
 )
 from slurm_power.cli.commands.quantities import duration_text, percent_text, watts_text
+from slurm_power.cli.commands.screen import is_narrow, screen
 
 _MOST_JOBS = 20
 
@@ -33,23 +35,27 @@ def events(socket_path: Path | None, as_json: bool) -> None:
     if not rows:
         click.echo("no event is known")
         return
-    table = Table("event", "circuit", "state", "from", "until", box=None, header_style="dim")
-    for heading in ("level", "delivered", "of", "too much"):
-        table.add_column(heading, justify="right")
+    console = screen()
+    narrow = is_narrow(console)
+    table = Table(box=None, header_style="dim")
+    for heading in (
+        ("event", "circuit", "state") if narrow else ("event", "circuit", "state", "from", "until")
+    ):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("level",) if narrow else ("level", "delivered"):
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("reason")
     for row in rows:
-        result = row["result"]
+        times = [] if narrow else _span_texts(row["starts_at"], row["ends_at"])
+        delivered = [] if narrow else [_delivered_text(row["result"])]
         table.add_row(
             *(escape(str(row[key])) for key in ("event_id", "circuit", "state")),
-            _time_text(row["starts_at"]),
-            _time_text(row["ends_at"]),
+            *times,
             watts_text(row["limit_watts"]),
-            watts_text(result["delivered_watts"]),
-            watts_text(result["promised_watts"]),
-            _points_text(result["over_curtailment_points"]),
+            *delivered,
             escape(str(row["reason"])),
         )
-    Console().print(table)
+    console.print(table)
 
 
 @click.command("event-report")
@@ -57,7 +63,7 @@ def events(socket_path: Path | None, as_json: bool) -> None:
 @socket_option
 @json_option
 def event_report(event_id: str, socket_path: Path | None, as_json: bool) -> None:
-    """Show what came of event EVENT_ID: delivered against target, and what it cost."""
+    """Show what event EVENT_ID delivered, and what it cost."""
     answer = ask({"op": "event_report", "event_id": event_id}, socket_path)
     if as_json:
         print_json(answer["report"])
@@ -162,6 +168,22 @@ def _time_text(at: str) -> str:
     """A time of the wire without its fractions of a second: ``2026-01-02 17:00:00+00:00``."""
     date, _, rest = at.partition("T")
     return f"{date} {rest[:8]}{rest[-6:] if rest[-6:-5] in ('+', '-') else ''}"
+
+
+def _span_texts(starts_at: str, ends_at: str) -> list[str]:
+    """Begin and end by the local clock; the end without its date where that is the same."""
+    starts = datetime.fromisoformat(starts_at).astimezone()
+    ends = datetime.fromisoformat(ends_at).astimezone()
+    same_day = starts.date() == ends.date()
+    return [f"{starts:%Y-%m-%d %H:%M}", f"{ends:%H:%M}" if same_day else f"{ends:%Y-%m-%d %H:%M}"]
+
+
+def _delivered_text(result: Answer) -> str:
+    """What was delivered of what was promised; a dash while that is not known, or nothing was asked."""
+    delivered_watts, promised_watts = result["delivered_watts"], result["promised_watts"]
+    if delivered_watts is None or promised_watts is None or promised_watts <= 0.0:
+        return watts_text(None)
+    return f"{watts_text(delivered_watts)} of {watts_text(promised_watts)}"
 
 
 def _points_text(points: float | None) -> str:

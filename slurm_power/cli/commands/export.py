@@ -91,7 +91,10 @@ def export(  # noqa: PLR0917  # click gives them by name
     resolution: str,
     only_list: bool,
 ) -> None:
-    """Write series to a CSV or Parquet file: a row a moment (UTC), a column a series."""
+    """Write measured series to a CSV or Parquet file.
+
+    A row a moment (UTC), a column a series.
+    """
     end = until or clock.now()
     problems = [] if only_list else _problems(out_file, since, end)
     try:

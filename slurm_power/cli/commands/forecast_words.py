@@ -24,8 +24,8 @@ def sections(answer: Answer, chart: FanChart, reach: str, zone: tzinfo | None) -
     parts = [
         ("", _outlook(answer, chart, zone)),
         ("What drives it", [*_drivers(forecast), *_starts(answer, zone), *_supply(answer, reach, zone)]),
-        ("How it did lately", _score(forecast)),
-        ("Who speaks", [*_speaker(answer, forecast), *_worker(answer)] if chart.p50_watts else []),
+        ("How good it was lately", _score(forecast)),
+        ("How it is made", [*_speaker(answer, forecast), *_worker(answer)] if chart.p50_watts else []),
     ]
     return [Section(heading=heading, lines=tuple(lines)) for heading, lines in parts if lines or not heading]
 
@@ -189,11 +189,11 @@ def _speaker(answer: Answer, forecast: dict[str, Any] | None) -> Iterator[str]:
         return
     source, reason = forecast["source"], forecast["reason"].removeprefix("fall-back: ")
     if source != "blend":
-        yield f"Fall-back: {reason or 'the blend does not speak'}, {source} speaks."
+        yield f"Fall-back: {reason or 'the blend has none'}, so this is the naive forecast {source}."
     elif reason:
-        yield f"The blend of experts speaks, to be taken with care: {reason}."
+        yield f"By the blend of experts, to be taken with care: {reason}."
     else:
-        yield "The blend of experts speaks."
+        yield "By the blend of experts."
     days = forecast["history_days"]
     history = f"{days:.0f} days" if days >= 2 else duration_text(86_400.0 * days)
     young = days < _ENOUGH_DAYS and forecast["reach"] == "far"

@@ -11,6 +11,7 @@ import click
 
 from slurm_power import wire
 from slurm_power.cli import plain_conf
+from slurm_power.cli.command_group import CommandGroup
 from slurm_power.cli.commands.connection import DEFAULT_SOCKET, ask, json_option, print_json
 from slurm_power.cli.commands.quantities import plain_text
 from slurm_power.config.problems import ConfigError
@@ -30,9 +31,9 @@ EXIT_PROBLEMS = 2
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def gateway() -> None:
-    """An inference service behind one address: start it, look at it, change its tier."""
+    """Run an inference service that can change its model tier."""
 
 
 def _file_argument(command: Command) -> Command:
@@ -80,7 +81,10 @@ def run(
 @_file_argument
 @_state_option
 def check(file: Path, state: Path | None) -> None:
-    """Look for mistakes in FILE, and let HAProxy check what would be written for it. Nothing is changed."""
+    """Look for mistakes in FILE; change nothing.
+
+    HAProxy checks what would be written for it.
+    """
     service = _read(file)
     problems = []
     try:

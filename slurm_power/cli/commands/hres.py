@@ -63,7 +63,9 @@ def hres(
     nodes: str | None,
     out: Path | None,
 ) -> None:
-    """Write the circuits' safety limits as a resource that Slurm's own scheduler keeps.
+    """Write safety limits as a hierarchical resource of Slurm.
+
+    Slurm's own scheduler then keeps them.
 
     For Slurm 25.11 and newer (resources.yaml, mode 3). A job asks for the watts that it adds at each of its
     nodes. Slurm reads the file on `scontrol reconfigure`, which is left to you. Exit status 2 for problems.

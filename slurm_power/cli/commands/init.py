@@ -100,7 +100,9 @@ def init(  # noqa: PLR0917  # click hands over one argument for each option
     slurm_conf: Path | None,
     as_json: bool,
 ) -> None:
-    """Propose how this Slurm gets slurm-power: files to review in --dir; nothing else is changed.
+    """Draft all files that this Slurm needs, for review.
+
+    They go into --dir; nothing else is changed.
 
     With --apply the files of --dir, as reviewed and edited, are put in their places on this host; what they
     replace is kept, and uninstall puts it back. Exit status 2 for a refusal that changed nothing.

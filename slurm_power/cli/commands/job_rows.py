@@ -82,6 +82,7 @@ class Row:
     receipt: Receipt | None = None
     final: bool = False
     source: str = ""
+    currency: str = ""
 
 
 def read_rows(selection: Selection, socket_path: Path | None) -> tuple[list[Row], list[str]]:
@@ -99,7 +100,7 @@ def read_rows(selection: Selection, socket_path: Path | None) -> tuple[list[Row]
         for first in range(0, len(rows), _AT_ONCE):
             asked = [row.raw_id for row in rows[first : first + _AT_ONCE]]
             answer = ask({"op": "jobs", "job_ids": asked}, socket_path)
-            told |= {row["job_id"]: row for row in answer["jobs"]}
+            told |= {row["job_id"]: row | {"currency": answer.get("currency")} for row in answer["jobs"]}
     except Refusal as refusal:
         notes.append(f"powerctld does not tell: {refusal.message}")
     except click.ClickException:
@@ -207,7 +208,7 @@ def _told(selection: Selection, socket_path: Path | None, missing: str) -> tuple
     try:
         if selection.jobs:
             answer = ask({"op": "jobs", "job_ids": list(selection.jobs[:_AT_ONCE])}, socket_path)
-            records = answer["jobs"]
+            records = [row | {"currency": answer.get("currency")} for row in answer["jobs"]]
         else:
             records = list(_last_records(max(0.0, (now - since).total_seconds()), socket_path))
     except Refusal:
@@ -228,7 +229,7 @@ def _last_records(since_seconds: float, socket_path: Path | None) -> Iterator[Ma
         for row in answer["jobs"]:
             if row["job_id"] not in seen:
                 seen.add(row["job_id"])
-                yield row
+                yield row | {"currency": answer.get("currency")}
         cursor = answer["cursor"]
         if cursor is None:
             return
@@ -268,6 +269,7 @@ def _with_record(row: Row, record: Mapping[str, Any]) -> Row:
         tier=str(record.get("tier") or (receipt.tier if receipt is not None else "") or row.tier),
         receipt=receipt or row.receipt,
         final=bool(record.get("final")) if receipt is not None else row.final,
+        currency=str(record.get("currency") or ""),
         source="powerctld" if receipt is not None else row.source,
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from slurm_power.cli.commands.job_fields import duration, energy, grams, power
 from slurm_power.cli.commands.job_rows import Row
+from slurm_power.model.money import money_text
 from slurm_power.model.receipt import CostBasis, Method, Receipt
 
 _METHODS = {
@@ -32,8 +33,8 @@ def statement(row: Row) -> list[str]:
     if tier := row.tier or row.receipt.tier:
         lines.append(f"It ran the model tier {tier}.")
     kind = "Final" if row.final else "So far: its nodes have not closed their accounts"
-    for part in (_energies, _levers, _worth, _steps):
-        lines += part(row.receipt)
+    for part in (_energies(row.receipt), _levers(row.receipt), _worth(row), _steps(row.receipt)):
+        lines += part
     return [*lines, f"{kind}; from {row.source}."]
 
 
@@ -80,12 +81,14 @@ def _levers(receipt: Receipt) -> Iterator[str]:
     yield f"{held_text}{f', paused for {duration(paused)}' if paused else ', not paused'}."
 
 
-def _worth(receipt: Receipt) -> Iterator[str]:
+def _worth(row: Row) -> Iterator[str]:
+    receipt = row.receipt
+    assert receipt is not None
     if receipt.cost is None:
         yield "Cost: not known: the site has no price for the time it ran."
     else:
         basis = "" if receipt.cost_basis is None else f", for {_BASES[receipt.cost_basis]}"
-        yield f"Cost: {receipt.cost:.4f} in the currency of the site's prices{basis}."
+        yield f"Cost: {money_text(receipt.cost, row.currency)}{basis}."
     if receipt.co2_grams is None:
         yield "CO2: not known: the site has no carbon intensity for the time it ran."
     else:

@@ -55,7 +55,9 @@ def jobs(  # noqa: PLR0917  # click passes them by name
     socket_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Show the energy of jobs: your own of today, those chosen, or an account of one JOB.
+    """Show what jobs have used: energy, caps, cost, CO2.
+
+    Your own of today, those chosen, or an account of one JOB.
 
     What was read for less than 95 % of a job's time is marked as an estimate (~). docs/energy.md explains
     how each number is known.

@@ -29,6 +29,8 @@ from slurm_power.cli.commands.quantities import (
 )
 from slurm_power.cli.commands.why_words import three_sentences
 
+# As wide as most kinds of entries; the few longer ones push their line to the right.
+_KIND_WIDTH = 14
 _FOLLOW_SECONDS = 600.0
 _FOLLOW_LOOK_SECONDS = 1.0
 
@@ -114,7 +116,10 @@ def follow_ledger(
 @socket_option
 @json_option
 def why(job_id: str, socket_path: Path | None, as_json: bool) -> None:
-    """Explain what was done to a job, why, and what it gained the site; the details follow."""
+    """Explain what was done to a job, and why.
+
+    And what it gained the site; the details follow.
+    """
     entries, _ = ledger_entries(socket_path, job_id=job_id)
     jobs = ask({"op": "status"}, socket_path)["jobs"]
     job = next((job for job in jobs if job["job_id"] == job_id), None)
@@ -242,4 +247,5 @@ def _line(entry: Answer) -> str:
     at = datetime.fromisoformat(entry["at"]).astimezone()
     saved = entry["saved_watts"]
     worth = f" ({watts_text(saved)})" if saved else ""
-    return f"{at:%Y-%m-%d %H:%M:%S}  {entry['kind']:<10} {entry['subject']:<16} {entry['reason']}{worth}"
+    what = f"{entry['kind']:<{_KIND_WIDTH}} {entry['subject']:<14}"
+    return f"{at:%Y-%m-%d %H:%M:%S}  {what} {entry['reason']}{worth}"

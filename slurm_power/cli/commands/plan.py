@@ -17,7 +17,9 @@ from slurm_power.cli.commands.connection import (
     printable,
     socket_option,
 )
-from slurm_power.cli.commands.quantities import duration_text, percent_text, watts_text
+from slurm_power.cli.commands.quantities import battery_text, duration_text, percent_text, watts_text
+from slurm_power.cli.commands.screen import is_narrow, screen
+from slurm_power.model.money import money_unit, price_text
 
 _NOBODY = "another user's job"
 
@@ -27,13 +29,16 @@ _NOBODY = "another user's job"
 @socket_option
 @json_option
 def plan(explain: bool, socket_path: Path | None, as_json: bool) -> None:
-    """Show the last plan: levers moved, limits that cannot be met, and with --explain all prices."""
+    """Show what is being done now, and what each lever would cost.
+
+    The last plan: levers moved, limits that cannot be met, and with --explain all prices.
+    """
     answer = ask({"op": "plan", "explain": explain}, socket_path)
     if as_json:
         print_json(answer)
         return
     answer = printable(answer)
-    console = Console(highlight=False)
+    console = screen()
     if answer["at"] is None:
         console.print("no plan has been made yet")
         return
@@ -42,9 +47,12 @@ def plan(explain: bool, socket_path: Path | None, as_json: bool) -> None:
     console.print(f"[bold]{escape(answer['site'])}[/bold]: the plan of {at.astimezone():%H:%M:%S}{mode}")
     _actions(console, answer)
     for circuit in answer.get("circuits", []):
-        _circuit(console, circuit)
+        _circuit(console, circuit, answer.get("currency"))
     if answer.get("circuits"):
-        console.print("Prices are per kWh; work is in GPU-hours, weighted by priority.", style="dim")
+        unit = money_unit(answer.get("currency"))
+        console.print(
+            f"Prices are in {unit} per kWh; work is in GPU-hours, weighted by priority.", style="dim"
+        )
     if answer.get("circuits_left_off"):
         console.print(f"and {answer['circuits_left_off']} more circuits")
     for shortfall in answer["shortfalls"]:
@@ -69,14 +77,13 @@ def _actions(console: Console, answer: Answer) -> None:
     if kept:
         console.print(f"{kept} {'lever stays as it is' if kept == 1 else 'levers stay as they are'}")
     if not answer["actions"]:
-        console.print("nothing is moved that you may see")
+        console.print("no lever is moved, or none that you may see")
 
 
 def _action_text(action: Answer) -> str:
     lever, subject, watts = action["lever"], action["subject"], action["watts"]
     if lever == "discharge":
-        doing = "rests" if not watts else f"{'gives' if watts > 0 else 'takes'} {watts_text(abs(watts))}"
-        return f"{subject} {doing}"
+        return f"{subject} {battery_text(watts)}"
     if lever == "cap":
         return f"job {subject} {'uncapped' if watts is None else f'at {watts_text(watts)} a GPU'}"
     done = {
@@ -89,7 +96,7 @@ def _action_text(action: Answer) -> str:
     return f"job {subject} {done.get(lever, 'let go')}"
 
 
-def _circuit(console: Console, circuit: Answer) -> None:
+def _circuit(console: Console, circuit: Answer, currency: str | None) -> None:
     name = escape(circuit["circuit"])
     limit = f"limit {watts_text(circuit['limit_watts'])} ({circuit['limit_kind']})"
     drawn = f"draws {watts_text(circuit['load_watts'])} with what batteries feed in"
@@ -99,20 +106,20 @@ def _circuit(console: Console, circuit: Answer) -> None:
         f" {drawn}, {without}",
         soft_wrap=True,
     )
-    console.print(_shadow_text(circuit), markup=False, soft_wrap=True)
+    console.print(_shadow_text(circuit, currency), markup=False, soft_wrap=True)
     if circuit["levers"]:
-        console.print(_ranking(circuit["levers"]))
+        console.print(_ranking(circuit["levers"], narrow=is_narrow(console)))
     if circuit["levers_left_off"]:
         console.print(f"and {circuit['levers_left_off']} levers more")
 
 
-def _shadow_text(circuit: Answer) -> str:
+def _shadow_text(circuit: Answer, currency: str | None) -> str:
     """What the limit costs at its margin, and what would come next."""
     following = circuit["next"]
     after = (
         "nothing is left to choose"
         if following is None
-        else f"next would be {_lever_text(following)} at {_money(following['next_price'])}"
+        else f"next would be {_lever_text(following)} at {_money(following['next_price'], currency)}"
     )
     if not circuit["binding"]:
         return f"The limit does not bind, so its shadow price is none; {after}."
@@ -120,13 +127,24 @@ def _shadow_text(circuit: Answer) -> str:
         return f"The limit binds and no lever is in use for it; {after}."
     marginal = circuit["marginal"]
     return (
-        f"Shadow price {_money(circuit['shadow'])} ({_work(circuit['shadow'])}): that of the last watt of"
-        f" {_lever_text(marginal)}; {after}."
+        f"Shadow price {_money(circuit['shadow'], currency)} ({_work(circuit['shadow'])}): that of"
+        f" the last watt of {_lever_text(marginal)}; {after}."
     )
 
 
-def _ranking(rows: list[Answer]) -> Table:
+def _ranking(rows: list[Answer], *, narrow: bool) -> Table:
     table = Table(box=None, header_style="dim")
+    if narrow:
+        table.add_column("lever", no_wrap=True)
+        table.add_column("of")
+        for heading in ("price", "chosen"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for row in rows:
+            price = row["price"] or row["next_price"]
+            money = "" if price is None else f"{price['money_per_kwh']:.3f}"
+            chosen = watts_text(row["chosen_watts"]) if row["chosen_watts"] else ""
+            table.add_row(row["lever"], escape(_whose(row)), money, chosen)
+        return table
     for heading in ("", "lever", "of"):
         table.add_column(heading, no_wrap=True)
     for heading in ("price", "work", "chosen", "next"):
@@ -164,8 +182,8 @@ def _lever_text(row: Answer) -> str:
     return f"the {row['lever']} on {_NOBODY if row['subject'] is None else 'job ' + row['subject']}"
 
 
-def _money(price: Answer) -> str:
-    return f"{price['money_per_kwh']:.3f} a kWh"
+def _money(price: Answer, currency: str | None) -> str:
+    return price_text(price["money_per_kwh"], currency)
 
 
 def _work(price: Answer) -> str:

@@ -1,10 +1,12 @@
 """``slurm-power policy`` and ``slurm-power appeal``: what may be done to jobs, and users' word against it."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
+from slurm_power.cli.command_group import CommandGroup
 from slurm_power.cli.commands.confirmation import confirm, yes_option
 from slurm_power.cli.commands.connection import (
     Answer,
@@ -16,12 +18,12 @@ from slurm_power.cli.commands.connection import (
 )
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=CommandGroup, invoke_without_command=True)
 @socket_option
 @json_option
 @click.pass_context
 def policy(context: click.Context, socket_path: Path | None, as_json: bool) -> None:
-    """Show who may be slowed and how far, what comes first, and where to appeal.
+    """Show who may be slowed, how far, and how to appeal.
 
     The sentences are made from the values in force.
     """
@@ -46,7 +48,7 @@ def policy(context: click.Context, socket_path: Path | None, as_json: bool) -> N
 @socket_option
 @json_option
 def sign(reason: str, yes: bool, socket_path: Path | None, as_json: bool) -> None:
-    """Put your name and a reason to the changes of site.toml that nobody stands for yet (operators)."""
+    """Sign changes of site.toml that nobody has signed yet (operators)."""
     confirm("Put your name to the changes of the policy?", yes=yes)
     answer = ask({"op": "policy_sign", "reason": reason}, socket_path)
     if as_json:
@@ -56,8 +58,12 @@ def sign(reason: str, yes: bool, socket_path: Path | None, as_json: bool) -> Non
         click.echo(f"signed: {count} {'change' if count == 1 else 'changes'}")
 
 
+def _local_text(moment: str) -> str:
+    return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
 def _lines(answer: Answer) -> list[str]:
-    until = "" if answer["paused_until"] is None else f" until {answer['paused_until']}"
+    until = "" if answer["paused_until"] is None else f" until {_local_text(answer['paused_until'])}"
     mode = "" if answer["mode"] == "control" else f" Control is off{until}: nothing is touched now."
     found = [f"Policy of {answer['site']}.{mode}", ""]
     topic = ""
@@ -80,14 +86,16 @@ def _lines(answer: Answer) -> list[str]:
     if answer["review_by"]:
         late = ", which has passed" if answer["overdue"] else ""
         found.append(f"To be looked at again by {answer['review_by']}{late}.")
-    since = f"since {answer['changed_at']} by {answer['author']}" if answer["changed_at"] else "not kept yet"
+    since = "not kept yet"
+    if answer["changed_at"]:
+        since = f"since {_local_text(answer['changed_at'])} by {answer['author']}"
     unsigned = answer["unsigned_changes"]
     remark = f"; {unsigned} unsigned" if unsigned else ""
     found.append(f"In force {since}{remark}; fingerprint {answer['fingerprint'][:16]}.")
     return found
 
 
-class _AppealGroup(click.Group):
+class _AppealGroup(CommandGroup):
     """``appeal JOB`` beside ``appeal answer ID`` and ``appeal list``."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -105,7 +113,7 @@ class _AppealGroup(click.Group):
 
 @click.group(cls=_AppealGroup, subcommand_metavar="JOB --text TEXT | answer ID --text TEXT | list")
 def appeal() -> None:
-    """Say what was wrong with what was done to a job of yours; an operator answers.
+    """Object to what was done to a job of yours; an operator answers.
 
     Both are entries of the ledger, and in the report on fairness.
     """
@@ -163,4 +171,4 @@ def list_appeals(only_open: bool, socket_path: Path | None, as_json: bool) -> No
         else:
             click.echo(f"    {row['answered_by']}, {row['answered_at']}: {row['answer']}")
     if not rows:
-        click.echo("there are none")
+        click.echo("no appeals")

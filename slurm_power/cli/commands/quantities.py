@@ -10,6 +10,8 @@ _UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _UNIT_WATTS = {"W": 1.0, "kW": 1e3, "MW": 1e6}
 _DASH = "\N{EN DASH}"
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+# What a battery's own converter draws or leaks is neither charging nor discharging.
+_RESTING_WATTS = 50.0
 # No site has so much; a sum of such numbers is one still.
 MOST_WATTS = 1e12
 
@@ -67,6 +69,13 @@ def watts_text(watts: float | None) -> str:
     if watts is None:
         return _DASH
     return f"{watts:.0f} W" if abs(watts) < 1000 else f"{watts / 1000:.1f} kW"
+
+
+def battery_text(discharge_watts: float | None) -> str:
+    """``discharging 9.2 kW``, ``charging 1.5 kW`` or ``resting``: the dashboard's words."""
+    if discharge_watts is None or abs(discharge_watts) < _RESTING_WATTS:
+        return "resting"
+    return f"{'discharging' if discharge_watts > 0 else 'charging'} {watts_text(abs(discharge_watts))}"
 
 
 def duration_text(seconds: float | None) -> str:

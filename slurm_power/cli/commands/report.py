@@ -42,7 +42,7 @@ class _Group(click.Group):
 
 @click.group(cls=_Group)
 def report() -> None:
-    """Documents from the ledger and the series: as HTML that prints well, CSV or JSON.
+    """Write reports as HTML that prints well, CSV or JSON.
 
     They read powerctld's state directory, or a copy of it, and change nothing there.
     """

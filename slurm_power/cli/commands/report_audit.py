@@ -13,7 +13,7 @@ from rich.progress import Progress
 from slurm_power import __version__, clock
 from slurm_power.cli.commands.connection import json_option, print_json
 from slurm_power.cli.commands.quantities import plain_text
-from slurm_power.cli.commands.report_options import out_refused
+from slurm_power.cli.commands.report_options import optional_state_option, out_refused
 from slurm_power.model.series import Resolution
 from slurm_power.ports import SeriesReader, StoreError
 from slurm_power.report.audit import Row, Year, YearChain, measured_excesses, year_chain
@@ -27,12 +27,7 @@ _YEARS = range(2000, 2200)
 
 @click.command()
 @click.argument("year", type=int, required=False)
-@click.option(
-    "--state",
-    "state_directory",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="The state directory of powerctld (or a copy).",
-)
+@optional_state_option
 @click.option("--out", type=click.Path(path_type=Path), help="The folder to write, new or empty.")
 @click.option(
     "--verify",

@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from slurm_power import clock
-from slurm_power.cli.commands.report_options import give, open_state, output_options, state_option
+from slurm_power.cli.commands.connection import socket_option
+from slurm_power.cli.commands.own_energy import own_energy
+from slurm_power.cli.commands.report_options import give, open_state, optional_state_option, output_options
 from slurm_power.cli.commands.report_spans import asked_span, site_of, span_options
 from slurm_power.ports import SeriesReader
 from slurm_power.report.proof import chain_proof
@@ -20,7 +22,13 @@ _WHOLE_RATIO = 0.999
 
 
 @click.command()
-@state_option
+@optional_state_option
+@click.option(
+    "--mine",
+    is_flag=True,
+    help="Your own jobs alone, by Slurm's accounting and powerctld's socket: needs no rights, no --state.",
+)
+@socket_option
 @span_options
 @click.option(
     "--by",
@@ -38,7 +46,9 @@ _WHOLE_RATIO = 0.999
 )
 @output_options
 def energy(  # noqa: PLR0917  # click gives them by name
-    state_directory: Path,
+    state_directory: Path | None,
+    mine: bool,
+    socket_path: Path | None,
     month: str | None,
     since: datetime | None,
     until: datetime | None,
@@ -52,7 +62,7 @@ def energy(  # noqa: PLR0917  # click gives them by name
     """Say what each job, user and account used, so that it adds up to the meter.
 
     What no job used stands in lines of its own: idle GPUs, hosts, batteries, and the residual of each
-    circuit. Users find the energy of their own jobs with slurm-power jobs.
+    circuit. With --mine, for every user: their own jobs, and sums by account of these.
     """
     from slurm_power.report.energy import statement  # noqa: PLC0415 - only here
     from slurm_power.report.energy_document import EnergyReport, energy_document  # noqa: PLC0415 - only here
@@ -60,6 +70,18 @@ def energy(  # noqa: PLR0917  # click gives them by name
     from slurm_power.report.energy_reading import read_metered  # noqa: PLC0415 - only here
 
     asked = asked_span(month, since, until)
+    if mine:
+        others = {"--state": state_directory, "--site": site_file, "--energy-bill": energy_bill}
+        if given := [name for name, value in others.items() if value is not None]:
+            raise click.UsageError(f"{', '.join(given)}: not with --mine, which reads no site's files")
+        give(own_energy(asked, socket_path), out, table, as_json)
+        return
+    if socket_path is not None:
+        raise click.UsageError("--socket: goes with --mine; all others' jobs are read from --state")
+    if state_directory is None:
+        raise click.UsageError(
+            "--state: missing; the state directory of powerctld, or a copy. Without its rights: --mine"
+        )
     if energy_bill is not None and not math.isfinite(energy_bill):
         raise click.BadParameter("must be an amount of money, such as 1234.50", param_hint="--energy-bill")
     with open_state(state_directory) as (store, recorded):
@@ -83,6 +105,7 @@ def energy(  # noqa: PLR0917  # click gives them by name
             energy_bill=energy_bill,
             has_costs=priced,
             has_carbon=metered.carbon_ratio >= _SURE_RATIO,
+            currency=site.currency,
         )
         proof = chain_proof(store.rows())
     report = EnergyReport(

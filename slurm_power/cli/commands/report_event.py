@@ -2,15 +2,21 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from slurm_power import clock
-from slurm_power.cli.commands.report_options import give, open_state, output_options, state_option
+from slurm_power.cli.commands.connection import ask, socket_option
+from slurm_power.cli.commands.quantities import plain_text
+from slurm_power.cli.commands.report_options import give, open_state, optional_state_option, output_options
 from slurm_power.cli.commands.report_spans import site_of
 from slurm_power.report.proof import chain_proof
+from slurm_power.report.site_facts import SiteFacts
 from slurm_power.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from slurm_power.report.event_document import EventReport
 
 _BEFORE_SECONDS = 900.0
 _MOST_LINES = 500
@@ -18,7 +24,8 @@ _MOST_LINES = 500
 
 @click.command()
 @click.argument("event_id")
-@state_option
+@optional_state_option
+@socket_option
 @click.option(
     "--for",
     "reader",
@@ -44,7 +51,8 @@ _MOST_LINES = 500
 @output_options
 def event(  # noqa: PLR0917  # click gives them by name
     event_id: str,
-    state_directory: Path,
+    state_directory: Path | None,
+    socket_path: Path | None,
     reader: str,
     interval: str,
     site_file: Path | None,
@@ -55,7 +63,8 @@ def event(  # noqa: PLR0917  # click gives them by name
     """Report on grid event EVENT_ID: baseline, delivered against asked, the meter, the proof.
 
     The baseline that counts is named, and what the common ones of whole days would have said stands
-    beside it. An event that still runs is reported as far as it has come.
+    beside it. An event that still runs is reported as far as it has come. Without --state it is made of
+    powerctld's own account, which everybody may ask for: without metered intervals and proof.
     """
     from slurm_power.report.event_document import EventReport, LedgerLine, event_document  # noqa: PLC0415 - here
     from slurm_power.report.event_methods import method_rows  # noqa: PLC0415 - only here
@@ -66,6 +75,15 @@ def event(  # noqa: PLR0917  # click gives them by name
         meter_intervals,
     )
 
+    if state_directory is None:
+        if site_file is not None:
+            raise click.UsageError("--site: goes with --state")
+        give(
+            event_document(_told(event_id, socket_path, for_utility=reader == "utility")), out, table, as_json
+        )
+        return
+    if socket_path is not None:
+        raise click.UsageError("--socket: instead of --state, not beside it")
     with open_state(state_directory) as (store, recorded):
         found = _report(store, event_id)
         site = site_of(store, site_file)
@@ -104,6 +122,30 @@ def event(  # noqa: PLR0917  # click gives them by name
             for_utility=reader == "utility",
         )
     give(event_document(report), out, table, as_json)
+
+
+def _told(event_id: str, socket_path: Path | None, *, for_utility: bool) -> "EventReport":
+    """The report of powerctld's answers alone; raises Refusal for an event it does not know."""
+    from slurm_power.report.event_document import EventReport  # noqa: PLC0415 - only here
+    from slurm_power.report.event_methods import counted_row  # noqa: PLC0415 - only here
+    from slurm_power.report.event_reading import EventTimes  # noqa: PLC0415 - only here
+
+    found = ask({"op": "event_report", "event_id": event_id}, socket_path)["report"]
+    try:
+        times = EventTimes.of(found)
+    except (ValueError, TypeError) as error:
+        raise click.ClickException(plain_text(str(error))) from None
+    return EventReport(
+        report=found,
+        times=times,
+        intervals=(),
+        methods=(counted_row(found),),
+        ledger=(),
+        site=SiteFacts(name=str(ask({"op": "status"}, socket_path)["site"])),
+        proof=None,
+        made_at=clock.now(),
+        for_utility=for_utility,
+    )
 
 
 def _report(store: SqliteStore, event_id: str) -> dict[str, Any]:

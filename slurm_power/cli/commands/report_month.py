@@ -20,7 +20,8 @@ if TYPE_CHECKING:  # numpy
 
 
 @click.command()
-@click.argument("label", metavar="MONTH")
+@click.argument("label", metavar="MONTH", required=False)
+@click.option("--month", "named", default=None, metavar="YYYY-MM", help="The same as MONTH.")
 @state_option
 @click.option(
     "--site",
@@ -41,7 +42,8 @@ if TYPE_CHECKING:  # numpy
 @click.option("--replay", is_flag=True, help="Also without us by the simulator, levers off; needs --site.")
 @output_options
 def month(  # noqa: PLR0917  # click gives them by name
-    label: str,
+    label: str | None,
+    named: str | None,
     state_directory: Path,
     site_file: Path | None,
     tariff_file: Path | None,
@@ -64,6 +66,9 @@ def month(  # noqa: PLR0917  # click gives them by name
     from slurm_power.report.month_report import month_report  # noqa: PLC0415  # what draws and reads a month is loaded for that alone
     from slurm_power.signals.held_file import SupplyFileError  # noqa: PLC0415  # what draws and reads a month is loaded for that alone
 
+    if (label is None) == (named is None):
+        raise click.UsageError("give one month: report month 2026-11, or --month 2026-11")
+    label = label or named or ""
     problems = []
     config, zone = None, None
     if site_file is not None:

@@ -28,13 +28,20 @@ from slurm_power.store.sqlite import SqliteStore
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-state_option = click.option(
-    "--state",
-    "state_directory",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    required=True,
-    help="The state directory of powerctld (or a copy).",
-)
+
+def _state_option(*, required: bool) -> Callable[[Command], Command]:
+    return click.option(
+        "--state",
+        "state_directory",
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        required=required,
+        help="The state directory of powerctld (or a copy).",
+    )
+
+
+state_option = _state_option(required=True)
+# Of reports that may do without one: they say themselves when it is missing.
+optional_state_option = _state_option(required=False)
 
 
 def output_options(command: Command) -> Command:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from slurm_power.cli.commands.connection import json_option
+from slurm_power import clock
 from slurm_power.cli.commands.quantities import plain_text
-from slurm_power.cli.commands.report_options import state_option
+from slurm_power.cli.commands.report_options import give, output_options, state_option
 from slurm_power.ports import StoreError
-from slurm_power.report.proof import chain_proof
+from slurm_power.report.proof import chain_proof, proof_document
 from slurm_power.store.sqlite import SqliteStore
 
 
@@ -24,8 +24,14 @@ from slurm_power.store.sqlite import SqliteStore
     metavar="HASH",
     help="The last hash of an earlier proof: it must still be in the ledger.",
 )
-@json_option
-def proof(state_directory: Path, since_hash: str | None, as_json: bool) -> None:
+@output_options
+def proof(
+    state_directory: Path,
+    since_hash: str | None,
+    out: Path | None,
+    table: str | None,
+    as_json: bool,
+) -> None:
     """Check that each entry of the ledger follows from the one before.
 
     An entry that was altered, removed or inserted is found, and the first such is named. Entries cut off
@@ -36,6 +42,8 @@ def proof(state_directory: Path, since_hash: str | None, as_json: bool) -> None:
         since_hash = since_hash.strip().lower()
         if re.fullmatch("[0-9a-f]{64}", since_hash) is None:
             raise click.BadParameter("a hash has 64 digits 0-9 and a-f", param_hint="--since-hash")
+    if table is not None:
+        raise click.BadParameter("a proof has no tables", param_hint="--table")
     file = state_directory / "powerctld.sqlite"
     if not file.is_file():
         raise click.ClickException(f"{file}: there is no store in this directory")
@@ -47,7 +55,9 @@ def proof(state_directory: Path, since_hash: str | None, as_json: bool) -> None:
             store.close()
     except (sqlite3.Error, StoreError) as error:
         raise click.ClickException(plain_text(f"{file}: {error}")) from None
-    if as_json:
+    if out is not None:
+        give(proof_document(found, made_at=clock.now()), out, None, as_json)
+    elif as_json:
         fields = {name: getattr(found, name) for name in found.__slots__}
         times = {
             name: None if fields[name] is None else fields[name].isoformat()

@@ -2,23 +2,28 @@
 
 import importlib.util
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
 from slurm_power import clock
-from slurm_power.cli.commands.quantities import Duration, plain_text
+from slurm_power.cli.commands.quantities import plain_text
 from slurm_power.cli.commands.report_options import give, open_state, output_options, state_option
+from slurm_power.cli.commands.report_spans import asked_span, span_options
+from slurm_power.config import ConfigError, SiteConfig, load_site
+from slurm_power.config.supply import zone_named
 from slurm_power.model.series import Resolution
 from slurm_power.ports import SeriesReader
+from slurm_power.report.site_facts import SITE_KEY, site_facts
 
 if TYPE_CHECKING:
     from slurm_power.report.shadow_courses import Billing, ShadowColumns
 
-_WEEK_SECONDS = 7 * 86_400.0
+_WEEK = timedelta(days=7)
+# What is added up at this moment belongs to a span that ends now.
+_STILL_OPEN = timedelta(minutes=1)
 # Up to here every tick is read, in steps of five seconds; beyond that, means of a minute.
 _RAW_SECONDS = 3 * 3600.0
 _RAW_STEP_SECONDS = 5.0
@@ -29,39 +34,37 @@ _READ_AT_ONCE = 30
 
 @click.command()
 @state_option
-@click.option(
-    "--since",
-    "since_seconds",
-    type=Duration(),
-    default=_WEEK_SECONDS,
-    help="Only the last 12h, 7d, ... (default: 7d).",
-)
+@span_options
 @click.option("--circuit", default=None, help="The circuit to judge (default: the grid connection).")
 @click.option(
     "--tariff",
     "tariff_file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     default=None,
-    help="A tariff file, to tell the bill too (the tariff_file of site.toml).",
+    help="A tariff, to tell the bill too, instead of the site's.",
 )
 @click.option(
-    "--zone", "zone_name", default="UTC", show_default=True, help="The clock that bills are made by."
+    "--zone", "zone_name", default=None, help="Without --site: the clock that bills are made by (else UTC)."
 )
 @output_options
 def shadow(
     *,
     state_directory: Path,
-    since_seconds: float,
+    month: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    site_file: Path | None,
     circuit: str | None,
     tariff_file: Path | None,
-    zone_name: str,
+    zone_name: str | None,
     out: Path | None,
     table: str | None,
     as_json: bool,
 ) -> None:
     """Tell what slurm-power would have done while it only watched (policy.control = false).
 
-    What would have been saved and delayed, whom it would have met, and how sure that is.
+    What would have been saved and delayed, whom it would have met, and how sure that is. Without a span of
+    the last seven days.
     """
     from slurm_power.report.proof import chain_proof  # noqa: PLC0415 - only when called
     from slurm_power.report.shadow import shadow_findings  # noqa: PLC0415 - numpy
@@ -69,9 +72,13 @@ def shadow(
     from slurm_power.report.shadow_document import shadow_document  # noqa: PLC0415 - only when called
     from slurm_power.report.shadow_wishes import open_entries  # noqa: PLC0415 - numpy
 
-    billing = _billing(tariff_file, zone_name)
-    until = clock.now()
-    since = until - timedelta(seconds=since_seconds)
+    if month is None and since is None:
+        since = (until or clock.now()) - _WEEK
+    asked = asked_span(month, since, until)
+    config = _site(site_file, zone_name)
+    zone = config.zone if config is not None else _zone(zone_name or "UTC")
+    billing = _billing(tariff_file or (config.supply.tariff_file if config is not None else None), zone)
+    since, until = asked.bounds(zone)
     with open_state(state_directory) as (store, recorded):
         names = recorded.names()
         if "shadow.withheld_watts" not in names:
@@ -82,9 +89,15 @@ def shadow(
         name = _circuit(names, circuit)
         root = f"shadow.{name}.relief_watts" not in names
         (columns,) = _columns(recorded, [name], since, until, root=root)
-        entries = [*store.entries(since), *open_entries(store.state("shadow"), until)]
+        entries = [entry for entry in store.entries(since) if entry.at < until]
+        if clock.now() - until < _STILL_OPEN:
+            entries += open_entries(store.state("shadow"), until)
         records = {job_id: record for job_id, record in store.jobs().items() if _ended_after(record, since)}
         proof = chain_proof(store.rows())
+        site = site_facts(store.state(SITE_KEY))
+        currency = "" if site is None else site.currency
+        if config is not None:
+            currency = config.supply.currency or ""
         others = []
         below = _others(names, name) if root else []
         for few in (below[at : at + _READ_AT_ONCE] for at in range(0, len(below), _READ_AT_ONCE)):
@@ -111,19 +124,34 @@ def shadow(
             "circuit": name,
             "steps": f"{columns.step_seconds:.0f} s",
         },
+        currency=currency,
     )
     give(document, out, table, as_json)
 
 
-def _billing(tariff_file: Path | None, zone_name: str) -> "Billing | None":
+def _site(site_file: Path | None, zone_name: str | None) -> SiteConfig | None:
+    if site_file is None:
+        return None
+    if zone_name is not None:
+        raise click.BadParameter("site.toml says the clock", param_hint="--zone")
+    try:
+        return load_site(site_file)
+    except ConfigError as error:
+        raise click.BadParameter(str(error), param_hint="--site") from None
+
+
+def _zone(name: str) -> tzinfo:
+    found = zone_named(name)
+    if found is None:
+        raise click.BadParameter(f"{name!r} is no time zone", param_hint="--zone")
+    return found
+
+
+def _billing(tariff_file: Path | None, zone: tzinfo) -> "Billing | None":
     from slurm_power.report.shadow_courses import Billing  # noqa: PLC0415 - numpy
     from slurm_power.signals.billing_file import read_billing_rules  # noqa: PLC0415 - only with a tariff
     from slurm_power.signals.held_file import SupplyFileError  # noqa: PLC0415 - only with a tariff
 
-    try:
-        zone = ZoneInfo(zone_name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise click.BadParameter(f"{zone_name!r} is no time zone", param_hint="--zone") from None
     if tariff_file is None:
         return None
     try:

@@ -4,6 +4,8 @@ import importlib
 
 import click
 
+from slurm_power.cli.command_group import CommandGroup
+
 # Each is loaded when it is asked for: between them they pull in the solver, the planner and the plant.
 _COMMANDS = {
     "ess": "slurm_power.cli.commands.simulate_ess",
@@ -12,7 +14,7 @@ _COMMANDS = {
 }
 
 
-class _Lazy(click.Group):
+class _Lazy(CommandGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return sorted(_COMMANDS)
 
@@ -26,7 +28,7 @@ class _Lazy(click.Group):
 
 @click.group(cls=_Lazy)
 def simulate() -> None:
-    """Try the planner on what is recorded: nothing is connected to, nothing is moved.
+    """Try the planner on recorded data; nothing is connected to.
 
     The same planner that runs a site, in virtual time; beside each result stands what perfect foresight
     would have reached.

@@ -96,7 +96,9 @@ def command(  # noqa: PLR0917 - click passes each option by its name
     as_json: bool,
     out: Path | None,
 ) -> None:
-    """Dispatch an ESS against SERIES, a CSV of times and load, knowing at each step only what has come.
+    """Dispatch a battery (ESS) against a recorded load.
+
+    SERIES is a CSV of times and load. At each step only what has come before is known.
 
     Beside it stand the same months without an ESS, and with perfect foresight. The ESS starts half full;
     losses are split evenly between charging and discharging; months are calendar months in UTC.
@@ -378,6 +380,9 @@ def _print(
     console.print(peaks)
     if has_bill:
         console.print(bills)
+    billed = [month.bill_without for month in months if month.bill_without is not None]
+    if unnamed := sorted({charge.name for bill in billed for charge in bill.open}):
+        click.echo(f"not yet known, and in no bill: {', '.join(unnamed)}")
     click.echo(
         f"mean share of the perfect peak reduction {percent_text(summary['mean_peak_share'])},"
         f" worst month {percent_text(summary['worst_peak_share'])},"

@@ -71,7 +71,7 @@ def command(  # noqa: PLR0917  # click gives them by name
     as_json: bool,
     out_file: Path | None,
 ) -> None:
-    """Cut the power of a mix of jobs for a while: who gives how much, and what is lost.
+    """Cut the power of a mix of jobs, and see what each loses.
 
     MIX has the columns job, workload, gpus, flex (flex0 to flex3) and priority. CURVES has Workload, GPU
     power cap, throughput, normalized throughput and power per GPU: what a GPU draws and does under each

@@ -108,7 +108,9 @@ def command(  # noqa: PLR0917  # click gives them by name
     out_jobs: Path | None,
     as_json: bool,
 ) -> None:
-    """Run recorded jobs on a site in virtual time: with the levers, without, and at best.
+    """Run recorded jobs on a site in virtual time.
+
+    With the levers, without them, and at best.
 
     JOBS is a CSV (submit, start, end in epoch seconds, reqt, gpus, kw_per_gpu, user; also account, workload,
     flex), what sacct --parsable2 prints, or a log in the Standard Workload Format; each plain or .gz.

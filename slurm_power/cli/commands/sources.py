@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -16,6 +15,7 @@ from slurm_power.cli.commands.connection import (
     socket_option,
 )
 from slurm_power.cli.commands.quantities import duration_text, percent_text, watts_text
+from slurm_power.cli.commands.screen import is_narrow, screen
 
 _COLOURS = {"good": "green", "questionable": "yellow", "invalid": "red"}
 
@@ -25,7 +25,9 @@ _COLOURS = {"good": "green", "questionable": "yellow", "invalid": "red"}
 @socket_option
 @json_option
 def sources(bad: bool, socket_path: Path | None, as_json: bool) -> None:
-    """Show every meter, node, battery and list: its value, age, quality and why.
+    """Show how far each meter, node and battery can be trusted.
+
+    Every source with its value, age, quality and why.
 
     Coverage is the share of the last ten minutes' readings that could be used. Residual is what a meter shows
     above what it feeds explains, with the losses that have been learned.
@@ -35,17 +37,29 @@ def sources(bad: bool, socket_path: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({**answer, "sources": rows})
     elif rows:
-        Console().print(_table(printable(rows)))
+        console = screen()
+        console.print(_table(printable(rows), narrow=is_narrow(console)))
     else:
         click.echo("every source is good")
     if bad and rows:
         raise SystemExit(1)
 
 
-def _table(rows: list[Answer]) -> Table:
-    table = Table("source", "measures", box=None, header_style="dim")
+def _table(rows: list[Answer], *, narrow: bool) -> Table:
+    table = Table(box=None, header_style="dim")
+    table.add_column("source", no_wrap=True)
+    if narrow:
+        table.add_column("quality", no_wrap=True)
+        table.add_column("why")
+        for row in rows:
+            colour = _COLOURS[row["quality"]]
+            table.add_row(
+                escape(row["source"]), f"[{colour}]{row['quality']}[/{colour}]", escape(row["reason"])
+            )
+        return table
+    table.add_column("measures")
     for heading in ("power", "age", "quality", "coverage", "residual"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("why")
     for row in rows:
         colour = _COLOURS[row["quality"]]

@@ -17,7 +17,11 @@ from slurm_power.cli.commands.connection import (
     printable,
     socket_option,
 )
-from slurm_power.cli.commands.quantities import duration_text, percent_text, watts_text
+from slurm_power.cli.commands.quantities import battery_text, duration_text, percent_text, watts_text
+from slurm_power.cli.commands.screen import NARROW_COLUMNS, is_narrow, screen
+
+# Fewer have no room for the workload class beside names and remarks.
+_ALL_COLUMNS = 96
 
 
 @click.command()
@@ -30,7 +34,7 @@ def status(socket_path: Path | None, as_json: bool) -> None:
         print_json(answer)
         return
     answer = printable(answer)
-    console = Console()
+    console = screen()
     if (standing := answer.get("standing")) is not None:
         style = "bold green" if standing["safe"] else "bold red"
         console.print(standing["headline"], style=style, highlight=False, markup=False, soft_wrap=True)
@@ -40,12 +44,13 @@ def status(socket_path: Path | None, as_json: bool) -> None:
         mode += f" until {until:%Y-%m-%d %H:%M:%S}"
     console.print(f"[bold]{escape(answer['site'])}[/bold]: powerctld {mode}, up", end=" ")
     console.print(duration_text(answer["uptime_seconds"]), highlight=False)
-    console.print(_circuits(answer))
+    narrow = is_narrow(console)
+    _circuits(console, answer, narrow=narrow)
     if answer["ess"]:
-        console.print(_storage(answer))
+        _batteries(console, answer, narrow=narrow)
     if (level := answer.get("level")) is not None:
         console.print(_level_text(level), highlight=False, markup=False)
-    console.print(_jobs(answer) if answer["jobs"] else "no jobs that you may see")
+    console.print(_jobs(answer, console.width) if answer["jobs"] else "no jobs to show")
     for service in answer.get("services", []):
         console.print(_service_text(service), highlight=False, markup=False, soft_wrap=True)
     for line in admission_lines(answer.get("admission")):
@@ -94,50 +99,75 @@ def event_text(event: Answer) -> str:
     return f"{limit}{when}, ends in {duration_text(event['ends_in_seconds'])}: {event['reason']}"
 
 
-def _circuits(answer: Answer) -> Table:
-    table = Table("circuit", box=None, header_style="dim")
+def _circuits(console: Console, answer: Answer, *, narrow: bool) -> None:
+    """A line a circuit; where there is little room what is wrong with their readings stands below."""
+    table = Table(box=None, header_style="dim")
+    table.add_column("circuit", no_wrap=True)
     for heading in ("power", "limit", "used"):
-        table.add_column(heading, justify="right")
-    table.add_column("")
+        table.add_column(heading, justify="right", no_wrap=True)
+    if not narrow:
+        table.add_column("")
+    remarks = []
     for circuit in answer["circuits"]:
         watts, limit_watts = circuit["watts"], circuit["limit_watts"]
         used_ratio = watts / limit_watts if watts is not None and limit_watts else None
         colour = "red" if used_ratio is not None and used_ratio > 1.0 else "green"
         quality = circuit["quality"]
-        remark = "" if quality == "good" else f"{quality or 'not metered'}: {circuit['reason']}".rstrip(": ")
+        remark = "" if quality == "good" else f"{quality}: {circuit['reason']}".rstrip(": ")
+        remark = remark if quality else "not metered"
+        if remark and narrow:
+            remarks.append(f" {circuit['name']} is {remark}")
         table.add_row(
             escape(circuit["name"]),
             watts_text(watts),
             "none" if limit_watts is None else watts_text(limit_watts),
             f"[{colour}]{percent_text(used_ratio)}[/{colour}]",
-            escape(remark if quality else "not metered"),
+            *([] if narrow else [escape(remark)]),
         )
-    return table
+    console.print(table)
+    for line in remarks:
+        console.print(line, highlight=False, markup=False)
 
 
-def _storage(answer: Answer) -> Table:
-    table = Table("storage", "state", box=None, header_style="dim")
-    for heading in ("charge", "health"):
-        table.add_column(heading, justify="right")
-    table.add_column("")
+def _batteries(console: Console, answer: Answer, *, narrow: bool) -> None:
+    """A line a battery, as for circuits."""
+    table = Table(box=None, header_style="dim")
+    for heading in ("battery", "state"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("charge",) if narrow else ("charge", "health"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    if not narrow:
+        table.add_column("")
+    lines = []
     for ess in answer["ess"]:
-        watts = ess["discharge_watts"]
-        doing = "at rest" if watts == 0 else f"{'gives' if watts > 0 else 'takes'} {watts_text(abs(watts))}"
         remarks = [*ess["alarms"], *([] if ess["remote"] else ["operated locally"])]
+        remark = ", ".join(remarks) or ("" if ess["quality"] == "good" else ess["quality"])
+        if remark and narrow:
+            lines.append(f" {ess['name']}: {remark}")
         table.add_row(
             escape(ess["name"]),
-            doing,
+            battery_text(ess["discharge_watts"]),
             percent_text(ess["soc_ratio"]),
-            percent_text(ess["soh_ratio"]),
-            escape(", ".join(remarks) or ("" if ess["quality"] == "good" else ess["quality"])),
+            *([] if narrow else [percent_text(ess["soh_ratio"])]),
+            *([] if narrow else [escape(remark)]),
         )
-    return table
+    console.print(table)
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
 
 
-def _jobs(answer: Answer) -> Table:
-    table = Table("job", "user", "name", "state", "class", "flex", box=None, header_style="dim")
-    for heading in ("GPUs", "power", "cap per GPU"):
-        table.add_column(heading, justify="right")
+def _jobs(answer: Answer, width: int) -> Table:
+    """A line a job; where there is little room only whose it is, what it draws and its cap."""
+    narrow = width < NARROW_COLUMNS
+    words = {"job": "job_id", "user": "user"}
+    if not narrow:
+        words |= {"name": "name", "state": "state"}
+        words |= {"flex": "flex"} if width < _ALL_COLUMNS else {"class": "workload", "flex": "flex"}
+    table = Table(box=None, header_style="dim")
+    for heading in words:
+        table.add_column(heading, no_wrap=True)
+    for heading in ("power", "cap") if narrow else ("GPUs", "power", "cap"):
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
     for job in answer["jobs"]:
         remarks = [f"tier {job['tier']}"] if job.get("tier") else []
@@ -150,10 +180,10 @@ def _jobs(answer: Answer) -> Table:
         if job["hold_ends_in_seconds"] is not None:
             remarks.append(f"held for another {duration_text(job['hold_ends_in_seconds'])} at most")
         table.add_row(
-            *(escape(str(job[key])) for key in ("job_id", "user", "name", "state", "workload", "flex")),
-            str(job["gpu_count"]),
+            *(escape(str(job[key])) for key in words.values()),
+            *([] if narrow else [str(job["gpu_count"])]),
             watts_text(job["gpu_watts"]),
-            watts_text(job["cap_watts"]),
+            watts_text(None) if job["cap_watts"] is None else f"{watts_text(job['cap_watts'])}/GPU",
             escape(", ".join(remarks)),
         )
     return table

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from slurm_power.cli.command_group import CommandGroup
 from slurm_power.cli.commands.connection import json_option, print_json
 from slurm_power.cli.commands.quantities import plain_text
 from slurm_power.ports import StoreError
@@ -26,9 +27,9 @@ class Refused(click.ClickException):
     exit_code = 2
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def store() -> None:
-    """Schema, copies and health of what powerctld keeps."""
+    """Back up, restore and check what powerctld keeps."""
 
 
 @store.command()
@@ -64,7 +65,7 @@ def version(directory: Path, as_json: bool) -> None:
 @state_option
 @json_option
 def check(directory: Path, as_json: bool) -> None:
-    """Check files, the ledger's chain, and the sums of a copy's manifest; exit status 1 if not whole."""
+    """Check the files, the ledger's chain and a copy's manifest; exit status 1 if not whole."""
     try:
         state = copies.check(directory)
     except StoreError as error:

@@ -76,7 +76,9 @@ class _Group(click.Group):
 
 @click.group(cls=_Group)
 def tiers() -> None:
-    """Lighter models for when power is short: what there is, what each is worth, which may be used.
+    """Build, measure and publish lighter models.
+
+    What there is for when power is short, what each is worth, which may be used.
 
     A family is one task; its tiers are models for it, from the heaviest to the lightest, described in
     tiers.toml. The way of a new one: build, evaluate, power, check, publish, approve; then

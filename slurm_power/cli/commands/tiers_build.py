@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from slurm_power.cli.command_group import CommandGroup
 from slurm_power.cli.commands.tiers_build_order import (
     OrderError,
     Place,
@@ -29,7 +30,7 @@ Command = Callable[..., None]
 _REFUSED, _FAILED = 2, 1
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def build() -> None:
     """Build a tier: train, quantize, prune, distil, or search one.
 

@@ -43,7 +43,9 @@ _ESCAPES = {
 @socket_option
 @json_option
 def top(once: bool, socket_path: Path | None, as_json: bool) -> None:
-    """Show the site live: limits, storage, jobs by watts, events, what was decided, what is wrong.
+    """Show the site live.
+
+    Limits, batteries, jobs by watts, events, what was decided, what is wrong.
 
     Users see their own jobs, operators all. Keys: q quits, left and right choose what jobs are sorted by,
     j and k (or the arrows) scroll them, f filters them by user, name, number or state.
@@ -56,7 +58,7 @@ def top(once: bool, socket_path: Path | None, as_json: bool) -> None:
     console = Console(highlight=False)
     if once or not (console.is_terminal and sys.stdin.isatty()):
         for line in _lines(console, gatherer.gather(), Wishes(), whole=True):
-            console.print(line)
+            console.print(line, soft_wrap=True)
         return
     feed = Feed(gatherer, every_seconds=_EVERY_SECONDS)
     feed.start()

@@ -11,12 +11,15 @@ from slurm_power.cli.commands.alerts import alert_lines
 from slurm_power.cli.commands.connection import Answer, printable
 from slurm_power.cli.commands.fan_text import ASCII, LEAST_WIDTH, UNICODE, fan_lines
 from slurm_power.cli.commands.forecast import fan_chart
-from slurm_power.cli.commands.quantities import duration_text, percent_text, watts_text
+from slurm_power.cli.commands.quantities import battery_text, duration_text, percent_text, watts_text
+from slurm_power.cli.commands.screen import NARROW_COLUMNS
 from slurm_power.cli.commands.status import event_text
 from slurm_power.cli.commands.top_view import View
 
 SORTS = ("watts", "gpus", "user", "job")
-_BAR_WIDTH = 16
+_COLUMNS = (("JOB", 9), ("USER", 10), ("NAME", 16), ("STATE", 9), ("GPUS", 5), ("POWER", 9), ("CAP", 7))
+_NARROW = ("JOB", "USER", "POWER", "CAP")
+_BAR_WIDTH, _NARROW_BAR_WIDTH = 16, 6
 _PLOT_WIDTH = 120
 # Lines above and below the rows of the chart itself.
 _PLOT_FRAME = 3
@@ -62,12 +65,12 @@ def _body(
 ) -> list[Text]:
     head = [*_headline(view, answer), _about(answer)]
     alerts = alert_lines(answer.get("alerts", []), effects=False)
-    circuits = _circuits(answer, only_ascii=only_ascii)
+    circuits = _circuits(answer, narrow=width < NARROW_COLUMNS, only_ascii=only_ascii)
     storage = _storage(answer)
     events = _events(answer)
     ledger = [_entry(entry) for entry in reversed(printable(list(view.entries)))]
     sources = _sources(answer)
-    jobs = _jobs(answer, wishes)
+    jobs = _jobs(answer, wishes, narrow=width < NARROW_COLUMNS)
     if height is None:
         plot = _plot(view, width, 8, only_ascii=only_ascii)
         parts = [head, alerts, plot, circuits, storage, events, jobs, ledger[:10], sources]
@@ -146,7 +149,7 @@ def _plot(view: View, width: int, height: int, *, only_ascii: bool) -> list[Text
     return fan_lines(chart, width=min(width, _PLOT_WIDTH), height=height, zone=None, signs=signs)
 
 
-def _circuits(answer: Answer, *, only_ascii: bool) -> list[Text]:
+def _circuits(answer: Answer, *, narrow: bool, only_ascii: bool) -> list[Text]:
     """The fullest first; one that nobody measures may be full."""
 
     def used(row: Answer) -> float:
@@ -163,9 +166,12 @@ def _circuits(answer: Answer, *, only_ascii: bool) -> list[Text]:
         known = row["watts"] is not None and row["limit_watts"]
         style = "red" if share > 1.0 else "yellow" if share > _NEARLY_FULL_RATIO else "green"
         line = Text(set_cell_size(row["name"], names) + " ")
-        line.append(_bar(share if known else 0.0, only_ascii=only_ascii), style=style if known else "dim")
-        line.append(f" {watts_text(row['watts']):>9} of {watts_text(row['limit_watts']):>9}")
-        line.append(f" {percent_text(share if known else None):>6}", style=style if known else "dim")
+        size = _NARROW_BAR_WIDTH if narrow else _BAR_WIDTH
+        bar = _bar(share if known else 0.0, size, only_ascii=only_ascii)
+        line.append(bar, style=style if known else "dim")
+        room = 7 if narrow else 9
+        line.append(f" {watts_text(row['watts']):>{room}} of {watts_text(row['limit_watts']):>{room}}")
+        line.append(f" {percent_text(share if known else None):>5}", style=style if known else "dim")
         quality = row["quality"]
         if quality is None:
             line.append("  not metered", style="dim")
@@ -177,17 +183,16 @@ def _circuits(answer: Answer, *, only_ascii: bool) -> list[Text]:
     return lines
 
 
-def _bar(ratio: float, *, only_ascii: bool) -> str:
+def _bar(ratio: float, size: int, *, only_ascii: bool) -> str:
     full, empty = ("#", ".") if only_ascii else ("█", "░")
-    filled = min(_BAR_WIDTH, max(0, round(ratio * _BAR_WIDTH)))
-    return full * filled + empty * (_BAR_WIDTH - filled)
+    filled = min(size, max(0, round(ratio * size)))
+    return full * filled + empty * (size - filled)
 
 
 def _storage(answer: Answer) -> list[Text]:
     lines = []
     for ess in answer["ess"]:
-        watts = ess["discharge_watts"]
-        doing = "at rest" if watts == 0 else f"{'gives' if watts > 0 else 'takes'} {watts_text(abs(watts))}"
+        doing = battery_text(ess["discharge_watts"])
         charge, health = percent_text(ess["soc_ratio"]), percent_text(ess["soh_ratio"])
         text = f"{ess['name']} {doing}, charge {charge}, health {health}"
         following = ess.get("next") or {}
@@ -242,8 +247,8 @@ def _chosen(answer: Answer, wishes: Wishes) -> list[Answer]:
     return sorted(rows, key=order, reverse=wishes.descending)
 
 
-def _jobs(answer: Answer, wishes: Wishes) -> list[Text]:
-    columns = (("JOB", 9), ("USER", 10), ("NAME", 16), ("STATE", 9), ("GPUS", 5), ("POWER", 9), ("CAP", 7))
+def _jobs(answer: Answer, wishes: Wishes, *, narrow: bool) -> list[Text]:
+    columns = [(name, size) for name, size in _COLUMNS if not narrow or name in _NARROW]
     marks = {"watts": "POWER", "gpus": "GPUS", "user": "USER", "job": "JOB"}
     head = Text()
     for name, width in columns:
@@ -255,16 +260,21 @@ def _jobs(answer: Answer, wishes: Wishes) -> list[Text]:
     if not rows:
         return [
             head,
-            Text("no job passes the filter" if wishes.filter else "no jobs that you may see", style="dim"),
+            Text("no job passes the filter" if wishes.filter else "no jobs to show", style="dim"),
         ]
     lines = [head]
     for row in rows:
+        words = {"JOB": "job_id", "USER": "user", "NAME": "name", "STATE": "state"}
+        numbers = {
+            "GPUS": str(row["gpu_count"]),
+            "POWER": watts_text(row["gpu_watts"]),
+            "CAP": watts_text(row["cap_watts"]),
+        }
         cells = [
-            set_cell_size(str(row[key]), size)
-            for key, size in (("job_id", 9), ("user", 10), ("name", 16), ("state", 9))
+            set_cell_size(str(row[words[name]]), size) if name in words else f"{numbers[name]:>{size}}"
+            for name, size in columns
         ]
-        numbers = f"{row['gpu_count']:>5} {watts_text(row['gpu_watts']):>9} {watts_text(row['cap_watts']):>7}"
-        lines.append(Text(f"{' '.join(cells)} {numbers} {_why(row)}"))
+        lines.append(Text(f"{' '.join(cells)} {_why(row)}"))
     left_off = answer.get("jobs_left_off")
     if left_off:
         lines.append(Text(f"... and {left_off} more that draw less", style="dim"))

@@ -54,7 +54,9 @@ def uninstall(  # noqa: PLR0917  # click hands over one argument for each option
     socket_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Take slurm-power off: give back caps and holds, restore Slurm's files, name what is left.
+    """Take slurm-power off and restore Slurm's files.
+
+    Gives back caps and holds first, and names what is left.
 
     Files are only taken off on this host; run it on each. Exit status: 0 nothing (more) to do, 1 something
     is left, 2 a refusal that changed nothing.

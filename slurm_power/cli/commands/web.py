@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slurm_power import clock
+from slurm_power.cli.command_group import CommandGroup
 from slurm_power.cli.commands.connection import ask, json_option, print_json, printable, socket_option
 from slurm_power.cli.commands.quantities import Duration, duration_text
 from slurm_power.model.role import Role
@@ -26,9 +27,9 @@ config_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def web() -> None:
-    """The dashboard: a link for yourself, and tokens for programs."""
+    """Log in to the dashboard, and make tokens for programs."""
 
 
 @web.command()

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from slurm_power.cli.command_group import CommandGroup
 from slurm_power.cli.commands.confirmation import confirm, yes_option
 from slurm_power.cli.commands.connection import (
     Answer,
@@ -18,12 +19,12 @@ from slurm_power.cli.commands.connection import (
 _LISTS = ("account_weights",)
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=CommandGroup, invoke_without_command=True)
 @socket_option
 @json_option
 @click.pass_context
 def weights(context: click.Context, socket_path: Path | None, as_json: bool) -> None:
-    """Show the weights of the plan that are in force; set or reset them (operators).
+    """Show, set or reset the weights of the plan (operators).
 
     What each means: docs/prices.md.
     """

@@ -11,12 +11,14 @@ import { Figures } from "./figures.js";
 import { Headline } from "./headline.js";
 import { JobsPanel } from "./jobs_panel.js";
 import { LedgerPanel } from "./ledger_panel.js";
+import { Notices } from "./notices.js";
 import { PowerPanel } from "./power_panel.js";
 import { showAlerts, showFairness, showSavings, showServices, showSources } from "./side_panels.js";
 import { Stream } from "./stream.js";
 import { themeSwitch } from "./theme.js";
 
 const SAVINGS_AGAIN_MILLISECONDS = 300_000;
+const SAVINGS_RETRY_MILLISECONDS = 60_000;
 
 const headline = new Headline();
 const power = new PowerPanel();
@@ -27,7 +29,9 @@ const circuits = new CircuitsPanel((name) => {
   power.choose(name);
   document.getElementById("power").scrollIntoView({ block: "nearest" });
 });
-const panels = [new Figures(), power, circuits, new EssPanel(), new JobsPanel(), events, ledger, controls];
+const panels = [
+  new Notices(), new Figures(), power, circuits, new EssPanel(), new JobsPanel(), events, ledger, controls,
+];
 const parts = [
   ...panels.map((panel) => (picture) => panel.update(picture)),
   showSources, showAlerts, showFairness, showServices,
@@ -68,6 +72,7 @@ async function loadSavings() {
   try {
     showSavings(await get(path("savings")));
   } catch (error) {
+    savingsAt += SAVINGS_RETRY_MILLISECONDS - SAVINGS_AGAIN_MILLISECONDS;
     setText(document.getElementById("savings-note"), `Not known now: ${error.message}`);
   }
 }

@@ -111,7 +111,7 @@ export function sentences(range, data, marks, now, circuit) {
     const floor = Math.min(...low.filter((value, place) => isNumber(value) && at[place] > now.at));
     const most = largest(middle, (place) => at[place] > now.at);
     const span = duration(at.at(-1) - now.at);
-    const fan = `Expected in the next ${span}: ${watts(floor)} to ${watts(high[peak])}`;
+    const fan = `Expected without us in the next ${span}: ${watts(floor)} to ${watts(high[peak])}`;
     said.push(`${fan}, most likely up to ${watts(middle[most])} at ${clock(at[most])}.`);
   } else {
     said.push("There is no forecast of it.");

@@ -1,4 +1,4 @@
-// What an operator may do to the whole site: pause the automation, release everything, set weights.
+// What an operator may do to the whole site: pause control, release everything, set weights.
 
 import { get, path, send } from "./api.js";
 import { askFirst, field } from "./dialog.js";
@@ -27,8 +27,8 @@ export class ControlsPanel {
     this.pauseButton.hidden = !on;
     this.resumeButton.hidden = on;
     const until = secondsOf(picture.paused_until);
-    setText(document.getElementById("control-state"), on ? "The automation acts." : until === null
-      ? "The automation is off." : `The automation is paused until ${clock(until)}.`);
+    setText(document.getElementById("control-state"), on ? "Control is on." : until === null
+      ? "Control is off." : `Control is paused until ${clock(until)}.`);
   }
 
   touched() {
@@ -41,7 +41,7 @@ export class ControlsPanel {
     const minutes = make("input", { type: "number", min: 1, max: 44_640, value: 30, step: 1,
       name: "minutes" });
     askFirst({
-      title: "Pause the automation",
+      title: "Pause control",
       deed: "Pause",
       fields: [field("For (minutes)", minutes)],
       says: () => [
@@ -53,7 +53,7 @@ export class ControlsPanel {
       act: async (reason) => {
         await send("POST", path("control"), { enabled: false, for_seconds: Number(minutes.value) * 60,
           reason });
-        return `The automation is paused for ${duration(Number(minutes.value) * 60)}.`;
+        return `Control is paused for ${duration(Number(minutes.value) * 60)}.`;
       },
       done: this.done,
     });
@@ -61,12 +61,12 @@ export class ControlsPanel {
 
   resume() {
     askFirst({
-      title: "Let the automation act again",
-      deed: "Go on",
+      title: "Resume control",
+      deed: "Resume",
       says: () => ["Limits are held again from the next cycle on: batteries, caps and holds may move."],
       act: async (reason) => {
         await send("POST", path("control"), { enabled: true, reason });
-        return "The automation acts again.";
+        return "Control is on again.";
       },
       done: this.done,
     });
@@ -78,7 +78,7 @@ export class ControlsPanel {
       deed: "Release all",
       says: () => [
         "Every cap, hold, pause and setpoint that is not needed for safety is given back now.",
-        "While a limit asks for them, the automation sets them again: pause it first to keep them away.",
+        "While a limit asks for them they are set again a second later; to prevent that pause control first.",
         this.touched(),
       ],
       act: async (reason) => {

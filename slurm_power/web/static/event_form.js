@@ -67,7 +67,7 @@ function eventSays(asked, picture) {
     "It ends by itself and can be cancelled at any time.",
   ];
   if (picture.mode !== "control") {
-    said.push("The automation is off: the event is written down, and nothing is done for it.");
+    said.push("Control is off: the event is written down, and nothing is done for it.");
   }
   return said;
 }

@@ -1,7 +1,7 @@
 // The row of figures below the headline, and the words in the bar above it.
 
 import { keep, make, setAttribute, setText } from "./elements.js";
-import { clock, duration, isNumber, percent, plural, secondsOf, watts } from "./format.js";
+import { clock, isNumber, percent, plural, secondsOf, watts } from "./format.js";
 
 export class Figures {
   constructor() {
@@ -20,7 +20,8 @@ export class Figures {
       figures(picture),
       (figure) => figure.name,
       (figure) => make("div", {}, make("dt", {}, figure.name),
-        make("dd", {}, make("span"), make("span", { class: "remark" }))),
+        // So the browser says when the first picture was painted.
+        make("dd", { elementtiming: "first-picture" }, make("span"), make("span", { class: "remark" }))),
       (child, figure) => {
         const [value, remark] = child.lastElementChild.children;
         setText(value, figure.value);
@@ -32,8 +33,8 @@ export class Figures {
 
   showMode(picture) {
     const until = secondsOf(picture.paused_until);
-    let text = picture.mode === "control" ? "Automation on" : "Automation off: it looks and touches nothing";
-    if (until !== null) text = `Automation paused until ${clock(until)}`;
+    let text = picture.mode === "control" ? "Control on" : "Control off: only watches, touches nothing";
+    if (until !== null) text = `Control paused until ${clock(until)}`;
     setText(this.mode, text);
     setAttribute(this.mode, "class", picture.mode === "control" ? "chip" : "chip near");
   }
@@ -65,28 +66,16 @@ function figures(picture) {
     value: String(counts.running ?? 0),
     remark: touched.length ? touched.join(", ") : `none touched, ${counts.pending ?? 0} waiting`,
   });
-  const bad = (picture.sources?.questionable ?? 0) + (picture.sources?.invalid ?? 0);
+  const { good = 0, questionable = 0, invalid = 0 } = picture.sources ?? {};
+  const bad = questionable + invalid;
+  const remark = [invalid ? `${invalid} invalid` : "", questionable ? `${questionable} questionable` : ""];
   found.push({
     name: "Data",
-    value: bad ? plural(bad, "bad source") : "all good",
+    value: bad ? `${good} of ${good + bad} good` : "all good",
     level: bad ? "near" : null,
-    remark: bad ? badWord(picture.sources.bad) : `${picture.sources?.good ?? 0} sources`,
+    remark: bad ? remark.filter(Boolean).join(", ") : plural(good, "source"),
   });
-  const next = (picture.events ?? []).find((event) => event.ends_in_seconds > 0);
-  if (next) {
-    const soon = next.starts_in_seconds > 0;
-    found.push({
-      name: soon ? "Next event" : "Event running",
-      value: watts(next.limit_watts),
-      remark: soon ? `in ${duration(next.starts_in_seconds)}` : `${duration(next.ends_in_seconds)} left`,
-    });
-  }
   return found;
-}
-
-function badWord(rows) {
-  const worst = rows?.[0];
-  return worst ? `${worst.measures || worst.source}: ${worst.quality}` : "";
 }
 
 /** How close to a limit a share of it is: below 70 %, 90 % and 100 %. */

@@ -78,7 +78,7 @@ export class JobsPanel {
 }
 
 function newRow(job) {
-  const button = make("button", { type: "button", class: "plain" });
+  const button = make("button", { type: "button", class: "plain reason" });
   button.addEventListener("click", () => showWhy(job.job_id, button.dataset.why));
   const cells = COLUMNS.slice(1).map((column) =>
     make("td", { class: column.number ? "number" : null, "data-name": column.heading }));

@@ -3,6 +3,7 @@
 import { clock, day, isNumber, watts } from "./format.js";
 
 const FAMILY = '-apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", "DejaVu Sans Condensed"';
+const STRIP = 19;
 const FONT = `12px ${FAMILY}, sans-serif`;
 
 /** The colour that a CSS variable stands for now, as a canvas takes it. */
@@ -81,7 +82,15 @@ function drawWindows(plot, marks, ink) {
     const right = Math.min(bbox.left + bbox.width, plot.valToPos(event.to, "x", true));
     if (right <= left) continue;
     ctx.fillStyle = ink["plot-event"];
-    ctx.fillRect(left, bbox.top, right - left, bbox.height);
+    // A strip, with the window's ends down to the axis: a wash over all of it would change the fan's colour.
+    ctx.fillRect(left, bbox.top, right - left, STRIP * (window.devicePixelRatio || 1));
+    ctx.strokeStyle = ink["near-edge"];
+    ctx.lineWidth = window.devicePixelRatio || 1;
+    for (const across of [left, right]) {
+      if (across > bbox.left && across < bbox.left + bbox.width) {
+        upright(ctx, across, bbox.top, bbox.top + bbox.height);
+      }
+    }
   }
 }
 
@@ -95,7 +104,7 @@ function drawMarks(plot, marks, ink) {
   ctx.textAlign = "left";
   drawNow(plot, marks.at, ink, scale);
   // Labels that would lie on each other go one line lower each.
-  let lowest = bbox.top + 4 * scale;
+  let lowest = bbox.top + 3 * scale;
   for (const event of marks.events) {
     const left = Math.max(bbox.left, plot.valToPos(event.from, "x", true));
     if (left > bbox.left + bbox.width || plot.valToPos(event.to, "x", true) < bbox.left) continue;

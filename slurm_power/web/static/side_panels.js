@@ -4,7 +4,10 @@ import { facts, keep, make, setAttribute, setText } from "./elements.js";
 import {
   clock, day, duration, isNumber, number, percent, plural, secondsOf, watts, words,
 } from "./format.js";
+import { reasonOf } from "./notices.js";
 
+// As slurm_power/model/money.py says it.
+const UNNAMED_MONEY = "money units of the tariff";
 const MOST_ALERTS = 12;
 const MOST_SERVICES = 20;
 
@@ -34,7 +37,7 @@ export function showSources({ sources = {}, sources_left_off: leftOff, forecast 
       setText(quality, row.quality);
       setAttribute(quality, "class", row.quality === "invalid" ? "word-above" : "word-near");
       setText(age, isNumber(row.age_seconds) ? `${duration(row.age_seconds)} ago` : "never");
-      setText(why, row.reason);
+      setText(why, reasonOf(row));
     });
   document.getElementById("sources-table").hidden = bad.length === 0;
   facts(document.getElementById("sources-facts"), [
@@ -72,7 +75,8 @@ export function showAlerts({ alerts }) {
       setText(head.lastElementChild, alert.summary || words(alert.rule));
       const at = secondsOf(alert.since);
       setText(since, at === null ? "" : `since ${clock(at)}`);
-      setText(todo, [alert.what_to_do, ...(alert.effects ?? [])].filter(Boolean).join("; "));
+      const advice = String(alert.what_to_do ?? "").replace(/\.$/, "");
+      setText(todo, [advice, ...(alert.effects ?? [])].filter(Boolean).join("; "));
     });
   const more = alerts.length - rows.length;
   setText(document.getElementById("alerts-more"), more > 0 ? `${more} more are not listed.` : "");
@@ -121,23 +125,43 @@ export function showServices({ services = [] }) {
     });
 }
 
-/** What this month came to, and what it would have without us. */
+/** What this month came to, against what, and how sure that is. */
 export function showSavings(answer) {
-  const money = (value) => (isNumber(value) ? `${value.toFixed(2)} ${answer.currency ?? ""}`.trim() : null);
-  const saved = money(answer.saved);
-  const part = answer.bill_without > 0 ? answer.saved / answer.bill_without : null;
-  const share = saved !== null && part !== null ? ` (${percent(part, 1)})` : "";
+  const money = (value) => (isNumber(value) ? `${value.toFixed(2)} ${answer.currency || UNNAMED_MONEY}` : null);
   facts(document.getElementById("savings-facts"), [
-    ["Saved", saved === null ? "unknown: no tariff is set" : saved + share],
+    savedRow(answer, money),
     ["Bill so far", insteadOf(money(answer.bill), money(answer.bill_without))],
-    ["Peak", insteadOf(known(answer.peak_watts), known(answer.peak_without_watts))],
-    ["CO2 saved", isNumber(answer.co2_kg_saved) ? `${answer.co2_kg_saved.toFixed(1)} kg` : null],
+    ["Peak of 15 min", insteadOf(known(answer.peak_watts), known(answer.peak_without_watts))],
+    ["CO2", co2Word(answer.co2_kg_saved)],
     ["Events", answer.events > 0 ? `${answer.events_delivered} of ${answer.events} delivered` : "none"],
+    ["How sure", sureWord(answer)],
   ]);
-  const sure = answer.estimate ? "An estimate: not all of the month was metered. " : "";
-  const method = answer.method ? `Without us: ${answer.method}.` : "";
-  setText(document.getElementById("savings-note"), `${sure}${method}`);
-  setText(document.getElementById("savings-month"), answer.month ?? "");
+  const method = answer.method ? `How it is reckoned: ${answer.method}.` : "";
+  setText(document.getElementById("savings-note"), method);
+  setText(document.getElementById("savings-month"),
+    `${answer.month ?? ""}, against the same month without caps and batteries`);
+}
+
+function savedRow({ saved, saved_most: most, bill_without: without }, money) {
+  if (!isNumber(saved)) return ["Saved", "unknown: no tariff is set"];
+  const share = without > 0 ? ` (${percent(Math.abs(saved) / without, 1)})` : "";
+  const bound = isNumber(most) && most - saved >= 0.01
+    ? `; ${money(most)} at most, if held jobs would have drawn all the while` : "";
+  return [saved < 0 ? "Cost more" : "Saved", money(Math.abs(saved)) + share + bound];
+}
+
+function co2Word(kg) {
+  if (!isNumber(kg)) return null;
+  return kg < 0 ? `${(-kg).toFixed(1)} kg more` : `${kg.toFixed(1)} kg less`;
+}
+
+function sureWord({ estimate, metered_ratio: metered, unpriced_hours: unpriced, unknown_months: unknown }) {
+  const why = [
+    isNumber(metered) ? `${percent(metered, 1)} of the month so far was metered` : "",
+    unpriced > 0 ? `${duration(unpriced * 3600)} have no price` : "",
+    unknown?.length ? `peaks of ${unknown.join(", ")} are unknown` : "",
+  ].filter(Boolean).join(", ");
+  return `${estimate ? "an estimate" : "measured"}${why ? `: ${why}` : ""}`;
 }
 
 function known(value) {

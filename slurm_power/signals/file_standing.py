@@ -1,0 +1,67 @@
+"""How a file of ``[supply]`` stands: whether it says something of now, since when, and until when."""
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from slurm_power.forecast.supply import HeldValues
+from slurm_power.model.tariff import Tariff
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileStanding:
+    """``known``: something is known of now; ``what`` says until when, or since when no more.
+
+    ``age_seconds``: since when its newest value that is not of the future counts; None: there is none.
+    """
+
+    known: bool
+    what: str
+    age_seconds: float | None = None
+
+
+def standing_of(content: HeldValues | Tariff | None, now_seconds: float) -> FileStanding:
+    """The standing of what a file said last, None where it never said anything."""
+    if content is None:
+        return FileStanding(known=False, what="nothing was ever read of it")
+    if isinstance(content, Tariff):
+        return FileStanding(known=True, what=f"{content.name}: can be read")
+    steps = list(zip(content.seconds, content.values, strict=True))
+    past = [at for at, value in steps if value is not None and at <= now_seconds]
+    age_seconds = now_seconds - past[-1] if past else None
+    known = content.value_at(now_seconds) is not None
+    if known:
+        ends = [at for at, value in steps if value is None and at > now_seconds]
+        end_seconds = min([*ends, content.end_seconds])
+        until = _text(end_seconds) if math.isfinite(end_seconds) else "it says otherwise"
+        what = f"known until {until}"
+    elif past:
+        gone = [at for at, value in steps if value is None and past[-1] < at <= now_seconds]
+        what = f"nothing is known since {_text(min([*gone, content.end_seconds]))}"
+    else:
+        what = f"it begins at {_text(steps[0][0])}"
+    return FileStanding(known=known, what=what, age_seconds=age_seconds)
+
+
+def shrunk(before: object, after: object, now_seconds: float) -> list[str]:
+    """That a file reaches less far than it did when last read, and what it said then is not over."""
+    if not isinstance(before, HeldValues) or not isinstance(after, HeldValues):
+        return []
+    reaches, reached = _reach_seconds(after), _reach_seconds(before)
+    if reached <= now_seconds or reaches >= reached:
+        return []
+    ends, ended = _text(reaches), _text(reached)
+    return [f"it went backwards: it ends at {ends}, when last read at {ended}; what it says now counts"]
+
+
+def _reach_seconds(held: HeldValues) -> float:
+    """Until when its last value counts."""
+    steps = zip(held.values, (*held.seconds[1:], held.end_seconds), strict=True)
+    return max((until for value, until in steps if value is not None), default=-math.inf)
+
+
+def _text(seconds: float) -> str:
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%MZ}"
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:.0f} s"
