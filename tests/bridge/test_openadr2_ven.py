@@ -38,6 +38,7 @@ def test_an_event_is_followed_changed_and_cancelled(tmp_path: Path) -> None:
 
 LEVELS: list[tuple[dict[str, Any], float]] = [
     ({"value": 1, "name": "SIMPLE", "kind": "level", "unit": ""}, 18_000.0),
+    ({"value": 1, "name": "simple", "kind": "level", "unit": ""}, 18_000.0),
     ({"value": -5_000, "kind": "delta"}, 15_000.0),
     ({"value": 0.8, "kind": "multiplier", "unit": ""}, 16_000.0),
     ({"value": 0.5, "name": "LOAD_CONTROL", "kind": "x-loadControlCapacity", "unit": ""}, 15_000.0),
@@ -45,7 +46,9 @@ LEVELS: list[tuple[dict[str, Any], float]] = [
 ]
 
 
-@pytest.mark.parametrize(("words", "watts"), LEVELS, ids=[words["kind"] for words, _ in LEVELS])
+@pytest.mark.parametrize(
+    ("words", "watts"), LEVELS, ids=[f"{words.get('name')} {words['kind']}" for words, _ in LEVELS]
+)
 def test_signals_become_limits(tmp_path: Path, words: dict[str, Any], watts: float) -> None:
     async def told(place: Place) -> None:
         await place.ven.round()
@@ -95,6 +98,21 @@ def test_states_out_of_order_twice_and_changed_in_secret(tmp_path: Path) -> None
         assert "came after 3" in (await place.ven.round())[0]
         assert [row[0] for row in place.powerctld.standing()] == [9_000.0]
         assert place.powerctld.book.kinds().count("event") == 1
+
+    story(tmp_path, told)
+
+
+@pytest.mark.parametrize("event_id", ["e1", "farm", "near-term", "active"])
+def test_an_event_that_comes_near_and_runs_has_not_changed(tmp_path: Path, event_id: str) -> None:
+    async def told(place: Place) -> None:
+        await place.ven.round()
+        event = place.vtn.event(9_000, event_id=event_id)
+        assert await place.ven.round() == []
+        for status in ("near", "active"):
+            event["event_descriptor"]["event_status"] = status
+            place.vtn.server.events_updated[VEN_ID] = True
+            assert await place.ven.round() == []
+        assert place.powerctld.book.kinds() == ["event"]
 
     story(tmp_path, told)
 

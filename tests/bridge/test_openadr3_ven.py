@@ -191,6 +191,17 @@ def test_prices_become_a_file_that_the_supply_reads(tmp_path: Path) -> None:
     assert held.seconds[1] - held.seconds[0] == 3600.0
 
 
+def test_a_feed_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    async def told(place: Place) -> None:
+        (tmp_path / "feeds").write_text("a file where a folder should be")
+        payload = {"type": "PRICE", "values": [0.17]}
+        place.vtn.put("events", {**place.event(0), "intervals": [{"id": 0, "payloads": [payload]}]})
+        (doubt,) = await place.ven.round()
+        assert "utility.price.csv cannot be written" in doubt
+
+    story(tmp_path, told)
+
+
 def test_reports_go_back_as_they_were_asked_for_once(tmp_path: Path) -> None:
     async def told(place: Place) -> None:
         now = clock.now()
