@@ -13,10 +13,11 @@ from slurm_power.bridge.event_book import Ask, EventBook
 from slurm_power.bridge.grid_events import Window, external_id, printable
 from slurm_power.bridge.known_events import told_before
 from slurm_power.bridge.meter_history import MeterHistory
-from slurm_power.bridge.openadr2_events import CANCELLED, COMPLETED, Event2, EventError, event_of, windows_of
+from slurm_power.bridge.openadr2_events import CANCELLED, COMPLETED, Event2, event_of, windows_of
 from slurm_power.bridge.openadr2_line import GOOD, Message, OpenAdr2Line, new_id
 from slurm_power.bridge.openadr2_reports import ReportRequest, offer, requests_of, specifier_id, values_of
 from slurm_power.bridge.openadr3_time import TimeError, duration_seconds
+from slurm_power.bridge.openadr_levels import EventError
 from slurm_power.bridge.promises import Promises
 from slurm_power.bridge.signal_rounds import follow_vtn
 from slurm_power.bridge.signal_state import SignalState

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from slurm_power.bridge.grid_events import Level, Window, printable, timing_problem
+from slurm_power.bridge.grid_events import Level, Window, printable
 from slurm_power.bridge.openadr2_line import text_at
 from slurm_power.bridge.openadr3_time import TimeError, duration_seconds, moment
+from slurm_power.bridge.openadr_levels import EventError, check_meant, simple_level
 from slurm_power.config.signals import OpenAdr2Signal
 from slurm_power.model.site import Circuit
 
@@ -17,10 +18,6 @@ _SCALES = {"none": 1.0, "": 1.0, "m": 1e-3, "c": 1e-2, "d": 0.1, "k": 1e3, "M": 
 _MOST_INTERVALS = 500
 _UNSETTLED = ("createdDateTime", "eventStatus", "currentValue")
 CANCELLED, COMPLETED = "cancelled", "completed"
-
-
-class EventError(ValueError):
-    """An event that is not followed; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +93,7 @@ def windows_of(
             level = _level(value, one, signal=signal, circuit=circuit, notes=notes)
             if level is None:
                 continue
-            problem = level.problem(circuit)
-            if not problem and (finish is None or finish > now):
-                problem = timing_problem(begin, finish or begin, now, signal.longest_event_hours)
-            if problem:
-                raise EventError(problem)
+            check_meant(level, begin, finish, signal=signal, circuit=circuit, now=now)
             found.append(
                 Window(
                     event_id=event.event_id,
@@ -172,12 +165,7 @@ def _level(
     """What a value asks for, None where it asks for nothing; raises EventError."""
     name, kind = _named(one)
     if name == "SIMPLE":
-        if value not in (0.0, 1.0, 2.0, 3.0):
-            raise EventError(f"SIMPLE: {value:g} is no level from 0 to 3")
-        cut = signal.cut_ratio(int(value)) if value else 0.0
-        if cut is None:
-            raise EventError(f"SIMPLE: level_{value:.0f}_cut_ratio is not set in site.toml")
-        return Level(cut_ratio=cut) if cut else None
+        return simple_level(value, f"{value:g}", signal)
     if kind in ("setpoint", "x-loadControlSetpoint"):
         return Level(limit_watts=value * _watts(one))
     if kind == "x-loadControlCapacity":

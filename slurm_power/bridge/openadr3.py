@@ -17,9 +17,10 @@ from slurm_power.bridge.grid_events import plain_id, printable
 from slurm_power.bridge.known_events import told_before
 from slurm_power.bridge.meter_history import MeterHistory
 from slurm_power.bridge.openadr3_client import OpenAdr3Client
-from slurm_power.bridge.openadr3_events import EventError, ReadEvent, read_event
+from slurm_power.bridge.openadr3_events import ReadEvent, read_event
 from slurm_power.bridge.openadr3_reports import due_reports, refusal_json, report_json
 from slurm_power.bridge.openadr3_targets import is_for_us
+from slurm_power.bridge.openadr_levels import EventError
 from slurm_power.bridge.promises import Promises
 from slurm_power.bridge.signal_rounds import follow_vtn
 from slurm_power.bridge.signal_state import SignalState
