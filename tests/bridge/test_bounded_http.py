@@ -15,6 +15,7 @@ from slurm_power.bridge.openadr3_client import OpenAdr3Client
 from slurm_power.bridge.signal_rounds import follow_vtn
 from slurm_power.bridge.signal_state import SignalState
 from slurm_power.config.signals import OpenAdr2Signal, OpenAdr3Signal
+from tests.bridge.loopback import on_loopback
 
 Write = Callable[[asyncio.StreamWriter], Awaitable[None]]
 BOMB = gzip.compress(bytes(50_000_000))
@@ -45,20 +46,12 @@ async def refuse(writer: asyncio.StreamWriter) -> None:
 
 @asynccontextmanager
 async def server(write: Write) -> AsyncIterator[str]:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await reader.readuntil(b"\r\n\r\n")
-            await write(writer)
-        except (OSError, asyncio.IncompleteReadError):
-            pass  # the client has hung up, as it should
-        finally:
-            writer.close()
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await write(writer)
 
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    finally:
-        listening.close()
+    async with on_loopback(talk) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 async def ask2(url: str) -> None:
