@@ -32,6 +32,9 @@ class VenPlace(ABC):
         """End both."""
 
 
+SLACK_SECONDS = 10.0
+"""What a busy machine may take from announcing an event to looking at it."""
+
 _Place = TypeVar("_Place", bound=VenPlace)
 
 

@@ -14,7 +14,7 @@ from slurm_power.bridge import openadr2
 from slurm_power.bridge.bounded_http import AnswerError, clock_doubt
 from slurm_power.powerctld_line import LineError
 from tests.bridge.place2 import Place, story
-from tests.bridge.places import series_of
+from tests.bridge.places import SLACK_SECONDS, series_of
 
 
 def test_an_event_is_followed_changed_and_cancelled(tmp_path: Path) -> None:
@@ -23,11 +23,13 @@ def test_an_event_is_followed_changed_and_cancelled(tmp_path: Path) -> None:
         assert (place.vtn.registrations, place.vtn.offers) == (1, 1)
         place.vtn.event(9_000)
         assert await place.ven.round() == []
-        assert place.powerctld.standing() == [(9_000.0, pytest.approx(60, abs=2), pytest.approx(660, abs=2))]
+        assert place.powerctld.standing() == [
+            (9_000.0, pytest.approx(60, abs=SLACK_SECONDS), pytest.approx(660, abs=SLACK_SECONDS))
+        ]
         assert place.vtn.answers == [("e1", "optIn")]
         place.vtn.event(8_000, 120, modification=1)
         assert await place.ven.round() == []
-        assert place.powerctld.standing()[0][:2] == (8_000.0, pytest.approx(120, abs=2))
+        assert place.powerctld.standing()[0][:2] == (8_000.0, pytest.approx(120, abs=SLACK_SECONDS))
         place.vtn.server.cancel_event(VEN_ID, "e1")
         assert await place.ven.round() == []
         assert place.powerctld.standing() == []
@@ -128,11 +130,11 @@ def test_running_open_overlapping_and_past_events(tmp_path: Path) -> None:
         assert await place.ven.round() == []
         near = pytest.approx
         assert place.powerctld.standing() == [
-            (9_000.0, near(0, abs=2), near(400, abs=2)),
-            (8_000.0, near(200, abs=2), near(300, abs=2)),
-            (11_000.0, near(400, abs=2), near(450, abs=2)),
-            (9_000.0, near(450, abs=2), near(500, abs=2)),
-            (12_000.0, near(3_000, abs=2), near(3_000 + 24 * 3_600, abs=2)),
+            (9_000.0, near(0, abs=SLACK_SECONDS), near(400, abs=SLACK_SECONDS)),
+            (8_000.0, near(200, abs=SLACK_SECONDS), near(300, abs=SLACK_SECONDS)),
+            (11_000.0, near(400, abs=SLACK_SECONDS), near(450, abs=SLACK_SECONDS)),
+            (9_000.0, near(450, abs=SLACK_SECONDS), near(500, abs=SLACK_SECONDS)),
+            (12_000.0, near(3_000, abs=SLACK_SECONDS), near(3_000 + 24 * 3_600, abs=SLACK_SECONDS)),
         ]
 
     story(tmp_path, told)
