@@ -7,9 +7,9 @@ from typing import Any
 
 from slurm_power import clock
 from slurm_power.config import load_site
-from slurm_power.controller.answers import status
 from slurm_power.controller.authority import make_authority
 from slurm_power.controller.daemon import Controller
+from slurm_power.controller.status_answer import status
 from slurm_power.controller.user_socket import Caller
 from slurm_power.model.reading import EssReading
 from slurm_power.plan.billing_period import period_label
@@ -88,7 +88,7 @@ def test_the_battery_holds_the_kept_level_and_lets_go_in_the_end(tmp_path: Path)
         async with asyncio.timeout(15.0):
             while plant.discharge_watts < 1_900.0:  # noqa: ASYNC110  # polls what has no event
                 await asyncio.sleep(0.05)
-        said.update(status(controller, Caller(uid=0)))
+        said.update(status(controller, {}, Caller(uid=0)))
         controller.stop()
         await task
 

@@ -52,6 +52,7 @@ class Site:
         self.asked: list[tuple[str, str, dict[str, str], Any]] = []
         self.clock_stands = False
         self.stream_refused = False
+        self.tick_seconds = _TICK_SECONDS
         self.connections = 0
         self.played: list[dict[str, Any]] = []
         self.plays = False
@@ -188,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.flush()
                 with self.site.changed:
                     if not self.site.played:
-                        self.site.changed.wait(_TICK_SECONDS)
+                        self.site.changed.wait(self.site.tick_seconds)
         except (BrokenPipeError, ConnectionResetError):
             return  # the browser has gone
 

@@ -83,7 +83,7 @@ def picture(base: dict[str, Any], began_seconds: float, second: int) -> dict[str
 
 
 def drawn(browser: Browser) -> int:
-    return int(browser.ask("return document.body.dataset.pictures"))
+    return int(browser.ask("return document.body.dataset.pictures ?? 0"))
 
 
 def until_drawn(browser: Browser, count: int) -> None:
@@ -118,7 +118,7 @@ def test_a_day_in_front_of_the_page_leaves_it_as_small(unwatched: Browser, serve
     site.play([picture(site.picture, began_seconds, 0)])
     unwatched.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": FASTER})
     unwatched.open(server.address)
-    unwatched.until_pictures()
+    until_drawn(unwatched, 1)
     seen: dict[int, dict[str, float]] = {}
     for second in range(1, DAY_SECONDS + 1, AT_ONCE):
         upto = min(second + AT_ONCE, DAY_SECONDS + 1)

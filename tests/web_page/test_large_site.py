@@ -1,11 +1,11 @@
-"""10,000 nodes: the answer of a powerctld of a made site, powerweb as on a site, and the first picture.
+"""10,000 nodes: the most that powerctld tells of so many, powerweb as on a site, and the first picture.
 
-powerctld gives its answer once and ends; a socket repeats it. On the two cores of a test its planner would
-take from browser and powerweb what they have for themselves on a site.
+A socket tells it in powerctld's place: on the two cores of a test a planner of 10,000 nodes would take from
+browser and powerweb what they have for themselves on a site.
 """
 
-import asyncio
 import json
+import random
 import socketserver
 import threading
 import time
@@ -18,11 +18,13 @@ import pytest
 
 from containers.bench.web import answers_on, free_port, running
 from containers.bench.web_ground import site_text
-from slurm_power import clock, powerctld_line
+from slurm_power import clock
 from slurm_power.config import load_site
 from slurm_power.model.role import Role
 from slurm_power.web.keys import FILE_NAME, Keys
 from tests.web_page.browser import Browser
+from tests.web_page.site_server import Site
+from tests.web_page.test_page_long import large as grow
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -53,19 +55,31 @@ def repeating(path: Path, live: dict[str, Any]) -> Iterator[None]:
             server.shutdown()
 
 
+def most_told() -> dict[str, Any]:
+    """2,000 jobs, 100 racks and 500 nodes of 10,000, no two alike: what is alike packs too well."""
+    site, draw = Site(), random.Random(8)
+    grow(site, jobs=2000, racks=100, nodes=5)
+    for job in site.picture["jobs"]:
+        job["name"] = f"{draw.choice(('train', 'eval', 'serve', 'sweep'))}-{draw.getrandbits(32):x}"
+        job["user"] = f"u{draw.randrange(300)}"
+        job["nodes"] = [f"n{draw.randrange(NODES)}" for _ in range(draw.randrange(1, 9))]
+        for key in ("gpu_watts", "energy_joules", "cap_watts", "coverage_ratio", "slowdown_ratio"):
+            job[key] = round(draw.random() * 9000.0, 3)
+    for circuit in site.picture["circuits"]:
+        circuit["watts"] = round(draw.random() * circuit["limit_watts"], 1)
+    return {"ok": True, **site.picture}
+
+
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """Address and token of an operator."""
     folder, port = tmp_path_factory.mktemp("large"), free_port()
     (folder / "site.toml").write_text(site_text(NODES, folder, free_port(), port))
     config = load_site(folder / "site.toml")
-    with running("containers.bench.web_ground", str(folder), "--nodes", str(NODES), ready="ready"):
-        question = powerctld_line.ask(config.controller.socket, {"op": "live"}, timeout_seconds=120.0)
-        live = asyncio.run(question)
     keys = Keys(config.controller.state_directory / FILE_NAME)
     token, _ = keys.make_token("operator", Role.OPERATOR, now_seconds=time.time(), seconds=3600.0)
     with (
-        repeating(config.controller.socket, live),
+        repeating(config.controller.socket, most_told()),
         running("slurm_power.cli.powerweb", "--config", str(folder / "site.toml")) as web,
     ):
         answers_on(port, web)

@@ -32,6 +32,7 @@ def large(site: Site, jobs: int, racks: int, nodes: int) -> None:
 
 def test_a_large_site_is_shown_in_pages(browser: Browser, site: Site, address: str) -> None:
     large(site, jobs=2000, racks=100, nodes=5)
+    site.tick_seconds = 1.0  # as on a site: each picture is 2 MB
     browser.open(address)
     browser.until_pictures()
     print(f"first picture of a large site after {browser.first_picture_milliseconds():.0f} ms")

@@ -124,7 +124,7 @@ def _some(names: Sequence[str]) -> str:
 def _daemons(found: Found, socket_path: Path | None) -> list[Finding]:
     now_epoch_seconds = clock.now().timestamp()
     try:
-        status = ask({"op": "status"}, socket_path)
+        status = ask({"op": "status", "most_jobs": 0}, socket_path)
         sources = ask({"op": "sources"}, socket_path)["sources"]
     except click.ClickException as problem:
         return [

@@ -107,7 +107,7 @@ def _control_problem(path: Path, name: str) -> str:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(2.0)
             connection.connect(str(path))
-            connection.sendall(encode({"op": "status"}))
+            connection.sendall(encode({"op": "status", "most_jobs": 0}))
             with connection.makefile("rb") as lines:
                 mode = decode(lines.readline().rstrip(b"\n")).get("mode")
     except (FileNotFoundError, ConnectionRefusedError):

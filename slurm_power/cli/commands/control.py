@@ -53,7 +53,7 @@ def control(  # noqa: PLR0917 - click passes each option by its name
     if problems:
         raise click.UsageError("\n       ".join(problems))
     enabled = _ENABLED[switch]
-    if switch == "resume" and ask({"op": "status"}, socket_path).get("paused_until") is None:
+    if switch == "resume" and ask({"op": "status", "most_jobs": 0}, socket_path).get("paused_until") is None:
         raise click.UsageError("there is no pause to resume from; `control on` switches the control on")
     length = "" if seconds is None else f" for {duration_text(seconds)}"
     meant = (

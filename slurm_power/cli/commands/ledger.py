@@ -121,8 +121,7 @@ def why(job_id: str, socket_path: Path | None, as_json: bool) -> None:
     And what it gained the site; the details follow.
     """
     entries, _ = ledger_entries(socket_path, job_id=job_id)
-    jobs = ask({"op": "status"}, socket_path)["jobs"]
-    job = next((job for job in jobs if job["job_id"] == job_id), None)
+    job = next(iter(ask({"op": "status", "job_ids": [job_id]}, socket_path)["jobs"]), None)
     record = ask({"op": "job", "job_id": job_id}, socket_path)["record"]
     known = job is not None or bool(entries) or bool(record)
     sentences = three_sentences(job_id, job, record, entries) if known else []

@@ -141,7 +141,7 @@ def _told(event_id: str, socket_path: Path | None, *, for_utility: bool) -> "Eve
         intervals=(),
         methods=(counted_row(found),),
         ledger=(),
-        site=SiteFacts(name=str(ask({"op": "status"}, socket_path)["site"])),
+        site=SiteFacts(name=str(ask({"op": "status", "most_jobs": 0}, socket_path)["site"])),
         proof=None,
         made_at=clock.now(),
         for_utility=for_utility,

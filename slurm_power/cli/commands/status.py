@@ -50,7 +50,7 @@ def status(socket_path: Path | None, as_json: bool) -> None:
         _batteries(console, answer, narrow=narrow)
     if (level := answer.get("level")) is not None:
         console.print(_level_text(level), highlight=False, markup=False)
-    console.print(_jobs(answer, console.width) if answer["jobs"] else "no jobs to show")
+    _print_jobs(console, answer)
     for service in answer.get("services", []):
         console.print(_service_text(service), highlight=False, markup=False, soft_wrap=True)
     for line in admission_lines(answer.get("admission")):
@@ -154,6 +154,13 @@ def _batteries(console: Console, answer: Answer, *, narrow: bool) -> None:
     console.print(table)
     for line in lines:
         console.print(line, highlight=False, markup=False)
+
+
+def _print_jobs(console: Console, answer: Answer) -> None:
+    console.print(_jobs(answer, console.width) if answer["jobs"] else "no jobs to show")
+    if left_off := answer.get("jobs_left_off"):
+        text = f"{left_off:,} jobs more, neither capped, held nor paused: squeue lists them"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _jobs(answer: Answer, width: int) -> Table:
