@@ -332,7 +332,7 @@ def test_what_a_forgetful_vtn_has_told_is_forgotten_when_it_is_over(tmp_path: Pa
         for promised in place.ven._promises._ends:
             place.ven._promises._ends[promised] = clock.now() + timedelta(seconds=3)
         await place.ven.round()
-        assert place.powerctld.standing()[-1][2] <= 3 < max(ends)
+        assert place.powerctld.standing()[-1][2] <= SLACK_SECONDS < max(ends)
         async with asyncio.timeout(30):
             while await place.ven.round():  # noqa: ASYNC110  # the clock's own event
                 await asyncio.sleep(0.1)
