@@ -26,6 +26,7 @@ EVENTS = 10
 EVENT_SECONDS = 8
 LIMIT_WATTS = 12_500
 WATCHED_SECONDS = 15.0
+_MOST_WAIT_SECONDS, _LOOK_SECONDS = 60.0, 0.5
 POLL_TEXT = "polled each 1 s"
 COMMANDS = ("cap", "discharge")
 
@@ -59,6 +60,7 @@ class Bench:
     async def times(self, announce: Callable[[float, float], str]) -> tuple[float, float, float]:
         """Seconds from one event at the VTN to powerctld's word, its first command, and the meter."""
         self.meter.until(self._at_rest, "a lab at rest", 60.0)
+        await self._above()
         last = self._entries(0)[-1]["sequence"]
         await asyncio.sleep(time.time() % 1.0 * 0.97)  # not in step with the polls
         began = time.time()
@@ -74,6 +76,13 @@ class Bench:
             raise LabError(f"an event did not reach the meter; the ledger has: {kinds or 'nothing'}")
         moments = [datetime.fromisoformat(row["at"]).timestamp() - began for row in (taken, command)]
         return moments[0], moments[1], below + late
+
+    async def _above(self) -> None:
+        """Wait until the meter shows the load that an event has to bring down; it follows the GPUs later."""
+        ends = time.monotonic() + _MOST_WAIT_SECONDS
+        while (await self.meter.read(_LOOK_SECONDS))[-1][1] <= LIMIT_WATTS:
+            if time.monotonic() > ends:
+                raise LabError(f"the meter shows no more than {LIMIT_WATTS} W at full power")
 
     def _entries(self, after: int) -> list[dict[str, Any]]:
         answer = self.meter.controller(op="ledger", since_seconds=600, after_sequence=after)

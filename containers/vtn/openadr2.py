@@ -23,6 +23,7 @@ class Vtn2:
         self.registrations = 0
         self.on_registration: Callable[[], object] = lambda: None
         self.offers = 0
+        self.report_refusal: Exception | None = None
 
     async def start(self, *, remembered: Any = None) -> None:
         """Listen; ``remembered`` are the events that ``stop`` gave, as a database would."""
@@ -56,6 +57,8 @@ class Vtn2:
 
     def _offer(self, **_: Any) -> tuple[Any, timedelta, timedelta]:
         self.offers += 1
+        if self.report_refusal is not None:
+            raise self.report_refusal
         return self._take, timedelta(seconds=2), timedelta(seconds=4)
 
     def _take(self, values: list[tuple[datetime, float]]) -> None:

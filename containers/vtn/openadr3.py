@@ -45,6 +45,7 @@ class Vtn3:
         self.posted: list[tuple[str, dict[str, Any]]] = []
         self.invalid: list[str] = []
         self.answer_instead: Callable[[web.Request], web.StreamResponse | None] = lambda _: None
+        self.token_path, self.token_host = "/auth/token", ""
         self._tokens: set[str] = set()
         self._runner: web.AppRunner | None = None
         self._port = port
@@ -52,7 +53,8 @@ class Vtn3:
     async def start(self) -> str:
         """Listen; returns the address."""
         app = web.Application(middlewares=[self._around])
-        app.router.add_post("/auth/token", self._token)
+        app.router.add_post("/{path:(?:auth|elsewhere)/token}", self._token)
+        app.router.add_get("/auth/server", self._server)
         app.router.add_get("/{kind}", self._list)
         app.router.add_post("/{kind}", self._create)
         app.router.add_get("/{kind}/{id}", self._one)
@@ -103,7 +105,11 @@ class Vtn3:
         instead = self.answer_instead(request)
         if instead is not None:
             answer = instead
-        elif request.path != "/auth/token" and self.client_secret and not self._knows(request):
+        elif (
+            not request.path.endswith(("/token", "/server"))
+            and self.client_secret
+            and not self._knows(request)
+        ):
             answer = _problem(401, "who are you?")
         else:
             answer = await handler(request)
@@ -113,7 +119,14 @@ class Vtn3:
     def _knows(self, request: web.Request) -> bool:
         return request.headers.get("Authorization", "").removeprefix("Bearer ") in self._tokens
 
+    async def _server(self, request: web.Request) -> web.StreamResponse:
+        """Where tokens are, as a VTN of 3.1 says it."""
+        host = self.token_host or str(request.url.origin())
+        return web.json_response({"tokenURL": host + self.token_path})
+
     async def _token(self, request: web.Request) -> web.StreamResponse:
+        if request.path != self.token_path:
+            return _problem(404, "no tokens here")
         form = await request.post()
         good = form.get("client_id") == self.client_id and form.get("client_secret") == self.client_secret
         if form.get("grant_type") != "client_credentials" or not good:
@@ -136,7 +149,7 @@ class Vtn3:
             if key in request.query:
                 rows = [row for row in rows if row.get(key) == request.query[key]]
         targets = set(request.query.getall("targets", []))
-        rows = [row for row in rows if not row.get("targets") or targets & set(row["targets"])]
+        rows = [row for row in rows if _is_shown(row.get("targets") or [], targets)]
         text = json.dumps(rows[skip : skip + limit])
         mark = f'"{hashlib.sha256(text.encode()).hexdigest()[:16]}"'
         if request.headers.get("If-None-Match") == mark:
@@ -164,6 +177,12 @@ class Vtn3:
     async def _one(self, request: web.Request) -> web.StreamResponse:
         found = self.objects.get(request.match_info["kind"], {}).get(request.match_info["id"])
         return _problem(404, "gone") if found is None else web.json_response(found)
+
+
+def _is_shown(targets: list[Any], asked: set[str]) -> bool:
+    """Plain words, as of 3.1, decide who sees an object; those of 3.0 leave that to the reader."""
+    words = {word for word in targets if isinstance(word, str)}
+    return not words or bool(words & asked)
 
 
 def _problem(status: int, title: str) -> web.Response:

@@ -45,7 +45,13 @@ _REPORT_PAYLOAD = {
         "units": {"type": ["string", "null"]},
     },
 }
-_TARGETS = {"type": ["array", "null"], "items": _NAME}
+_TARGET_OF_30 = {
+    "type": "object",
+    "required": ["type", "values"],
+    "properties": {"type": _NAME, "values": {"type": "array"}},
+}
+# 3.0 has types and values where 3.1 has plain words.
+_TARGETS = {"type": ["array", "null"], "items": {"anyOf": [_NAME, _TARGET_OF_30]}}
 
 PROGRAM: dict[str, Any] = {
     "type": "object",

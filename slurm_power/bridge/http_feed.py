@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,6 +11,7 @@ from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from slurm_power import clock
+from slurm_power.bridge.bounded_http import AnswerError
 from slurm_power.bridge.feeds import Feed
 from slurm_power.bridge.grid_events import LONGEST_AHEAD, Price
 from slurm_power.bridge.http_doubts import (
@@ -22,15 +22,15 @@ from slurm_power.bridge.http_doubts import (
     unit_doubts,
     usual_of,
 )
-from slurm_power.bridge.http_page import FetchError, PageReader
+from slurm_power.bridge.http_page import PageReader
 from slurm_power.bridge.http_rows import PageError, merged, read_page
+from slurm_power.bridge.signal_rounds import sleep_spread
 from slurm_power.bridge.signal_state import SignalState
 from slurm_power.bridge.state_file import StateFile
 from slurm_power.config.http_signals import HttpKind, HttpSignal, TimeForm
 from slurm_power.powerctld_line import LineError
 
 _FIRST_RETRY_SECONDS = 15.0
-_BEAT_SECONDS = 20.0
 _NOT_FOUND = 404
 _DOUBTS_KEPT = 5
 _MEANING = (
@@ -68,21 +68,13 @@ async def poll(
         try:
             state.heard(await one_round())
             failures = 0
-        except (FetchError, PageError, FeedFileError, LineError) as error:
+        except (AnswerError, PageError, FeedFileError, LineError) as error:
             state.failed("; ".join([str(error), *standing()]))
-            asked_seconds = error.wait_seconds if isinstance(error, FetchError) else 0.0
+            asked_seconds = error.wait_seconds if isinstance(error, AnswerError) else 0.0
             retry_seconds = min(_FIRST_RETRY_SECONDS * 2.0 ** min(failures, 20), signal.poll_seconds)
             wait_seconds = max(asked_seconds, retry_seconds)
             failures += 1
-        # Later by chance, never sooner: many sites must not come back at once.
-        await _sleep(wait_seconds * random.uniform(1.0, 1.2), state)  # noqa: S311  # spreads load, no secret
-
-
-async def _sleep(seconds: float, state: SignalState) -> None:
-    ends_seconds = clock.monotonic() + seconds
-    while (left_seconds := ends_seconds - clock.monotonic()) > 0.0:
-        state.beat()
-        await asyncio.sleep(min(left_seconds, _BEAT_SECONDS))
+        await sleep_spread(wait_seconds, state)
 
 
 class HttpFeedReader:
@@ -113,7 +105,7 @@ class HttpFeedReader:
     async def round(self) -> list[str]:
         """Read each page once; returns what is doubtful.
 
-        Raises FetchError, PageError where the first page fails, FeedFileError where nobody learns of it.
+        Raises AnswerError, PageError where the first page fails, FeedFileError where nobody learns of it.
         """
         now = clock.now()
         doubts: list[str] = []
@@ -126,7 +118,7 @@ class HttpFeedReader:
                 before = self._pages.get(address.url, {})
                 try:
                     pages[address.url] = await self._page(reader, address, before, now, doubts)
-                except FetchError as error:
+                except AnswerError as error:
                     if number == 0 or error.wait_seconds:
                         raise
                     # What is of tomorrow is not there before somebody has made it.

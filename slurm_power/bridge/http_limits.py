@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from slurm_power import clock
+from slurm_power.bridge.bounded_http import AnswerError
 from slurm_power.bridge.event_book import Ask, EventBook
 from slurm_power.bridge.grid_events import Level, Price, Window, timing_problem
 from slurm_power.bridge.http_doubts import RowDoubtError, RowDoubts
 from slurm_power.bridge.http_feed import FeedFileError, HttpFeedReader, poll
-from slurm_power.bridge.http_page import FetchError
 from slurm_power.bridge.http_rows import PageError
 from slurm_power.bridge.known_events import told_before
 from slurm_power.bridge.signal_state import SignalState
@@ -42,14 +42,14 @@ class HttpLimits:
     async def round(self) -> list[str]:
         """Read the page, have powerctld follow it; returns what is doubtful.
 
-        Raises FetchError, PageError where nothing new was read, LineError where powerctld does not answer;
+        Raises AnswerError, PageError where nothing new was read, LineError where powerctld does not answer;
         what is known of limits is told again all the same.
         """
         doubts: list[str] = []
-        fault: FetchError | PageError | FeedFileError | None = None
+        fault: AnswerError | PageError | FeedFileError | None = None
         try:
             doubts = await self._reader.round()
-        except (FetchError, PageError, FeedFileError) as error:
+        except (AnswerError, PageError, FeedFileError) as error:
             fault = error
         if not self._asked_powerctld:
             self._book.known = await told_before(self._ask, self._signal.name) | self._book.known

@@ -1,30 +1,30 @@
 """A VEN of OpenADR 2.0b: registers, polls, has powerctld follow events, answers them, and sends telemetry."""
 
-import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from slurm_power import clock
+from slurm_power.bridge.bounded_http import AnswerError
 from slurm_power.bridge.event_book import Ask, EventBook
 from slurm_power.bridge.grid_events import Window, external_id, printable
 from slurm_power.bridge.known_events import told_before
 from slurm_power.bridge.meter_history import MeterHistory
-from slurm_power.bridge.openadr2_events import CANCELLED, COMPLETED, Event2, EventError, event_of, windows_of
-from slurm_power.bridge.openadr2_line import GOOD, Answer, OpenAdr2Line, new_id
+from slurm_power.bridge.openadr2_events import CANCELLED, COMPLETED, Event2, event_of, windows_of
+from slurm_power.bridge.openadr2_line import GOOD, Message, OpenAdr2Line, new_id
 from slurm_power.bridge.openadr2_reports import ReportRequest, offer, requests_of, specifier_id, values_of
-from slurm_power.bridge.openadr3_client import VtnError
 from slurm_power.bridge.openadr3_time import TimeError, duration_seconds
+from slurm_power.bridge.openadr_levels import EventError
 from slurm_power.bridge.promises import Promises
+from slurm_power.bridge.signal_rounds import follow_vtn
 from slurm_power.bridge.signal_state import SignalState
 from slurm_power.bridge.state_file import StateFile
 from slurm_power.bridge.windows_json import window_from_json, window_json
 from slurm_power.config.signals import OpenAdr2Signal
 from slurm_power.model.site import Circuit
-from slurm_power.powerctld_line import LineError
 
 # A VTN that forgets us says nothing of it: ask for all events, and offer the reports, again and again.
 _EVENTS_SECONDS, _REPORTS_SECONDS = 60.0, 600.0
@@ -43,13 +43,7 @@ async def run_openadr2(
     line = OpenAdr2Line(signal)
     try:
         ven = Ven2(signal, circuit, ask, line, folder=folder, series=series)
-        while True:
-            state.beat()
-            try:
-                state.heard(await ven.round())
-            except (VtnError, LineError) as error:
-                state.failed(str(error))
-            await asyncio.sleep(ven.poll_seconds)
+        await follow_vtn(ven.round, state, lambda: ven.poll_seconds)
     finally:
         await line.close()
 
@@ -105,10 +99,11 @@ class Ven2:
         self._again_seconds = clock.monotonic()
         self._unanswered: dict[str, tuple[Event2, str, str]] = {}
         self._doubts: dict[str, str] = {}
+        self._report_doubt = ""
         self.poll_seconds = signal.poll_seconds
 
     async def round(self) -> list[str]:
-        """Talk with the VTN once; returns what is doubtful. Raises VtnError, LineError."""
+        """Talk with the VTN once; returns what is doubtful. Raises AnswerError, LineError."""
         if not self._asked_powerctld:
             self._book.known = await told_before(self._ask, self._signal.name) | self._book.known
             self._asked_powerctld = True
@@ -126,9 +121,9 @@ class Ven2:
         await self._follow()
         await self._answer()
         if self._signal.reports:
-            await self._send_reports()
+            await self._of_reports(self._send_reports())
         self._keep()
-        return [*self._doubts.values(), *filter(None, [self._line.clock_doubt])]
+        return [*self._doubts.values(), *filter(None, [self._report_doubt, self._line.clock_doubt])]
 
     # --- registration --------------------------------------------------------------------------------------
 
@@ -152,7 +147,7 @@ class Ven2:
         if answer is None or answer.code != GOOD or not registration or not ven_id:
             code = "" if answer is None else f" ({answer.code})"
             self._ven_id = ""
-            raise VtnError(f"it does not register {self._signal.ven_name}{code}")
+            raise AnswerError(f"it does not register {self._signal.ven_name}{code}")
         self._ven_id, self._registration_id = ven_id, registration
         with contextlib.suppress(TimeError):
             wanted = duration_seconds(answer.text("oadrRequestedOadrPollFreq/duration"), "poll")
@@ -173,7 +168,7 @@ class Ven2:
         offers = self._signal.reports and now - self._offered_seconds >= _REPORTS_SECONDS
         return now - self._events_seconds >= _EVENTS_SECONDS or offers
 
-    async def _next(self) -> Answer | None:
+    async def _next(self) -> Message | None:
         """The next message: the answer to what we have to ask, else to a poll."""
         self._asked_soon()
         now = clock.monotonic()
@@ -186,35 +181,29 @@ class Ven2:
             self._confirmed = answer is not None and answer.kind == "oadrDistributeEvent"
         elif self._signal.reports and now - self._offered_seconds >= _REPORTS_SECONDS:
             self._offered_seconds = now
-            answer = await self._line.ask(
-                "EiReport",
-                "oadrRegisterReport",
-                request_id=new_id(),
-                ven_id=self._ven_id,
-                reports=offer(self._signal),
-            )
+            return await self._of_reports(self._offer())
         else:
             answer = await self._line.ask("OadrPoll", "oadrPoll", ven_id=self._ven_id)
         self._check_code(answer)
         return answer
 
-    def _check_code(self, answer: Answer | None) -> None:
+    def _check_code(self, answer: Message | None) -> None:
         """A VTN that does not know us any more wants us to register again."""
         if answer is not None and answer.code not in (GOOD, ""):
             self._registration_id = ""
-            raise VtnError(f"it says {answer.code}; registering again")
+            raise AnswerError(f"it says {answer.code}; registering again")
 
-    async def _take(self, answer: Answer) -> None:
+    async def _take(self, answer: Message) -> None:
         match answer.kind:
             case "oadrDistributeEvent":
                 self._take_events(answer)
             case "oadrRegisteredReport" | "oadrCreateReport":
-                await self._take_requests(answer)
+                await self._of_reports(self._take_requests(answer))
             case "oadrCancelReport":
-                await self._cancel_report(answer)
+                await self._of_reports(self._cancel_report(answer))
             case "oadrRequestReregistration":
                 if self._again:
-                    raise VtnError("it wants us to register again and again")
+                    raise AnswerError("it wants us to register again and again")
                 self._again = True
                 await self._respond("EiRegisterParty", "oadrResponse", answer)
                 await self._register()
@@ -224,19 +213,19 @@ class Ven2:
                 await self._respond("EiRegisterParty", kind, answer, registration_id=gone)
                 # It stays cancelled for this round; whoever is in site.toml tries again at the next.
                 self._registration_id = self._ven_id = ""
-                raise VtnError("it has cancelled our registration")
+                raise AnswerError("it has cancelled our registration")
             case "oadrRegisterReport":
                 await self._respond("EiReport", "oadrRegisteredReport", answer, report_requests=[])
             case _:
                 self._doubts["message"] = f"{printable(answer.kind, 40)} is not answered"
 
-    async def _respond(self, service: str, kind: str, answer: Answer, **words: Any) -> None:
+    async def _respond(self, service: str, kind: str, answer: Message, **words: Any) -> None:
         response = {"response_code": 200, "response_description": "OK", "request_id": answer.request_id}
         await self._line.ask(service, kind, response=response, ven_id=self._ven_id, **words)
 
     # --- events --------------------------------------------------------------------------------------------
 
-    def _take_events(self, answer: Answer) -> None:
+    def _take_events(self, answer: Message) -> None:
         """Take a list of events, which is always a whole one: what is not in it any more is cancelled."""
         now = clock.now()
         listed = [event_of(element) for element in answer.all("oadrEvent")]
@@ -328,7 +317,29 @@ class Ven2:
 
     # --- reports -------------------------------------------------------------------------------------------
 
-    async def _take_requests(self, answer: Answer) -> None:
+    async def _of_reports(self, doing: Coroutine[Any, Any, Message | None]) -> Message | None:
+        """Do something with reports; events count more than what a VTN makes of those."""
+        try:
+            return await doing
+        except AnswerError as error:
+            self._report_doubt = f"reports: {error}"
+            return None
+
+    async def _offer(self) -> Message | None:
+        """Register the reports; raises AnswerError where the VTN wants none."""
+        answer = await self._line.ask(
+            "EiReport",
+            "oadrRegisterReport",
+            request_id=new_id(),
+            ven_id=self._ven_id,
+            reports=offer(self._signal),
+        )
+        if answer is not None and answer.code != GOOD:
+            raise AnswerError(f"oadrRegisterReport: it says {printable(answer.code, 10)}")
+        self._report_doubt = ""
+        return answer
+
+    async def _take_requests(self, answer: Message) -> None:
         """Take report requests in place of those before, which a restarted VTN has forgotten."""
         elements = answer.all("oadrReportRequest")
         if not elements:
@@ -346,7 +357,7 @@ class Ven2:
         pending = [{"report_request_id": request.request_id} for request in self._requests]
         await self._respond("EiReport", "oadrCreatedReport", answer, pending_reports=pending)
 
-    async def _cancel_report(self, answer: Answer) -> None:
+    async def _cancel_report(self, answer: Message) -> None:
         gone = {str(element.text).strip() for element in answer.all("reportRequestID")}
         self._requests = [request for request in self._requests if request.request_id not in gone]
         pending = [{"report_request_id": request.request_id} for request in self._requests]

@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from slurm_power.bridge.grid_events import Level, Window, printable, timing_problem
+from slurm_power.bridge.grid_events import Level, Window, printable
 from slurm_power.bridge.openadr2_line import text_at
 from slurm_power.bridge.openadr3_time import TimeError, duration_seconds, moment
+from slurm_power.bridge.openadr_levels import EventError, check_meant, simple_level
 from slurm_power.config.signals import OpenAdr2Signal
 from slurm_power.model.site import Circuit
 
 _SCALES = {"none": 1.0, "": 1.0, "m": 1e-3, "c": 1e-2, "d": 0.1, "k": 1e3, "M": 1e6, "G": 1e9}
 _MOST_INTERVALS = 500
+_UNSETTLED = ("createdDateTime", "eventStatus", "currentValue")
 CANCELLED, COMPLETED = "cancelled", "completed"
-
-
-class EventError(ValueError):
-    """An event that is not followed; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +37,6 @@ def event_of(element: Any) -> Event2:
     """Read the descriptor of an oadrEvent that the schema has passed."""
     descriptor = "eiEvent/eventDescriptor"
     test = text_at(element, f"{descriptor}/testEvent", "false").lower()
-    body = "".join(str(text).strip() for text in element.find("{*}eiEvent").itertext())
     status = text_at(element, f"{descriptor}/eventStatus")
     return Event2(
         event_id=text_at(element, f"{descriptor}/eventID"),
@@ -47,16 +44,20 @@ def event_of(element: Any) -> Event2:
         status=status,
         answer_wanted=text_at(element, "oadrResponseRequired") == "always",
         test=test not in ("", "false"),
-        # Status and current value change by themselves while an event goes on.
-        content=hashlib.sha256(_settled(body, element, status).encode()).hexdigest()[:24],
+        content=hashlib.sha256("\0".join(_settled(element.find("{*}eiEvent"))).encode()).hexdigest()[:24],
         element=element,
     )
 
 
-def _settled(body: str, element: Any, status: str) -> str:
-    for value in element.iter("{*}currentValue"):
-        body = body.replace("".join(str(text).strip() for text in value.itertext()), "", 1)
-    return body.replace(status, "", 1)
+def _settled(element: Any) -> Iterator[str]:
+    """Names and texts of an event but for what changes by itself while it goes on."""
+    name = str(element.tag).rpartition("}")[2]
+    if name in _UNSETTLED:
+        return
+    yield name
+    yield (element.text or "").strip()
+    for part in element.iterchildren("{*}*"):
+        yield from _settled(part)
 
 
 def windows_of(
@@ -83,7 +84,7 @@ def windows_of(
     found: list[Window] = []
     followed = False
     for number, one in enumerate(element.iterfind("{*}eiEventSignals/{*}eiEventSignal")):
-        name, kind = text_at(one, "signalName"), text_at(one, "signalType")
+        name, kind = _named(one)
         if not _is_followed(name, kind):
             notes.append(f"signal {printable(name, 30)} {printable(kind, 30)} is not followed")
             continue
@@ -92,11 +93,7 @@ def windows_of(
             level = _level(value, one, signal=signal, circuit=circuit, notes=notes)
             if level is None:
                 continue
-            problem = level.problem(circuit)
-            if not problem and (finish is None or finish > now):
-                problem = timing_problem(begin, finish or begin, now, signal.longest_event_hours)
-            if problem:
-                raise EventError(problem)
+            check_meant(level, begin, finish, signal=signal, circuit=circuit, now=now)
             found.append(
                 Window(
                     event_id=event.event_id,
@@ -114,6 +111,12 @@ def windows_of(
     if not followed:
         raise EventError("; ".join(notes) or "it has no signal")
     return found, notes
+
+
+def _named(one: Any) -> tuple[str, str]:
+    """Name and type of a signal; VTNs that also speak 2.0a write its lower-case ``simple``."""
+    name = text_at(one, "signalName")
+    return "SIMPLE" if name == "simple" else name, text_at(one, "signalType")
 
 
 def _is_followed(name: str, kind: str) -> bool:
@@ -160,14 +163,9 @@ def _level(
     value: float, one: Any, *, signal: OpenAdr2Signal, circuit: Circuit, notes: list[str]
 ) -> Level | None:
     """What a value asks for, None where it asks for nothing; raises EventError."""
-    name, kind = text_at(one, "signalName"), text_at(one, "signalType")
+    name, kind = _named(one)
     if name == "SIMPLE":
-        if value not in (0.0, 1.0, 2.0, 3.0):
-            raise EventError(f"SIMPLE: {value:g} is no level from 0 to 3")
-        cut = signal.cut_ratio(int(value)) if value else 0.0
-        if cut is None:
-            raise EventError(f"SIMPLE: level_{value:.0f}_cut_ratio is not set in site.toml")
-        return Level(cut_ratio=cut) if cut else None
+        return simple_level(value, f"{value:g}", signal)
     if kind in ("setpoint", "x-loadControlSetpoint"):
         return Level(limit_watts=value * _watts(one))
     if kind == "x-loadControlCapacity":

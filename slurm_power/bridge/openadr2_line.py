@@ -12,8 +12,8 @@ from xml.sax.saxutils import escape
 import httpx
 from openleadr import messaging, utils
 
+from slurm_power.bridge.bounded_http import PACKED, AnswerError, bounded, tls_context, whole_answer
 from slurm_power.bridge.grid_events import printable
-from slurm_power.bridge.openadr3_client import VtnError, clock_doubt, tls_context
 from slurm_power.config.signals import OpenAdr2Signal
 
 _MOST_BYTES = 2_000_000
@@ -22,7 +22,7 @@ GOOD = "200"
 logging.getLogger("openleadr").setLevel(logging.WARNING)
 
 
-class Answer:
+class Message:
     """One message of the VTN, checked against the schema. ``kind``: such as oadrDistributeEvent."""
 
     def __init__(self, element: Any) -> None:
@@ -73,12 +73,12 @@ class OpenAdr2Line:
         self._signing: dict[str, bytes] = {}
         self.connections = 0
         self.clock_doubt = ""
+        context = tls_context(signal.ca_file, signal.cert_file, signal.key_file)
         try:
-            context = tls_context(signal.ca_file, signal.cert_file, signal.key_file)
             if signal.sign_messages and signal.cert_file is not None and signal.key_file is not None:
                 self._signing = {"cert": signal.cert_file.read_bytes(), "key": signal.key_file.read_bytes()}
         except OSError as error:
-            raise VtnError(f"ca_file, cert_file or key_file: {error}") from None
+            raise AnswerError(f"cert_file or key_file: {error}") from None
         limits = httpx.Limits(max_connections=1, keepalive_expiry=3600.0)
         self._http = httpx.AsyncClient(
             verify=context, timeout=signal.timeout_seconds, trust_env=False, limits=limits
@@ -88,32 +88,25 @@ class OpenAdr2Line:
         """Hang up."""
         await self._http.aclose()
 
-    async def ask(self, service: str, kind: str, **words: Any) -> Answer | None:
-        """Send a message and return the answer, None for an empty one; raises VtnError."""
+    async def ask(self, service: str, kind: str, **words: Any) -> Message | None:
+        """Send a message and return the answer, None for an empty one; raises AnswerError."""
         message = await asyncio.to_thread(self._made, kind, words)
-        try:
-            async with self._http.stream(
+        async with bounded(self._signal.timeout_seconds):
+            answer = await whole_answer(
+                self._http,
                 "POST",
                 f"{self._url}/{service}",
+                most_bytes=_MOST_BYTES,
                 content=message.encode(),
-                headers={"content-type": "application/xml"},
+                headers={"content-type": "application/xml", **PACKED},
                 extensions={"trace": self._traced},
-            ) as answer:
-                content = bytearray()
-                async for piece in answer.aiter_bytes():
-                    content += piece
-                    if len(content) > _MOST_BYTES:
-                        raise VtnError(f"an answer of more than {_MOST_BYTES / 1e6:.0f} MB")
-                self.clock_doubt = clock_doubt(answer.headers.get("date", ""))
-        except httpx.TimeoutException:
-            raise VtnError(f"no answer in {self._signal.timeout_seconds:g} s") from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise VtnError(f"{type(error).__name__}: {error}") from None
-        if answer.status_code != 200:
-            raise VtnError(f"{kind}: {answer.status_code}", answer.status_code)
-        if not content.strip():
+            )
+        self.clock_doubt = answer.clock_doubt
+        if answer.status != 200:
+            raise AnswerError(f"{kind}: {answer.status}", answer.status, answer.wait_seconds)
+        if not answer.content.strip():
             return None
-        return await asyncio.to_thread(self._understood, bytes(content))
+        return await asyncio.to_thread(self._understood, answer.content)
 
     async def _traced(self, event: str, _: Any) -> None:
         if event == "connection.connect_tcp.complete":
@@ -122,22 +115,22 @@ class OpenAdr2Line:
     def _made(self, kind: str, words: dict[str, Any]) -> str:
         return str(messaging.create_message(kind, **self._signing, **_escaped(words)))
 
-    def _understood(self, content: bytes) -> Answer:
+    def _understood(self, content: bytes) -> Message:
         """Check an answer; entities and other ways to make much of little are refused before it is parsed."""
         try:
             text = content.decode("utf-8")
         except UnicodeDecodeError:
-            raise VtnError("its answer is no UTF-8") from None
+            raise AnswerError("its answer is no UTF-8") from None
         if "<!DOCTYPE" in text or "<!ENTITY" in text:
-            raise VtnError("its answer declares a document type")
+            raise AnswerError("its answer declares a document type")
         try:
             tree = messaging.validate_xml_schema(content)
             if self._signal.vtn_fingerprint:
                 messaging.validate_xml_signature(tree, cert_fingerprint=self._signal.vtn_fingerprint)
-            return Answer(next(iter(tree.find(_path("oadrSignedObject")))))
+            return Message(next(iter(tree.find(_path("oadrSignedObject")))))
         except Exception as error:  # noqa: BLE001  # lxml, signxml and cryptography have errors of many kinds
             words = f"its answer is refused: {type(error).__name__}: {error}"
-            raise VtnError(printable(words, 200)) from None
+            raise AnswerError(printable(words, 200)) from None
 
 
 def _escaped(value: Any) -> Any:

@@ -10,20 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from slurm_power import clock
+from slurm_power.bridge.bounded_http import AnswerError
 from slurm_power.bridge.event_book import Ask, EventBook, Followed
 from slurm_power.bridge.feeds import Feed
 from slurm_power.bridge.grid_events import plain_id, printable
 from slurm_power.bridge.known_events import told_before
 from slurm_power.bridge.meter_history import MeterHistory
-from slurm_power.bridge.openadr3_client import OpenAdr3Client, VtnError
-from slurm_power.bridge.openadr3_events import EventError, ReadEvent, read_event
+from slurm_power.bridge.openadr3_client import OpenAdr3Client
+from slurm_power.bridge.openadr3_events import ReadEvent, read_event
 from slurm_power.bridge.openadr3_reports import due_reports, refusal_json, report_json
+from slurm_power.bridge.openadr3_targets import is_for_us
+from slurm_power.bridge.openadr_levels import EventError
 from slurm_power.bridge.promises import Promises
+from slurm_power.bridge.signal_rounds import follow_vtn
 from slurm_power.bridge.signal_state import SignalState
 from slurm_power.bridge.state_file import StateFile
 from slurm_power.config.signals import OpenAdr3Signal
 from slurm_power.model.site import Circuit
-from slurm_power.powerctld_line import LineError
 
 _PROGRAMS_SECONDS = 60.0
 # What one event may take in our own file; a larger one is followed, but not remembered.
@@ -47,13 +50,7 @@ async def run_openadr3(
     client = OpenAdr3Client(signal)
     try:
         ven = Ven3(signal, circuit, ask, client, folder=folder, series=series, feeds=feeds)
-        while True:
-            state.beat()
-            try:
-                state.heard(await ven.round())
-            except (VtnError, LineError) as error:
-                state.failed(str(error))
-            await asyncio.sleep(signal.poll_seconds)
+        await follow_vtn(ven.round, state, lambda: signal.poll_seconds)
     finally:
         await client.close()
 
@@ -97,7 +94,7 @@ class Ven3:
         self._sent: dict[str, set[str]] = {}
 
     async def round(self) -> list[str]:
-        """Read everything once and act on it; returns what is doubtful. Raises VtnError, LineError."""
+        """Read everything once and act on it; returns what is doubtful. Raises AnswerError, LineError."""
         doubts: list[str] = []
         await self._read_programs()
         if self._missing:
@@ -111,8 +108,9 @@ class Ven3:
         windows = [window for event in events.values() for window in event.windows]
         followed = await self._book.follow(self._promises.onto(windows, now, self._unconfirmed))
         self._keep()
-        self._prices.put([price for event in events.values() for price in event.prices], now)
-        self._carbon.put([price for event in events.values() for price in event.carbon], now)
+        prices = [price for event in events.values() for price in event.prices]
+        carbon = [price for event in events.values() for price in event.carbon]
+        doubts += filter(None, [self._prices.put(prices, now), self._carbon.put(carbon, now)])
         doubts += [f"{printable(key, 40)}: {why}" for key, why in followed.refused.items()]
         if followed.withdrawn:
             doubts.append(f"{len(followed.withdrawn)} of its events were ended by an operator here")
@@ -143,14 +141,14 @@ class Ven3:
         try:
             await self._client.register()
             self._registered = True
-        except VtnError as error:
+        except AnswerError as error:
             # Events count more than that the VTN knows our name.
             doubts.append(f"not registered: {error}")
 
     async def _events(self, now: datetime, doubts: list[str]) -> dict[str, ReadEvent]:
         """The events that count now, understood; ones that cannot be meant are as they were before."""
         rows = await self._client.everything("/events", **self._targets())
-        listed = {row["id"]: row for row in rows if row.get("programID") in self._programs}
+        listed = {row["id"]: row for row in rows if self._is_ours(row)}
         self._unconfirmed = set()
         for event_id in [known for known in self._raw if known not in listed]:
             if self._raw[event_id].get("programID") not in self._programs:
@@ -163,7 +161,7 @@ class Ven3:
                 continue
             # Lists by pages may skip one while others come and go: ask for it by name.
             still = await self._client.event(event_id)
-            if still is not None:
+            if still is not None and self._is_ours(still):
                 listed[event_id] = still
         if len(listed) > _MOST_REMEMBERED:
             doubts.append(f"it has {len(listed)} events; {_MOST_REMEMBERED} of them are followed")
@@ -173,6 +171,9 @@ class Ven3:
         read = await asyncio.to_thread(self._read_all, listed, now, doubts)
         self._sent = {key: names for key, names in self._sent.items() if key in listed}
         return read
+
+    def _is_ours(self, row: Mapping[str, Any]) -> bool:
+        return row.get("programID") in self._programs and is_for_us(row, self._signal)
 
     def _over(self, event_id: str, now: datetime) -> bool:
         """Whether nothing of a remembered event is left."""
@@ -276,7 +277,7 @@ class Ven3:
                         due, event, self._signal, self._meter.mean, curtailed=curtailed
                     )
                     await self._send(report, event.event_id)
-        except VtnError as error:
+        except AnswerError as error:
             doubts.append(f"reports: {error}")
 
     async def _send(self, report: Mapping[str, Any], event_id: str) -> None:

@@ -1,17 +1,16 @@
 """The requests of a VEN to a VTN of OpenADR 3: token, programs, events by pages, reports."""
 
 import json
-import ssl
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
 from slurm_power import clock
+from slurm_power.bridge.bounded_http import PACKED, Answer, AnswerError, bounded, tls_context, whole_answer
 from slurm_power.bridge.grid_events import printable
+from slurm_power.config.address import address_problems
 from slurm_power.config.signals import OpenAdr3Signal
 
 PAGE = 50
@@ -23,16 +22,11 @@ _MOST_BYTES = 4_000_000
 # A token is asked for anew so long before it ends, or at half its life if that is shorter.
 _EARLY_SECONDS = 30.0
 _TOKEN_SECONDS = 3600.0
-_MOST_SKEW_SECONDS = 60.0
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _UNCHANGED = 401, 403, 404, 409, 304
 
 
-class VtnError(Exception):
-    """The VTN did not answer, or not as it has to; ``status`` is 0 where there was no answer."""
-
-    def __init__(self, text: str, status: int = 0) -> None:
-        super().__init__(text)
-        self.status = status
+class LoginError(AnswerError):
+    """There is no token; ``status`` says nothing of what the token was for."""
 
 
 class OpenAdr3Client:
@@ -45,8 +39,9 @@ class OpenAdr3Client:
         self._token_ends_seconds = 0.0
         self._known: dict[str, tuple[str, Any]] = {}
         self.clock_doubt = ""
+        tls = tls_context(signal.ca_file, signal.cert_file, signal.key_file)
         self._http = httpx.AsyncClient(
-            verify=_tls(signal), timeout=signal.timeout_seconds, follow_redirects=False, trust_env=False
+            verify=tls, timeout=signal.timeout_seconds, follow_redirects=False, trust_env=False
         )
 
     async def close(self) -> None:
@@ -54,33 +49,33 @@ class OpenAdr3Client:
         await self._http.aclose()
 
     async def everything(self, path: str, **query: str | list[str]) -> list[dict[str, Any]]:
-        """All objects of a list, page by page, each id once; raises VtnError."""
+        """All objects of a list, page by page, each id once; raises AnswerError."""
         found: dict[str, dict[str, Any]] = {}
         for page in range(_MOST_PAGES):
             wanted = {**query, "skip": str(page * PAGE), "limit": str(PAGE)}
             rows = await self._request("GET", path, query=wanted, keep=path in _KEPT)
             if not isinstance(rows, list):
-                raise VtnError(f"{path}: is no list")
+                raise AnswerError(f"{path}: is no list")
             for row in rows:
                 if not isinstance(row, dict) or not isinstance(row.get("id"), str):
-                    raise VtnError(f"{path}: has something without an id")
+                    raise AnswerError(f"{path}: has something without an id")
                 found[row["id"]] = row
             if len(rows) < PAGE:
                 return list(found.values())
-        raise VtnError(f"{path}: more than {_MOST_PAGES * PAGE} objects")
+        raise AnswerError(f"{path}: more than {_MOST_PAGES * PAGE} objects")
 
     async def event(self, event_id: str) -> dict[str, Any] | None:
-        """One event, None where it is gone; raises VtnError."""
+        """One event, None where it is gone; raises AnswerError."""
         try:
             found = await self._request("GET", f"/events/{quote(event_id, safe='')}")
-        except VtnError as error:
-            if error.status in (_NOT_FOUND, _FORBIDDEN):
+        except AnswerError as error:
+            if error.status in (_NOT_FOUND, _FORBIDDEN) and not isinstance(error, LoginError):
                 return None
             raise
         return found if isinstance(found, dict) else None
 
     async def register(self) -> None:
-        """Have the VTN know this VEN and its meter, as 3.1 wants it or else as 3.0; raises VtnError."""
+        """Have the VTN know this VEN and its meter, as 3.1 wants it or else as 3.0; raises AnswerError."""
         name = self._signal.ven_name
         ven = await self._named("/vens", "venName", name)
         if ven is None:
@@ -91,7 +86,7 @@ class OpenAdr3Client:
         try:
             if await self._named("/resources", "resourceName", resource, venID=ven_id) is None:
                 await self._created("/resources", words)
-        except VtnError as error:
+        except AnswerError as error:
             if error.status != _NOT_FOUND:
                 raise
             path = f"/vens/{quote(ven_id, safe='')}/resources"
@@ -105,7 +100,7 @@ class OpenAdr3Client:
     async def _created(self, path: str, words: Mapping[str, Any]) -> dict[str, Any]:
         try:
             found = await self._request("POST", path, body=words)
-        except VtnError as error:
+        except AnswerError as error:
             if error.status != _CONFLICT:
                 if "objectType" in words and error.status in (400, 422):  # 3.0 has other words for it
                     rest = {key: value for key, value in words.items() if key not in ("objectType", "venID")}
@@ -115,10 +110,10 @@ class OpenAdr3Client:
         return found if isinstance(found, dict) else {}
 
     async def report(self, report: Mapping[str, Any]) -> None:
-        """Send a report; one that is there already is as good. Raises VtnError."""
+        """Send a report; one that is there already is as good. Raises AnswerError."""
         try:
             await self._request("POST", "/reports", body=report)
-        except VtnError as error:
+        except AnswerError as error:
             if error.status != _CONFLICT:
                 raise
 
@@ -138,22 +133,22 @@ class OpenAdr3Client:
             if keep and key in self._known:
                 name, _, value = self._known[key][0].partition("=")
                 headers[name] = value
-            status, answered, answer = await self._send(
+            answered, answer = await self._send(
                 method, self._base + path, query=query, json_body=body, headers=headers
             )
-            if status != _UNAUTHORIZED or attempt:
+            if answered.status != _UNAUTHORIZED or attempt:
                 break
             self._token = ""
-        if status == _UNCHANGED and keep and key in self._known:
+        if answered.status == _UNCHANGED and keep and key in self._known:
             return self._known[key][1]
-        if not 200 <= status < 300:
-            raise VtnError(f"{method} {path}: {status} {_why(answer)}", status)
+        if not 200 <= answered.status < 300:
+            raise _refusal(f"{method} {path}", answered, answer)
         if keep:
             self._known.pop(key, None)
-            if answered.get("etag"):
-                self._known[key] = (f"If-None-Match={answered['etag']}", answer)
-            elif answered.get("last-modified"):
-                self._known[key] = (f"If-Modified-Since={answered['last-modified']}", answer)
+            if answered.headers.get("etag"):
+                self._known[key] = (f"If-None-Match={answered.headers['etag']}", answer)
+            elif answered.headers.get("last-modified"):
+                self._known[key] = (f"If-Modified-Since={answered.headers['last-modified']}", answer)
         return answer
 
     async def _headers(self) -> dict[str, str]:
@@ -169,7 +164,7 @@ class OpenAdr3Client:
         try:
             secret = "" if file is None else file.read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise VtnError(f"client_secret_file: {file} cannot be read: {error}") from None
+            raise AnswerError(f"client_secret_file: {file} cannot be read: {error}") from None
         form = {
             "grant_type": "client_credentials",
             "client_id": self._signal.client_id,
@@ -178,15 +173,28 @@ class OpenAdr3Client:
         if self._signal.scope:
             form["scope"] = self._signal.scope
         url = self._signal.token_url or f"{self._base}/auth/token"
-        status, _, answer = await self._send("POST", url, form=form, headers={})
+        answered, answer = await self._send("POST", url, form=form, headers={})
+        if answered.status == _NOT_FOUND and not self._signal.token_url:
+            elsewhere = await self._told_token_url()
+            if elsewhere:
+                answered, answer = await self._send("POST", elsewhere, form=form, headers={})
         token = answer.get("access_token") if isinstance(answer, dict) else None
-        if status != 200 or not isinstance(token, str) or not token.isprintable() or not token:
-            raise VtnError(f"no token: {status} {_why(answer)}", status)
+        if answered.status != 200 or not isinstance(token, str) or not token.isprintable() or not token:
+            refusal = _refusal("no token", answered, answer)
+            raise LoginError(str(refusal), refusal.status, refusal.wait_seconds)
         lasts = answer.get("expires_in", _TOKEN_SECONDS)
         if isinstance(lasts, bool) or not isinstance(lasts, int | float) or not 0 < lasts < 1e9:
             lasts = _TOKEN_SECONDS
         self._token = token
         self._token_ends_seconds = clock.monotonic() + max(lasts - _EARLY_SECONDS, lasts / 2.0)
+
+    async def _told_token_url(self) -> str:
+        """Where a VTN of 3.1 says that its tokens are, empty where a secret must not be sent there."""
+        answered, answer = await self._send("GET", f"{self._base}/auth/server", headers={})
+        url = answer.get("tokenURL") if isinstance(answer, dict) else None
+        if answered.status != 200 or not isinstance(url, str):
+            return ""
+        return "" if address_problems("tokenURL", url, example=url, danger="learn the secret") else url
 
     async def _send(
         self,
@@ -197,56 +205,34 @@ class OpenAdr3Client:
         query: Mapping[str, str | list[str]] | None = None,
         json_body: Mapping[str, Any] | None = None,
         form: Mapping[str, str] | None = None,
-    ) -> tuple[int, httpx.Headers, Any]:
-        """Status, headers and JSON body, cut off where it is too long; raises VtnError."""
+    ) -> tuple[Answer, Any]:
+        """An answer and the JSON of its body, empty where it has none; raises AnswerError."""
+        async with bounded(self._signal.timeout_seconds):
+            answer = await whole_answer(
+                self._http,
+                method,
+                url,
+                most_bytes=_MOST_BYTES,
+                params=query,
+                json=json_body,
+                data=form,
+                headers={**headers, **PACKED},
+            )
+        self.clock_doubt = answer.clock_doubt
+        if not answer.content:
+            return answer, {}
         try:
-            async with self._http.stream(
-                method, url, params=query, json=json_body, data=form, headers=headers
-            ) as answer:
-                content = bytearray()
-                async for piece in answer.aiter_bytes():
-                    content += piece
-                    if len(content) > _MOST_BYTES:
-                        raise VtnError(f"an answer of more than {_MOST_BYTES / 1e6:.0f} MB")
-                self.clock_doubt = clock_doubt(answer.headers.get("date", ""))
-        except httpx.TimeoutException:
-            raise VtnError(f"no answer in {self._signal.timeout_seconds:g} s") from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise VtnError(f"{type(error).__name__}: {error}") from None
-        if not content:
-            return answer.status_code, answer.headers, {}
-        try:
-            return answer.status_code, answer.headers, json.loads(content)
+            return answer, json.loads(answer.content)
         except (ValueError, RecursionError):
-            if 200 <= answer.status_code < 300:
-                raise VtnError("its answer is no JSON") from None
-            return answer.status_code, answer.headers, {}
+            if 200 <= answer.status < 300:
+                raise AnswerError("its answer is no JSON") from None
+            return answer, {}
 
 
-def clock_doubt(date: str) -> str:
-    """What is wrong between the clock of an HTTP answer's Date and ours, empty where nothing is."""
-    try:
-        skew_seconds = (parsedate_to_datetime(date) - clock.now()).total_seconds()
-    except (TypeError, ValueError):
-        return ""
-    if abs(skew_seconds) <= _MOST_SKEW_SECONDS:
-        return ""
-    return f"its clock is {abs(skew_seconds):.0f} s {'ahead of' if skew_seconds > 0.0 else 'behind'} ours"
-
-
-def _tls(signal: OpenAdr3Signal) -> ssl.SSLContext:
-    try:
-        return tls_context(signal.ca_file, signal.cert_file, signal.key_file)
-    except OSError as error:
-        raise VtnError(f"ca_file, cert_file or key_file: {error}") from None
-
-
-def tls_context(ca_file: Path | None, cert_file: Path | None, key_file: Path | None) -> ssl.SSLContext:
-    """TLS to a server, checked against ``ca_file`` or the system's authorities; raises OSError."""
-    context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
-    if cert_file is not None:
-        context.load_cert_chain(cert_file, key_file)
-    return context
+def _refusal(what: str, answered: Answer, answer: Any) -> AnswerError:
+    """The error for an answer that is none, with the time that it asks us to wait."""
+    status = answered.status
+    return AnswerError(f"{what}: {status} {_why(answer)}", status, answered.wait_seconds)
 
 
 def _why(answer: Any) -> str:

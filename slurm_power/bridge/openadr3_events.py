@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from slurm_power.bridge.grid_events import Level, Price, Window, plain_id, printable, timing_problem
+from slurm_power.bridge.grid_events import Level, Price, Window, plain_id, printable
 from slurm_power.bridge.openadr3_time import Span, TimeError, spans
+from slurm_power.bridge.openadr_levels import EventError, check_meant, simple_level
 from slurm_power.config.signals import OpenAdr3Signal
 from slurm_power.model.site import Circuit
 
@@ -20,10 +21,6 @@ _FOLLOWED = frozenset({*_LIMITS, _RELATIVE, _GRANTED, "SIMPLE", "PRICE", "GHG"})
 # What concerns no site that only draws power, or only informs.
 _QUIET = ("EXPORT_", "IMPORT_CAPACITY_AVAILABLE", "IMPORT_CAPACITY_RESERVATION_FEE", "ALERT_")
 _MOST_PRICE = 1e6
-
-
-class EventError(ValueError):
-    """An event that is not followed as a whole; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +110,7 @@ class _Reader:
                 level = self._level(kind, value, granted)
                 if level is None or (end is not None and end <= start):
                     continue
-                self._check(level, start, end)
+                check_meant(level, start, end, signal=self._signal, circuit=self._circuit, now=self._now)
                 part = f"{span.number}" if len(values) == 1 else f"{span.number}v{number}"
                 yield Window(
                     event_id=self._id,
@@ -127,23 +124,11 @@ class _Reader:
                     priority=self._priority,
                 )
 
-    def _check(self, level: Level, start: datetime, end: datetime | None) -> None:
-        problem = level.problem(self._circuit)
-        if not problem and (end is None or end > self._now):
-            problem = timing_problem(start, end or start, self._now, self._signal.longest_event_hours)
-        if problem:
-            raise EventError(problem)
-
     def _level(self, kind: str, value: Any, granted: Sequence[Any]) -> Level | None:
         """What a payload asks for, None where it asks for nothing; raises EventError."""
         number = _number(value, kind)
         if kind == "SIMPLE":
-            if number not in (0.0, 1.0, 2.0, 3.0):
-                raise EventError(f"SIMPLE: {printable(value, 20)} is no level from 0 to 3")
-            cut = self._signal.cut_ratio(int(number)) if number else 0.0
-            if cut is None:
-                raise EventError(f"SIMPLE: level_{number:.0f}_cut_ratio is not set in site.toml")
-            return Level(cut_ratio=cut) if cut else None
+            return simple_level(number, printable(value, 20), self._signal)
         if kind == _RELATIVE:
             if number >= 0.0:
                 if number:

@@ -100,8 +100,9 @@ def _try_signal(name: str, signal: Signal) -> SignalFound:
 
 
 async def _page_found(name: str, signal: HttpSignal) -> SignalFound:
+    from slurm_power.bridge.bounded_http import AnswerError  # noqa: PLC0415  # loads httpx
     from slurm_power.bridge.http_feed import addresses, stopped  # noqa: PLC0415  # loads httpx
-    from slurm_power.bridge.http_page import FetchError, PageReader  # noqa: PLC0415  # loads httpx
+    from slurm_power.bridge.http_page import PageReader  # noqa: PLC0415  # loads httpx
     from slurm_power.bridge.http_rows import PageError, read_page  # noqa: PLC0415  # with the two above
 
     now = clock.now()
@@ -112,7 +113,7 @@ async def _page_found(name: str, signal: HttpSignal) -> SignalFound:
         finally:
             await reader.close()
         told = await asyncio.to_thread(read_page, page.content or b"", signal, now)
-    except FetchError as error:
+    except AnswerError as error:
         return _failed(name, signal, str(error), error.status)
     except PageError as error:
         fix = "compare rows, time, value, unit and the plausible values with the page"
@@ -138,7 +139,8 @@ async def _page_found(name: str, signal: HttpSignal) -> SignalFound:
 
 
 async def _vtn_found(name: str, signal: OpenAdr2Signal | OpenAdr3Signal) -> SignalFound:
-    from slurm_power.bridge.openadr3_client import OpenAdr3Client, VtnError  # noqa: PLC0415  # loads httpx
+    from slurm_power.bridge.bounded_http import AnswerError  # noqa: PLC0415  # loads httpx
+    from slurm_power.bridge.openadr3_client import OpenAdr3Client  # noqa: PLC0415  # loads httpx
 
     try:
         if isinstance(signal, OpenAdr2Signal):
@@ -148,7 +150,7 @@ async def _vtn_found(name: str, signal: OpenAdr2Signal | OpenAdr3Signal) -> Sign
             programs = {str(row.get("programName")) for row in await client.everything("/programs")}
         finally:
             await client.close()
-    except VtnError as error:
+    except AnswerError as error:
         return _failed(name, signal, str(error), error.status)
     missing = sorted(set(signal.programs) - programs)
     if missing:

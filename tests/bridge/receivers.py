@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.bridge.loopback import on_loopback
+
 
 @dataclass
 class Alertmanager:
@@ -67,35 +69,28 @@ def _problems(alerts: object) -> list[str]:
 async def alertmanager() -> AsyncIterator[Alertmanager]:
     own = Alertmanager()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)}
-            body = await reader.readexactly(int(headers["content-length"]))
-            if own.status == 0:
-                return
-            status, text = own.status, ""
-            if head[0] != "POST /api/v2/alerts HTTP/1.1" or headers["content-type"] != "application/json":
-                status, text = 404, f"no such door: {head[0]}"
-            elif status == 200:
-                alerts = json.loads(body)
-                if found := _problems(alerts):
-                    own.problems += found
-                    status, text = 400, "; ".join(found)
-                else:
-                    own.posts.append(alerts)
-                    own.headers.append(headers)
-            head_lines = f"HTTP/1.1 {status} x\r\nContent-Length: {len(text)}\r\nConnection: close"
-            writer.write(f"{head_lines}\r\n\r\n{text}".encode())
-            await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)}
+        body = await reader.readexactly(int(headers["content-length"]))
+        if own.status == 0:
+            return
+        status, text = own.status, ""
+        if head[0] != "POST /api/v2/alerts HTTP/1.1" or headers["content-type"] != "application/json":
+            status, text = 404, f"no such door: {head[0]}"
+        elif status == 200:
+            alerts = json.loads(body)
+            if found := _problems(alerts):
+                own.problems += found
+                status, text = 400, "; ".join(found)
+            else:
+                own.posts.append(alerts)
+                own.headers.append(headers)
+        head_lines = f"HTTP/1.1 {status} x\r\nContent-Length: {len(text)}\r\nConnection: close"
+        writer.write(f"{head_lines}\r\n\r\n{text}".encode())
+        await writer.drain()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    own.port = server.sockets[0].getsockname()[1]
-    async with server:
+    async with on_loopback(talk) as own.port:
         yield own
 
 
@@ -213,17 +208,10 @@ async def mail_server(
     """Serve SMTP; with a ``context`` mail is taken after STARTTLS only, with a ``user`` after AUTH only."""
     own = MailServer(user=user, password=password)
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await _Conversation(own, context, reader, writer).talk()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _Conversation(own, context, reader, writer).talk()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    own.port = server.sockets[0].getsockname()[1]
-    async with server:
+    async with on_loopback(talk) as own.port:
         yield own
 
 

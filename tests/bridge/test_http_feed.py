@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from slurm_power.bridge.bounded_http import AnswerError, retry_after_seconds
 from slurm_power.bridge.daemon import Bridge, feeds_folder
 from slurm_power.bridge.http_feed import HttpFeedReader, addresses
-from slurm_power.bridge.http_page import FetchError, PageReader, retry_after_seconds
+from slurm_power.bridge.http_page import PageReader
 from slurm_power.bridge.http_rows import PageError
 from slurm_power.cli.powerbridge import file_problems
 from slurm_power.config import ConfigError, load_site
@@ -162,7 +163,7 @@ async def test_bad_answers_say_why_and_leave_what_is_known(
     await feed.round()
     before = written(tmp_path)
     server.answer, why = BAD[how]
-    with pytest.raises((FetchError, PageError), match=why):
+    with pytest.raises((AnswerError, PageError), match=why):
         await feed.round()
     assert written(tmp_path) == before
 
@@ -176,7 +177,7 @@ async def test_a_server_that_drips_is_cut_off(server: BadServer, tmp_path: Path)
             request.wfile.write(b" ")
 
     server.answer = drip
-    with pytest.raises(FetchError, match=r"no whole answer in 0\.5 s"):
+    with pytest.raises(AnswerError, match=r"no whole answer in 0\.5 s"):
         await reader_of(signal_of(server, timeout_seconds=0.5), tmp_path).round()
 
 
@@ -198,7 +199,7 @@ async def test_secrets_are_sent_in_headers_also_after_a_redirect_on_the_same_hos
         ("/new", "Bearer abc"),
     ]
     secret.write_text("Bearer s3cret\n")
-    with pytest.raises(FetchError, match="line 1") as raised:
+    with pytest.raises(AnswerError, match="line 1") as raised:
         await feed.round()
     assert "s3cret" not in str(raised.value)
 
@@ -214,7 +215,7 @@ async def test_each_day_has_its_page_and_tomorrows_may_be_missing(server: BadSer
     assert await feed.round() == []
     assert len(server.asked) == 2
     server.answer = body(b"", 404)
-    with pytest.raises(FetchError, match="404"):
+    with pytest.raises(AnswerError, match="404"):
         await feed.round()
 
 
@@ -238,7 +239,7 @@ def test_retry_after_in_both_forms_and_bounded() -> None:
 
 @in_loop
 async def test_an_authority_that_is_no_file_is_named(server: BadServer, tmp_path: Path) -> None:
-    with pytest.raises(FetchError, match="ca_file"):
+    with pytest.raises(AnswerError, match="ca_file"):
         PageReader(signal_of(server, ca_file=tmp_path / "none"))
 
 

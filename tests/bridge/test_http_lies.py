@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from slurm_power.bridge.bounded_http import AnswerError
 from slurm_power.bridge.feeds import Feed
 from slurm_power.bridge.grid_events import Price
 from slurm_power.bridge.http_feed import FeedFileError, HttpFeedReader, run_http_feed
-from slurm_power.bridge.http_page import FetchError
 from slurm_power.bridge.http_rows import MOST_ROWS, PageError, read_page
 from slurm_power.bridge.signal_state import SignalState
 from slurm_power.config.http_signals import (
@@ -271,7 +271,7 @@ async def test_a_feed_that_stops_is_known_until_it_runs_out(server: BadServer, t
     feed = HttpFeedReader(signal_of(server), folder=tmp_path / "bridge", feeds=tmp_path / "feeds")
     await feed.round()
     server.answer = body(b"", 500)
-    with pytest.raises(FetchError):
+    with pytest.raises(AnswerError):
         await feed.round()
     assert feed.stopped(this_hour() + HOUR) == []
     assert "nothing is known since" in feed.stopped(this_hour() + 3 * HOUR)[0]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from slurm_power.bridge.bounded_http import AnswerError
 from slurm_power.bridge.http_limits import HttpLimits
-from slurm_power.bridge.http_page import FetchError
 from slurm_power.bridge.http_rows import PageError
 from slurm_power.config import ConfigError, load_site
 from slurm_power.config.http_signals import EventCommitment, HttpLimitsSignal, HttpLimitUnit
@@ -116,7 +116,7 @@ async def test_a_sound_page_takes_limits_back_a_doubtful_one_does_not(
 
 
 LIES = {
-    "silent": (body(b"", 503), FetchError, "503"),
+    "silent": (body(b"", 503), AnswerError, "503"),
     "no JSON": (body(b"<html>"), PageError, "no JSON"),
     "above the rating": (body(page((0, 60, 1e6))), PageError, "not plausible"),
     "negative": (body(page((0, 60, -1.0))), PageError, "not plausible"),

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from slurm_power import clock
-from slurm_power.bridge.http_page import FetchError
+from slurm_power.bridge.bounded_http import AnswerError
 from slurm_power.cli.slurm_power import main
 from slurm_power.controller.authority import make_authority
 from tests.bridge.authority import make, make_wrong
@@ -60,14 +60,14 @@ async def test_a_wrong_certificate_is_named_and_nothing_is_sent(
     with bad_server(tls_of(*make_wrong(files["ca"].parent, how))) as server:
         server.answer = body(rows(80.0))
         feed = reader_of(signal_of(server, ca_file=files["ca"], headers_file=secret), tmp_path)
-        with pytest.raises(FetchError, match=WRONG[how]):
+        with pytest.raises(AnswerError, match=WRONG[how]):
             await feed.round()
         assert server.asked == []
 
 
 @in_loop
 async def test_an_unknown_authority_is_not_believed(server: BadServer, tmp_path: Path) -> None:
-    with pytest.raises(FetchError, match="certificate verify failed"):
+    with pytest.raises(AnswerError, match="certificate verify failed"):
         await reader_of(signal_of(server), tmp_path).round()
     assert server.asked == []
 
@@ -89,7 +89,7 @@ async def test_a_redirect_elsewhere_gets_no_secret(
         }
         server.answer = body(b"", 302, Location=places[how])
         feed = reader_of(signal_of(server, ca_file=files["ca"], headers_file=secret), tmp_path)
-        with pytest.raises(FetchError, match=r"it redirects to|Invalid URL in location") as raised:
+        with pytest.raises(AnswerError, match=r"it redirects to|Invalid URL in location") as raised:
             await feed.round()
         assert other.asked == []
     assert "s3cret" not in str(raised.value)

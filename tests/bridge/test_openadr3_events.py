@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurm_power.bridge.grid_events import Level
-from slurm_power.bridge.openadr3_events import EventError, ReadEvent, read_event
+from slurm_power.bridge.openadr3_events import ReadEvent, read_event
 from slurm_power.bridge.openadr3_reports import due_reports
+from slurm_power.bridge.openadr_levels import EventError
 from slurm_power.config.signals import OpenAdr3Signal
 from tests.plan.situations import site
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from slurm_power.bridge.openadr3_client import VtnError
-from tests.bridge.test_openadr3_ven import Place, at, story
+from slurm_power.bridge.bounded_http import AnswerError
+from tests.bridge.place3 import Place, at, story
 
 ABSURD: list[tuple[dict[str, Any], str]] = [
     ({"intervals": [{"id": 0, "payloads": [{"type": "IMPORT_CAPACITY_LIMIT", "values": [-5]}]}]}, "negative"),
@@ -63,12 +63,32 @@ def test_a_change_into_nonsense_or_backwards_leaves_what_stood(tmp_path: Path) -
     story(tmp_path, told)
 
 
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_login_that_is_refused_cancels_nothing(tmp_path: Path, status: int) -> None:
+    """Of an event such an answer says that it is gone; of a token it says nothing of events."""
+
+    async def told(place: Place) -> None:
+        event = place.vtn.put("events", place.event(9_000))
+        await place.ven.round()
+        instead = {
+            "/events": lambda: web.json_response([]),
+            f"/events/{event}": lambda: web.json_response({}, status=401),
+            "/auth/token": lambda: web.json_response({"title": "no"}, status=status),
+        }
+        place.vtn.answer_instead = lambda request: instead.get(request.path, lambda: None)()
+        with pytest.raises(AnswerError, match=f"no token: {status}"):
+            await place.ven.round()
+        assert len(place.powerctld.standing()) == 1
+
+    story(tmp_path, told)
+
+
 HOSTILE: list[tuple[str, Callable[[], web.StreamResponse], str]] = [
     ("html", lambda: web.Response(text="<html>", content_type="text/html"), "no JSON"),
     ("an object", lambda: web.json_response({"id": "x"}), "no list"),
     ("ids missing", lambda: web.json_response([{"x": 1}]), "without an id"),
     ("deep", lambda: web.Response(text="[" * 100_000, content_type="application/json"), "no JSON"),
-    ("huge", lambda: web.Response(body=b" " * 5_000_000), "more than 4 MB"),
+    ("huge", lambda: web.Response(body=b" " * 5_000_000), "more than 4000000 bytes"),
     ("moved", lambda: web.Response(status=302, headers={"Location": "http://127.0.0.1:1/"}), "302"),
     ("broken", lambda: web.json_response({"title": "oh\x1b[2J"}, status=500), "500 oh [2J"),
 ]
@@ -82,7 +102,7 @@ def test_answers_that_are_none_are_survived(
         place.vtn.put("events", place.event(9_000))
         await place.ven.round()
         place.vtn.answer_instead = lambda request: answer() if request.path == "/events" else None
-        with pytest.raises(VtnError) as caught:
+        with pytest.raises(AnswerError) as caught:
             await place.ven.round()
         assert problem in str(caught.value)
         assert str(caught.value).isprintable()

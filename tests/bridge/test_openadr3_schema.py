@@ -13,7 +13,8 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # its types are no dependency
 
 from slurm_power import clock
-from tests.bridge.test_openadr3_ven import Place, series_of, story
+from tests.bridge.place3 import Place, story
+from tests.bridge.places import series_of
 
 VARIABLE = "SLURM_POWER_OPENADR3_YAML"
 

@@ -8,10 +8,10 @@ import pytest
 from openleadr.utils import certificate_fingerprint
 
 from containers.vtn.openadr2 import VEN_ID
+from slurm_power.bridge.bounded_http import AnswerError, tls_context
 from slurm_power.bridge.openadr2_line import OpenAdr2Line
-from slurm_power.bridge.openadr3_client import VtnError, tls_context
 from tests.bridge import authority
-from tests.bridge.test_openadr2_ven import Place, story
+from tests.bridge.place2 import Place, story
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_a_vtn_that_signs_with_another_certificate_is_refused(tmp_path: Path, fi
     wrong = certificate_fingerprint(files["stranger"].read_text())
 
     async def told(place: Place) -> None:
-        with pytest.raises(VtnError, match="FingerprintMismatch"):
+        with pytest.raises(AnswerError, match="FingerprintMismatch"):
             await place.ven.round()
         assert place.powerctld.standing() == []
 
@@ -69,7 +69,7 @@ def test_a_vtn_that_does_not_sign_is_refused_where_signatures_are_wanted(
     tmp_path: Path, files: dict[str, Path]
 ) -> None:
     async def told(place: Place) -> None:
-        with pytest.raises(VtnError, match="its answer is refused"):
+        with pytest.raises(AnswerError, match="its answer is refused"):
             await place.ven.round()
 
     fingerprint = certificate_fingerprint(files["vtn"].read_text())
@@ -79,7 +79,7 @@ def test_a_vtn_that_does_not_sign_is_refused_where_signatures_are_wanted(
 def test_a_stranger_s_certificate_gets_no_events(tmp_path: Path, files: dict[str, Path]) -> None:
     async def told(place: Place) -> None:
         place.vtn.event(9_000)
-        with pytest.raises(VtnError):
+        with pytest.raises(AnswerError):
             await place.ven.round()
         assert place.powerctld.standing() == []
 
@@ -91,7 +91,7 @@ def test_a_vtn_of_another_authority_is_not_spoken_to(tmp_path: Path, files: dict
     other = authority.make(tmp_path / "other")
 
     async def told(place: Place) -> None:
-        with pytest.raises(VtnError, match="CERTIFICATE_VERIFY_FAILED"):
+        with pytest.raises(AnswerError, match="CERTIFICATE_VERIFY_FAILED"):
             await place.ven.round()
 
     story(tmp_path, told, tls=vtn_of(files), **ven_of(files, ca_file=other["ca"]))
@@ -116,7 +116,7 @@ HOSTILE = [
 def test_answers_that_are_no_message_are_refused(tmp_path: Path, content: bytes, problem: str) -> None:
     async def told(place: Place) -> None:
         assert isinstance(place.line, OpenAdr2Line)
-        with pytest.raises(VtnError) as caught:
+        with pytest.raises(AnswerError) as caught:
             place.line._understood(content)
         assert problem in str(caught.value)
         assert str(caught.value).isprintable()
