@@ -8,8 +8,8 @@ import random
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from slurm_power.controller.lever_moves import took
-from slurm_power.controller.levers import LeverState
+from slurm_power.controller.levers.lever_moves import took
+from slurm_power.controller.levers.levers import LeverState
 from slurm_power.model.action import (
     AdviseBatch,
     ChangeTier,

@@ -20,8 +20,8 @@ import numpy as np
 
 from containers.bench.ess_peers import PerfectPaths, naive_control, plain_ratchet
 from containers.bench.job_weeks import redrawn_load
-from slurm_power.cli.commands.jobs_file import JobRow, read_jobs
-from slurm_power.cli.commands.series_file import read_series
+from slurm_power.cli.commands.simulations.jobs_file import JobRow, read_jobs
+from slurm_power.cli.commands.simulations.series_file import read_series
 from slurm_power.forecast.grid import on_grid
 from slurm_power.plan.peak_level import Battery, Values
 from slurm_power.signals.billing_file import read_billing_rules

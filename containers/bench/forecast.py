@@ -21,9 +21,9 @@ import numpy as np
 
 from containers.bench import forecast_peers, plant_jobs
 from containers.bench.forecast_peers import COMPARED, PeerRow
-from slurm_power.cli.commands.backtest_jobs import logged_job
-from slurm_power.cli.commands.jobs_file import read_jobs
-from slurm_power.cli.commands.series_file import read_series
+from slurm_power.cli.commands.simulations.backtest_jobs import logged_job
+from slurm_power.cli.commands.simulations.jobs_file import read_jobs
+from slurm_power.cli.commands.simulations.series_file import read_series
 from slurm_power.cli.commands.table_file import TableFileError
 from slurm_power.forecast.backtest import Origin, Score, model_named, pick_origins, run, score
 from slurm_power.forecast.backtest_jobs import JobsScore, judge

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from slurm_power.controller.forecast_process import COMMAND, SINGLE_THREADED
+from slurm_power.controller.planning.forecast_process import COMMAND, SINGLE_THREADED
 from slurm_power.forecaster.circuit import CircuitModels
 from slurm_power.forecaster.state_files import StateFiles
 from slurm_power.forecaster.worker import DIRECTORY

@@ -17,8 +17,8 @@ from pathlib import Path
 from containers.bench.figure import Figure, memory, share
 from containers.bench.processes import usage
 from slurm_power import clock
-from slurm_power.controller.authority import Authority, make_authority
-from slurm_power.controller.nodes import NodeLinks
+from slurm_power.controller.sensing.authority import Authority, make_authority
+from slurm_power.controller.sensing.nodes import NodeLinks
 from slurm_power.model.site import Circuit, LimitKind, Site
 from slurm_power.node.identity import Identity
 from slurm_power.telemetry import SiteTelemetry

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slurm_power.cli.commands.jobs_file import JobRow
+from slurm_power.cli.commands.simulations.jobs_file import JobRow
 from slurm_power.plan.peak_level import Values
 from slurm_power.simulate.ess import Load
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from slurm_power.cli.commands.job_log_file import read_log
+from slurm_power.cli.commands.simulations.job_log_file import read_log
 from slurm_power.model.site import Circuit, LimitKind, Site
 from slurm_power.plan.policy import Policy
 from slurm_power.simulate.cluster import Hardware

@@ -20,7 +20,7 @@ from pathlib import Path
 from containers.bench.big_site import BigSite
 from containers.bench.figure import Figure, markdown
 from slurm_power.controller.garbage import Garbage
-from slurm_power.controller.planner_beat import PlannerBeat
+from slurm_power.controller.planning.planner_beat import PlannerBeat
 from slurm_power.model.action import Plan
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.class_problem import DayPrices, class_problem

@@ -19,9 +19,9 @@ from typing import Any
 from containers.bench.big_site import BigSite, big_site
 from slurm_power import clock
 from slurm_power.config import load_site
-from slurm_power.controller.authority import make_authority
 from slurm_power.controller.daemon import Controller
-from slurm_power.controller.scrape import CycleFigures
+from slurm_power.controller.records.scrape import CycleFigures
+from slurm_power.controller.sensing.authority import make_authority
 from slurm_power.model.job import Job
 from slurm_power.model.pool import Pool
 from slurm_power.model.snapshot import Snapshot

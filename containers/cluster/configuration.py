@@ -203,7 +203,7 @@ def write_users(layout: Layout, found: Path, target: Path) -> None:
 
 def write_authority(etc: Path) -> None:
     """Let nodes and controller know each other, under the names that a node has for the controller."""
-    from slurm_power.controller.authority import make_authority  # noqa: PLC0415  # a lab without power needs none
+    from slurm_power.controller.sensing.authority import make_authority  # noqa: PLC0415  # a lab without power needs none
 
     make_authority(etc / "tls", "lab", ["127.0.0.1", "powerctld"], datetime.now(UTC))
     (etc / "tls").chmod(0o711)

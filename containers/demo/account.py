@@ -9,11 +9,11 @@ from rich.table import Table
 
 from containers.demo.play import Course
 from containers.demo.stage import Stage
-from slurm_power.cli.commands.stored import report_data
+from slurm_power.cli.commands.reports.stored import report_data
 from slurm_power.report.data import ReportData, Series, judge
-from slurm_power.report.html import write_report
-from slurm_power.report.trace import announced_starts, forecast_trace
-from slurm_power.report.trace_figure import trace_words
+from slurm_power.report.frame.html import write_report
+from slurm_power.report.live.trace import announced_starts, forecast_trace
+from slurm_power.report.live.trace_figure import trace_words
 from slurm_power.store.places import LEDGER_NAME, open_series_reader
 from slurm_power.store.sqlite import SqliteStore
 

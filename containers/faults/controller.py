@@ -16,7 +16,7 @@ from typing import Any
 
 from containers.faults.node import wait_until
 from slurm_power import clock
-from slurm_power.controller.authority import CA_CERTIFICATE, Authority, make_authority
+from slurm_power.controller.sensing.authority import CA_CERTIFICATE, Authority, make_authority
 from slurm_power.munge import MungeError, munge_decode
 from slurm_power.wire import PROTOCOL_VERSION, LineDecoder, Message, WireError, decode, encode
 

@@ -25,10 +25,10 @@ from containers.faults.gpus import FakeGpus
 from slurm_power import clock
 from slurm_power.config.node_record import NodeConfig
 from slurm_power.config.site import load_site
-from slurm_power.controller.authority import make_authority
+from slurm_power.controller.answers.user_socket import Caller
 from slurm_power.controller.daemon import Controller
-from slurm_power.controller.nodes import _NodeConnection
-from slurm_power.controller.user_socket import Caller
+from slurm_power.controller.sensing.authority import make_authority
+from slurm_power.controller.sensing.nodes import _NodeConnection
 from slurm_power.model.job import Job
 from slurm_power.model.pool import Pool
 from slurm_power.node.daemon import Daemon

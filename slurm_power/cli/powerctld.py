@@ -12,11 +12,11 @@ from pathlib import Path
 
 from slurm_power import __version__
 from slurm_power.config import ConfigError, SiteConfig, load_site
-from slurm_power.controller.admission_desk import SlurmAdmission
-from slurm_power.controller.authority import AuthorityError
+from slurm_power.controller.admission.admission_desk import SlurmAdmission
 from slurm_power.controller.daemon import Controller
-from slurm_power.controller.probe import build_drivers, close_drivers, fingerprints, probe
-from slurm_power.controller.site_state import keep_site
+from slurm_power.controller.records.site_state import keep_site
+from slurm_power.controller.sensing.authority import AuthorityError
+from slurm_power.controller.sensing.probe import build_drivers, close_drivers, fingerprints, probe
 from slurm_power.ports import LocalStore, PowerMeter, SchedulerError, Storage, StoreError
 from slurm_power.slurm.commands import CommandRunner
 from slurm_power.slurm.licences import CliLicences

@@ -11,35 +11,35 @@ import click
 
 from slurm_power import __version__
 from slurm_power.cli.command_group import SectionedGroup
-from slurm_power.cli.commands.advise import advise
-from slurm_power.cli.commands.alerts import alerts
-from slurm_power.cli.commands.authority import ca
-from slurm_power.cli.commands.backtest import backtest
-from slurm_power.cli.commands.backtest_jobs import backtest_jobs
-from slurm_power.cli.commands.check import check, show_config
-from slurm_power.cli.commands.commission import commission
-from slurm_power.cli.commands.control import control, release_all
-from slurm_power.cli.commands.event import cancel_event, event, yield_node
-from slurm_power.cli.commands.event_report import event_report, events
-from slurm_power.cli.commands.export import export
-from slurm_power.cli.commands.forecast import forecast
-from slurm_power.cli.commands.gateway import gateway
-from slurm_power.cli.commands.hres import hres
-from slurm_power.cli.commands.init import init
-from slurm_power.cli.commands.jobs import jobs
-from slurm_power.cli.commands.ledger import ledger, why
-from slurm_power.cli.commands.plan import plan
-from slurm_power.cli.commands.policy import appeal, policy
-from slurm_power.cli.commands.report import report
-from slurm_power.cli.commands.simulate import simulate
-from slurm_power.cli.commands.sources import sources
-from slurm_power.cli.commands.status import status
-from slurm_power.cli.commands.store import store
-from slurm_power.cli.commands.tiers import tiers
-from slurm_power.cli.commands.top import top
-from slurm_power.cli.commands.uninstall import uninstall
-from slurm_power.cli.commands.web import web
-from slurm_power.cli.commands.weights import weights
+from slurm_power.cli.commands.jobs.jobs import jobs
+from slurm_power.cli.commands.reports.export import export
+from slurm_power.cli.commands.reports.report import report
+from slurm_power.cli.commands.setup.authority import ca
+from slurm_power.cli.commands.setup.check import check, show_config
+from slurm_power.cli.commands.setup.commission import commission
+from slurm_power.cli.commands.setup.hres import hres
+from slurm_power.cli.commands.setup.init import init
+from slurm_power.cli.commands.setup.store import store
+from slurm_power.cli.commands.setup.uninstall import uninstall
+from slurm_power.cli.commands.setup.web import web
+from slurm_power.cli.commands.simulations.backtest import backtest
+from slurm_power.cli.commands.simulations.backtest_jobs import backtest_jobs
+from slurm_power.cli.commands.simulations.simulate import simulate
+from slurm_power.cli.commands.site.advise import advise
+from slurm_power.cli.commands.site.alerts import alerts
+from slurm_power.cli.commands.site.control import control, release_all
+from slurm_power.cli.commands.site.event import cancel_event, event, yield_node
+from slurm_power.cli.commands.site.event_report import event_report, events
+from slurm_power.cli.commands.site.forecast import forecast
+from slurm_power.cli.commands.site.ledger import ledger, why
+from slurm_power.cli.commands.site.plan import plan
+from slurm_power.cli.commands.site.policy import appeal, policy
+from slurm_power.cli.commands.site.sources import sources
+from slurm_power.cli.commands.site.status import status
+from slurm_power.cli.commands.site.top import top
+from slurm_power.cli.commands.site.weights import weights
+from slurm_power.cli.commands.tiers.gateway import gateway
+from slurm_power.cli.commands.tiers.tiers import tiers
 
 # What an installation for operators alone does not have, by the extra that brings it.
 _EXTRAS = {

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from slurm_power import clock
-from slurm_power.controller.operators import Note
-from slurm_power.controller.scrape import CycleFigures
+from slurm_power.controller.governance.operators import Note
+from slurm_power.controller.records.scrape import CycleFigures
 
 log = logging.getLogger(__name__)
 

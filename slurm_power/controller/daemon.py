@@ -12,43 +12,43 @@ from slurm_power import clock
 from slurm_power.act import Actor, Outcome
 from slurm_power.config import SiteConfig
 from slurm_power.config.node_record import split_address
-from slurm_power.controller.admission_desk import AdmissionDesk, SlurmAdmission
-from slurm_power.controller.alert_desk import AlertDesk
-from slurm_power.controller.answers import answer
-from slurm_power.controller.authority import Authority, pins_of
+from slurm_power.controller.admission.admission_desk import AdmissionDesk, SlurmAdmission
+from slurm_power.controller.answers.answers import answer
+from slurm_power.controller.answers.user_socket import UserSocket
+from slurm_power.controller.answers.web_tickets import WebTickets
 from slurm_power.controller.beside import Beside
-from slurm_power.controller.control_desk import ControlDesk, Wish
 from slurm_power.controller.cycle_beat import CycleBeat
-from slurm_power.controller.ess_desk import EssDesk
-from slurm_power.controller.event_desk import EventDesk
-from slurm_power.controller.fairness_desk import FairnessDesk
-from slurm_power.controller.forecasting import ForecastDesk
-from slurm_power.controller.governance import Governance
-from slurm_power.controller.job_expectations import JobExpectations
-from slurm_power.controller.kept_levers import KeptLevers
-from slurm_power.controller.lever_books import LeverBooks
-from slurm_power.controller.lineage import Lineage
-from slurm_power.controller.metrics import MetricsServer
-from slurm_power.controller.node_desk import NodeDesk
-from slurm_power.controller.nodes import NodeLinks
-from slurm_power.controller.operators import OperatorDesk
-from slurm_power.controller.pause_desk import PauseDesk
-from slurm_power.controller.planning import Planning
-from slurm_power.controller.pollers import every_poller
-from slurm_power.controller.probe import close_drivers
-from slurm_power.controller.prolog_desk import LISTED_SECONDS, PrologDesk
-from slurm_power.controller.rack_feed import RackFeed
-from slurm_power.controller.receipt_desk import Accounting, ReceiptDesk
-from slurm_power.controller.recorder import Recorder
-from slurm_power.controller.refusals import RefusalNotes
-from slurm_power.controller.scrape import page
-from slurm_power.controller.shadow import ShadowBook
-from slurm_power.controller.source_watch import SourceWatch
-from slurm_power.controller.supply_desk import SupplyDesk
-from slurm_power.controller.tier_levers import TierLevers
-from slurm_power.controller.trust import note_trust, unproven
-from slurm_power.controller.user_socket import UserSocket
-from slurm_power.controller.web_tickets import WebTickets
+from slurm_power.controller.events.event_desk import EventDesk
+from slurm_power.controller.governance.alert_desk import AlertDesk
+from slurm_power.controller.governance.control_desk import ControlDesk, Wish
+from slurm_power.controller.governance.fairness_desk import FairnessDesk
+from slurm_power.controller.governance.governance import Governance
+from slurm_power.controller.governance.operators import OperatorDesk
+from slurm_power.controller.jobs.job_expectations import JobExpectations
+from slurm_power.controller.jobs.lineage import Lineage
+from slurm_power.controller.jobs.receipt_desk import Accounting, ReceiptDesk
+from slurm_power.controller.levers.kept_levers import KeptLevers
+from slurm_power.controller.levers.lever_books import LeverBooks
+from slurm_power.controller.levers.pause_desk import PauseDesk
+from slurm_power.controller.levers.prolog_desk import LISTED_SECONDS, PrologDesk
+from slurm_power.controller.levers.shadow import ShadowBook
+from slurm_power.controller.planning.forecasting import ForecastDesk
+from slurm_power.controller.planning.planning import Planning
+from slurm_power.controller.records.metrics import MetricsServer
+from slurm_power.controller.records.recorder import Recorder
+from slurm_power.controller.records.scrape import page
+from slurm_power.controller.sensing.authority import Authority, pins_of
+from slurm_power.controller.sensing.node_desk import NodeDesk
+from slurm_power.controller.sensing.nodes import NodeLinks
+from slurm_power.controller.sensing.pollers import every_poller
+from slurm_power.controller.sensing.probe import close_drivers
+from slurm_power.controller.sensing.rack_feed import RackFeed
+from slurm_power.controller.sensing.refusals import RefusalNotes
+from slurm_power.controller.sensing.source_watch import SourceWatch
+from slurm_power.controller.sensing.supply_desk import SupplyDesk
+from slurm_power.controller.sensing.trust import note_trust, unproven
+from slurm_power.controller.storage.ess_desk import EssDesk
+from slurm_power.controller.tiers.tier_levers import TierLevers
 from slurm_power.model.action import Plan
 from slurm_power.model.job import Job
 from slurm_power.model.snapshot import Snapshot

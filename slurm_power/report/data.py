@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from slurm_power.report.trace import ForecastTrace, TruePoint
+from slurm_power.report.live.trace import ForecastTrace, TruePoint
 
 Column = tuple[float | None, ...]
 

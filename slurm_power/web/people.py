@@ -14,7 +14,7 @@ from starlette.requests import HTTPConnection
 
 from slurm_power import clock
 from slurm_power.config.web import Anonymous, WebConfig
-from slurm_power.controller.behalf import NOBODY, user_name
+from slurm_power.controller.answers.behalf import NOBODY, user_name
 from slurm_power.model.role import Role
 from slurm_power.web.keys import Keys
 

@@ -45,7 +45,7 @@ def savings_beside(file: Path) -> dict[str, Any]:
 def main() -> int:
     """Print the savings; returns 0, or 3 with a sentence where they are not known."""
     # numpy, and the tariffs of all kinds
-    from slurm_power.controller.month_terms import month_savings  # noqa: PLC0415  # what draws and reads a month is loaded for that alone
+    from slurm_power.controller.planning.month_terms import month_savings  # noqa: PLC0415  # what draws and reads a month is loaded for that alone
     from slurm_power.signals.held_file import SupplyFileError  # noqa: PLC0415  # what draws and reads a month is loaded for that alone
 
     try:

@@ -3,9 +3,9 @@
 from typing import Any
 
 from slurm_power import clock
-from slurm_power.controller.behalf import behalf_of
-from slurm_power.controller.event_answer import add_event, cancel_event, events
-from slurm_power.controller.user_socket import Caller, RefusedError
+from slurm_power.controller.answers.behalf import behalf_of
+from slurm_power.controller.answers.event_answer import add_event, cancel_event, events
+from slurm_power.controller.answers.user_socket import Caller, RefusedError
 from slurm_power.powerctld_line import LineError, LineRefusedError
 from slurm_power.wire import Message
 from tests.controller.test_event_desk import Bench

@@ -13,8 +13,8 @@ from slurm_power import wire
 from slurm_power.bridge.alerts import AlertTask, fitted
 from slurm_power.bridge.state_file import StateFile
 from slurm_power.config import SiteConfig, load_site
-from slurm_power.controller.alert_desk import AlertDesk
-from slurm_power.controller.user_socket import RefusedError
+from slurm_power.controller.answers.user_socket import RefusedError
+from slurm_power.controller.governance.alert_desk import AlertDesk
 from slurm_power.powerctld_line import LineError
 from tests.bridge.picture import bad, picture
 

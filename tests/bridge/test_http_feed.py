@@ -22,7 +22,7 @@ from slurm_power.bridge.http_rows import PageError
 from slurm_power.cli.powerbridge import file_problems
 from slurm_power.config import ConfigError, load_site
 from slurm_power.config.http_signals import HttpPricesSignal, HttpPriceUnit
-from slurm_power.controller.supply_desk import SupplyDesk
+from slurm_power.controller.sensing.supply_desk import SupplyDesk
 from slurm_power.wire import Message
 from tests.bridge.bad_server import BadServer, bad_server, body
 from tests.bridge.test_bridge_daemon import site_file, until

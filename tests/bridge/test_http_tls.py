@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from slurm_power import clock
 from slurm_power.bridge.bounded_http import AnswerError
 from slurm_power.cli.slurm_power import main
-from slurm_power.controller.authority import make_authority
+from slurm_power.controller.sensing.authority import make_authority
 from tests.bridge.authority import make, make_wrong
 from tests.bridge.bad_server import BadServer, bad_server, body
 from tests.bridge.test_http_feed import in_loop, reader_of, rows, signal_of

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from slurm_power.cli.commands.admission_words import admission_lines
+from slurm_power.cli.commands.site.admission_words import admission_lines
 
 ROW: dict[str, Any] = {
     "licence": "watts",

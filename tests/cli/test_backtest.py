@@ -184,7 +184,7 @@ def test_a_million_rows_are_no_trouble(tmp_path: Path) -> None:
 def test_what_is_not_installed_is_told_with_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slurm_power.cli.commands.backtest.find_spec", lambda _name: None)
+    monkeypatch.setattr("slurm_power.cli.commands.simulations.backtest.find_spec", lambda _name: None)
     series = str(written(tmp_path / "a.csv", rows()))
     for name, told in (
         ("peer_mstl", "peer_mstl needs statsforecast: pip install 'slurm-power[peers]'"),

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slurm_power.cli.commands.fan_text import ASCII, LEAST_WIDTH, UNICODE, Signs, fan_lines, legend
-from slurm_power.report.fan import FanChart, StartMark
+from slurm_power.cli.commands.site.fan_text import ASCII, LEAST_WIDTH, UNICODE, Signs, fan_lines, legend
+from slurm_power.report.live.fan import FanChart, StartMark
 
 NOW = 1_774_740_000.0  # a few hours before clocks go forward in Europe
 

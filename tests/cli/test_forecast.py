@@ -16,8 +16,8 @@ from click.testing import CliRunner, Result
 
 from slurm_power.cli.slurm_power import main
 from slurm_power.config import SupplyConfig
-from slurm_power.controller.forecast_answer import forecast as controller_answer
-from slurm_power.controller.supply_desk import SupplyDesk
+from slurm_power.controller.answers.forecast_answer import forecast as controller_answer
+from slurm_power.controller.sensing.supply_desk import SupplyDesk
 from tests.cli import forecast_answer as made
 from tests.cli.fake_powerctld import fake_powerctld
 from tests.controller.test_forecasting import Bench

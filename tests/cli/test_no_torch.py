@@ -125,8 +125,8 @@ def test_no_module_but_those_that_learn_loads_what_learning_needs(tmp_path: Path
         "slurm_power.tiers.examples",
         "slurm_power.advice.lightning",  # what a user's own training imports: it subclasses the framework's
         "slurm_power.advice.transformers",
-        "slurm_power.cli.commands.tiers_build",
-        "slurm_power.cli.commands.tiers_evaluat",  # tiers_evaluate, and its words
+        "slurm_power.cli.commands.tiers.tiers_build",
+        "slurm_power.cli.commands.tiers.tiers_evaluat",  # tiers_evaluate, and its words
     )
     code = f"""
 import importlib, pkgutil, slurm_power

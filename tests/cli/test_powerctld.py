@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from slurm_power import clock
-from slurm_power.controller.authority import make_authority
+from slurm_power.controller.sensing.authority import make_authority
 from slurm_power.store.private import lock_directory
 from slurm_power.store.sqlite import SqliteStore
 from tests.store.test_schema import files_of, stamp

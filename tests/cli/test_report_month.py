@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from slurm_power.config import load_site
-from slurm_power.controller.month_terms import month_savings
+from slurm_power.controller.planning.month_terms import month_savings
 from slurm_power.plan.event_account import EventAccount
 from slurm_power.ports import StoreError
 from tests.cli.test_slurm_power import run

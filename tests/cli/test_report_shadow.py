@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from slurm_power import clock
-from slurm_power.controller.series_values import series_values
-from slurm_power.controller.shadow import ShadowBook
+from slurm_power.controller.levers.shadow import ShadowBook
+from slurm_power.controller.records.series_values import series_values
 from slurm_power.model.action import SetCap, SetDischarge
 from slurm_power.model.ledger import LedgerEntry
 from slurm_power.model.site import LimitKind

@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from slurm_power.cli.commands.top import after_key, split_keys
-from slurm_power.cli.commands.top_picture import Wishes, picture_lines
-from slurm_power.cli.commands.top_view import View
+from slurm_power.cli.commands.site.top import after_key, split_keys
+from slurm_power.cli.commands.site.top_picture import Wishes, picture_lines
+from slurm_power.cli.commands.site.top_view import View
 from slurm_power.cli.slurm_power import main
 from tests.cli.fake_powerctld import STATUS, Answer, entry, fake_powerctld
 from tests.cli.forecast_answer import answer as forecast_answer

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from slurm_power.cli.commands.why_words import three_sentences
+from slurm_power.cli.commands.site.why_words import three_sentences
 from tests.cli.fake_powerctld import STATUS, entry
 
 RUNNING: dict[str, Any] = {

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from slurm_power.config import load_site
-from slurm_power.controller.probe import fingerprints
+from slurm_power.controller.sensing.probe import fingerprints
 from slurm_power.model.power_table import PowerTable
 from tests.config.test_site import GOOD, SUNSPEC_PCS, problems, write
 

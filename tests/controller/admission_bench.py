@@ -10,8 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from slurm_power.config.admission import AdmissionConfig
-from slurm_power.controller.admission_desk import AdmissionDesk, SlurmAdmission
-from slurm_power.controller.job_expectations import JobExpectations
+from slurm_power.controller.admission.admission_desk import AdmissionDesk, SlurmAdmission
+from slurm_power.controller.jobs.job_expectations import JobExpectations
 from slurm_power.model.admission import LaidWindow, LicenceCount
 from slurm_power.model.grid_event import Commitment
 from slurm_power.model.snapshot import LimitEvent, Snapshot

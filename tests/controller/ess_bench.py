@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from slurm_power.config.supply import SupplyConfig
-from slurm_power.controller import ess_learned
-from slurm_power.controller.ess_desk import EssDesk
-from slurm_power.controller.ess_learned import nothing_stored
+from slurm_power.controller.storage import ess_learned
+from slurm_power.controller.storage.ess_desk import EssDesk
+from slurm_power.controller.storage.ess_learned import nothing_stored
 from slurm_power.model.outlook import EssOutlook
 from slurm_power.model.site import Ess
 from slurm_power.model.snapshot import Snapshot

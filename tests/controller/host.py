@@ -9,8 +9,8 @@ from typing import Any
 
 from slurm_power import clock
 from slurm_power.config import load_site
-from slurm_power.controller.authority import make_authority
 from slurm_power.controller.daemon import Controller
+from slurm_power.controller.sensing.authority import make_authority
 from slurm_power.store.sqlite import SqliteStore
 from tests.controller.test_user_socket import Queue, Site
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_power.controller import admission_desk
+from slurm_power.controller.admission import admission_desk
 from slurm_power.forecast.job_power import Submission
 from slurm_power.model.admission import LaidWindow
 from slurm_power.model.job import Flex

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from slurm_power.controller.advice_book import AdviceBook, Word
+from slurm_power.controller.tiers.advice_book import AdviceBook, Word
 from slurm_power.model.action import AdviseBatch
 from slurm_power.model.job import JobState
 from slurm_power.model.site import LimitKind

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_power.controller.catalog_source import CatalogSource
+from slurm_power.controller.tiers.catalog_source import CatalogSource
 
 GOOD = """
 [family.digits]

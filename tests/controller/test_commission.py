@@ -12,8 +12,8 @@ import pytest
 
 from containers.plant.pcs import PcsFront
 from slurm_power.config import load_site
-from slurm_power.controller.commission import CommissionError, Commissioning, Findings
-from slurm_power.controller.trust import note_trust, read_records, unproven, write_record
+from slurm_power.controller.sensing.trust import note_trust, read_records, unproven, write_record
+from slurm_power.controller.storage.commission import CommissionError, Commissioning, Findings
 from slurm_power.devices.pcs_sunspec import SunspecPcsDriver
 from slurm_power.model.reading import EssReading
 from slurm_power.model.watch import Expectation, Watch
@@ -131,8 +131,8 @@ def test_a_reversion_that_only_counts_down_is_found(monkeypatch: pytest.MonkeyPa
         assert found.revert_seconds is None
         assert "outlives its controller" in found.problems()[0]
 
-    monkeypatch.setattr("slurm_power.controller.commission.STEP_SECONDS", 6.0)
-    monkeypatch.setattr("slurm_power.controller.commission.SILENT_LEASE_SECONDS", 2.0)
+    monkeypatch.setattr("slurm_power.controller.storage.commission.STEP_SECONDS", 6.0)
+    monkeypatch.setattr("slurm_power.controller.storage.commission.SILENT_LEASE_SECONDS", 2.0)
     tried(check)
 
 
@@ -259,7 +259,7 @@ def test_a_meter_that_reads_no_power_is_not_begun_with(value: float, word: str) 
 
 
 def test_a_meter_that_stands_still_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slurm_power.controller.commission.STEP_SECONDS", 12.0)
+    monkeypatch.setattr("slurm_power.controller.storage.commission.STEP_SECONDS", 12.0)
 
     async def check(run: Run) -> None:
         run.front.set_fault("reversion_cosmetic", 0.0, None)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from slurm_power import clock
-from slurm_power.controller.control_desk import ControlDesk
-from slurm_power.controller.user_socket import Caller
+from slurm_power.controller.answers.user_socket import Caller
+from slurm_power.controller.governance.control_desk import ControlDesk
 from slurm_power.model.action import HoldJob, SetCap
 from slurm_power.model.site import LimitKind
 from tests.controller.host import Host, Kept, nobody_notes, until

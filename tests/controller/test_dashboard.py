@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from slurm_power.controller.metrics import exposition
+from slurm_power.controller.records.metrics import exposition
 from slurm_power.plan.policy import Policy
 from tests.controller.test_metrics import OWN
 from tests.plan.situations import cap_lease, running, situation

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from slurm_power.controller.day_plan import DayPlanDesk
+from slurm_power.controller.planning.day_plan import DayPlanDesk
 from slurm_power.model.day_plan import DayPlan
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.class_problem import ClassProblem

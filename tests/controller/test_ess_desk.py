@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from slurm_power.controller import ess_learned
-from slurm_power.controller.ess_book import LevelBook
-from slurm_power.controller.ess_desk import SUBJECT
-from slurm_power.controller.ess_learned import quarters_of
+from slurm_power.controller.storage import ess_learned
+from slurm_power.controller.storage.ess_book import LevelBook
+from slurm_power.controller.storage.ess_desk import SUBJECT
+from slurm_power.controller.storage.ess_learned import quarters_of
 from slurm_power.plan.peak_level import Values
 from slurm_power.store.places import SERIES_NAME
 from slurm_power.store.series import SqliteSeries

@@ -7,10 +7,10 @@ from typing import Any
 
 from slurm_power import clock
 from slurm_power.config import load_site
-from slurm_power.controller.authority import make_authority
+from slurm_power.controller.answers.status_answer import status
+from slurm_power.controller.answers.user_socket import Caller
 from slurm_power.controller.daemon import Controller
-from slurm_power.controller.status_answer import status
-from slurm_power.controller.user_socket import Caller
+from slurm_power.controller.sensing.authority import make_authority
 from slurm_power.model.reading import EssReading
 from slurm_power.plan.billing_period import period_label
 from slurm_power.store.places import LEDGER_NAME

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from slurm_power.controller.ess_book import LevelBook, earlier_peaks, labels_before
-from slurm_power.controller.ess_desk import SUBJECT
+from slurm_power.controller.storage.ess_book import LevelBook, earlier_peaks, labels_before
+from slurm_power.controller.storage.ess_desk import SUBJECT
 from slurm_power.model.grid_event import Commitment
 from slurm_power.model.power_table import PowerTable
 from slurm_power.model.snapshot import LimitEvent

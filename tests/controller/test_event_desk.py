@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from slurm_power import clock
-from slurm_power.controller.event_answer import add_event, cancel_event, event_report, events
-from slurm_power.controller.event_desk import EventDesk
-from slurm_power.controller.levers import CapRecord, LeverState
-from slurm_power.controller.operators import OperatorDesk
-from slurm_power.controller.user_socket import Caller, RefusedError
+from slurm_power.controller.answers.event_answer import add_event, cancel_event, event_report, events
+from slurm_power.controller.answers.user_socket import Caller, RefusedError
+from slurm_power.controller.events.event_desk import EventDesk
+from slurm_power.controller.governance.operators import OperatorDesk
+from slurm_power.controller.levers.levers import CapRecord, LeverState
 from slurm_power.model.action import Shortfall
 from slurm_power.model.grid_event import BaselineMethod, Commitment
 from slurm_power.model.site import LimitKind

@@ -13,12 +13,12 @@ import pytest
 from slurm_power.config.admission import AdmissionConfig
 from slurm_power.config.governance import GovernanceConfig
 from slurm_power.config.supply import SupplyConfig
-from slurm_power.controller.expect_answer import expect
-from slurm_power.controller.job_expectations import JobExpectations
-from slurm_power.controller.job_feed import JobFeed
-from slurm_power.controller.run_times import expected_run, stored_run_times
-from slurm_power.controller.supply_desk import SupplyDesk
-from slurm_power.controller.user_socket import Caller, RefusedError
+from slurm_power.controller.answers.expect_answer import expect
+from slurm_power.controller.answers.user_socket import Caller, RefusedError
+from slurm_power.controller.jobs.job_expectations import JobExpectations
+from slurm_power.controller.jobs.job_feed import JobFeed
+from slurm_power.controller.jobs.run_times import expected_run, stored_run_times
+from slurm_power.controller.sensing.supply_desk import SupplyDesk
 from slurm_power.forecast.run_times import JobKind, RunTimes
 from slurm_power.forecast.supply import HeldValues, Supply
 from slurm_power.model.snapshot import NodeState, Snapshot

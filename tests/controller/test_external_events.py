@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from slurm_power import clock
-from slurm_power.controller.behalf import behalf_of
-from slurm_power.controller.event_answer import add_event, cancel_event
-from slurm_power.controller.user_socket import Caller, RefusedError
+from slurm_power.controller.answers.behalf import behalf_of
+from slurm_power.controller.answers.event_answer import add_event, cancel_event
+from slurm_power.controller.answers.user_socket import Caller, RefusedError
 from tests.controller.test_event_desk import ASKED, STRANGER, Bench
 
 THEIRS = {
@@ -111,7 +111,7 @@ def test_only_operators_may_tell_of_them(bench: Bench) -> None:
 
 
 def test_a_flood_of_events_ends_at_a_bound(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slurm_power.controller.external_events.MOST_EVENTS", 3)
+    monkeypatch.setattr("slurm_power.controller.events.external_events.MOST_EVENTS", 3)
     for number in range(3):
         told(bench, external_id=f"utility/e{number}/0")
     with pytest.raises(RefusedError, match="no more are taken"):

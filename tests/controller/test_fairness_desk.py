@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from slurm_power.controller.fairness_desk import FairnessDesk
-from slurm_power.controller.levers import LeverState
+from slurm_power.controller.governance.fairness_desk import FairnessDesk
+from slurm_power.controller.levers.levers import LeverState
 from slurm_power.model.action import HoldJob, SetCap
 from slurm_power.model.site import LimitKind
 from slurm_power.model.snapshot import HoldLease, Snapshot

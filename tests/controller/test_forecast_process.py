@@ -9,8 +9,8 @@ from contextlib import suppress
 
 import pytest
 
-from slurm_power.controller import forecast_process
-from slurm_power.controller.forecast_process import ForecastProcess
+from slurm_power.controller.planning import forecast_process
+from slurm_power.controller.planning.forecast_process import ForecastProcess
 from slurm_power.wire import Message
 
 # Answers each line with what it was told; says first who it is.

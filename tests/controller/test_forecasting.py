@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from slurm_power.config.forecast import ForecastConfig
-from slurm_power.controller.forecasting import Course, ForecastDesk
+from slurm_power.controller.planning.forecasting import Course, ForecastDesk
 from slurm_power.model.forecast import CircuitForecast, Reach
 from slurm_power.plan.policy import Policy
 from tests.plan.situations import AT, site, situation

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from slurm_power.controller import daemon
-from slurm_power.controller.pollers import every_poller
+from slurm_power.controller.sensing.pollers import every_poller
 from slurm_power.ports import StoreError
 from slurm_power.store.patient import PatientStore
 from slurm_power.store.sqlite import SqliteStore

@@ -8,10 +8,15 @@ from typing import Any
 import pytest
 
 from slurm_power.config import load_site
-from slurm_power.controller.appeal_desk import AppealDesk, AppealError
-from slurm_power.controller.policy_desk import PolicyDesk
-from slurm_power.controller.policy_values import changes_between, fingerprint, in_parts, policy_values
-from slurm_power.controller.user_socket import Caller
+from slurm_power.controller.answers.user_socket import Caller
+from slurm_power.controller.governance.appeal_desk import AppealDesk, AppealError
+from slurm_power.controller.governance.policy_desk import PolicyDesk
+from slurm_power.controller.governance.policy_values import (
+    changes_between,
+    fingerprint,
+    in_parts,
+    policy_values,
+)
 from tests.controller.host import Host, Kept, nobody_notes
 from tests.controller.test_user_socket import STRANGER, Site, folder, needs_root
 

@@ -1,6 +1,6 @@
 """Energy figures of a job over its nodes."""
 
-from slurm_power.controller.job_energy import JobEnergies
+from slurm_power.controller.jobs.job_energy import JobEnergies
 
 
 def test_nodes_add_up_and_an_unknown_part_makes_the_sum_unknown() -> None:

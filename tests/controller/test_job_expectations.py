@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from slurm_power.controller.job_expectations import POWERS, JobExpectations, part_key
-from slurm_power.controller.levers import LeverState
-from slurm_power.controller.recorder import Recorder
+from slurm_power.controller.jobs.job_expectations import POWERS, JobExpectations, part_key
+from slurm_power.controller.levers.levers import LeverState
+from slurm_power.controller.records.recorder import Recorder
 from slurm_power.model.job import Job, JobState
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.loads import job_loads, pending_watts

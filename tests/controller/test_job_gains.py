@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from slurm_power.controller.job_gains import note_cap, note_hold
-from slurm_power.controller.levers import LeverState
+from slurm_power.controller.jobs.job_gains import note_cap, note_hold
+from slurm_power.controller.levers.levers import LeverState
 from slurm_power.model.action import HoldJob, SetCap
 from slurm_power.model.job import Flex
 from slurm_power.model.site import LimitKind

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from slurm_power.controller.job_hint import job_hint, slurm_uid
-from slurm_power.controller.user_socket import Caller, RefusedError
+from slurm_power.controller.answers.user_socket import Caller, RefusedError
+from slurm_power.controller.jobs.job_hint import job_hint, slurm_uid
 from tests.controller.test_user_socket import STRANGER, Site, folder, needs_root, tried
 
 __all__ = ["folder"]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from slurm_power.controller import job_records
-from slurm_power.controller.job_records import JobRecords
-from slurm_power.controller.levers import LeverState
+from slurm_power.controller.jobs import job_records
+from slurm_power.controller.jobs.job_records import JobRecords
+from slurm_power.controller.levers.levers import LeverState
 from slurm_power.model.action import HoldJob, SetCap
 from slurm_power.model.job import Job
 from slurm_power.model.site import LimitKind

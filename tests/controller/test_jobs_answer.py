@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from slurm_power.config.supply import SupplyConfig
-from slurm_power.controller import jobs_answer
-from slurm_power.controller.jobs_answer import MOST_IDS, jobs
-from slurm_power.controller.user_socket import Caller, RefusedError
+from slurm_power.controller.answers import jobs_answer
+from slurm_power.controller.answers.jobs_answer import MOST_IDS, jobs
+from slurm_power.controller.answers.user_socket import Caller, RefusedError
 from slurm_power.store.sqlite import SqliteStore
 from tests.plan.situations import AT
 

@@ -5,9 +5,9 @@ import random
 from collections.abc import Mapping
 from datetime import timedelta
 
-from slurm_power.controller import kept_levers
-from slurm_power.controller.kept_levers import KeptLevers
-from slurm_power.controller.levers import LeverState
+from slurm_power.controller.levers import kept_levers
+from slurm_power.controller.levers.kept_levers import KeptLevers
+from slurm_power.controller.levers.levers import LeverState
 from slurm_power.model.action import HoldJob, ReleaseJob, SetCap, SetDischarge
 from slurm_power.model.job import JobState
 from slurm_power.model.site import LimitKind

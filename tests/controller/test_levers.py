@@ -1,7 +1,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 
-from slurm_power.controller.levers import LeverState
+from slurm_power.controller.levers.levers import LeverState
 from slurm_power.model.action import HoldJob, ReleaseJob, SetCap, SetDischarge
 from slurm_power.model.job import JobState
 from slurm_power.model.site import LimitKind

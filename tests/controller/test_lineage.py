@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from slurm_power.controller.lineage import Lineage, runs_of
+from slurm_power.controller.jobs.lineage import Lineage, runs_of
 from slurm_power.model.job import Job, JobState
 from tests.plan.tier_situations import consenting
 

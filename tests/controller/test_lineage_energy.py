@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from slurm_power.controller.lineage import KEY, Lineage
+from slurm_power.controller.jobs.lineage import KEY, Lineage
 from slurm_power.model.job import Job, JobState
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from slurm_power.controller.answers import answer
-from slurm_power.controller.ess_next import ess_next
-from slurm_power.controller.lease_news import LeaseNews
-from slurm_power.controller.live_answer import _circuits, live
-from slurm_power.controller.user_socket import Caller, RefusedError
+from slurm_power.controller.answers.answers import answer
+from slurm_power.controller.answers.live_answer import _circuits, live
+from slurm_power.controller.answers.user_socket import Caller, RefusedError
+from slurm_power.controller.sensing.lease_news import LeaseNews
+from slurm_power.controller.storage.ess_next import ess_next
 from slurm_power.model.action import Plan, SetDischarge
 from slurm_power.model.reading import PowerReading, Quality
 from slurm_power.model.snapshot import LimitEvent

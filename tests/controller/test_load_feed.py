@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from slurm_power.controller.job_feed import JobFeed
-from slurm_power.controller.load_feed import StepMeans, circuit_loads
-from slurm_power.controller.series_values import series_values
+from slurm_power.controller.jobs.job_feed import JobFeed
+from slurm_power.controller.records.series_values import series_values
+from slurm_power.controller.sensing.load_feed import StepMeans, circuit_loads
 from slurm_power.model.job import JobState
 from slurm_power.model.reading import judged
 from slurm_power.model.snapshot import Snapshot

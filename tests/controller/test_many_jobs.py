@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from slurm_power import clock
-from slurm_power.controller.levers import CapRecord
-from slurm_power.controller.status_answer import status
-from slurm_power.controller.user_socket import Caller, RefusedError
+from slurm_power.controller.answers.status_answer import status
+from slurm_power.controller.answers.user_socket import Caller, RefusedError
+from slurm_power.controller.levers.levers import CapRecord
 from slurm_power.model.job import Job
 from slurm_power.model.site import LimitKind
 from tests.controller.test_user_socket import STRANGER, Queue, Site, folder, tried
@@ -38,7 +38,7 @@ def test_many_jobs_cost_their_number_and_not_its_square(
 
     async def check(site: Site) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr("slurm_power.controller.user_socket.pwd.getpwuid", getpwuid)
+            patch.setattr("slurm_power.controller.answers.user_socket.pwd.getpwuid", getpwuid)
             status(site.controller, {}, Caller(STRANGER))
         assert looked_up == [STRANGER]
         jobs = Counted({job.job_id: job for job in await Queue().jobs()})

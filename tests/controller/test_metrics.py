@@ -12,9 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from slurm_power import clock
 from slurm_power.config import ConfigError, load_site
-from slurm_power.controller.authority import make_authority
 from slurm_power.controller.daemon import Controller
-from slurm_power.controller.metrics import Own, exposition
+from slurm_power.controller.records.metrics import Own, exposition
+from slurm_power.controller.sensing.authority import make_authority
 from slurm_power.model.forecast import CircuitForecast, Reach, RecentScore
 from slurm_power.plan.policy import Policy
 from slurm_power.store.sqlite import SqliteStore

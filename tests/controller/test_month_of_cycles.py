@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slurm_power.controller.series_values import series_values
+from slurm_power.controller.records.series_values import series_values
 from slurm_power.plan.policy import Policy
-from slurm_power.report.month import month_account
-from slurm_power.report.month_bill import Terms
+from slurm_power.report.month.month import month_account
+from slurm_power.report.month.month_bill import Terms
 from slurm_power.store.places import open_series_reader
 from slurm_power.store.series import SqliteSeries
 from slurm_power.store.sqlite import SqliteStore

@@ -3,8 +3,8 @@
 import json
 from datetime import UTC, datetime, timedelta
 
-from slurm_power.controller.lever_moves import took
-from slurm_power.controller.levers import LeverState
+from slurm_power.controller.levers.lever_moves import took
+from slurm_power.controller.levers.levers import LeverState
 from slurm_power.model.action import RelocateJob
 from slurm_power.model.job import JobState
 

@@ -17,8 +17,8 @@ import pytest
 
 from containers.faults.controller import Munged
 from slurm_power import clock
-from slurm_power.controller.authority import Authority, make_authority
-from slurm_power.controller.nodes import NodeLinks
+from slurm_power.controller.sensing.authority import Authority, make_authority
+from slurm_power.controller.sensing.nodes import NodeLinks
 from slurm_power.munge import munge_encode
 from slurm_power.node.identity import Identity, digest
 from slurm_power.node.link import Greeted, greet

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 import pytest
 
 from slurm_power.act import Pauses
-from slurm_power.controller.fairness_desk import FairnessDesk
-from slurm_power.controller.kept_levers import KeptLevers
-from slurm_power.controller.lever_moves import took
-from slurm_power.controller.levers import LeverState
-from slurm_power.controller.pause_desk import PauseDesk
+from slurm_power.controller.governance.fairness_desk import FairnessDesk
+from slurm_power.controller.levers.kept_levers import KeptLevers
+from slurm_power.controller.levers.lever_moves import took
+from slurm_power.controller.levers.levers import LeverState
+from slurm_power.controller.levers.pause_desk import PauseDesk
 from slurm_power.model.action import PauseJob, ResumeJob, SetCap
 from slurm_power.model.job import JobState
 from slurm_power.model.site import LimitKind

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from slurm_power.config.supply import SupplyConfig
-from slurm_power.controller.peak_book import PeakBook
-from slurm_power.controller.peak_desk import PeakDesk
+from slurm_power.controller.planning.peak_book import PeakBook
+from slurm_power.controller.planning.peak_desk import PeakDesk
 from slurm_power.model.action import SetCap, SetDischarge
 from slurm_power.model.job import Flex
 from slurm_power.model.outlook import EssOutlook

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from slurm_power.config.supply import SupplyConfig
-from slurm_power.controller.fairness_desk import FairnessDesk
-from slurm_power.controller.plan_answer import plan
-from slurm_power.controller.user_socket import Caller
+from slurm_power.controller.answers.plan_answer import plan
+from slurm_power.controller.answers.user_socket import Caller
+from slurm_power.controller.governance.fairness_desk import FairnessDesk
 from slurm_power.model.action import Plan
 from slurm_power.model.job import Flex
 from slurm_power.model.snapshot import Snapshot

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from slurm_power.controller.planner_beat import PlannerBeat
+from slurm_power.controller.planning.planner_beat import PlannerBeat
 from slurm_power.model.reading import Quality
 from slurm_power.model.snapshot import HoldLease, LimitEvent, Snapshot
 from tests.plan.situations import ess_reading, pending, situation

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from slurm_power.config import SiteConfig, load_site
-from slurm_power.controller.day_plan import DayPlanDesk
-from slurm_power.controller.planning import Planning
+from slurm_power.controller.planning.day_plan import DayPlanDesk
+from slurm_power.controller.planning.planning import Planning
 from slurm_power.forecast.supply import SupplyAhead
 from slurm_power.model.action import HoldJob, SetCap
 from slurm_power.model.day_plan import DayPlan

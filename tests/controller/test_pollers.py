@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from slurm_power.controller.pollers import poll_meter, poll_scheduler
+from slurm_power.controller.sensing.pollers import poll_meter, poll_scheduler
 from slurm_power.model.job import Job
 from slurm_power.ports import DeviceError
 from slurm_power.telemetry import SiteTelemetry

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from slurm_power import clock
-from slurm_power.controller.prolog_desk import LISTED_SECONDS, PrologDesk
+from slurm_power.controller.levers.prolog_desk import LISTED_SECONDS, PrologDesk
 from slurm_power.model.job import Flex, Job, JobState
 from slurm_power.model.snapshot import Snapshot
 from slurm_power.plan.policy import Policy

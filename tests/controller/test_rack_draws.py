@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from slurm_power.controller.job_rates import Rates
-from slurm_power.controller.rack_draws import rack_draws
-from slurm_power.controller.series_values import series_values
+from slurm_power.controller.jobs.job_rates import Rates
+from slurm_power.controller.records.series_values import series_values
+from slurm_power.controller.sensing.rack_draws import rack_draws
 from slurm_power.model.job import Job
 from slurm_power.model.snapshot import NodeState, Snapshot
 from slurm_power.plan.policy import Policy

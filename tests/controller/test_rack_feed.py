@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from slurm_power.controller.rack_feed import rack_messages
+from slurm_power.controller.sensing.rack_feed import rack_messages
 from slurm_power.model.reading import Quality, judged
 from slurm_power.model.snapshot import NodeState, Snapshot
 from tests.plan.situations import AT, gpu, site

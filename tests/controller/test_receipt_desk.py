@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from slurm_power.controller import receipt_desk, receipt_queue
-from slurm_power.controller.job_rates import EnergyPoints, JobRates, Rates
-from slurm_power.controller.receipt_desk import ReceiptDesk
+from slurm_power.controller.jobs import receipt_desk, receipt_queue
+from slurm_power.controller.jobs.job_rates import EnergyPoints, JobRates, Rates
+from slurm_power.controller.jobs.receipt_desk import ReceiptDesk
 from slurm_power.model.job import Job, JobState
 from slurm_power.model.receipt import StepTimes
 from slurm_power.model.snapshot import Snapshot

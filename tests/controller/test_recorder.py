@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from slurm_power.act import Outcome
-from slurm_power.controller.levers import LeverState
-from slurm_power.controller.recorder import Recorder
-from slurm_power.controller.series_values import series_values
+from slurm_power.controller.levers.levers import LeverState
+from slurm_power.controller.records.recorder import Recorder
+from slurm_power.controller.records.series_values import series_values
 from slurm_power.model.action import HoldJob, ReleaseJob, SetCap
 from slurm_power.model.job import Job
 from slurm_power.model.site import LimitKind

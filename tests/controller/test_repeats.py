@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from slurm_power.controller.node_desk import NodeDesk
-from slurm_power.controller.recorder import Recorder
-from slurm_power.controller.repeats import MOST_KINDS, QUIET_SECONDS, Repeats
+from slurm_power.controller.records.recorder import Recorder
+from slurm_power.controller.sensing.node_desk import NodeDesk
+from slurm_power.controller.sensing.repeats import MOST_KINDS, QUIET_SECONDS, Repeats
 from slurm_power.plan.policy import Policy
 from slurm_power.store.sqlite import SqliteStore
 from slurm_power.telemetry import SiteTelemetry

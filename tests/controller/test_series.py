@@ -7,8 +7,8 @@ from pathlib import Path
 
 from slurm_power import clock
 from slurm_power.config import load_site
-from slurm_power.controller.authority import make_authority
 from slurm_power.controller.daemon import Controller
+from slurm_power.controller.sensing.authority import make_authority
 from slurm_power.store.background import BackgroundSeries
 from slurm_power.store.places import LEDGER_NAME, open_series_reader, open_series_writer
 from slurm_power.store.sqlite import SqliteStore

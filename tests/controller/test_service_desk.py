@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from slurm_power.controller.service_desk import SILENT_SECONDS, ServiceDesk
-from slurm_power.controller.user_socket import Caller, RefusedError
+from slurm_power.controller.answers.user_socket import Caller, RefusedError
+from slurm_power.controller.tiers.service_desk import SILENT_SECONDS, ServiceDesk
 from slurm_power.model.action import SwitchService
 from slurm_power.model.service import BackendState
 from slurm_power.model.site import LimitKind

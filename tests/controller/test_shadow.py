@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from slurm_power.controller.shadow import HOUR_KIND, JOB_KIND, ShadowBook, ShadowNews
+from slurm_power.controller.levers.shadow import HOUR_KIND, JOB_KIND, ShadowBook, ShadowNews
 from slurm_power.model.action import Action, HoldJob, PauseJob, ReleaseJob, SetCap, SetDischarge
 from slurm_power.model.job import Job
 from slurm_power.model.ledger import LedgerEntry

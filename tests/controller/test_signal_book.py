@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from slurm_power.controller.signal_book import SILENT_SECONDS, SignalBook
-from slurm_power.controller.user_socket import RefusedError
+from slurm_power.controller.answers.user_socket import RefusedError
+from slurm_power.controller.sensing.signal_book import SILENT_SECONDS, SignalBook
 from slurm_power.model.reading import Quality
 
 AT = datetime(2026, 11, 28, 12, tzinfo=UTC)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from slurm_power.config.site import load_site
-from slurm_power.controller.site_state import keep_site
+from slurm_power.controller.records.site_state import keep_site
 from slurm_power.report.site_facts import SITE_KEY, site_facts
 from slurm_power.store.sqlite import SqliteStore
 

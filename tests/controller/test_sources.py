@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurm_power.controller.sources import SourceNotes
+from slurm_power.controller.sensing.sources import SourceNotes
 from slurm_power.model.reading import Quality
 from slurm_power.model.snapshot import NodeState
 from slurm_power.telemetry.circuits import SourceRow

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from slurm_power.controller.start_watch import StartWatch
+from slurm_power.controller.levers.start_watch import StartWatch
 from slurm_power.model.forecast import LoadLabel
 from slurm_power.model.job import Job, JobState
 from slurm_power.model.snapshot import Snapshot

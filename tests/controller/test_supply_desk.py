@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from slurm_power.config.supply import LimitUnit, SupplyConfig
-from slurm_power.controller import supply_desk
-from slurm_power.controller.supply_desk import SupplyDesk
+from slurm_power.controller.sensing import supply_desk
+from slurm_power.controller.sensing.supply_desk import SupplyDesk
 from slurm_power.model.reading import Quality
 from tests.plan.situations import AT, site, situation
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slurm_power.controller.tier_book import OVER, MoveState
+from slurm_power.controller.tiers.tier_book import OVER, MoveState
 from slurm_power.model.job import JobState
 from tests.controller.tier_world import World
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from slurm_power import clock
-from slurm_power.controller.advice_book import AdviceBook
-from slurm_power.controller.tier_book import MoveState, TierBook
-from slurm_power.controller.tier_desk import TierDesk
+from slurm_power.controller.tiers.advice_book import AdviceBook
+from slurm_power.controller.tiers.tier_book import MoveState, TierBook
+from slurm_power.controller.tiers.tier_desk import TierDesk
 from slurm_power.model.action import ChangeTier
 from slurm_power.model.job import Job, JobState
 from slurm_power.model.site import LimitKind
@@ -72,7 +72,7 @@ class Bench:
         self.store = SqliteStore(folder / "s.sqlite")
         monkeypatch.setattr(clock, "now", lambda: AT + timedelta(seconds=self.seconds))
         monkeypatch.setattr(clock, "monotonic", lambda: 1_000.0 + self.seconds)
-        monkeypatch.setattr("slurm_power.controller.tier_desk._AGAIN_SECONDS", 0.0)
+        monkeypatch.setattr("slurm_power.controller.tiers.tier_desk._AGAIN_SECONDS", 0.0)
         self.start_anew()
 
     def start_anew(self) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from slurm_power.controller.levers import LeverState
-from slurm_power.controller.node_desk import NodeDesk
-from slurm_power.controller.recorder import Recorder
+from slurm_power.controller.levers.levers import LeverState
+from slurm_power.controller.records.recorder import Recorder
+from slurm_power.controller.sensing.node_desk import NodeDesk
 from slurm_power.model.job import Job
 from slurm_power.plan.policy import Policy
 from slurm_power.store.sqlite import SqliteStore

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from slurm_power.controller.tier_book import MoveState
+from slurm_power.controller.tiers.tier_book import MoveState
 from slurm_power.model.job import JobState, Workload
 from tests.controller.tier_world import CHECKPOINT_SECONDS, World
 

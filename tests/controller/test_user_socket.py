@@ -15,8 +15,8 @@ import pytest
 
 from slurm_power import clock
 from slurm_power.config import load_site
-from slurm_power.controller.authority import make_authority
 from slurm_power.controller.daemon import Controller
+from slurm_power.controller.sensing.authority import make_authority
 from slurm_power.forecast.job_power import Submission
 from slurm_power.model.job import Job
 from slurm_power.model.ledger import LedgerEntry

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from slurm_power.controller.advice_book import AdviceBook
-from slurm_power.controller.tier_book import MoveState
-from slurm_power.controller.tier_desk import TierDesk
+from slurm_power.controller.tiers.advice_book import AdviceBook
+from slurm_power.controller.tiers.tier_book import MoveState
+from slurm_power.controller.tiers.tier_desk import TierDesk
 from slurm_power.model.action import ChangeTier
 from slurm_power.model.job import Job, JobState, Workload
 from slurm_power.model.progress import JobProgress

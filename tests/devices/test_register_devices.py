@@ -12,7 +12,7 @@ from pymodbus.client import AsyncModbusTcpClient
 from slurm_power import clock
 from slurm_power.config.devices import RegisterMeter, RegisterPcs
 from slurm_power.config.register_map import map_file
-from slurm_power.controller.commission import Commissioning
+from slurm_power.controller.storage.commission import Commissioning
 from slurm_power.devices import build_driver
 from slurm_power.devices.meter_register import RegisterMeterDriver
 from slurm_power.devices.pcs_register import RegisterPcsDriver
@@ -274,7 +274,7 @@ def test_commissioning_proves_its_reversion(quick_map: str) -> None:
 def test_commissioning_finds_a_reversion_that_does_not_work(
     quick_map: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slurm_power.controller.commission.STEP_SECONDS", 8.0)
+    monkeypatch.setattr("slurm_power.controller.storage.commission.STEP_SECONDS", 8.0)
 
     async def body(device: Sungrow, driver: RegisterPcsDriver) -> None:
         device.pcs.reversion_works = False

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sunspec2.modbus.client import SunSpecModbusClientDeviceTCP
 
 from slurm_power.config.devices import SunspecStorage
-from slurm_power.controller.commission import Commissioning
+from slurm_power.controller.storage.commission import Commissioning
 from slurm_power.devices import build_driver
 from slurm_power.devices.storage_sunspec import SunspecStorageDriver
 from slurm_power.devices.sunspec import Point, Values
@@ -196,8 +196,8 @@ class Grid:
 def test_commissioning_proves_it_or_finds_that_it_does_not_let_go(
     reverts: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slurm_power.controller.commission.STEP_SECONDS", 8.0)
-    monkeypatch.setattr("slurm_power.controller.commission.SILENT_LEASE_SECONDS", 2.0)
+    monkeypatch.setattr("slurm_power.controller.storage.commission.STEP_SECONDS", 8.0)
+    monkeypatch.setattr("slurm_power.controller.storage.commission.SILENT_LEASE_SECONDS", 2.0)
 
     async def check(device: StorageFront, driver: SunspecStorageDriver) -> None:
         device.reverts = reverts

@@ -7,8 +7,8 @@ import pytest
 
 from containers.bench import plant_jobs
 from containers.bench.plant_jobs import PLANT_FILE, PlantJob, run_seeds
-from slurm_power.cli.commands.backtest_jobs import submitted_job
-from slurm_power.cli.commands.jobs_file import read_jobs
+from slurm_power.cli.commands.simulations.backtest_jobs import submitted_job
+from slurm_power.cli.commands.simulations.jobs_file import read_jobs
 from slurm_power.forecast.backtest_job_power import judge_power
 from slurm_power.simulate.constants import load_constants
 

@@ -5,7 +5,7 @@ from subprocess import CompletedProcess
 
 from slurm_power import clock
 from slurm_power.config import load_site
-from slurm_power.controller.month_terms import site_terms
+from slurm_power.controller.planning.month_terms import site_terms
 from tests.loop.bed import Bed
 
 # Demand by minutes: what was metered in the last one is known at once.

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from slurm_power import clock
-from slurm_power.controller.authority import make_authority
+from slurm_power.controller.sensing.authority import make_authority
 from slurm_power.node.identity import Identity
 from slurm_power.wire import WireError
 

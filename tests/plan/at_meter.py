@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from slurm_power.controller.levers import LeverState
+from slurm_power.controller.levers.levers import LeverState
 from slurm_power.model.action import SetCap, SetDischarge
 from slurm_power.model.grid_event import LimitEvent
 from slurm_power.model.job import Flex, Job

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from slurm_power.controller.levers import LeverState
+from slurm_power.controller.levers.levers import LeverState
 from slurm_power.model.action import SetCap
 from slurm_power.model.job import Flex, Job, JobState
 from slurm_power.model.snapshot import Snapshot

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from slurm_power.controller.levers import LeverState
+from slurm_power.controller.levers.levers import LeverState
 from slurm_power.model.action import Action, HoldJob, Plan, ReleaseJob, SetCap, SetDischarge
 from slurm_power.model.job import Flex, JobState
 from slurm_power.model.outlook import EssOutlook

@@ -8,7 +8,7 @@ from datetime import timedelta
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from slurm_power.controller.levers import LeverState
+from slurm_power.controller.levers.levers import LeverState
 from slurm_power.model.action import SetCap, SetDischarge, Shortfall
 from slurm_power.model.job import Flex, Job, Workload
 from slurm_power.model.reading import judged

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from slurm_power.controller.levers import LeverState
+from slurm_power.controller.levers.levers import LeverState
 from slurm_power.model.action import SetCap, SetDischarge
 from slurm_power.model.job import Flex, Job
 from slurm_power.model.jobs_level import JobsLevel

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from slurm_power.cli.slurm_power import main
 from slurm_power.model.ledger import LedgerEntry
 from slurm_power.model.series import Point
-from slurm_power.report.audit import measured_excesses
+from slurm_power.report.audit.audit import measured_excesses
 from slurm_power.store.series import SqliteSeries
 from slurm_power.store.sqlite import SqliteStore
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurm_power.model.ledger import GENESIS_HASH, LedgerEntry, chained_hash
-from slurm_power.report.audit import Findings, Row, Year, entry_of, year_chain
+from slurm_power.report.audit.audit import Findings, Row, Year, entry_of, year_chain
 from tests.report.test_audit import NEW_YEAR, entry
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurm_power.report.axes import power_axis, time_marks
+from slurm_power.report.frame.axes import power_axis, time_marks
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurm_power.report.document import (
+from slurm_power.report.frame.document import (
     Check,
     Column,
     Document,
@@ -217,7 +217,7 @@ def test_a_bad_place_is_refused(tmp_path: Path, out: str, chosen: str | None, pr
 FULL = """
     import errno, sys
     from pathlib import Path
-    from slurm_power.report.document import *
+    from slurm_power.report.frame.document import *
     disk = Path(sys.argv[1])
     column = (Column(heading="x"),)
     small = Table(name="small", title="", columns=column, rows=(("x",),))

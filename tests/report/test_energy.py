@@ -12,10 +12,10 @@ import pytest
 from slurm_power.model.series import Point, Resolution
 from slurm_power.ports import SeriesReader
 from slurm_power.report.covered_time import CoveredTime, Interval
-from slurm_power.report.energy import CircuitUse, Statement, statement
-from slurm_power.report.energy_jobs import job_uses
-from slurm_power.report.energy_reading import read_metered
-from slurm_power.report.energy_tally import Amount, JobUse
+from slurm_power.report.energy.energy import CircuitUse, Statement, statement
+from slurm_power.report.energy.energy_jobs import job_uses
+from slurm_power.report.energy.energy_reading import read_metered
+from slurm_power.report.energy.energy_tally import Amount, JobUse
 from slurm_power.report.site_facts import SITE_KEY, SiteFacts, site_facts
 from slurm_power.store.places import open_series_reader
 from slurm_power.store.series import SqliteSeries

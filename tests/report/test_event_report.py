@@ -14,15 +14,15 @@ from zoneinfo import ZoneInfo
 import pytest
 from click.testing import CliRunner
 
-from slurm_power.cli.commands.report_event import event
-from slurm_power.controller.event_record import EventRecord
-from slurm_power.controller.followed_event import FollowedEvent
+from slurm_power.cli.commands.reports.report_event import event
+from slurm_power.controller.events.event_record import EventRecord
+from slurm_power.controller.events.followed_event import FollowedEvent
 from slurm_power.model.grid_event import Phase
 from slurm_power.model.ledger import LedgerEntry
 from slurm_power.model.series import Point, Resolution
 from slurm_power.plan.event_account import EventAccount
-from slurm_power.report.day_baseline import METHODS, DayLoad, DayMethod, day_baseline
-from slurm_power.report.event_reading import EventTimes, event_days, mean_between
+from slurm_power.report.event.day_baseline import METHODS, DayLoad, DayMethod, day_baseline
+from slurm_power.report.event.event_reading import EventTimes, event_days, mean_between
 from slurm_power.report.site_facts import site_facts
 from slurm_power.store.places import open_series_reader
 from slurm_power.store.series import SqliteSeries

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from slurm_power.model.ledger import LedgerEntry
-from slurm_power.report.document import document_json, render_html, table_csv
-from slurm_power.report.fairness import Fairness, JobLoss, event_losses, fairness
-from slurm_power.report.fairness_document import FairnessReport, fairness_document, without_names
-from slurm_power.report.fairness_reading import job_losses, read_events, read_ledger
-from slurm_power.report.proof import chain_proof
+from slurm_power.report.audit.proof import chain_proof
+from slurm_power.report.fairness.fairness import Fairness, JobLoss, event_losses, fairness
+from slurm_power.report.fairness.fairness_document import FairnessReport, fairness_document, without_names
+from slurm_power.report.fairness.fairness_reading import job_losses, read_events, read_ledger
+from slurm_power.report.frame.document import document_json, render_html, table_csv
 from slurm_power.report.site_facts import SiteFacts
 from slurm_power.store.sqlite import SqliteStore
 

@@ -14,13 +14,13 @@ import pytest
 
 from slurm_power.forecast.supply import HeldValues, Supply
 from slurm_power.model.billing_rules import BillingRules
-from slurm_power.report.month import MonthAccount, month_account, savings, worst_excursions
-from slurm_power.report.month_bill import Terms
-from slurm_power.report.month_bound import battery_bound
-from slurm_power.report.month_columns import read_columns
-from slurm_power.report.month_document import month_document
-from slurm_power.report.month_report import month_report
-from slurm_power.report.proof import chain_proof
+from slurm_power.report.audit.proof import chain_proof
+from slurm_power.report.month.month import MonthAccount, month_account, savings, worst_excursions
+from slurm_power.report.month.month_bill import Terms
+from slurm_power.report.month.month_bound import battery_bound
+from slurm_power.report.month.month_columns import read_columns
+from slurm_power.report.month.month_document import month_document
+from slurm_power.report.month.month_report import month_report
 from slurm_power.signals.billing_file import read_billing_rules
 from slurm_power.store.places import open_series_reader
 from slurm_power.store.series import SqliteSeries

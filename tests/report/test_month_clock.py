@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 from slurm_power.forecast.supply import Supply
-from slurm_power.report.month import MonthAccount, month_account
-from slurm_power.report.month_bill import Terms
-from slurm_power.report.month_columns import Values
+from slurm_power.report.month.month import MonthAccount, month_account
+from slurm_power.report.month.month_bill import Terms
+from slurm_power.report.month.month_columns import Values
 from slurm_power.signals.billing_file import read_billing_rules
 from slurm_power.store.places import open_series_reader
 from slurm_power.store.sqlite import SqliteStore

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from slurm_power.report.month_jobs import JobShifts, job_shifts, records_since
+from slurm_power.report.month.month_jobs import JobShifts, job_shifts, records_since
 from slurm_power.store.sqlite import SqliteStore
 from tests.plan.situations import site
 

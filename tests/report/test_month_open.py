@@ -8,10 +8,10 @@ import pytest
 
 from slurm_power.forecast.supply import Supply
 from slurm_power.model.billing_rules import CoincidentRate, Window
-from slurm_power.report.document import Document, Table
-from slurm_power.report.month_bill import Terms
-from slurm_power.report.month_document import month_document
-from slurm_power.report.proof import chain_proof
+from slurm_power.report.audit.proof import chain_proof
+from slurm_power.report.frame.document import Document, Table
+from slurm_power.report.month.month_bill import Terms
+from slurm_power.report.month.month_document import month_document
 from tests.report.conftest import BERLIN
 from tests.report.simulated_month import SimulatedWeeks
 from tests.report.test_month import account_of, month_of, rules, stores

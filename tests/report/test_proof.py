@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from slurm_power.cli.slurm_power import main
 from slurm_power.model.ledger import LedgerEntry
-from slurm_power.report.proof import chain_proof
+from slurm_power.report.audit.proof import chain_proof
 from slurm_power.store.sqlite import SqliteStore
 
 START = datetime(2026, 11, 1, tzinfo=UTC)

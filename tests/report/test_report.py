@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from slurm_power.report.data import Series, judge
-from slurm_power.report.figures import power_figure
-from slurm_power.report.html import render, write_report
+from slurm_power.report.frame.figures import power_figure
+from slurm_power.report.frame.html import render, write_report
 from tests.report.examples import LIMIT_WATTS, job, report, series
 
 

@@ -18,11 +18,23 @@ from slurm_power.model.billing_rules import (
     Window,
 )
 from slurm_power.model.ledger import LedgerEntry
-from slurm_power.report.document import document_json
-from slurm_power.report.shadow import shadow_findings
-from slurm_power.report.shadow_courses import Billing, ShadowColumns, carried_watts, cases, quarter_means
-from slurm_power.report.shadow_document import shadow_document
-from slurm_power.report.shadow_wishes import forecast_right, job_delays, levers, usable_kwh, user_delays
+from slurm_power.report.frame.document import document_json
+from slurm_power.report.shadow.shadow import shadow_findings
+from slurm_power.report.shadow.shadow_courses import (
+    Billing,
+    ShadowColumns,
+    carried_watts,
+    cases,
+    quarter_means,
+)
+from slurm_power.report.shadow.shadow_document import shadow_document
+from slurm_power.report.shadow.shadow_wishes import (
+    forecast_right,
+    job_delays,
+    levers,
+    usable_kwh,
+    user_delays,
+)
 
 AT = datetime(2026, 11, 2, tzinfo=UTC)
 

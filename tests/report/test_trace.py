@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from slurm_power.cli.commands.stored import report_data
+from slurm_power.cli.commands.reports.stored import report_data
 from slurm_power.model.forecast import CircuitForecast, Reach
 from slurm_power.model.ledger import LedgerEntry
-from slurm_power.report.html import render
-from slurm_power.report.trace import (
+from slurm_power.report.frame.html import render
+from slurm_power.report.live.trace import (
     AnnouncedStart,
     ForecastTrace,
     TruePoint,
     announced_starts,
     forecast_trace,
 )
-from slurm_power.report.trace_figure import trace_words
+from slurm_power.report.live.trace_figure import trace_words
 from slurm_power.store.places import LEDGER_NAME, SERIES_NAME, open_series_reader
 from slurm_power.store.series import SqliteSeries
 from slurm_power.store.sqlite import SqliteStore

@@ -9,7 +9,7 @@ import pytest
 from containers.bench.ess_level import Judged, figures, judge
 from containers.bench.ess_peers import PerfectPaths, naive_control, plain_ratchet
 from containers.bench.job_weeks import FACILITY_RATIO, GPUS, IDLE_WATTS, WEEK_SECONDS, redrawn_load
-from slurm_power.cli.commands.jobs_file import JobRow
+from slurm_power.cli.commands.simulations.jobs_file import JobRow
 from slurm_power.plan.peak_level import Battery, least_level
 from slurm_power.simulate.ess import Load, Tariffed, run_causal
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from slurm_power.controller.recorder import Recorder
+from slurm_power.controller.records.recorder import Recorder
 from slurm_power.plan.policy import Policy
 from slurm_power.ports import StoreError
 from slurm_power.store.background import BackgroundSeries

@@ -12,7 +12,7 @@ import pytest
 from containers.demo.stage import ask
 from containers.faults.node import wait_until as until
 from slurm_power import clock
-from slurm_power.controller.authority import make_authority
+from slurm_power.controller.sensing.authority import make_authority
 from slurm_power.store.places import LEDGER_NAME
 from slurm_power.store.sqlite import SqliteStore
 from tests.store.test_postgres import Postgres, copied, postgres

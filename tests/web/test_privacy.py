@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurm_power import clock
-from slurm_power.controller.answers import _HANDLERS, answer
-from slurm_power.controller.live_answer import live
-from slurm_power.controller.user_socket import Caller, RefusedError
+from slurm_power.controller.answers.answers import _HANDLERS, answer
+from slurm_power.controller.answers.live_answer import live
+from slurm_power.controller.answers.user_socket import Caller, RefusedError
 from slurm_power.model.job import Flex, Job
 from slurm_power.model.ledger import LedgerEntry
 from slurm_power.model.role import Role

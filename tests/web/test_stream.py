@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from slurm_power.controller.behalf import NOBODY
+from slurm_power.controller.answers.behalf import NOBODY
 from slurm_power.model.role import Role
 from slurm_power.powerctld_line import LineError
 from slurm_power.web.people import Person

@@ -1,1 +1,1 @@
-"""The subcommands of ``slurm-power``, one file each, and what they share."""
+"""The subcommands of ``slurm-power``, by what they are about, and what they share."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from slurm_power.cli.commands.tiers_build import build
+from slurm_power.cli.commands.tiers.tiers_build import build
 from slurm_power.tiers.building.build import Built
 from slurm_power.tiers.building.ending import Stopped, StopWish
 from slurm_power.tiers.building.fit import Recipe
@@ -210,7 +210,7 @@ def without(package: str, *words: str) -> subprocess.CompletedProcess[str]:
     """The command on a Python where a package is not to be had."""
     program = (
         f"import sys; sys.modules[{package!r}] = None;"
-        "from slurm_power.cli.commands.tiers_build import build; build()"
+        "from slurm_power.cli.commands.tiers.tiers_build import build; build()"
     )
     return subprocess.run(
         [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False
@@ -229,7 +229,7 @@ def test_what_is_not_installed_is_named(tmp_path: Path, package: str, method: st
 
 def test_the_command_itself_loads_no_torch() -> None:
     program = (
-        "import sys; from slurm_power.cli.commands.tiers_build import build;"
+        "import sys; from slurm_power.cli.commands.tiers.tiers_build import build;"
         "build(['prune', '--help'], standalone_mode=False);"
         "sys.exit(bool({'torch', 'numpy', 'optuna', 'sklearn'} & set(sys.modules)))"
     )

@@ -15,7 +15,7 @@ from slurm_power.tiers.building.fit import Recipe
 from slurm_power.tiers.building.full import full
 from tests.tiers.building.conftest import BLOBS, order_in
 
-BUILD = [sys.executable, "-c", "from slurm_power.cli.commands.tiers_build import build; build()"]
+BUILD = [sys.executable, "-c", "from slurm_power.cli.commands.tiers.tiers_build import build; build()"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from slurm_power.cli.commands.tiers_evaluate import evaluate
+from slurm_power.cli.commands.tiers.tiers_evaluate import evaluate
 from slurm_power.model.tier import PowerSource, better_than_parent, refusals
 from slurm_power.tiers.catalog import file_sha256, read_catalog
 from tests.tiers.evaluating import tasks

@@ -1,0 +1,1 @@
+"""`slurm-power jobs` and what jobs used."""

@@ -1,0 +1,1 @@
+"""`slurm-power report` and `export`."""

@@ -1,0 +1,1 @@
+"""Installing, checking, upgrading, removing."""

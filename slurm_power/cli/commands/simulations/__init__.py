@@ -1,0 +1,1 @@
+"""`slurm-power simulate` and `backtest`: recorded series and jobs, replayed."""

@@ -1,0 +1,1 @@
+"""The site now: its state, its plan, and what operators tell it."""

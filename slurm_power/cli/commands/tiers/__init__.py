@@ -1,0 +1,1 @@
+"""`slurm-power tiers` and `gateway`."""

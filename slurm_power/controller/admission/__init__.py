@@ -1,0 +1,1 @@
+"""Slurm's own scheduler keeps the budget: licences and windows."""

@@ -1,0 +1,1 @@
+"""What is answered to users, operators and daemons beside the controller."""

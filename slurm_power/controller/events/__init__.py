@@ -1,0 +1,1 @@
+"""Grid events: announced, followed, and their records."""

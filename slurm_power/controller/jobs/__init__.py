@@ -1,0 +1,1 @@
+"""Jobs: what they draw, used, cost and are expected to do."""

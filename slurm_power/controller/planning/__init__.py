@@ -1,0 +1,1 @@
+"""When plans are made, from which forecasts, terms and peaks."""

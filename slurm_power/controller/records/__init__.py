@@ -1,0 +1,1 @@
+"""What is written down each cycle, and told to a scrape."""

@@ -1,0 +1,1 @@
+"""Batteries: their level, limits, prices and proof."""

@@ -1,0 +1,1 @@
+"""Model tiers of jobs and services, and advice to trainings."""

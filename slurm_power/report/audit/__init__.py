@@ -1,0 +1,1 @@
+"""The ledger for an auditor, and its proof."""

@@ -1,0 +1,1 @@
+"""Energy of jobs, users and accounts, up to the meter."""

@@ -1,0 +1,1 @@
+"""A grid event, for the utility."""

@@ -1,0 +1,1 @@
+"""Who was slowed or held, and by how much."""

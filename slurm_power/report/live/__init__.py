@@ -1,0 +1,1 @@
+"""Pictures of a span: traces and forecasts."""

@@ -1,0 +1,1 @@
+"""The month: peak, bill, what would have been without us."""

@@ -1,0 +1,1 @@
+"""What would have been saved and delayed while only watching."""
