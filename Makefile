@@ -72,11 +72,12 @@ COMMON = -m "not containers and not hardware and not slow and not versions" $(PY
 test: export OMP_NUM_THREADS = 1
 test: $(STAMP) packages ## All tests that belong to every change
 	$(BIN)/python -m coverage erase
-	$(STREAMS) 'loading=$(LOADING)' -- $(COMMON)
+	status=0; $(STREAMS) 'loading=$(LOADING)' -- $(COMMON) || status=1; \
 	$(STREAMS) 'loop=tests/loop $(addprefix --ignore=,$(LOOP_TOO))' \
 		'waiting=$(LOOP_TOO) $(WAITING) $(addprefix --ignore=,$(CALCULATING))' \
 		'rest=$(addprefix --ignore=,tests/loop $(LOADING) $(WAITING) $(CALCULATING))' \
-		'calculating~=-n 2 --dist worksteal --timeout 900 $(CALCULATING)' -- $(COMMON)
+		'calculating~=-n 2 --dist worksteal --timeout 900 $(CALCULATING)' -- $(COMMON) || status=1; \
+	exit $$status
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --fail-under=80 --skip-covered --format=total
 	$(BIN)/python -m coverage report --fail-under=95 \

@@ -127,7 +127,8 @@ export function showServices({ services = [] }) {
 
 /** What this month came to, against what, and how sure that is. */
 export function showSavings(answer) {
-  const money = (value) => (isNumber(value) ? `${value.toFixed(2)} ${answer.currency || UNNAMED_MONEY}` : null);
+  const unit = answer.currency || UNNAMED_MONEY;
+  const money = (value) => (isNumber(value) ? `${value.toFixed(2)} ${unit}` : null);
   facts(document.getElementById("savings-facts"), [
     savedRow(answer, money),
     ["Bill so far", insteadOf(money(answer.bill), money(answer.bill_without))],
