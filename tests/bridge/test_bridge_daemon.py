@@ -13,7 +13,7 @@ import pytest
 
 from slurm_power.bridge import daemon
 from slurm_power.bridge.daemon import Bridge
-from slurm_power.cli.powerbridge import file_problems
+from slurm_power.cli.powerbridge_run import file_problems
 from slurm_power.config import ConfigError, load_site
 from slurm_power.config.signals import OpenAdr3Signal
 from slurm_power.powerctld_line import LineError

@@ -19,7 +19,7 @@ from slurm_power.bridge.daemon import Bridge, feeds_folder
 from slurm_power.bridge.http_feed import HttpFeedReader, addresses
 from slurm_power.bridge.http_page import PageReader
 from slurm_power.bridge.http_rows import PageError
-from slurm_power.cli.powerbridge import file_problems
+from slurm_power.cli.powerbridge_run import file_problems
 from slurm_power.config import ConfigError, load_site
 from slurm_power.config.http_signals import HttpPricesSignal, HttpPriceUnit
 from slurm_power.controller.sensing.supply_desk import SupplyDesk

@@ -3,7 +3,7 @@
 from slurm_power.bridge.signal_check import try_signals
 from slurm_power.bridge.signal_found import SignalFound, Standing
 from slurm_power.cli.commands.quantities import duration_text, plain_text
-from slurm_power.cli.powerbridge import file_problems
+from slurm_power.cli.powerbridge_run import file_problems
 from slurm_power.config import SiteConfig
 
 
