@@ -188,8 +188,8 @@ def test_how_close_a_circuit_is_has_a_word_and_a_pattern(page: Browser, site: Si
         " getComputedStyle(e.querySelector('.gauge > span')).backgroundImage !== 'none'])"
     )
     assert sorted(found) == [
-        ["a", "50 % room", False], ["b", "80 % near", True], ["c", "95 % tight", True],
-        ["d", "110 % above", True], ["e", "no data", False],
+        ["a", "50 %, room", False], ["b", "80 %, near", True], ["c", "95 %, tight", True],
+        ["d", "110 %, above", True], ["e", "no data", False],
     ]  # fmt: skip
 
 

@@ -75,7 +75,7 @@ export class CircuitsPanel {
     setText(draw, share === null ? `\u2013 of ${watts(circuit.limit_watts)}`
       : ofText(circuit.watts, circuit.limit_watts));
     setText(word, share === null ? (measured ? "no data" : "no meter")
-      : `${percent(share)} ${levelWord(share)}`);
+      : `${percent(share)}, ${levelWord(share)}`);
     setAttribute(word, "class", `word-${level}`);
     setAttribute(word, "title", circuit.reason
       || `${circuit.limit_kind} limit, ${watts(left)} left`);
