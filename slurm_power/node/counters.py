@@ -1,7 +1,8 @@
 """The dear looks at a GPU, in threads of their own: its energy counter, and who computes on it.
 
 On real hardware a counter takes 6 ms to read where everything else takes 0.1 ms: read together, all GPUs
-would wait for it. So power is read each second, this every five, and when a job starts or ends.
+would wait for it. So power is read each second, while jobs run the host's too, and this every five; all of it
+when a job starts or ends.
 """
 
 from dataclasses import dataclass

@@ -246,10 +246,14 @@ class Daemon:
             self._telemetry_at_seconds = now_seconds + 1.5 * self._config.sample_seconds
             for uuid in sorted(self._node.known - self._workers.pending()):
                 self._workers.submit(uuid)
+            # Many hosts have no counter, and between two readings of a power nobody knows what it was.
+            counted = {HOST} if self._jobs.count else set()
             if now_seconds >= self._count_at_seconds:
                 self._count_at_seconds = now_seconds + COUNT_SECONDS - 0.5 * self._config.sample_seconds
-                for uuid in sorted({HOST, *self._node.readings} - self._counters.pending()):
-                    self._counters.submit(uuid)
+                counted = {HOST, *self._node.readings}
+                self._write_metrics()
+            for uuid in sorted(counted - self._counters.pending()):
+                self._counters.submit(uuid)
         elif self._visitor.is_open and self._beat.resting(now_seconds) and not self._pending():
             self._workers.submit(RELEASE)
         elif now_seconds >= self._telemetry_at_seconds:
@@ -277,7 +281,6 @@ class Daemon:
             if isinstance(count, HostCount):
                 self._node.host = count.reading
                 self._jobs.take_host(count.reading.energy_joules, count.at_seconds, len(self._node.readings))
-                self._write_metrics()
             else:
                 self._take_count(uuid, count)
             self._desk.visited(uuid)

@@ -1,5 +1,6 @@
 """What the node uses beside its GPUs: power from RAPL or the board's sensor; how busy it is, from psutil."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -8,6 +9,19 @@ from slurm_power.devices.hwmon import Hwmon
 from slurm_power.devices.rapl import Rapl
 from slurm_power.model.reading import HostReading
 from slurm_power.ports import DeviceError
+
+# How busy a host is takes five times as long to read as what it draws, and nobody needs it each second.
+_USAGE_SECONDS = 4.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Usage:
+    """How busy the host is."""
+
+    at_seconds: float
+    cpu_ratio: float
+    memory_ratio: float
+    load_average: float
 
 
 class HostMeter:
@@ -21,6 +35,7 @@ class HostMeter:
         self._at_seconds: float | None = None
         self._joules = 0.0
         self._watts: float | None = None
+        self._usage: _Usage | None = None
 
     def read(self, now_seconds: float) -> HostReading:
         """Read everything once."""
@@ -31,16 +46,27 @@ class HostMeter:
             error = self._error
         except DeviceError as failed:
             self._watts, error = None, str(failed)
-        measured = bool(self._source)
+        measured, usage = bool(self._source), self._used(now_seconds)
         return HostReading(
             watts=self._watts,
             energy_joules=self._joules if measured else None,
             source=self._source,
-            cpu_utilization_ratio=psutil.cpu_percent(None) / 100.0,
-            memory_used_ratio=psutil.virtual_memory().percent / 100.0,
-            load_average=psutil.getloadavg()[0],
+            cpu_utilization_ratio=usage.cpu_ratio,
+            memory_used_ratio=usage.memory_ratio,
+            load_average=usage.load_average,
             error=error,
         )
+
+    def _used(self, now_seconds: float) -> _Usage:
+        """How busy the host is, as it was some seconds ago at most."""
+        if self._usage is None or now_seconds - self._usage.at_seconds >= _USAGE_SECONDS:
+            self._usage = _Usage(
+                at_seconds=now_seconds,
+                cpu_ratio=psutil.cpu_percent(None) / 100.0,
+                memory_ratio=psutil.virtual_memory().percent / 100.0,
+                load_average=psutil.getloadavg()[0],
+            )
+        return self._usage
 
     def _opened(self) -> str:
         """The first source that answers; a host does not grow another one while it runs."""

@@ -56,6 +56,25 @@ def test_a_host_without_sensors_is_unknown_and_says_why(tmp_path: Path) -> None:
     assert "RAPL" in reading.error
 
 
+def test_how_busy_it_is_is_read_seldom_what_it_draws_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def cpu_percent(interval: float | None) -> float:
+        looks.append(interval)
+        return 7.0
+
+    monkeypatch.setattr("slurm_power.node.host.psutil.cpu_percent", cpu_percent)
+    meter = HostMeter(tmp_path)
+    for second in range(11):
+        board(tmp_path, 300 + second)
+        reading = meter.read(float(second))
+        assert (reading.watts, reading.cpu_utilization_ratio) == (300.0 + second, 0.07)
+    assert reading.energy_joules == 3050.0
+    assert len(looks) == 3, "at 0, 5 and 10 s"
+
+
 def job(job_id: str, *uuids: str) -> NodeJob:
     made = NodeJob(job_id=job_id, user="a", uid=1, gpu_slots=(), workload=None, flex=None)
     made.energy = {uuid: EnergyAccount() for uuid in uuids}
