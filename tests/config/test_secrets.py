@@ -149,7 +149,7 @@ def test_a_log_line_has_no_secret() -> None:
     ids=lambda text: text[:6],
 )
 def test_a_long_line_does_not_hold_up_who_logs_it(text: str) -> None:
-    """Jobs and devices are called what others like, and powerctld writes its log in the loop of its control."""
+    """Jobs and devices are called what others like, and powerctld's log is written in its loop."""
     began = time.process_time()
     without_secrets(text)
     assert time.process_time() - began < 0.5
