@@ -125,10 +125,11 @@ class Stream:
 
     async def _prove_again(self) -> None:
         """Look again and again who watches; what goes wrong with that ends the stream as well."""
+        proved = True
         try:
-            await asyncio.sleep(_PROVE_SECONDS)
-            while await self._proved():
+            while proved:
                 await asyncio.sleep(_PROVE_SECONDS)
+                proved = await self._proved()
         finally:
             self._refused = True
 
