@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from slurm_power import clock
 from slurm_power.controller.answers.behalf import Behalf, BehalfError, behalf_of
 from slurm_power.model.role import Role
 from slurm_power.wire import Message, WireError, decode, encode
@@ -23,6 +24,9 @@ _MOST_REQUEST_BYTES = 65_536
 # Each caller costs a file descriptor. One user must not take those that operators, nodes and devices need.
 _MOST_CALLERS_OF_A_USER = 16
 _MOST_CALLERS = 256
+# The control's loop answers. A user who asks again and again gets this share of it, on however many lines.
+_MOST_OF_LOOP_RATIO = 0.2
+_LONGEST_TURN_SECONDS = 2.0
 
 
 # What an answer is: a message, or what writes its line in another thread because it takes a while.
@@ -75,6 +79,7 @@ class UserSocket:
         self._answer = answer
         self._server: asyncio.Server | None = None
         self._callers: Counter[int] = Counter()
+        self._turns: dict[int, float] = {}
 
     async def start(self) -> None:
         """Listen; a socket file left by a dead controller is replaced."""
@@ -100,7 +105,7 @@ class UserSocket:
         try:
             async with asyncio.timeout(_REQUEST_SECONDS):
                 line = await reader.readuntil(b"\n")
-                reply = self._reply(line, caller)
+                reply = await self._in_turn(line, caller)
                 # A caller that hangs up meanwhile does not stop the thread, which ends by itself.
                 writer.write(encode(reply) if isinstance(reply, dict) else await asyncio.to_thread(reply))
                 await writer.drain()
@@ -117,6 +122,20 @@ class UserSocket:
                 writer.transport.abort()
             self._callers[caller.uid] -= 1
             self._callers += Counter()  # forgets who has none left
+
+    async def _in_turn(self, line: bytes, caller: Caller) -> Answer:
+        """The reply, once the user has let others' work go on for as long as their last answers took."""
+        if caller.operator:
+            return self._reply(line, caller)
+        while (wait_seconds := self._turns.get(caller.uid, 0.0) - clock.monotonic()) > 0.0:  # noqa: ASYNC110  # it is known when
+            await asyncio.sleep(wait_seconds)
+        began = clock.monotonic()
+        reply = self._reply(line, caller)
+        ended = clock.monotonic()
+        pause_seconds = (ended - began) * (1.0 / _MOST_OF_LOOP_RATIO - 1.0)
+        self._turns = {uid: until for uid, until in self._turns.items() if until > ended}
+        self._turns[caller.uid] = ended + min(pause_seconds, _LONGEST_TURN_SECONDS)
+        return reply
 
     def _too_many(self, caller: Caller) -> bool:
         if caller.operator:
