@@ -1,6 +1,8 @@
 """The control's loop answers users: one who asks without end must not have it for themselves."""
 
 import asyncio
+import pwd
+import threading
 import time
 from pathlib import Path
 
@@ -54,6 +56,41 @@ def test_a_user_who_asks_without_end_gets_a_share_of_the_loop(
 
     share = asyncio.run(check())
     assert share < 0.3 if uid == STRANGER else share > 0.3
+
+
+def test_a_directory_service_that_hangs_holds_up_no_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the control's cycles nor operators wait for a user's name."""
+    uids = iter([*[STRANGER] * LINES, 0])
+    monkeypatch.setattr("slurm_power.controller.answers.user_socket._caller", lambda _: Caller(next(uids)))
+    known, over = pwd.getpwuid, threading.Event()
+
+    def getpwuid(uid: int) -> pwd.struct_passwd:
+        if uid == STRANGER:
+            over.wait(10.0)
+        return known(uid)
+
+    monkeypatch.setattr("slurm_power.controller.answers.user_socket.pwd.getpwuid", getpwuid)
+
+    async def check() -> None:
+        path = tmp_path / "ctl.sock"
+        socket = UserSocket(path, lambda _, caller: {"user": caller.user})
+        await socket.start()
+        try:
+            users = [asyncio.create_task(ask(path)) for _ in range(LINES)]
+            began = clock.monotonic()
+            await asyncio.sleep(0.2)
+            assert clock.monotonic() - began < 3.0, "the loop stood still"
+            assert (await ask(path))["user"] == known(0).pw_name
+            assert not any(one.done() for one in users)
+            over.set()
+            assert {one["user"] for one in await asyncio.gather(*users)} == {str(STRANGER)}
+        finally:
+            over.set()
+            await socket.stop()
+
+    asyncio.run(check())
 
 
 def test_one_user_waits_for_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
