@@ -7,6 +7,7 @@ from typing import Any
 from slurm_power import clock
 from slurm_power.bridge.grid_events import printable
 from slurm_power.model.reading import Quality
+from slurm_power.model.secret_text import without_secrets
 
 _MOST_LETTERS = 280
 # So many polls in a row may fail before what a signal said last is no news any more.
@@ -46,7 +47,7 @@ class SignalState:
 
     def failed(self, why: str) -> None:
         """The other end did not answer, or not as it has to."""
-        self._error = printable(why, _MOST_LETTERS) or "it failed"
+        self._error = why or "it failed"
 
     def row(self) -> dict[str, Any]:
         """The signal as powerctld's op ``signals`` takes it."""
@@ -55,7 +56,8 @@ class SignalState:
             "kind": self.kind,
             "state": self._quality().value,
             "last_heard": None if self.last_heard is None else self.last_heard.isoformat(),
-            "reason": printable(self._error or "; ".join(self._doubts), _MOST_LETTERS),
+            # It goes to the ledger and to the dashboard, and libraries quote the address that they asked.
+            "reason": printable(without_secrets(self._error or "; ".join(self._doubts)), _MOST_LETTERS),
         }
 
     def _quality(self) -> Quality:

@@ -1,10 +1,13 @@
 """Amounts of money in words: the one place that knows how they are written and what stands behind them."""
 
 import re
+from decimal import Decimal
 
 # What a tariff or a price file counts is known to nobody until site.toml says it.
 UNNAMED = "money units of the tariff"
 _ISO_4217 = re.compile("[A-Z]{3}")
+# Millionths: what is smaller comes of the arithmetic, or is nobody's business.
+_DIGITS = 6
 
 
 def is_currency(code: str) -> bool:
@@ -19,10 +22,10 @@ def money_unit(currency: str | None) -> str:
 
 def money_text(amount: float, currency: str | None, *, signed: bool = False) -> str:
     """An amount with its unit: hundredths, or the first digit that says something where it is smaller."""
-    if 0.0 < abs(amount) < 0.095:
-        number = f"{amount:{'+' if signed else ''}.1g}"
-    else:
-        number = f"{amount:{'+' if signed else ''},.2f}"
+    sign = "+" if signed else ""
+    told = round(amount, _DIGITS) or 0.0  # no minus before a zero
+    small = 0.0 < abs(told) < 0.095
+    number = f"{Decimal(f'{told:.0e}'):{sign}f}" if small else f"{told:{sign},.2f}"
     return f"{number} {money_unit(currency)}"
 
 

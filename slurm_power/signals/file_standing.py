@@ -1,6 +1,7 @@
 """How a file of ``[supply]`` stands: whether it says something of now, since when, and until when."""
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -20,26 +21,49 @@ class FileStanding:
     age_seconds: float | None = None
 
 
-def standing_of(content: HeldValues | Tariff | None, now_seconds: float) -> FileStanding:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What a file says, with when its values begin to count and when nothing is known from then on.
+
+    Both rise. They are found once for each content: a standing is asked for in each cycle of the control,
+    and a file may have years in it.
+    """
+
+    content: HeldValues | Tariff
+    known: tuple[float, ...] = ()
+    gone: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, content: HeldValues | Tariff) -> "Course":
+        """The course of what was read."""
+        if isinstance(content, Tariff):
+            return cls(content=content)
+        steps = list(zip(content.seconds, content.values, strict=True))
+        gone = [at for at, value in steps if value is None and at < content.end_seconds]
+        known = tuple(at for at, value in steps if value is not None)
+        return cls(content=content, known=known, gone=(*gone, content.end_seconds))
+
+
+def standing_of(course: Course | None, now_seconds: float) -> FileStanding:
     """The standing of what a file said last, None where it never said anything."""
-    if content is None:
+    if course is None:
         return FileStanding(known=False, what="nothing was ever read of it")
+    content, known_seconds, gone_seconds = course.content, course.known, course.gone
     if isinstance(content, Tariff):
         return FileStanding(known=True, what=f"{content.name}: can be read")
-    steps = list(zip(content.seconds, content.values, strict=True))
-    past = [at for at, value in steps if value is not None and at <= now_seconds]
-    age_seconds = now_seconds - past[-1] if past else None
+    past = bisect_right(known_seconds, now_seconds)
+    newest_seconds = known_seconds[past - 1] if past else None
     known = content.value_at(now_seconds) is not None
     if known:
-        ends = [at for at, value in steps if value is None and at > now_seconds]
-        end_seconds = min([*ends, content.end_seconds])
+        end_seconds = gone_seconds[bisect_right(gone_seconds, now_seconds)]
         until = _text(end_seconds) if math.isfinite(end_seconds) else "it says otherwise"
         what = f"known until {until}"
-    elif past:
-        gone = [at for at, value in steps if value is None and past[-1] < at <= now_seconds]
-        what = f"nothing is known since {_text(min([*gone, content.end_seconds]))}"
+    elif newest_seconds is not None:
+        since = min(bisect_right(gone_seconds, newest_seconds), len(gone_seconds) - 1)
+        what = f"nothing is known since {_text(gone_seconds[since])}"
     else:
-        what = f"it begins at {_text(steps[0][0])}"
+        what = f"it begins at {_text(content.seconds[0])}"
+    age_seconds = None if newest_seconds is None else now_seconds - newest_seconds
     return FileStanding(known=known, what=what, age_seconds=age_seconds)
 
 

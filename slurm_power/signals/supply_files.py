@@ -17,12 +17,12 @@ from slurm_power import clock
 from slurm_power.config.supply import CarbonUnit, LimitUnit, PriceUnit, SupplyConfig
 from slurm_power.forecast.supply import HeldValues, Supply, fresh, overlaid
 from slurm_power.model.tariff import Tariff
-from slurm_power.signals.file_standing import FileStanding, shrunk, standing_of
+from slurm_power.signals.file_standing import Course, FileStanding, shrunk, standing_of
 from slurm_power.signals.held_file import SupplyFileError, read_held_values
 from slurm_power.signals.tariff_fields import MOST_PRICE
 from slurm_power.signals.tariff_file import read_tariff
 
-Content = TypeVar("Content")
+Content = TypeVar("Content", HeldValues, Tariff)
 
 FILE_KINDS = {
     "price_file": "prices",
@@ -47,6 +47,7 @@ class _Watched(Generic[Content]):
     read: Callable[[Path], Content]
     content: Content | None = None
     problems: list[str] = field(default_factory=list)
+    course: Course | None = None
     _seen: tuple[int, ...] | None = None
 
     def refresh(self) -> None:
@@ -73,6 +74,7 @@ class _Watched(Generic[Content]):
         told = shrunk(self.content, content, clock.now().timestamp())
         self.problems = [f"{self.file}: {problem}" for problem in told]
         self.content = content
+        self.course = Course.of(content)
 
 
 class SupplyFiles:
@@ -142,7 +144,7 @@ class SupplyFiles:
     def standings(self, now_seconds: float) -> list[tuple[str, Path, list[str], FileStanding]]:
         """Each file: its key, its path, what is wrong with it, and how what it said last stands."""
         return [
-            (one.key, one.file, one.problems, standing_of(one.content, now_seconds)) for one in self._all()
+            (one.key, one.file, one.problems, standing_of(one.course, now_seconds)) for one in self._all()
         ]
 
     def _all(self) -> list[_Watched[HeldValues] | _Watched[Tariff]]:

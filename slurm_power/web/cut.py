@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from slurm_power.web.problems import without_folders
+
 Picture = Mapping[str, Any]
 
 # What everybody may see. Whatever is new in the picture is hidden until it stands here: it may name somebody.
@@ -24,11 +26,21 @@ def whole(live: Picture) -> dict[str, Any]:
 
 
 def totals(live: Picture) -> dict[str, Any]:
-    """What everybody may see: no job, no service and nobody's name."""
+    """What everybody may see: no job, no service and nobody's name, and not where files lie."""
     seen = {key: value for key, value in live.items() if key in SHOWN}
+    if "circuits" in seen:
+        seen["circuits"] = reasons(seen["circuits"])
+    for key, rows in (("sources", "bad"), ("standing", "risks")):
+        if key in seen:
+            seen[key] = {**seen[key], rows: reasons(seen[key].get(rows, []))}
     if "policy" in live:
         seen["policy"] = {**(live["policy"] or {}), "author": None}
     return seen
+
+
+def reasons(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows whose reasons name files, as in a fault, without where they lie."""
+    return [{**row, "reason": without_folders(str(row.get("reason") or ""))} for row in rows]
 
 
 def own(live: Picture, name: str) -> dict[str, Any]:

@@ -124,7 +124,10 @@ async def _chain(call: Call) -> dict[str, Any]:
 
 async def sources(call: Call) -> dict[str, Any]:
     """Everything that is measured."""
-    return await question(call, "sources", own=False)
+    answer = await question(call, "sources", own=False)
+    if call.person.sees_all:
+        return answer
+    return {**answer, "sources": cut.reasons(answer["sources"])}
 
 
 async def events(call: Call) -> dict[str, Any]:

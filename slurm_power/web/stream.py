@@ -8,7 +8,6 @@ from typing import TypeAlias
 
 from starlette.types import Receive, Scope, Send
 
-from slurm_power import clock
 from slurm_power.tasks import end_all
 from slurm_power.web.keys import KeysError
 from slurm_power.web.people import Person, RefusedProofError
@@ -78,6 +77,7 @@ class Stream:
         self._person = person
         self._packed = packed
         self._prove = prove
+        self._refused = False
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the browser leaves, is too slow, or powerweb ends."""
@@ -92,12 +92,14 @@ class Stream:
         self._streams.began(self._person)
         left = asyncio.create_task(_left(receive))
         told = asyncio.create_task(self._tell(send))
+        # Beside it: behind names may be a directory service that hangs, and the picture must go on.
+        proving = asyncio.create_task(self._prove_again())
         try:
             with self._pictures.watched_by(self._person):
                 await asyncio.wait((left, told), return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._streams.ended(self._person)
-            await end_all([left, told])
+            await end_all([left, told, proving])
         if told.done() and not told.cancelled() and told.exception() is None:
             await send({"type": "http.response.body", "body": b""})
 
@@ -105,13 +107,10 @@ class Stream:
         await self._send(send, Text.of(f"retry: {_RETRY_MILLISECONDS}\n\n".encode()), first=True)
         turn, number = await self._pictures.now(self._person), 0
         away = ""
-        proved_seconds = clock.monotonic()
         while not self._pictures.closing:
-            if clock.monotonic() - proved_seconds > _PROVE_SECONDS:
-                proved_seconds = clock.monotonic()
-                if not await self._proved():
-                    await self._send(send, _event("bye", {"reason": "you are no longer logged in as before"}))
-                    return
+            if self._refused:
+                await self._send(send, _event("bye", {"reason": "you are no longer logged in as before"}))
+                return
             if turn is not None and turn.number > number and not self._pictures.problem:
                 number, away = turn.number, ""
                 await self._send(send, _SITE, *turn.parts(self._person), _END)
@@ -123,6 +122,16 @@ class Stream:
                 await self._send(send, Text.of(b": still here\n\n"))
             turn = await self._pictures.after(number)
         await self._send(send, _event("bye", {"reason": "powerweb is being stopped"}))
+
+    async def _prove_again(self) -> None:
+        """Look again and again who watches; what goes wrong with that ends the stream as well."""
+        proved = True
+        try:
+            while proved:
+                await asyncio.sleep(_PROVE_SECONDS)
+                proved = await self._proved()
+        finally:
+            self._refused = True
 
     async def _proved(self) -> bool:
         """Whether who watches is still who they were, with the same role."""

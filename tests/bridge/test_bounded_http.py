@@ -10,6 +10,7 @@ import pytest
 
 from slurm_power import clock
 from slurm_power.bridge.bounded_http import AnswerError
+from slurm_power.bridge.http_page import _same_host
 from slurm_power.bridge.openadr2_line import OpenAdr2Line
 from slurm_power.bridge.openadr3_client import OpenAdr3Client
 from slurm_power.bridge.signal_rounds import follow_vtn
@@ -104,3 +105,14 @@ def test_a_vtn_that_asks_for_time_gets_it() -> None:
     gaps_seconds = [later - before for before, later in pairwise(asked_seconds)]
     assert gaps_seconds[1] >= 0.5
     assert state.row()["reason"] == ""
+
+
+def test_a_key_that_a_redirect_repeats_is_not_told_to_everybody() -> None:
+    """What is wrong with a signal is in the ledger and on the dashboard; servers send from http to https."""
+    state = SignalState("day", "http_prices", patience_seconds=1.0)
+    with pytest.raises(AnswerError) as caught:
+        _same_host("http://prices.example/v1?api_key=hunter2", "https://prices.example/v1?api_key=hunter2")
+    state.failed(str(caught.value))
+    assert "https://prices.example/v1?api_key=(hidden)" in state.row()["reason"]
+    state.heard([str(caught.value)])
+    assert "hunter2" not in state.row()["reason"]

@@ -1,8 +1,9 @@
-"""``slurm-power status``: what services serve with, and what they are asked to."""
+"""``slurm-power status``: services, how the site stands, and the jobs that are left off."""
 
 from functools import partial
 from typing import Any
 
+import pytest
 from click.testing import CliRunner, Result
 
 from slurm_power.cli.slurm_power import main
@@ -37,6 +38,24 @@ def test_status_begins_with_how_the_site_stands() -> None:
         with fake_powerctld(partial(_same, told)) as fake:
             first = run("status", "--socket", fake.path).output.splitlines()[0]
         assert first.startswith(headline.partition(":")[0]) and "\x1b" not in first
+
+
+@pytest.mark.parametrize(
+    ("capped", "said"),
+    [
+        ((300.0, None), "1,200 jobs more, neither capped, held nor paused: squeue"),
+        # Those that are left off may be capped as well.
+        ((300.0, 300.0), "1,200 jobs more: squeue"),
+    ],
+)
+def test_status_says_of_jobs_it_leaves_off_what_is_known(
+    capped: tuple[float | None, float | None], said: str
+) -> None:
+    job = STATUS["jobs"][0]
+    rows = [{**job, "cap_watts": cap, "hold_ends_in_seconds": None, "paused_seconds": None} for cap in capped]
+    told = {**STATUS, "jobs": rows, "jobs_left_off": 1200}
+    with fake_powerctld(partial(_same, told)) as fake:
+        assert said in run("status", "--socket", fake.path).output
 
 
 def _same(told: dict[str, Any], _request: dict[str, Any]) -> dict[str, Any]:

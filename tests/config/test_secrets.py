@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import get_type_hints
@@ -137,6 +138,21 @@ def test_a_log_line_has_no_secret() -> None:
     )
     assert SECRET not in line
     assert line.endswith(f"ERROR postgresql://{HIDDEN}@db.example/power: no answer")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a." * 32_000 + "=", "a+" * 32_000 + "@", "://" * 32_000 + "@", "?a" * 32_000 + "="),
+        *("?%41" * 32_000 + "@", "?" + "auth" * 32_000 + "@", "?key=:" * 16_000, "password=" * 8000),
+    ],
+    ids=lambda text: text[:6],
+)
+def test_a_long_line_does_not_hold_up_who_logs_it(text: str) -> None:
+    """Jobs and devices are called what others like, and powerctld's log is written in its loop."""
+    began = time.process_time()
+    without_secrets(text)
+    assert time.process_time() - began < 0.5
 
 
 def test_show_config_has_all_tables(tmp_path: Path) -> None:

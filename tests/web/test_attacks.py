@@ -4,10 +4,12 @@ import http.client
 import json
 import re
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -259,6 +261,24 @@ def test_a_fault_does_not_say_where_files_lie(own_bed: Bed) -> None:
             assert answer.status_code in (200, 503), answer.text
             assert str(folder) not in answer.text and "Traceback" not in answer.text
             assert "Error" not in answer.text
+
+
+def test_what_is_wrong_with_a_source_does_not_say_where_its_file_lies() -> None:
+    """The folder is for those who can look there."""
+    with tempfile.TemporaryDirectory(prefix="sp-web-", dir="/tmp") as folder:
+        missing = Path(folder) / "tariffs" / "prices.csv"
+        made = Bed(Path(folder), web=f'[supply]\nprice_file = "{missing}"\nprice_unit = "per_kWh"\n')
+        try:
+            for name, role, sees in (("val", Role.VIEWER, False), ("carol", Role.AUDITOR, True)):
+                with made.client(name, role) as client:
+                    live = f"{ROOT}/live"
+                    until(lambda: "cannot be read" in client.get(live).text, "the file was looked for")  # noqa: B023  # called at once
+                    answers = [client.get(f"{ROOT}/sources"), client.get(f"{ROOT}/live")]
+                for answer in answers:
+                    assert "prices.csv: cannot be read" in answer.text
+                    assert (str(missing.parent) in answer.text) is sees, f"{answer.url} to {role}"
+        finally:
+            made.close()
 
 
 @pytest.mark.parametrize(

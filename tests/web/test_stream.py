@@ -17,7 +17,7 @@ from slurm_power.model.role import Role
 from slurm_power.powerctld_line import LineError
 from slurm_power.web.people import Person
 from slurm_power.web.pictures import Pictures, Text, gzip_of
-from slurm_power.web.stream import FullError, Streams
+from slurm_power.web.stream import FullError, Prove, Streams
 from tests.web.bed import HOSTILE, Bed, until
 
 
@@ -153,8 +153,55 @@ def test_who_has_not_said_who_they_are_cannot_take_all_places() -> None:
     asyncio.run(check())
 
 
+async def hangs() -> Person | None:
+    await asyncio.Event().wait()
+    return None
+
+
+async def breaks() -> Person | None:
+    raise RuntimeError("no thread can be started")
+
+
 async def nobody() -> Person | None:
     return None
+
+
+@pytest.mark.parametrize(("prove", "ends"), [(hangs, False), (nobody, True), (breaks, True)])
+def test_a_directory_that_hangs_holds_up_no_picture(
+    monkeypatch: pytest.MonkeyPatch, prove: Prove, ends: bool
+) -> None:
+    """Who watches is looked up again and again, maybe by asking a service that is away."""
+    monkeypatch.setattr("slurm_power.web.stream._PROVE_SECONDS", 0.2)
+    monkeypatch.setattr("slurm_power.web.pictures.TURN_SECONDS", 0.02)
+
+    async def ask(_message: Any) -> Any:
+        return {"ok": True}
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def check() -> None:
+        pictures, sent = Pictures(ask), []
+        stream = Streams(pictures, most=10).open(
+            Person("opal", Role.OPERATOR, "token"), packed=False, prove=prove
+        )
+
+        async def send(message: Any) -> None:
+            sent.append(message.get("body", b""))
+
+        turns = asyncio.create_task(pictures.run())
+        watching = asyncio.create_task(stream({}, receive, send))
+        try:
+            # Ten pictures until the first look, many times that beside one that hangs.
+            done, _ = await asyncio.wait([watching], timeout=1.5)
+        finally:
+            pictures.close()
+            await asyncio.wait([turns, watching], timeout=5.0)
+        assert bool(done) is ends
+        assert any(b"no longer logged in" in one for one in sent) is ends
+        assert ends or sum(b"event: site" in one for one in sent) > 20
+
+    asyncio.run(check())
 
 
 async def never(_message: Any) -> Any:

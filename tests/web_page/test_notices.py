@@ -133,6 +133,9 @@ def test_savings_say_against_what_by_which_method_and_how_sure(page: Browser) ->
         ),
         ({"estimate": True}, "an estimate: "),
         ({"saved": -12.5, "saved_most": -12.5, "bill_without": 250.0}, "Cost more\n12.50 EUR (5.0 %)"),
+        ({"saved": -12.5, "saved_most": 3.0, "bill_without": 250.0}, "(5.0 %); 3.00 EUR saved at most, if"),
+        ({"saved": -12.5, "saved_most": -3.0, "bill_without": 250.0}, "(5.0 %); 3.00 EUR at least, if held"),
+        ({"co2_kg_saved": -0.012}, "0.0 kg less"),
         ({"saved": None, "bill": None, "bill_without": None}, "unknown: no tariff is set"),
     ],
 )

@@ -146,14 +146,16 @@ export function showSavings(answer) {
 function savedRow({ saved, saved_most: most, bill_without: without }, money) {
   if (!isNumber(saved)) return ["Saved", "unknown: no tariff is set"];
   const share = without > 0 ? ` (${percent(Math.abs(saved) / without, 1)})` : "";
+  // The bound is of what was saved: of what it cost more, the least.
+  const ends = most < 0 ? `${money(-most)} at least` : `${money(most)}${saved < 0 ? " saved" : ""} at most`;
   const bound = isNumber(most) && most - saved >= 0.01
-    ? `; ${money(most)} at most, if held jobs would have drawn all the while` : "";
+    ? `; ${ends}, if held jobs would have drawn all the while` : "";
   return [saved < 0 ? "Cost more" : "Saved", money(Math.abs(saved)) + share + bound];
 }
 
 function co2Word(kg) {
   if (!isNumber(kg)) return null;
-  return kg < 0 ? `${(-kg).toFixed(1)} kg more` : `${kg.toFixed(1)} kg less`;
+  return kg <= -0.05 ? `${(-kg).toFixed(1)} kg more` : `${Math.abs(kg).toFixed(1)} kg less`;
 }
 
 function sureWord({ estimate, metered_ratio: metered, unpriced_hours: unpriced, unknown_months: unknown }) {

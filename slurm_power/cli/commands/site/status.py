@@ -159,8 +159,14 @@ def _batteries(console: Console, answer: Answer, *, narrow: bool) -> None:
 def _print_jobs(console: Console, answer: Answer) -> None:
     console.print(_jobs(answer, console.width) if answer["jobs"] else "no jobs to show")
     if left_off := answer.get("jobs_left_off"):
-        text = f"{left_off:,} jobs more, neither capped, held nor paused: squeue lists them"
+        # Those that something is done about come first: none is left off where others are told.
+        rest = ", neither capped, held nor paused" if not all(map(_touched, answer["jobs"])) else ""
+        text = f"{left_off:,} {'job' if left_off == 1 else 'jobs'} more{rest}: squeue lists them"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _touched(job: Answer) -> bool:
+    return any(job.get(key) is not None for key in ("cap_watts", "hold_ends_in_seconds", "paused_seconds"))
 
 
 def _jobs(answer: Answer, width: int) -> Table:
