@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -137,6 +138,30 @@ async def test_what_stands_outlasts_a_page_that_stops_or_lies(
     with pytest.raises(kind, match=why):
         await feed.round()
     assert levels(powerctld) == [1000.0]
+
+
+@in_loop
+async def test_a_page_of_tomorrow_takes_nothing_back_today(server: BadServer, tmp_path: Path) -> None:
+    powerctld = Powerctld()
+    now = datetime.now(UTC)
+    # The zone in which it is about noon: the limit that runs is of today alone.
+    zone = f"Etc/GMT{now.hour - 12:+d}"
+    today = now.astimezone(ZoneInfo(zone)).date()
+    feed = limits_of(server, powerctld, tmp_path, url=f"{server.url}/{{date}}", zone=zone)
+    pages = {f"/{today}": page((-10, 50, 1.0)), f"/{today + timedelta(days=1)}": page()}
+    server.answer = lambda request: body(pages[request.path])(request)
+    assert await feed.round() == []
+    assert levels(powerctld) == [1000.0]
+    # Today's own page still takes it back.
+    pages[f"/{today}"] = page()
+    assert await feed.round() == []
+    assert levels(powerctld) == []
+    # So does one that is today's and tomorrow's in one.
+    feed = limits_of(server, powerctld, tmp_path, url=f"{server.url}/{{year}}", zone=zone)
+    for rows, found in ([(-10.0, 50.0, 1.0)], [1000.0]), ([], []):
+        server.answer = body(page(*rows))
+        assert await feed.round() == []
+        assert levels(powerctld) == found
 
 
 @in_loop
