@@ -205,7 +205,8 @@ class HttpFeedReader:
         """Write all down; returns why nobody else can read it."""
         self._pages = pages
         rows = [[one.starts_at.timestamp(), one.ends_at.timestamp(), one.value] for one in self.known]
-        problem = "" if self._feed is None else self._feed.put(self.known, now)
+        # Without a page that could be read nothing is taken back.
+        problem = "" if self._feed is None or not self.known else self._feed.put(self.known, now)
         self._file.write({"meaning": self._meaning, "rows": rows, "pages": pages, "usual": self._usual})
         return problem
 
