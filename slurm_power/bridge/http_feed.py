@@ -24,7 +24,7 @@ from slurm_power.bridge.http_doubts import (
 )
 from slurm_power.bridge.http_page import PageReader
 from slurm_power.bridge.http_rows import PageError, merged, read_page
-from slurm_power.bridge.signal_rounds import sleep_spread
+from slurm_power.bridge.signal_rounds import MOST_EVENT_WAIT_SECONDS, sleep_spread
 from slurm_power.bridge.signal_state import SignalState
 from slurm_power.bridge.state_file import StateFile
 from slurm_power.config.http_signals import HttpKind, HttpSignal, TimeForm
@@ -71,6 +71,8 @@ async def poll(
         except (AnswerError, PageError, FeedFileError, LineError) as error:
             state.failed("; ".join([str(error), *standing()]))
             asked_seconds = error.wait_seconds if isinstance(error, AnswerError) else 0.0
+            if signal.kind is HttpKind.LIMITS:
+                asked_seconds = min(asked_seconds, MOST_EVENT_WAIT_SECONDS)
             retry_seconds = min(_FIRST_RETRY_SECONDS * 2.0 ** min(failures, 20), signal.poll_seconds)
             wait_seconds = max(asked_seconds, retry_seconds)
             failures += 1
