@@ -114,7 +114,7 @@ def retry_after_seconds(text: str) -> float:
     except ValueError:
         try:
             wait_seconds = (parsedate_to_datetime(text) - clock.now()).total_seconds()
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return 0.0
     return min(max(0.0, wait_seconds), _MOST_WAIT_SECONDS)
 
@@ -123,7 +123,7 @@ def clock_doubt(date: str) -> str:
     """What is wrong between the clock of an HTTP answer's Date and ours, empty where nothing is."""
     try:
         skew_seconds = (parsedate_to_datetime(date) - clock.now()).total_seconds()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return ""
     if abs(skew_seconds) <= _MOST_SKEW_SECONDS:
         return ""

@@ -26,14 +26,24 @@ class Feed:
         self._told = ""
 
     def put(self, prices: Sequence[Price], now: datetime) -> str:
-        """Take all values that are known now; returns why the file cannot be written, empty where it is."""
+        """Take all values that are known now, others count no more; returns why the file cannot be written.
+
+        What it returns is empty where the file is written.
+        """
         if not prices and not self._rows:
             return ""
         ordered = sorted(prices, key=lambda one: one.starts_at)
-        if ordered:
-            # What is told now counts from its begin on; what was told before and is past stays.
-            first = ordered[0].starts_at
-            self._rows = {at: value for at, value in self._rows.items() if now - _KEEP <= at < first}
+        # What is told now counts from its begin on; what was told before and is past stays.
+        first = ordered[0].starts_at if ordered else None
+        self._rows = {
+            at: value
+            for at, value in self._rows.items()
+            if at <= now and (first is None or now - _KEEP <= at < first)
+        }
+        last = self._rows[max(self._rows)] if self._rows else None
+        if (last and (first is None or first > now)) or (last is None and first is None):
+            # What was told of now and later has been taken back; without any row the file would be refused.
+            self._rows[now] = ""
         for number, price in enumerate(ordered):
             self._rows[price.starts_at] = f"{price.value:.6g}"
             after = ordered[number + 1] if number + 1 < len(ordered) else None

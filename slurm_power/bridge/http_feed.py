@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from slurm_power.bridge.http_doubts import (
 )
 from slurm_power.bridge.http_page import PageReader
 from slurm_power.bridge.http_rows import PageError, merged, read_page
-from slurm_power.bridge.signal_rounds import sleep_spread
+from slurm_power.bridge.signal_rounds import MOST_EVENT_WAIT_SECONDS, sleep_spread
 from slurm_power.bridge.signal_state import SignalState
 from slurm_power.bridge.state_file import StateFile
 from slurm_power.config.http_signals import HttpKind, HttpSignal, TimeForm
@@ -71,6 +71,8 @@ async def poll(
         except (AnswerError, PageError, FeedFileError, LineError) as error:
             state.failed("; ".join([str(error), *standing()]))
             asked_seconds = error.wait_seconds if isinstance(error, AnswerError) else 0.0
+            if signal.kind is HttpKind.LIMITS:
+                asked_seconds = min(asked_seconds, MOST_EVENT_WAIT_SECONDS)
             retry_seconds = min(_FIRST_RETRY_SECONDS * 2.0 ** min(failures, 20), signal.poll_seconds)
             wait_seconds = max(asked_seconds, retry_seconds)
             failures += 1
@@ -113,7 +115,9 @@ class HttpFeedReader:
         reader = PageReader(self._signal)
         try:
             # Days may share an address, such as that of their month.
-            by_url = {address.url: address for address in addresses(self._signal, now)}
+            by_url: dict[str, Address] = {}
+            for day in addresses(self._signal, now):
+                by_url[day.url] = replace(day, since=by_url.get(day.url, day).since)
             for number, address in enumerate(by_url.values()):
                 before = self._pages.get(address.url, {})
                 try:
@@ -182,7 +186,7 @@ class HttpFeedReader:
             speaks_for = None
             if self._signal.kind is HttpKind.LIMITS:
                 # What is doubtful takes no limit back.
-                starts_at = told.starts_at or now
+                starts_at = max(told.starts_at or now, address.since)
                 speaks_for = None if said or starts_at >= address.until else (starts_at, address.until)
             else:
                 said += reaches_less(ended_at, told.values, now)
@@ -203,7 +207,8 @@ class HttpFeedReader:
         """Write all down; returns why nobody else can read it."""
         self._pages = pages
         rows = [[one.starts_at.timestamp(), one.ends_at.timestamp(), one.value] for one in self.known]
-        problem = "" if self._feed is None else self._feed.put(self.known, now)
+        # Without a page that could be read nothing is taken back.
+        problem = "" if self._feed is None or not self.known else self._feed.put(self.known, now)
         self._file.write({"meaning": self._meaning, "rows": rows, "pages": pages, "usual": self._usual})
         return problem
 
@@ -220,9 +225,10 @@ def stopped(known: list[Price], now: datetime) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where a page is, and up to when it can speak."""
+    """Where a page is, and from when up to when it can speak."""
 
     url: str
+    since: datetime
     until: datetime
 
 
@@ -233,7 +239,7 @@ def addresses(signal: HttpSignal, now: datetime) -> Iterator[Address]:
     for ahead in range(signal.days if signal.daily else 1):
         day = today + timedelta(days=ahead)
         until = day + timedelta(days=1 if signal.daily else signal.days)
-        bounds = [datetime(one.year, one.month, one.day, tzinfo=zone) for one in (day, until)]
+        bounds = [datetime(one.year, one.month, one.day, tzinfo=zone).astimezone(UTC) for one in (day, until)]
         words = {
             "date": day.isoformat(),
             "year": f"{day:%Y}",
@@ -245,7 +251,8 @@ def addresses(signal: HttpSignal, now: datetime) -> Iterator[Address]:
         url = signal.url
         for key, word in words.items():
             url = url.replace(f"{{{key}}}", quote(word, safe=""))
-        yield Address(url=url, until=bounds[1] if signal.daily else now + LONGEST_AHEAD)
+        speaks_until = bounds[1] if signal.daily else now + LONGEST_AHEAD
+        yield Address(url=url, since=bounds[0], until=speaks_until)
 
 
 def _written(at: datetime, form: TimeForm) -> str:

@@ -11,7 +11,8 @@ from slurm_power.powerctld_line import LineError
 
 _BEAT_SECONDS = 20.0
 # A VTN that is overloaded is obeyed, but not for so long that we sleep through its events.
-_MOST_VTN_WAIT_SECONDS = 600.0
+MOST_EVENT_WAIT_SECONDS = 600.0
+"""So long, at most, whoever tells of events or limits is left in peace where they ask for it."""
 
 
 async def follow_vtn(
@@ -25,7 +26,7 @@ async def follow_vtn(
             state.heard(await round_())
         except AnswerError as error:
             state.failed(str(error))
-            asked_seconds = min(error.wait_seconds, _MOST_VTN_WAIT_SECONDS)
+            asked_seconds = min(error.wait_seconds, MOST_EVENT_WAIT_SECONDS)
         except LineError as error:
             state.failed(str(error))
         if asked_seconds <= poll_seconds():

@@ -68,11 +68,14 @@ def standing_of(course: Course | None, now_seconds: float) -> FileStanding:
 
 
 def shrunk(before: object, after: object, now_seconds: float) -> list[str]:
-    """That a file reaches less far than it did when last read, and what it said then is not over."""
+    """That a file reaches less far than it did when last read, and what it said then is not over.
+
+    What lasted for want of an end may be given one.
+    """
     if not isinstance(before, HeldValues) or not isinstance(after, HeldValues):
         return []
     reaches, reached = _reach_seconds(after), _reach_seconds(before)
-    if reached <= now_seconds or reaches >= reached:
+    if reached <= now_seconds or reaches >= reached or math.isinf(reached):
         return []
     ends, ended = _text(reaches), _text(reached)
     return [f"it went backwards: it ends at {ends}, when last read at {ended}; what it says now counts"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from slurm_power.bridge.bounded_http import AnswerError, retry_after_seconds
+from slurm_power.bridge.bounded_http import AnswerError, clock_doubt, retry_after_seconds
 from slurm_power.bridge.daemon import Bridge, feeds_folder
 from slurm_power.bridge.http_feed import HttpFeedReader, addresses
 from slurm_power.bridge.http_page import PageReader
@@ -235,6 +235,8 @@ def test_retry_after_in_both_forms_and_bounded() -> None:
     assert retry_after_seconds("999999999") == 6 * 3600.0
     assert 50.0 < retry_after_seconds(format_datetime(datetime.now(UTC) + timedelta(minutes=1))) <= 60.0
     assert [retry_after_seconds(text) for text in ("", "-5", "soon")] == [0.0, 0.0, 0.0]
+    huge = "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
+    assert (retry_after_seconds(huge), clock_doubt(huge)) == (0.0, "")
 
 
 @in_loop

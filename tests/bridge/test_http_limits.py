@@ -5,14 +5,24 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from slurm_power.bridge.bounded_http import AnswerError
+from slurm_power.bridge.http_feed import poll
 from slurm_power.bridge.http_limits import HttpLimits
 from slurm_power.bridge.http_rows import PageError
+from slurm_power.bridge.signal_state import SignalState
 from slurm_power.config import ConfigError, load_site
-from slurm_power.config.http_signals import EventCommitment, HttpLimitsSignal, HttpLimitUnit
+from slurm_power.config.http_signals import (
+    EventCommitment,
+    HttpLimitsSignal,
+    HttpLimitUnit,
+    HttpPricesSignal,
+    HttpPriceUnit,
+    HttpSignal,
+)
 from slurm_power.model.site import Circuit
 from slurm_power.powerctld_line import LineError
 from tests.bridge.bad_server import BadServer, bad_server, body
@@ -140,6 +150,30 @@ async def test_what_stands_outlasts_a_page_that_stops_or_lies(
 
 
 @in_loop
+async def test_a_page_of_tomorrow_takes_nothing_back_today(server: BadServer, tmp_path: Path) -> None:
+    powerctld = Powerctld()
+    now = datetime.now(UTC)
+    # The zone in which it is about noon: the limit that runs is of today alone.
+    zone = f"Etc/GMT{now.hour - 12:+d}"
+    today = now.astimezone(ZoneInfo(zone)).date()
+    feed = limits_of(server, powerctld, tmp_path, url=f"{server.url}/{{date}}", zone=zone)
+    pages = {f"/{today}": page((-10, 50, 1.0)), f"/{today + timedelta(days=1)}": page()}
+    server.answer = lambda request: body(pages[request.path])(request)
+    assert await feed.round() == []
+    assert levels(powerctld) == [1000.0]
+    # Today's own page still takes it back.
+    pages[f"/{today}"] = page()
+    assert await feed.round() == []
+    assert levels(powerctld) == []
+    # So does one that is today's and tomorrow's in one.
+    feed = limits_of(server, powerctld, tmp_path, url=f"{server.url}/{{year}}", zone=zone)
+    for told, standing in ((page((-10, 50, 1.0)), 1), (page(), 0)):
+        server.answer = body(told)
+        assert await feed.round() == []
+        assert len(levels(powerctld)) == standing
+
+
+@in_loop
 async def test_an_older_page_is_told_and_takes_nothing_back(server: BadServer, tmp_path: Path) -> None:
     powerctld = Powerctld()
     feed = limits_of(server, powerctld, tmp_path, published="made")
@@ -185,6 +219,35 @@ async def test_powerctld_that_is_away_is_told_later(server: BadServer, tmp_path:
     server.answer = body(b"", 304)
     assert await feed.round() == []
     assert levels(powerctld) == [1000.0]
+
+
+@in_loop
+@pytest.mark.parametrize(("kind", "most_seconds"), [("limits", 720.0), ("prices", 7200.0)])
+async def test_limits_are_not_slept_through_where_a_page_asks_for_time(
+    kind: str, most_seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [3600.0]
+
+    async def refused() -> list[str]:
+        raise AnswerError("503", 503, asked[0])
+
+    class Enough(Exception):  # noqa: N818  # ends a loop that has no end
+        pass
+
+    async def slept(seconds: float, _: object) -> None:
+        asked.append(seconds)
+        raise Enough
+
+    monkeypatch.setattr("slurm_power.bridge.http_feed.sleep_spread", slept)
+    common: dict[str, Any] = {"name": "a", "url": "https://x.org", "time": "t", "value": "v"}
+    signal: HttpSignal = (
+        HttpLimitsSignal(**common, step_minutes=15.0, unit=HttpLimitUnit.KILOWATTS)
+        if kind == "limits"
+        else HttpPricesSignal(**common, unit=HttpPriceUnit.PER_KWH, least_value=0.0, most_value=1.0)
+    )
+    with pytest.raises(Enough):
+        await poll(signal, SignalState("a", "x", patience_seconds=1.0), refused)
+    assert 600.0 <= asked[-1] <= most_seconds
 
 
 def test_a_limit_without_an_end_is_refused_by_the_configuration(tmp_path: Path) -> None:
