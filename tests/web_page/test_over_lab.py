@@ -115,8 +115,8 @@ def savings_are_told(bed: Bed, browser: Browser) -> None:
     """Money, peak, method and how sure, of the month as this lab's own store has it."""
     browser.until(lambda: "How sure" in browser.text("#savings-facts"), "the savings", seconds=90)
     said = browser.text("#savings-facts")
-    assert re.search(r"Saved\n\d+\.\d\d \(\d+\.\d %\)", said), said
-    assert re.search(r"Bill so far\n\d+\.\d\d instead of \d+\.\d\d", said), said
+    assert re.search(r"Saved\n\d+\.\d\d money units of the tariff \(\d+\.\d %\)", said), said
+    assert re.search(r"Bill so far\n\d+\.\d\d money units of the tariff instead of \d+\.\d\d", said), said
     assert re.search(r"Peak of 15 min\n\d+\.\d kW instead of \d+\.\d kW", said), said
     # Minutes of a month that has begun long ago: the page has to admit it.
     assert re.search(r"an estimate: \d\.\d % of the month so far was metered", said), said
