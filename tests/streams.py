@@ -139,7 +139,6 @@ def judge_again(streams: Sequence[Stream]) -> int:
     status = 0
     for stream in doubtful:
         print(f"== once more, alone: {' '.join(failed[stream.name])}", flush=True)
-        # A failure above all others must be the test's own, so none may be left out by an option.
         if subprocess.call(stream.command("--last-failed", "--last-failed-no-failures=none")) != 0:
             status = 1
     if status == 0:

@@ -45,7 +45,7 @@ def test_streams(tmp_path: Path, files: dict[str, str], status: int, said: str, 
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=110,
     )
     assert done.returncode == status, done.stdout + done.stderr
     assert said in done.stdout

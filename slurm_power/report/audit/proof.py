@@ -35,6 +35,16 @@ class ChainProof:
         )
 
     @property
+    def check(self) -> Check:
+        """The verdict, as each document has it above its figures."""
+        return Check(
+            good=self.whole,
+            yes="The ledger is whole",
+            no="The ledger is not whole",
+            detail=f"{self.entries:,} entries in order",
+        )
+
+    @property
     def lines(self) -> tuple[str, ...]:
         """The proof in words, with how to check it."""
         return tuple(self._lines())
@@ -71,14 +81,7 @@ def proof_document(found: ChainProof, *, made_at: datetime) -> Document:
     return Document(
         title="Proof of the ledger",
         labels={"Made": f"{made_at:%Y-%m-%d %H:%M:%S} UTC"},
-        checks=(
-            Check(
-                good=found.whole,
-                yes="The ledger is whole",
-                no="The ledger is not whole",
-                detail=f"{found.entries:,} entries in order",
-            ),
-        ),
+        checks=(found.check,),
         proof=found.lines,
     )
 

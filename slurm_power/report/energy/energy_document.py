@@ -94,12 +94,7 @@ def _checks(report: EnergyReport) -> Iterator[Check]:
         no="Of some jobs the energy is an estimate",
         detail=f"{unsure} of {made.tally.count} were read for less than 95 % of their time",
     )
-    yield Check(
-        good=report.proof.whole,
-        yes="The ledger is whole",
-        no="The ledger was tampered with",
-        detail=f"{report.proof.entries} entries",
-    )
+    yield report.proof.check
 
 
 def _tiles(made: Statement) -> Iterator[Tile]:

@@ -147,12 +147,7 @@ def _checks(event: EventReport) -> Iterator[Check]:
         detail=f"{100.0 * coverage:.1f} % of it",
     )
     if event.proof is not None:
-        yield Check(
-            good=event.proof.whole,
-            yes="The ledger is whole",
-            no="The ledger was tampered with",
-            detail=f"{event.proof.entries} entries",
-        )
+        yield event.proof.check
 
 
 def _tiles(event: EventReport) -> Iterator[Tile]:

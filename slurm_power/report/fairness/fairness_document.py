@@ -152,12 +152,7 @@ def _checks(report: FairnessReport) -> Iterator[Check]:
         no="Appeals wait for an answer",
         detail=f"{waiting} of {len(report.appeals)}",
     )
-    yield Check(
-        good=report.proof.whole,
-        yes="The ledger is whole",
-        no="The ledger was tampered with",
-        detail=f"{report.proof.entries} entries",
-    )
+    yield report.proof.check
 
 
 def _tiles(fair: Fairness) -> Iterator[Tile]:

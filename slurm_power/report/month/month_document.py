@@ -93,12 +93,7 @@ def _checks(account: MonthAccount, proof: ChainProof) -> Iterator[Check]:
         no="An estimate: too little was metered",
         detail=f"meter data cover {100 * coverage:.1f} % of the time",
     )
-    yield Check(
-        good=proof.whole,
-        yes="The ledger is whole",
-        no="The ledger is not whole",
-        detail=f"{proof.entries} entries",
-    )
+    yield proof.check
 
 
 def _tiles(account: MonthAccount) -> Iterator[Tile]:
